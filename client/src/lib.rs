@@ -1,0 +1,1 @@
+//! Clients for Trine and every server that speaks the Redis protocol.

@@ -1,0 +1,2 @@
+//! The load generator `trine-load`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The experiment harness `trine-lab`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The binary `trine`.
+fn main() {}
