@@ -4,4 +4,5 @@
 //! [`io`]. `src/README.md` is the map.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod resp;
 pub mod slot;
