@@ -1,8 +1,11 @@
 //! Trine: a thread-per-core, shared-nothing key-value store that speaks the Redis protocol.
 //!
 //! What decides is a value with a few verbs and has no socket, file, clock, thread or randomness; what does lives in
-//! [`io`]. `src/README.md` is the map.
+//! `io`. `src/README.md` is the map.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod client;
+pub mod commands;
 pub mod resp;
 pub mod slot;
+pub mod store;

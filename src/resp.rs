@@ -224,7 +224,11 @@ impl Decoder {
     fn decode_inline(&mut self, bytes: &[u8]) -> Result<Decoded, ProtocolError> {
         let window = &bytes[..bytes.len().min(INLINE_BYTES_MAX)];
         let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
-            return if window.len() < INLINE_BYTES_MAX { Ok(Decoded::Incomplete) } else { Err(ProtocolError::InlineTooLong) };
+            return if window.len() < INLINE_BYTES_MAX {
+                Ok(Decoded::Incomplete)
+            } else {
+                Err(ProtocolError::InlineTooLong)
+            };
         };
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         self.spans.clear();
@@ -248,18 +252,18 @@ impl Limits {
     }
 
     fn bulk_error(&self) -> ProtocolError {
-        if *self == Self::UNAUTHENTICATED { ProtocolError::UnauthenticatedBulkLength } else { ProtocolError::BulkLength }
+        if *self == Self::UNAUTHENTICATED {
+            ProtocolError::UnauthenticatedBulkLength
+        } else {
+            ProtocolError::BulkLength
+        }
     }
 }
 
 /// Reads the number from `start` to the line end: `None` where the line end has not arrived; else the number (`None`
 /// where it is none, or no `i64`) and the position behind the line end.
 #[inline]
-fn header(
-    bytes: &[u8],
-    start: usize,
-    too_long: ProtocolError,
-) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
+fn header(bytes: &[u8], start: usize, too_long: ProtocolError) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     // Nearly every header is a few digits and a line end.
     let mut value: i64 = 0;
     let mut at = start;

@@ -1,0 +1,145 @@
+//! A client as its shard knows it: who it is, how it wants its replies, and what it may do.
+
+use crate::{resp::Version, store::UnixMillis};
+
+/// Which kind of port a client came in by. One port has one role.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Port {
+    /// The server's own port: any core takes the request and passes it to the core that owns the key.
+    Gateway,
+    /// A core's port: speaks cluster, and answers for its own slots alone.
+    Core,
+}
+
+/// Whether a client wants replies at all (`CLIENT REPLY`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ReplyMode {
+    /// Every request is answered.
+    #[default]
+    On,
+    /// None is, until it is switched on again.
+    Off,
+    /// The reply to this request and to the next is left out.
+    SkipNext,
+    /// The reply to this request is left out.
+    Skip,
+}
+
+/// One connection's client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Unique in its server over time.
+    pub id: u64,
+    /// Its address, `host:port`.
+    pub address: Box<str>,
+    /// The address that it connected to.
+    pub local_address: Box<str>,
+    /// The kind of port that it came in by.
+    pub port: Port,
+    /// When it connected.
+    pub connected_at: UnixMillis,
+    /// When it last sent a request.
+    pub active_at: UnixMillis,
+    /// How it wants its replies.
+    pub version: Version,
+    /// Whether it has given the password, or needs none.
+    pub authenticated: bool,
+    /// Whether it wants replies.
+    pub reply_mode: ReplyMode,
+    /// `CLIENT SETNAME`.
+    pub name: Box<str>,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub library_name: Box<str>,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub library_version: Box<str>,
+    /// The last command, as the table names it; empty before the first.
+    pub last_command: &'static str,
+    /// `CLIENT NO-EVICT`.
+    pub no_evict: bool,
+    /// `CLIENT NO-TOUCH`: its reads leave no trace in an entry's use.
+    pub no_touch: bool,
+    /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
+    pub read_only: bool,
+    /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
+    pub closing: bool,
+    /// Requests so far.
+    pub requests: u64,
+    /// Bytes that it has sent of a request whose end has not arrived (`CLIENT LIST`: `qbuf`).
+    pub input_bytes: usize,
+    /// Bytes that it is owed (`CLIENT LIST`: `omem`).
+    pub output_bytes: usize,
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now: UnixMillis) -> Self {
+        Self {
+            id,
+            address: address.into(),
+            local_address: local_address.into(),
+            port,
+            connected_at: now,
+            active_at: now,
+            version: Version::Two,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            name: "".into(),
+            library_name: "".into(),
+            library_version: "".into(),
+            last_command: "",
+            no_evict: false,
+            no_touch: false,
+            read_only: false,
+            closing: false,
+            requests: 0,
+            input_bytes: 0,
+            output_bytes: 0,
+        }
+    }
+}
+
+/// All clients of a shard but the one that is being served, which whoever serves it has taken out.
+#[derive(Debug, Default)]
+pub struct Clients {
+    places: Vec<Option<Box<Client>>>,
+    count: usize,
+}
+
+impl Clients {
+    /// Puts a client in its place: the place of its connection in the ring.
+    pub fn put(&mut self, place: usize, client: Box<Client>) {
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
+        }
+        assert!(self.places[place].is_none(), "a place holds one client");
+        self.places[place] = Some(client);
+        self.count += 1;
+    }
+
+    /// Takes a client out, to serve it or for good.
+    pub fn take(&mut self, place: usize) -> Option<Box<Client>> {
+        let client = self.places.get_mut(place)?.take();
+        self.count -= usize::from(client.is_some());
+        client
+    }
+
+    /// How many are in their places.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none is in its place.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The clients and their places.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Client)> {
+        self.places.iter().enumerate().filter_map(|(place, client)| Some((place, &**client.as_ref()?)))
+    }
+
+    /// As [`iter`](Self::iter), to mark those that are to be closed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Client)> {
+        self.places.iter_mut().enumerate().filter_map(|(place, client)| Some((place, &mut **client.as_mut()?)))
+    }
+}

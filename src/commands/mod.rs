@@ -1,0 +1,240 @@
+//! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
+
+pub mod strings;
+
+use crate::{
+    client::{Client, Clients},
+    resp::{Reply, Request, Version},
+    slot::Slot,
+    store::{Key, Store, UnixMillis},
+};
+
+/// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
+pub struct Command {
+    /// In lower case; a subcommand's is `container|subcommand`.
+    pub name: &'static str,
+    /// The number of arguments, the name included; negative for "at least".
+    pub arity: i16,
+    /// What it does and needs.
+    pub flags: Flags,
+    /// Which arguments are keys.
+    pub keys: Keys,
+    /// Where it goes on a gateway.
+    pub route: Route,
+    /// What it does, in Redis's words of one line (`COMMAND DOCS`).
+    pub summary: &'static str,
+    /// The version of Redis that brought it.
+    pub since: &'static str,
+    /// Its family, as Redis names it: `string`, `generic`, `connection`, `server`, `cluster`.
+    pub group: &'static str,
+    /// The function.
+    pub run: Run,
+    /// Its subcommands, where it is a container.
+    pub subcommands: &'static [Command],
+}
+
+/// A command's function. Arity is checked; for a command with keys, so is that this shard owns them.
+pub type Run = fn(&mut Call<'_>) -> Outcome;
+
+/// Which arguments of a command are keys, as `COMMAND` tells clients: first, last (negative from the end), step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keys {
+    /// The first key's index; 0 for a command without keys.
+    pub first: i16,
+    /// The last key's index; negative counts from the last argument, which is -1.
+    pub last: i16,
+    /// From one key to the next.
+    pub step: i16,
+}
+
+impl Keys {
+    /// No argument is a key.
+    pub const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    /// The first argument is the key.
+    pub const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    /// The first two arguments are keys.
+    pub const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    /// All arguments are keys.
+    pub const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    /// Every other argument is a key.
+    pub const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
+    /// The second argument is the key, behind a subcommand.
+    pub const SECOND: Self = Self { first: 2, last: 2, step: 1 };
+
+    /// The indices of the keys in a request of `length` arguments.
+    #[inline]
+    pub fn indices(self, length: usize) -> impl Iterator<Item = usize> {
+        let last = if self.last < 0 { length as isize + self.last as isize } else { self.last as isize };
+        let end = if self.first == 0 { 0 } else { (last + 1).max(0) as usize };
+        (self.first as usize..end.min(length)).step_by((self.step as usize).max(1))
+    }
+}
+
+/// What a command does and needs. Names and meanings are those of Redis's command flags.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// Changes keys.
+    pub const WRITE: Self = Self(1);
+    /// Reads keys.
+    pub const READONLY: Self = Self(2);
+    /// May need memory: refused at the limit.
+    pub const DENYOOM: Self = Self(4);
+    /// For operators.
+    pub const ADMIN: Self = Self(8);
+    /// Constant or logarithmic time.
+    pub const FAST: Self = Self(16);
+    /// Before AUTH too.
+    pub const NO_AUTH: Self = Self(32);
+    /// Answered while a server reads its data.
+    pub const LOADING: Self = Self(64);
+    /// Answered by a replica with old data.
+    pub const STALE: Self = Self(128);
+    /// Not from a script.
+    pub const NOSCRIPT: Self = Self(256);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in it.
+    #[inline]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Where a command goes that came in by the gateway. On a core's port every command stays where it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// Any core can answer: the one that has the connection does.
+    Here,
+    /// To the core that owns its keys. All must be on one core.
+    Keys,
+    /// To the core that owns the slot named by this argument (`CLUSTER COUNTKEYSINSLOT 5`).
+    SlotAt(u8),
+    /// Split by key over the cores; the replies are put together so.
+    Split(Merge),
+    /// To every core; the replies are put together so.
+    Everywhere(Merge),
+    /// To the core that the cursor in this argument names, and on to the next when that one is done (`SCAN`).
+    CursorAt(u8),
+}
+
+/// How the replies of several cores become one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Merge {
+    /// All are `+OK`, or the first error.
+    Ok,
+    /// The sum of integers.
+    Sum,
+    /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
+    Elements,
+    /// Texts of whole lines, one behind the other (`CLIENT LIST`).
+    Lines,
+    /// `INFO`: fields that add up are added.
+    Info,
+    /// The first that is no null (`RANDOMKEY`), beginning with a random core.
+    First,
+    /// The reply of the core that has the connection; the others' are for their effect (`CONFIG SET`).
+    Here,
+}
+
+/// What came of a command. Its reply is in the output either way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The reply may leave.
+    Done,
+    /// `DEBUG SLEEP`: the core stops for this long, for tests that need a slow core.
+    Stall(std::time::Duration),
+}
+
+/// Time, as a command sees it: read once for everything that arrived together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Microseconds since 1970-01-01 UTC.
+    pub unix_us: u64,
+    /// Microseconds of a clock that never goes back, since the server began.
+    pub monotonic_us: u64,
+}
+
+impl Now {
+    /// The time that entries expire by.
+    #[inline]
+    pub fn unix_millis(self) -> UnixMillis {
+        UnixMillis(self.unix_us / 1000)
+    }
+}
+
+/// One call of a command: what was asked, who asked, and what it works on.
+pub struct Call<'a> {
+    /// The command's name and arguments.
+    pub request: Request<'a>,
+    /// The row that was found for it.
+    pub command: &'static Command,
+    /// The slot of its first key; [`Slot`] 0 where it has none.
+    pub slot: Slot,
+    /// The time.
+    pub now: Now,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+    /// Who asked.
+    pub client: &'a mut Client,
+    /// The shard's keys.
+    pub store: &'a mut Store,
+    /// What the shard knows besides its keys.
+    pub core: &'a mut Core,
+}
+
+impl<'a> Call<'a> {
+    /// The command's first argument as a key, its slot known.
+    #[inline]
+    pub fn key(&self) -> Key<'a> {
+        Key { bytes: self.request.arg(self.command.keys.first as usize), slot: self.slot }
+    }
+
+    /// Wall-clock time in the store's unit.
+    #[inline]
+    pub fn millis(&self) -> UnixMillis {
+        self.now.unix_millis()
+    }
+
+    /// Answers with an error and is done.
+    pub fn fail(&mut self, text: &str) -> Outcome {
+        self.reply.error(text);
+        Outcome::Done
+    }
+
+    /// Whether the client speaks RESP3.
+    pub fn is_resp3(&self) -> bool {
+        self.reply.version == Version::Three
+    }
+}
+
+impl Command {
+    /// A row without documentation or subcommands; see [`doc`](Self::doc) and [`with`](Self::with).
+    pub const fn new(name: &'static str, arity: i16, flags: Flags, keys: Keys, route: Route, run: Run) -> Self {
+        Self { name, arity, flags, keys, route, summary: "", since: "", group: "", run, subcommands: &[] }
+    }
+
+    /// The row with its documentation.
+    pub const fn doc(self, group: &'static str, since: &'static str, summary: &'static str) -> Self {
+        Self { group, since, summary, ..self }
+    }
+
+    /// The row of a container, with its subcommands.
+    pub const fn with(self, subcommands: &'static [Command]) -> Self {
+        Self { subcommands, ..self }
+    }
+}
+
+/// What a shard knows besides its keys.
+#[derive(Default)]
+pub struct Core {
+    /// Its clients, but for the one that is being served.
+    pub clients: Clients,
+}

@@ -1,0 +1,571 @@
+//! The keys of a shard: one hash table per slot, expiry, memory accounting, eviction, and scans that can be resumed.
+//!
+//! A table per slot grows in steps of a slot, not of the whole keyspace, and makes counting, clearing, and later moving
+//! a slot, an operation on one table. All changes go through a few verbs ([`Store::put`], [`Store::remove`],
+//! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect: here records for a log will be made.
+
+mod entry;
+
+pub use entry::{Access, Entry};
+
+use crate::slot::{SLOT_COUNT, Slot};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct UnixMillis(pub u64);
+
+/// A key, with the slot that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The key as the client wrote it.
+    pub bytes: &'a [u8],
+    /// [`Slot::of`] these bytes.
+    pub slot: Slot,
+}
+
+impl<'a> Key<'a> {
+    /// Computes the slot of a key.
+    #[inline]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, slot: Slot::of(bytes) }
+    }
+}
+
+/// What happens at the memory limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Eviction {
+    /// Writes that may grow the store are refused.
+    #[default]
+    None,
+    /// The least frequently used of a few sampled entries goes, however often that takes.
+    Lfu,
+}
+
+/// What the store was told; may change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// The most bytes of [`Store::memory`]; 0 for no limit.
+    pub memory_max: usize,
+    /// What happens there.
+    pub eviction: Eviction,
+    /// The larger, the more uses it takes to raise an entry's counter (Redis: `lfu-log-factor`).
+    pub lfu_log_factor: u32,
+    /// Minutes without use that lower an entry's counter by one; 0 for never (Redis: `lfu-decay-time`).
+    pub lfu_decay_minutes: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { memory_max: 0, eviction: Eviction::None, lfu_log_factor: 10, lfu_decay_minutes: 1 }
+    }
+}
+
+/// What the store counted since it was made, or since [`Counters`] were reset.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Entries that were removed because their time had come.
+    pub expired: u64,
+    /// Entries that were removed to make room.
+    pub evicted: u64,
+}
+
+/// The position of a scan: where to go on, or [`Cursor::START`], which is also where it ends.
+///
+/// A scan returns every key that is there from its beginning to its end at least once. Within a slot it walks the
+/// buckets; where the table has been laid out anew since, it starts the slot again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cursor {
+    /// The slot to go on in.
+    pub slot: u16,
+    layout: u8,
+    bucket: u32,
+}
+
+impl Cursor {
+    /// Where a scan begins; returned, where it has ended.
+    pub const START: Self = Self { slot: 0, layout: 0, bucket: 0 };
+
+    /// The first bucket of a slot.
+    pub fn at_slot(slot: Slot) -> Self {
+        Self { slot: slot.number(), layout: 0, bucket: 0 }
+    }
+
+    /// The number that a client sees: below 2^54, so that clients which parse it as a double or signed are right too.
+    pub fn to_number(self) -> u64 {
+        (u64::from(self.slot) << 40) | (u64::from(self.layout) << 32) | u64::from(self.bucket)
+    }
+
+    /// Reads a client's number; a number that was never handed out begins somewhere, as in Redis.
+    pub fn from_number(number: u64) -> Self {
+        Self {
+            slot: ((number >> 40) % u64::from(SLOT_COUNT)) as u16,
+            layout: (number >> 32) as u8,
+            bucket: number as u32,
+        }
+    }
+}
+
+/// One slot's entries.
+#[derive(Default)]
+struct Table {
+    entries: HashTable<Entry>,
+    /// How many of them expire.
+    expiring: u32,
+    /// Changes when buckets may have moved; cursors remember it.
+    layout: u8,
+}
+
+/// The keys of a shard.
+pub struct Store {
+    /// One per slot, whether this shard owns it or not.
+    tables: Box<[Table]>,
+    hasher: FixedState,
+    random: fastrand::Rng,
+    /// Where [`sweep`](Self::sweep) goes on.
+    sweep_at: Cursor,
+    /// Bytes of entries and of tables.
+    memory: usize,
+    length: usize,
+    expiring: usize,
+    /// What the store was told.
+    pub policy: Policy,
+    /// What the store counted.
+    pub counters: Counters,
+    /// Whether [`sweep`](Self::sweep) removes anything (`DEBUG SET-ACTIVE-EXPIRE`); entries expire all the same.
+    pub sweeps: bool,
+}
+
+/// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
+const EVICTION_SAMPLES: usize = 12;
+/// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
+const EVICTIONS_PER_WRITE_MAX: usize = 64;
+/// An entry's counter when it is made: not the first to go (Redis: `LFU_INIT_VAL`).
+const LFU_INITIAL: u8 = 5;
+
+/// The memory limit is reached and nothing can be evicted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OutOfMemory;
+
+impl Store {
+    /// Makes an empty store. `seed` keys the hash, so that who doesn't know it can't choose keys that collide.
+    pub fn new(seed: u64, policy: Policy) -> Self {
+        let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
+        let memory = size_of_val(&*tables);
+        Self {
+            tables,
+            hasher: FixedState::with_seed(seed),
+            random: fastrand::Rng::with_seed(seed),
+            sweep_at: Cursor::START,
+            memory,
+            length: 0,
+            expiring: 0,
+            policy,
+            counters: Counters::default(),
+            sweeps: true,
+        }
+    }
+
+    /// The number of keys, those included whose time has come but which nobody has removed yet.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// How many keys have an expiry.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    /// Bytes of memory for keys, values and tables, as asked of the allocator.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// The number of keys in a slot.
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.tables[slot.index()].entries.len()
+    }
+
+    /// Up to `count` keys of a slot.
+    pub fn slot_keys(&self, slot: Slot, now: UnixMillis, count: usize) -> impl Iterator<Item = &[u8]> {
+        self.tables[slot.index()]
+            .entries
+            .iter()
+            .filter(move |entry| !is_expired(entry, now))
+            .map(Entry::key)
+            .take(count)
+    }
+
+    /// Finds a live entry, notes the use, and counts a hit or a miss: what a read is.
+    #[inline]
+    pub fn get(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &mut self.tables[key.slot.index()];
+        let Some(bucket) = table.entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) else {
+            self.counters.misses += 1;
+            return None;
+        };
+        if table.entries.get_bucket(bucket).is_some_and(|entry| is_expired(entry, now)) {
+            self.expire(key, hash);
+            self.counters.misses += 1;
+            return None;
+        }
+        self.counters.hits += 1;
+        let entry = self.tables[key.slot.index()].entries.get_bucket_mut(bucket)?;
+        touch(entry, &self.policy, &mut self.random, now);
+        Some(entry)
+    }
+
+    /// Finds a live entry without a trace: neither use nor hit nor miss.
+    #[inline]
+    pub fn peek(&self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &self.tables[key.slot.index()];
+        table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
+    }
+
+    /// Gives a key this value until that time, whatever it had before.
+    #[inline]
+    pub fn put(&mut self, key: Key<'_>, value: &[u8], expires_at: Option<UnixMillis>, now: UnixMillis) {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &mut self.tables[key.slot.index()];
+        if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
+            let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
+            entry.replace(value, expires_at);
+            touch(entry, &self.policy, &mut self.random, now);
+            self.memory = self.memory + entry.memory() - memory;
+            self.note_expiry(key.slot, had_expiry, expires_at.is_some());
+            return;
+        }
+        let entry = Entry::new(key.bytes, value, expires_at, fresh_access(&self.policy, now));
+        self.memory += entry.memory();
+        let hasher = &self.hasher;
+        let entries = &mut table.entries;
+        if entries.len() == entries.capacity() {
+            // Buckets move now.
+            table.layout = table.layout.wrapping_add(1);
+            self.memory -= entries.allocation_size();
+            entries.reserve(1, |entry| hasher.hash_one(entry.key()));
+            self.memory += entries.allocation_size();
+        }
+        entries.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
+        self.length += 1;
+        self.note_expiry(key.slot, false, expires_at.is_some());
+    }
+
+    /// Removes a key; returns its live entry, or `None` where there was none.
+    pub fn remove(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Entry> {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &mut self.tables[key.slot.index()];
+        let found = table.entries.find_entry(hash, |entry| entry.key() == key.bytes).ok()?;
+        let (entry, _) = found.remove();
+        self.forget(key.slot, &entry);
+        if is_expired(&entry, now) {
+            self.counters.expired += 1;
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// Sets or takes away a live key's expiry. Returns whether the key was there.
+    pub fn set_expiry(&mut self, key: Key<'_>, expires_at: Option<UnixMillis>, now: UnixMillis) -> bool {
+        let Some(entry) = self.find_live(key, now) else { return false };
+        let (before, had_expiry) = (entry.memory(), entry.expires_at().is_some());
+        entry.set_expiry(expires_at);
+        let after = entry.memory();
+        self.memory = self.memory + after - before;
+        self.note_expiry(key.slot, had_expiry, expires_at.is_some());
+        true
+    }
+
+    /// Gives a live key's value this length (new bytes are zeros), lets `change` edit it, and keeps its expiry. Returns
+    /// whether the key was there.
+    pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) -> bool {
+        let Some(entry) = self.find_live(key, now) else { return false };
+        let before = entry.memory();
+        entry.resize_value(length);
+        change(entry.value_mut());
+        let after = entry.memory();
+        self.memory = self.memory + after - before;
+        true
+    }
+
+    /// Removes all keys.
+    pub fn clear(&mut self) {
+        Slot::all().for_each(|slot| self.clear_slot(slot));
+    }
+
+    /// Removes all keys of a slot.
+    pub fn clear_slot(&mut self, slot: Slot) {
+        let table = std::mem::take(&mut self.tables[slot.index()]);
+        self.tables[slot.index()].layout = table.layout.wrapping_add(1);
+        self.length -= table.entries.len();
+        self.expiring -= table.expiring as usize;
+        self.memory -= table.entries.iter().map(Entry::memory).sum::<usize>() + table.entries.allocation_size();
+    }
+
+    /// Shows live entries to `visit` from `cursor` on, about `count` buckets' worth; returns where to go on.
+    pub fn scan<'a>(
+        &'a self,
+        cursor: Cursor,
+        count: usize,
+        now: UnixMillis,
+        mut visit: impl FnMut(&'a Entry),
+    ) -> Cursor {
+        let mut at = cursor;
+        let mut seen = 0;
+        // An empty slot costs something too, though less than an entry.
+        let mut empty = 0;
+        loop {
+            let table = &self.tables[usize::from(at.slot)];
+            if at.bucket != 0 && at.layout != table.layout {
+                at.bucket = 0;
+            }
+            at.layout = table.layout;
+            let buckets = table.entries.num_buckets() as u32;
+            while at.bucket < buckets && seen < count {
+                if let Some(entry) = table.entries.get_bucket(at.bucket as usize) {
+                    seen += 1;
+                    if !is_expired(entry, now) {
+                        visit(entry);
+                    }
+                }
+                at.bucket += 1;
+            }
+            if at.bucket < buckets {
+                return at;
+            }
+            if at.slot + 1 == SLOT_COUNT {
+                return Cursor::START;
+            }
+            at = Cursor { slot: at.slot + 1, layout: 0, bucket: 0 };
+            empty += usize::from(table.entries.is_empty());
+            if count <= seen || SCAN_EMPTY_SLOTS_MAX <= empty {
+                return at;
+            }
+        }
+    }
+
+    /// A random live key, as likely as its neighbours in a small slot; `None` where there is none.
+    pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
+        let (slot, bucket) = (0..100).find_map(|_| {
+            let (slot, bucket) = self.sample()?;
+            let entry = self.tables[slot.index()].entries.get_bucket(bucket)?;
+            (!is_expired(entry, now)).then_some((slot, bucket))
+        })?;
+        self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key)
+    }
+
+    /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
+    /// sooner where that is a good part of the budget.
+    pub fn sweep(&mut self, budget: usize, now: UnixMillis) -> usize {
+        if self.expiring == 0 || !self.sweeps {
+            return 0;
+        }
+        let (mut looked_at, mut slots, mut removed) = (0, 0, 0);
+        while looked_at < budget && slots < SLOT_COUNT {
+            let slot = Slot::new(self.sweep_at.slot).expect("a cursor's slot is a slot");
+            let table = &mut self.tables[slot.index()];
+            let (mut bucket, buckets) = (self.sweep_at.bucket as usize, table.entries.num_buckets());
+            if table.expiring == 0 {
+                bucket = buckets;
+            }
+            let mut gone = Vec::new();
+            while bucket < buckets && looked_at < budget {
+                if let Ok(entry) = table.entries.get_bucket_entry(bucket) {
+                    looked_at += 1;
+                    if is_expired(entry.get(), now) {
+                        gone.push(entry.remove().0);
+                    }
+                }
+                bucket += 1;
+            }
+            removed += gone.len();
+            gone.iter().for_each(|entry| self.forget(slot, entry));
+            if bucket < buckets {
+                self.sweep_at.bucket = bucket as u32;
+            } else {
+                self.sweep_at = Cursor { slot: (slot.number() + 1) % SLOT_COUNT, layout: 0, bucket: 0 };
+                slots += 1;
+                // Sixteen tables without an expiry cost what one entry does.
+                looked_at += usize::from(slots % 16 == 0);
+            }
+        }
+        self.counters.expired += removed as u64;
+        removed
+    }
+
+    /// Makes room before a write that may grow the store.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
+    #[inline]
+    pub fn make_room(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
+        if self.policy.memory_max == 0 || self.memory <= self.policy.memory_max {
+            return Ok(());
+        }
+        self.evict(now)
+    }
+
+    #[cold]
+    fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
+        if self.policy.eviction == Eviction::None {
+            return Err(OutOfMemory);
+        }
+        for _ in 0..EVICTIONS_PER_WRITE_MAX {
+            let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return Err(OutOfMemory) };
+            let table = &mut self.tables[slot.index()];
+            let Ok(entry) = table.entries.get_bucket_entry(bucket) else { continue };
+            let (entry, _) = entry.remove();
+            self.forget(slot, &entry);
+            self.counters.evicted += 1;
+            if self.memory <= self.policy.memory_max {
+                break;
+            }
+        }
+        // Still over the limit, perhaps: it was lowered by a lot, and the next writes go on with it.
+        Ok(())
+    }
+
+    fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
+        let mut best: Option<(u8, Slot, usize)> = None;
+        for _ in 0..EVICTION_SAMPLES {
+            let Some((slot, bucket)) = self.sample() else { continue };
+            let Some(entry) = self.tables[slot.index()].entries.get_bucket(bucket) else { continue };
+            let uses = if is_expired(entry, now) { 0 } else { frequency(entry.access(), &self.policy, now) };
+            if best.is_none_or(|(least, ..)| uses < least) {
+                best = Some((uses, slot, bucket));
+            }
+        }
+        best.map(|(_, slot, bucket)| (slot, bucket))
+    }
+
+    /// A random full bucket, or `None` where there is no entry.
+    fn sample(&mut self) -> Option<(Slot, usize)> {
+        if self.length == 0 {
+            return None;
+        }
+        let mut number = self.random.u16(..SLOT_COUNT);
+        // In a nearly empty store most slots are empty, so walk on from there.
+        while self.tables[usize::from(number)].entries.is_empty() {
+            number = (number + 1) % SLOT_COUNT;
+        }
+        let entries = &self.tables[usize::from(number)].entries;
+        let mut bucket = self.random.usize(..entries.num_buckets());
+        while entries.get_bucket(bucket).is_none() {
+            bucket = (bucket + 1) % entries.num_buckets();
+        }
+        Some((Slot::new(number).expect("below the count"), bucket))
+    }
+
+    #[inline]
+    fn find_live(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&mut Entry> {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &mut self.tables[key.slot.index()];
+        table.entries.find_mut(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
+    }
+
+    #[cold]
+    fn expire(&mut self, key: Key<'_>, hash: u64) {
+        let table = &mut self.tables[key.slot.index()];
+        if let Ok(found) = table.entries.find_entry(hash, |entry| entry.key() == key.bytes) {
+            let (entry, _) = found.remove();
+            self.forget(key.slot, &entry);
+            self.counters.expired += 1;
+        }
+    }
+
+    /// Takes a removed entry off the books, and gives a table back that has emptied.
+    fn forget(&mut self, slot: Slot, entry: &Entry) {
+        self.length -= 1;
+        self.memory -= entry.memory();
+        self.note_expiry(slot, entry.expires_at().is_some(), false);
+        let table = &mut self.tables[slot.index()];
+        if table.entries.is_empty() {
+            self.memory -= table.entries.allocation_size();
+            table.entries = HashTable::new();
+            table.layout = table.layout.wrapping_add(1);
+        }
+    }
+
+    #[inline]
+    fn note_expiry(&mut self, slot: Slot, before: bool, after: bool) {
+        if before != after {
+            let change = if after { 1 } else { -1 };
+            let table = &mut self.tables[slot.index()];
+            table.expiring = table.expiring.wrapping_add_signed(change);
+            self.expiring = self.expiring.wrapping_add_signed(change as isize);
+        }
+    }
+}
+
+/// A scan that meets nothing but empty slots stops after this many, some 10 µs.
+const SCAN_EMPTY_SLOTS_MAX: usize = 4096;
+
+#[inline]
+fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
+    entry.expires_at().is_some_and(|at| at <= now)
+}
+
+/// The use of an entry that has just been made.
+#[inline]
+fn fresh_access(policy: &Policy, now: UnixMillis) -> Access {
+    match policy.eviction {
+        Eviction::None => seconds(now),
+        Eviction::Lfu => minutes(now, LFU_INITIAL),
+    }
+}
+
+/// Notes a use: the time, or a counter that grows the more slowly the larger it is.
+#[inline]
+fn touch(entry: &mut Entry, policy: &Policy, random: &mut fastrand::Rng, now: UnixMillis) {
+    match policy.eviction {
+        Eviction::None => entry.set_access(seconds(now)),
+        Eviction::Lfu => {
+            let counter = frequency(entry.access(), policy, now);
+            let base = u32::from(counter.saturating_sub(LFU_INITIAL));
+            let odds = base.saturating_mul(policy.lfu_log_factor).saturating_add(1);
+            let counter = if random.u32(..odds) == 0 { counter.saturating_add(1) } else { counter };
+            entry.set_access(minutes(now, counter));
+        }
+    }
+}
+
+fn seconds(now: UnixMillis) -> Access {
+    let [low, middle, high, ..] = (now.0 / 1000).to_le_bytes();
+    Access([low, middle, high])
+}
+
+fn minutes(now: UnixMillis, counter: u8) -> Access {
+    let [low, high, ..] = (now.0 / 60_000).to_le_bytes();
+    Access([low, high, counter])
+}
+
+/// How often an entry was used, on a logarithmic scale and lowered for the time that it was not (`OBJECT FREQ`). Means
+/// something under [`Eviction::Lfu`] only.
+pub fn frequency(access: Access, policy: &Policy, now: UnixMillis) -> u8 {
+    let Access([low, high, counter]) = access;
+    let elapsed = ((now.0 / 60_000) as u16).wrapping_sub(u16::from_le_bytes([low, high]));
+    match u32::from(elapsed).checked_div(policy.lfu_decay_minutes) {
+        Some(periods) => counter.saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX)),
+        None => counter,
+    }
+}
+
+/// Seconds since an entry was used (`OBJECT IDLETIME`), modulo 194 days. Means something under [`Eviction::None`] only.
+pub fn idle_seconds(access: Access, now: UnixMillis) -> u64 {
+    let Access([low, middle, high]) = access;
+    let then = u64::from(u32::from_le_bytes([low, middle, high, 0]));
+    (now.0 / 1000).wrapping_sub(then) & 0xff_ffff
+}

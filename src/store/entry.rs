@@ -1,0 +1,349 @@
+//! A key, its value and what is known of both, in one allocation behind one pointer.
+//!
+//! ```text
+//! | flags 1 | access 3 | key length 1, 2 or 4 | value length 1, 2 or 4 | expiry 8, if any | key | value | slack |
+//! ```
+//!
+//! Ten million small entries are most of a server's memory, so a byte here is ten megabytes there: two boxed slices in
+//! a table take 32 bytes a bucket and two allocations, this takes 8 and one. Lengths take as many bytes as they need.
+//!
+//! This is one of the two rooms that may be `unsafe` (the other is the network ring). What makes it sound: an entry
+//! owns exactly one allocation of [`allocation`]`(total)` bytes, `total` follows from the header alone, the header is
+//! written in full before the pointer is used, and everything else is reached through the slices that
+//! [`Entry::bytes`] and [`Entry::bytes_mut`] make. Miri runs the tests: `cargo +nightly miri test --lib store::entry`.
+#![expect(unsafe_code, reason = "one pointer to one allocation of varying length has no safe type that is as small")]
+
+use crate::store::UnixMillis;
+use std::{alloc, fmt, ptr::NonNull};
+
+const HAS_EXPIRY: u8 = 1;
+const KEY_WIDTH_SHIFT: u8 = 1;
+const VALUE_WIDTH_SHIFT: u8 = 3;
+const ACCESS: usize = 1;
+const LENGTHS: usize = 4;
+
+/// What is kept of when and how often an entry was used: 24 bits whose meaning the eviction policy gives.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Access(pub [u8; 3]);
+
+/// A key with its value.
+pub struct Entry {
+    /// Owned: [`allocation`] of the header's total bytes, aligned to 1.
+    memory: NonNull<u8>,
+}
+
+/// Where an entry's parts are: all of it follows from the first bytes of the header.
+#[derive(Clone, Copy)]
+struct Layout {
+    expiry: usize,
+    key: usize,
+    value: usize,
+    end: usize,
+}
+
+/// Returns how many bytes an entry of `total` bytes allocates: classes a sixteenth to a quarter apart, which are those of
+/// the allocator, so that a value that grows by a byte at a time moves only when it crosses into the next.
+fn allocation(total: usize) -> usize {
+    if total <= 128 {
+        return total.next_multiple_of(16);
+    }
+    // Four classes for each doubling.
+    let step = (total - 1).ilog2() - 2;
+    total.next_multiple_of(1 << step)
+}
+
+fn width_code(length: usize) -> u8 {
+    match length {
+        0..0x100 => 0,
+        0x100..0x1_0000 => 1,
+        _ => 2,
+    }
+}
+
+impl Layout {
+    #[inline]
+    fn new(flags: u8, key_length: usize, value_length: usize) -> Self {
+        let key_width = 1 << ((flags >> KEY_WIDTH_SHIFT) & 3);
+        let value_width = 1 << ((flags >> VALUE_WIDTH_SHIFT) & 3);
+        let expiry = LENGTHS + key_width + value_width;
+        let key = expiry + if flags & HAS_EXPIRY == 0 { 0 } else { 8 };
+        Self { expiry, key, value: key + key_length, end: key + key_length + value_length }
+    }
+}
+
+impl Entry {
+    /// Allocates an entry.
+    ///
+    /// # Panics
+    /// If the key or the value has 4 GiB or more; the protocol's limits are far below.
+    pub fn new(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: Access) -> Self {
+        let mut entry = Self::allocate(key.len(), value.len(), expires_at, access);
+        let layout = entry.layout();
+        let bytes = entry.bytes_mut(layout.end);
+        bytes[layout.key..layout.value].copy_from_slice(key);
+        bytes[layout.value..].copy_from_slice(value);
+        entry
+    }
+
+    /// Allocates an entry whose header is whole and whose key and value are zeros.
+    fn allocate(key_length: usize, value_length: usize, expires_at: Option<UnixMillis>, access: Access) -> Self {
+        assert!(u32::try_from(key_length.max(value_length)).is_ok(), "keys and values are below 4 GiB");
+        let (key_code, value_code) = (width_code(key_length), width_code(value_length));
+        let flags = u8::from(expires_at.is_some()) | (key_code << KEY_WIDTH_SHIFT) | (value_code << VALUE_WIDTH_SHIFT);
+        let layout = Layout::new(flags, key_length, value_length);
+        let size = alloc::Layout::array::<u8>(allocation(layout.end)).expect("below the limits of an allocation");
+        // SAFETY: the size is never zero: the header alone takes six bytes. Zeroed, so that every byte is initialised.
+        let memory = unsafe { if layout.end < 4096 { alloc::alloc(size) } else { alloc::alloc_zeroed(size) } };
+        let Some(memory) = NonNull::new(memory) else { alloc::handle_alloc_error(size) };
+        if layout.end < 4096 {
+            // SAFETY: `size` bytes were just allocated.
+            unsafe { memory.write_bytes(0, layout.end) };
+        }
+        let mut entry = Self { memory };
+        let header = entry.bytes_mut(layout.key);
+        header[0] = flags;
+        header[ACCESS..LENGTHS].copy_from_slice(&access.0);
+        let (key_width, value_width) = (1 << key_code, 1 << value_code);
+        header[LENGTHS..][..key_width].copy_from_slice(&(key_length as u32).to_le_bytes()[..key_width]);
+        header[LENGTHS + key_width..][..value_width]
+            .copy_from_slice(&(value_length as u32).to_le_bytes()[..value_width]);
+        if let Some(at) = expires_at {
+            header[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
+        }
+        entry
+    }
+
+    /// The first `length` bytes, which must have been initialised: [`Layout::end`] or fewer.
+    #[inline]
+    fn bytes(&self, length: usize) -> &[u8] {
+        // SAFETY: this entry owns at least `length` initialised bytes behind its pointer.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes it the only way to them.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), length) }
+    }
+
+    #[inline]
+    fn layout(&self) -> Layout {
+        // The fixed header and both lengths at their narrowest are six bytes, which every entry has.
+        let header = self.bytes(LENGTHS + 2);
+        let flags = header[0];
+        // Both lengths in a byte, as nearly always.
+        if flags & !HAS_EXPIRY == 0 {
+            return Layout::new(flags, usize::from(header[LENGTHS]), usize::from(header[LENGTHS + 1]));
+        }
+        let key_width = 1 << ((flags >> KEY_WIDTH_SHIFT) & 3);
+        let value_width = 1 << ((flags >> VALUE_WIDTH_SHIFT) & 3);
+        let lengths = &self.bytes(LENGTHS + key_width + value_width)[LENGTHS..];
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, &byte| (sum << 8) | usize::from(byte));
+        Layout::new(flags, number(&lengths[..key_width]), number(&lengths[key_width..]))
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        let layout = self.layout();
+        &self.bytes(layout.end)[layout.key..layout.value]
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        let layout = self.layout();
+        &self.bytes(layout.end)[layout.value..]
+    }
+
+    /// The value, to be changed in place; its length stays.
+    #[inline]
+    pub fn value_mut(&mut self) -> &mut [u8] {
+        let layout = self.layout();
+        &mut self.bytes_mut(layout.end)[layout.value..]
+    }
+
+    /// When the entry ceases to exist. Absolute, because a replica may apply it much later.
+    #[inline]
+    pub fn expires_at(&self) -> Option<UnixMillis> {
+        if self.bytes(1)[0] & HAS_EXPIRY == 0 {
+            return None;
+        }
+        let layout = self.layout();
+        let bytes = self.bytes(layout.key)[layout.expiry..].try_into().expect("an expiry is eight bytes");
+        Some(UnixMillis(u64::from_le_bytes(bytes)))
+    }
+
+    /// When and how often the entry was used.
+    #[inline]
+    pub fn access(&self) -> Access {
+        let header = self.bytes(LENGTHS);
+        Access([header[1], header[2], header[3]])
+    }
+
+    /// Notes a use.
+    #[inline]
+    pub fn set_access(&mut self, access: Access) {
+        self.bytes_mut(LENGTHS)[ACCESS..].copy_from_slice(&access.0);
+    }
+
+    /// Replaces the value and the expiry. In place where the entry has the same shape, which it nearly always has.
+    #[inline]
+    pub fn replace(&mut self, value: &[u8], expires_at: Option<UnixMillis>) {
+        let layout = self.layout();
+        if layout.end - layout.value == value.len() && self.expires_at().is_some() == expires_at.is_some() {
+            let bytes = self.bytes_mut(layout.end);
+            bytes[layout.value..].copy_from_slice(value);
+            if let Some(at) = expires_at {
+                bytes[layout.expiry..layout.key].copy_from_slice(&at.0.to_le_bytes());
+            }
+            return;
+        }
+        *self = Self::new(self.key(), value, expires_at, self.access());
+    }
+
+    /// Sets or takes away the expiry. In place where there was one and is one.
+    pub fn set_expiry(&mut self, expires_at: Option<UnixMillis>) {
+        let layout = self.layout();
+        match expires_at {
+            Some(at) if self.expires_at().is_some() => {
+                self.bytes_mut(layout.key)[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
+            }
+            _ => *self = Self::new(self.key(), self.value(), expires_at, self.access()),
+        }
+    }
+
+    /// Changes the value's length. New bytes are zero. Within one allocation class nothing moves.
+    pub fn resize_value(&mut self, length: usize) {
+        let layout = self.layout();
+        let old_length = layout.end - layout.value;
+        let end = layout.value + length;
+        let in_place = allocation(end) == allocation(layout.end) && width_code(length) == width_code(old_length);
+        if !in_place {
+            let (expires_at, access) = (self.expires_at(), self.access());
+            let mut other = Self::allocate(layout.value - layout.key, length, expires_at, access);
+            let other_layout = other.layout();
+            let kept = length.min(old_length);
+            let bytes = other.bytes_mut(other_layout.end);
+            bytes[other_layout.key..other_layout.value].copy_from_slice(self.key());
+            bytes[other_layout.value..][..kept].copy_from_slice(&self.value()[..kept]);
+            *self = other;
+            return;
+        }
+        if layout.end < end {
+            // SAFETY: `end` is within the allocation, whose class is that of `end`.
+            unsafe { self.memory.add(layout.end).write_bytes(0, end - layout.end) };
+        }
+        let flags = self.bytes(1)[0];
+        let value_width = 1 << ((flags >> VALUE_WIDTH_SHIFT) & 3);
+        let at = layout.expiry - value_width;
+        self.bytes_mut(layout.expiry)[at..].copy_from_slice(&(length as u32).to_le_bytes()[..value_width]);
+    }
+
+    /// Bytes of memory that the entry takes, as it asks the allocator for them.
+    #[inline]
+    pub fn memory(&self) -> usize {
+        allocation(self.layout().end)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let size = alloc::Layout::array::<u8>(self.memory()).expect("it was allocated with this size");
+        // SAFETY: allocated by `allocate` with this very layout, and dropped once.
+        unsafe { alloc::dealloc(self.memory.as_ptr(), size) };
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} = {}", self.key().escape_ascii(), self.value().escape_ascii())?;
+        self.expires_at().map_or(Ok(()), |at| write!(formatter, " until {}", at.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Lengths on both sides of every width and class.
+    fn length() -> impl Strategy<Value = usize> {
+        prop_oneof![0..40_usize, 100..140_usize, 240..270_usize, 65_500..65_600_usize]
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Replace(usize, Option<u64>),
+        Resize(usize),
+        Expire(Option<u64>),
+        Access([u8; 3]),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (length(), any::<Option<u64>>()).prop_map(|(length, expiry)| Change::Replace(length, expiry)),
+            length().prop_map(Change::Resize),
+            any::<Option<u64>>().prop_map(Change::Expire),
+            any::<[u8; 3]>().prop_map(Change::Access),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+        /// Whatever is done to an entry, it is what a key, a value, an expiry and an access would be.
+        #[test]
+        fn an_entry_is_its_four_parts(key in length(), changes in prop::collection::vec(change(), 1..12)) {
+            let key = vec![b'k'; key];
+            let mut entry = Entry::new(&key, b"", None, Access::default());
+            let (mut value, mut expiry, mut access) = (Vec::new(), None, Access::default());
+            for (index, change) in changes.into_iter().enumerate() {
+                match change {
+                    Change::Replace(length, at) => {
+                        value = vec![index as u8; length];
+                        expiry = at.map(UnixMillis);
+                        entry.replace(&value, expiry);
+                    }
+                    Change::Resize(length) => {
+                        value.resize(length, 0);
+                        entry.resize_value(length);
+                    }
+                    Change::Expire(at) => {
+                        expiry = at.map(UnixMillis);
+                        entry.set_expiry(expiry);
+                    }
+                    Change::Access(bytes) => {
+                        access = Access(bytes);
+                        entry.set_access(access);
+                    }
+                }
+                prop_assert_eq!(entry.key(), &key);
+                prop_assert_eq!(entry.value(), &value);
+                prop_assert_eq!(entry.expires_at(), expiry);
+                prop_assert_eq!(entry.access(), access);
+                prop_assert!(key.len() + value.len() < entry.memory());
+            }
+        }
+    }
+
+    /// The budget of FACTS: a 16-byte key with a 64-byte value takes 6 bytes beside them.
+    #[test]
+    fn a_small_entry_takes_96_bytes() {
+        let entry = Entry::new(&[b'k'; 16], &[b'v'; 64], None, Access::default());
+        assert_eq!(entry.memory(), 96);
+        assert_eq!(size_of::<Option<Entry>>(), 8);
+    }
+
+    /// A value that grows by a byte at a time is copied a few times for each doubling, not each time.
+    #[test]
+    fn growing_moves_an_entry_seldom() {
+        let mut entry = Entry::new(b"k", b"", None, Access::default());
+        let mut moves = 0;
+        for length in 0..100_000 {
+            let before = entry.memory;
+            entry.resize_value(length);
+            moves += u32::from(before != entry.memory);
+        }
+        assert!(moves <= 60, "{moves} moves");
+    }
+}
