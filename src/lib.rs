@@ -9,3 +9,7 @@ pub mod commands;
 pub mod resp;
 pub mod slot;
 pub mod store;
+
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
+pub mod io;
