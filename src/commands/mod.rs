@@ -238,3 +238,10 @@ pub struct Core {
     /// Its clients, but for the one that is being served.
     pub clients: Clients,
 }
+
+impl Command {
+    /// A subcommand's name without its container's.
+    pub fn short_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, name)| name)
+    }
+}
