@@ -9,3 +9,4 @@ pub mod commands;
 pub mod resp;
 pub mod slot;
 pub mod store;
+pub mod topology;
