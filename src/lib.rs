@@ -6,6 +6,8 @@
 
 pub mod slot;
 
+pub mod config;
+pub mod glob;
 pub mod resp;
 
 pub mod client;
