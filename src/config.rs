@@ -413,7 +413,7 @@ fn plain(value: &toml::Value) -> Option<String> {
 fn similar(name: &str) -> Option<&'static str> {
     let letters = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
     let meant = letters(name);
-    let alike = |known: &str| letters(known) == meant || (3 < meant.len() && letters(known).contains(&meant));
+    let alike = |known: &str| letters(known) == meant || (4 < meant.len() && letters(known).contains(&meant));
     let found = SETTINGS.iter().find(|setting| {
         alike(setting.name) || setting.redis.as_ref().is_some_and(|alias| letters(alias.name) == meant)
     });

@@ -76,7 +76,7 @@ fn a_mistake_is_refused() {
         1 | port 7000
           |      ^
         key with no value, expected `=`
-        trine.toml: prot: there is no such setting; is proto-max-bulk-len meant?
+        trine.toml: prot: there is no such setting (trine serve --help lists all)
         trine.toml: max_memory: there is no such setting; is max-memory meant?
         trine.toml: maxmemory: there is no such setting; is max-memory meant?
         trine.toml: port: "0" is not a whole number from 1 to 65535
