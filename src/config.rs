@@ -23,7 +23,7 @@ pub struct Config {
     pub port: u16,
     pub core_port: Option<u16>,
     pub cores: Option<u16>,
-    pub cpus: Vec<u16>,
+    pub cpus: Vec<usize>,
     pub requirepass: Password,
     pub allow_wide_bind: bool,
     pub max_memory: u64,
@@ -121,8 +121,8 @@ pub enum Kind {
     Seconds,
     /// `yes` or `no`.
     Switch,
-    /// One of these words.
-    Choice(&'static [&'static str]),
+    /// One of these words, which stand between bars: `none|lfu`.
+    Choice(&'static str),
 }
 
 /// What Redis can be configured to and Trine cannot: clients ask for these, and setting them to what they are does
@@ -239,7 +239,7 @@ impl Config {
 
     /// Returns one CPU per core, of those the process may use (never none): as configured, else one core per CPU.
     /// Where there are more cores than CPUs, cores share.
-    pub fn placement(&self, available: &[u16]) -> Vec<u16> {
+    pub fn placement(&self, available: &[usize]) -> Vec<usize> {
         let cpus = if self.cpus.is_empty() { available } else { &self.cpus };
         let cores = self.cores.map_or(cpus.len(), usize::from);
         cpus.iter().copied().cycle().take(cores).collect()
@@ -374,7 +374,7 @@ impl Setting {
             Kind::Size => "SIZE",
             Kind::Seconds => "SECONDS",
             Kind::Switch => "yes|no",
-            Kind::Choice(_) => "CHOICE",
+            Kind::Choice(words) => words,
         }
     }
 

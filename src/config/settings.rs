@@ -189,7 +189,7 @@ pub static SETTINGS: &[Setting] = &[
     .at_run_time(),
     Setting::new(
         "eviction",
-        Kind::Choice(&["none", "lfu"]),
+        Kind::Choice("none|lfu"),
         "At max-memory: none answers OOM to commands that need memory, lfu evicts the least frequently used keys",
         |config| if config.eviction == Eviction::Lfu { "lfu".into() } else { "none".into() },
         |config, text| put(&mut config.eviction, eviction(text)),

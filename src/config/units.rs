@@ -69,9 +69,9 @@ pub(super) fn yes_no(value: bool) -> String {
 }
 
 /// Reads a list of CPUs as the kernel and taskset write it: `0-3,6`. A CPU may come twice; then shards share it.
-pub(super) fn cpus(text: &str) -> Result<Vec<u16>, String> {
+pub(super) fn cpus(text: &str) -> Result<Vec<usize>, String> {
     let problem = || format!("{text:?} is not a list of CPUs: write their numbers, such as 0-3,6");
-    let cpu = |text: &str| text.trim().parse::<u16>().ok().filter(|&cpu| cpu < CPUS_MAX);
+    let cpu = |text: &str| text.trim().parse::<usize>().ok().filter(|&cpu| cpu < CPUS_MAX);
     let mut all = Vec::new();
     for range in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -85,9 +85,9 @@ pub(super) fn cpus(text: &str) -> Result<Vec<u16>, String> {
 }
 
 /// No kernel is built for more CPUs than this (`CONFIG_NR_CPUS`).
-const CPUS_MAX: u16 = 8192;
+const CPUS_MAX: usize = 8192;
 
 /// Writes a list of CPUs.
-pub(super) fn list(cpus: &[u16]) -> String {
-    cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
+pub(crate) fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
