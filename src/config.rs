@@ -9,7 +9,7 @@ mod units;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-pub use self::settings::SETTINGS;
+pub use self::{settings::SETTINGS, units::list};
 use crate::glob;
 
 /// What an operator can set, each with its default in [`Config::default`]. Rows of [`SETTINGS`] say what they mean.

@@ -1,2 +1,7 @@
 //! The binary `trine`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trine::io::cli::run(|_config| Err("the server is not there yet".into()))
+}

@@ -60,13 +60,7 @@ impl Shard {
 
     /// Executes a client's request, or says which cores should.
     #[inline]
-    pub fn execute(
-        &mut self,
-        request: Request<'_>,
-        client: &mut Client,
-        now: Now,
-        output: &mut Vec<u8>,
-    ) -> Execution {
+    pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let start = output.len();
         let execution = self.answer(request, client, now, output);
         if client.reply_mode != ReplyMode::On {
@@ -167,7 +161,9 @@ impl Shard {
                 let all_there = is_alone
                     || self.core.has_topology
                     || keys == Keys::ONE
-                    || keys.indices(request.len()).all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
+                    || keys
+                        .indices(request.len())
+                        .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
                 match route {
                     _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
                     Route::Split(_) => Ok(Some(Away { route, core, keys })),

@@ -87,7 +87,7 @@ pub(super) fn cpus(text: &str) -> Result<Vec<usize>, String> {
 /// No kernel is built for more CPUs than this (`CONFIG_NR_CPUS`).
 const CPUS_MAX: usize = 8192;
 
-/// Writes a list of CPUs.
-pub(crate) fn list(cpus: &[usize]) -> String {
+/// Writes a list of CPUs as `cpus` reads it.
+pub fn list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }

@@ -1,4 +1,8 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+pub mod cli;
 pub mod executor;
+mod plan;
 pub mod ring;
+pub mod topology;
+mod up;
