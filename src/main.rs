@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A heap per thread, as there is a shard per thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     trine::io::cli::run(|_config| Err("the server is not there yet".into()))
 }

@@ -3,7 +3,11 @@
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
 
-use std::{env, fs, process::ExitCode};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
@@ -24,10 +28,7 @@ pub enum Failure {
 pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
     let matches = command().get_matches();
     let outcome = match matches.subcommand() {
-        Some(("serve", matches)) if matches.get_flag("settings") => {
-            print!("{}", settings_as_markdown());
-            Ok(())
-        }
+        Some(("serve", matches)) if matches.get_flag("settings") => print_result(&settings_as_markdown()),
         Some(("serve", matches)) => start_serving(matches, serve),
         Some(("up", matches)) => up::run(matches),
         Some(("plan", matches)) => plan::run(matches),
@@ -44,6 +45,25 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a result to standard output.
+pub(super) fn print_result(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
+}
+
+/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it.
+pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
+    let matches = serve_command().no_binary_name(true).disable_help_flag(true).try_get_matches_from(flags);
+    let matches = matches.map_err(|error| {
+        // The first line says what is wrong; the others, how to call `trine serve`.
+        let text = error.to_string();
+        let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
+    })?;
+    configuration(&matches).map(|_| ())
 }
 
 /// Returns the whole command line.

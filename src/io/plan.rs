@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::cli::Failure;
+use super::cli::{Failure, print_result};
 use crate::{
     slot::{SLOT_COUNT, Slot},
     topology::{Server, Topology},
@@ -78,11 +78,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
     };
     match matches.get_one::<PathBuf>("out") {
-        None => print!("{}", topology.to_toml()),
+        None => print_result(&topology.to_toml()),
         Some(path) => replace(path, &topology.to_toml())
-            .map_err(|error| Failure::Failed(format!("--out {}: {error}", path.display())))?,
+            .map_err(|error| Failure::Failed(format!("--out {}: {error}", path.display()))),
     }
-    Ok(())
 }
 
 /// Returns the old servers that are kept, changed where one of the same name is given, and then the new ones.

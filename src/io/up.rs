@@ -20,7 +20,10 @@ use signal_hook::{
 };
 
 use self::servers::Servers;
-use super::{cli::Failure, executor};
+use super::{
+    cli::{Failure, check_settings, print_result},
+    executor,
+};
 use crate::topology::{Server, ShardId, Topology};
 
 /// Servers' gateways are this many ports apart, or a multiple of it where a server has more cores than fit between.
@@ -51,7 +54,7 @@ pub(super) fn command() -> Command {
         .arg(number("cores", 1024, "1").help("How many cores each server uses"))
         .arg(
             number("port", 65_535, "7000")
-                .help("The first server's gateway; its cores follow, and the next server is 100 ports on"),
+                .help("The first server's gateway; its cores follow, and the next server is 100 ports on, or more if it has more cores"),
         )
         .arg(
             Arg::new("host")
@@ -82,6 +85,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let host = matches.get_one::<String>("host").expect("it has a default");
     let planned = plan(number("servers"), number("cores"), number("port"), host)?;
     let topology = Topology::plan(planned).map_err(|error| Failure::Usage(error.to_string()))?;
+    let settings: Vec<&String> = matches.get_many("settings").unwrap_or_default().collect();
+    check_settings(&[&[&"--bind".to_owned(), host], settings.as_slice()].concat())?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
     let cpus = share_out(&allowed, &topology);
@@ -94,12 +99,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let file = folder.path.join("topology.toml");
     fs::write(&file, topology.to_toml()).map_err(|error| failed("the topology file", error))?;
 
-    print!("{}", table(&topology, &cpus));
+    print_result(&table(&topology, &cpus))?;
     if allowed.len() < topology.shards().len() {
         let (cores, count) = (topology.shards().len(), allowed.len());
         eprintln!("{cores} cores share {count} CPUs: good enough to try things, not to measure them");
     }
-    let settings: Vec<&String> = matches.get_many("settings").unwrap_or_default().collect();
     let mut servers = Servers::default();
     let outcome = start(&mut servers, &topology, &cpus, &file, &settings)
         .and_then(|()| wait_until_ready(&mut servers, &topology, &mut signals, started))
@@ -146,6 +150,11 @@ fn check_ports(topology: &Topology) -> Result<(), Failure> {
                     return Err(Failure::Failed(format!(
                         "port {port} on {host} is taken: stop what listens there (ss -ltnp sport = :{port} shows it), \
                          or choose other ports with --port"
+                    )));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    return Err(Failure::Failed(format!(
+                        "{host} is no address of this machine: choose another --host"
                     )));
                 }
                 Err(error) => return Err(Failure::Failed(format!("port {port} on {host}: {error}"))),
@@ -211,7 +220,7 @@ fn wait_until_ready(
     loop {
         waiting.retain(|&(host, port)| !answers(host, port));
         if waiting.is_empty() {
-            println!("ready in {} ms; Ctrl-C stops all", started.elapsed().as_millis());
+            print_result(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()))?;
             return Ok(true);
         }
         servers.check()?;
@@ -293,7 +302,8 @@ mod tests {
             s2      127.0.0.1:7100  7101-7102  6,7   5461-10922
             s3      127.0.0.1:7200  7201-7202  2,3   10923-16383
             try: redis-cli -c -p 7001 set hello world
-        "#]].assert_eq(&table(&topology, &share_out(&[2, 3, 6, 7], &topology)));
+        "#]]
+        .assert_eq(&table(&topology, &share_out(&[2, 3, 6, 7], &topology)));
     }
 
     #[test]
