@@ -191,7 +191,9 @@ impl Config {
             problem: format!("not TOML: {}", error.to_string().trim_end()),
         })?;
         for (name, value) in &table {
-            let place = format!("{path}: {name}");
+            // What is no setting may still be a secret, of a setting that was misspelt.
+            let is_known = SETTINGS.iter().any(|setting| setting.name == name);
+            let place = if is_known { format!("{path}: {name} = {value}") } else { format!("{path}: {name}") };
             if name == "config" {
                 let problem = "a configuration file cannot name another: put all settings into one".into();
                 return Err(ConfigError::Value { place, problem });

@@ -420,6 +420,6 @@ fn eviction(text: &str) -> Result<Eviction, String> {
     match text.to_ascii_lowercase().as_str() {
         "none" | "noeviction" => Ok(Eviction::None),
         "lfu" | "allkeys-lfu" => Ok(Eviction::Lfu),
-        _ => Err(format!("{text:?} is neither none (noeviction) nor lfu (allkeys-lfu)")),
+        _ => Err("argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)".into()),
     }
 }

@@ -79,18 +79,18 @@ fn a_mistake_is_refused() {
         trine.toml: prot: there is no such setting (trine serve --help lists all)
         trine.toml: max_memory: there is no such setting; is max-memory meant?
         trine.toml: maxmemory: there is no such setting; is max-memory meant?
-        trine.toml: port: "0" is not a whole number from 1 to 65535
-        trine.toml: port: write a text, a number, true or false, or a list of these
-        trine.toml: port: "x" is not a whole number from 1 to 65535
-        trine.toml: core-port: "55536" is not a whole number from 1 to 55535
-        trine.toml: max-memory: "1 parsec" is not a size: write bytes, or a number with a unit, such as 100mb or 2GiB
-        trine.toml: max-memory: "99999999999gb" is not a size: write bytes, or a number with a unit, such as 100mb or 2GiB
-        trine.toml: bind: "example.org" is not one IP address, such as 127.0.0.1 or 0.0.0.0
-        trine.toml: eviction: "lru" is neither none (noeviction) nor lfu (allkeys-lfu)
-        trine.toml: cpus: "3-1" is not a list of CPUs: write their numbers, such as 0-3,6
-        trine.toml: debug-commands: "perhaps" is neither yes nor no
-        trine.toml: proto-max-bulk-len: "1" is not a size from 1 MiB to 512 MiB
-        trine.toml: config: a configuration file cannot name another: put all settings into one
+        trine.toml: port = 0: argument must be between 1 and 65535 inclusive
+        trine.toml: port = 7.5: write a text, a number, true or false, or a list of these
+        trine.toml: port = "x": argument couldn't be parsed into an integer
+        trine.toml: core-port = 55536: argument must be between 1 and 55535 inclusive
+        trine.toml: max-memory = "1 parsec": argument must be a memory value, such as 100mb or 2GiB
+        trine.toml: max-memory = "99999999999gb": argument must be a memory value, such as 100mb or 2GiB
+        trine.toml: bind = "example.org": "example.org" is not one IP address, such as 127.0.0.1 or 0.0.0.0
+        trine.toml: eviction = "lru": argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)
+        trine.toml: cpus = "3-1": "3-1" is not a list of CPUs: write their numbers, such as 0-3,6
+        trine.toml: debug-commands = "perhaps": argument must be 'yes' or 'no'
+        trine.toml: proto-max-bulk-len = 1: argument must be between 1 MiB and 512 MiB inclusive
+        trine.toml: config = "other.toml": a configuration file cannot name another: put all settings into one
         --bind 0.0.0.0 lets anyone who reaches this address read and change every key: set a password with --requirepass, or say --allow-wide-bind where the network itself is trusted
         --bind 0.0.0.0 is no address that clients can be sent to: also give --announce HOST, the address or name they reach this server at, or a --topology
         1 core ports from 65535 on reach 65535: core ports end below 55536, because cluster clients add 10000 to them: choose a lower --port or --core-port
@@ -144,11 +144,11 @@ fn clients_configure_as_they_would_redis() {
         CONFIG SET [("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lfu")]
           Ok(())
         CONFIG SET [("MAXMEMORY", "1gb"), ("maxclients", "0")]
-          Err("ERR CONFIG SET failed (possibly related to argument 'maxclients') - \"0\" is not a whole number from 1 to 1000000")
+          Err("ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and 1000000 inclusive")
         CONFIG SET [("maxmemory", "lots")]
-          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - \"lots\" is not a size: write bytes, or a number with a unit, such as 100mb or 2GiB")
+          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value, such as 100mb or 2GiB")
         CONFIG SET [("maxmemory-policy", "allkeys-lru")]
-          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - \"allkeys-lru\" is neither none (noeviction) nor lfu (allkeys-lfu)")
+          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)")
         CONFIG SET [("maxmemory", "1"), ("maxmemory", "2")]
           Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - duplicate parameter")
         CONFIG SET [("port", "1")]

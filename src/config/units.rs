@@ -1,11 +1,12 @@
-//! Sizes, switches and lists as people write them, and back.
+//! Sizes, switches and lists as people write them, and back. What is wrong with one is said in the words that CONFIG SET
+//! has in Redis, where it has some.
 
 use std::time::Duration;
 
 /// Reads a size in bytes: `1048576`, `1mb`, `1MiB`. As in Redis `k`, `m` and `g` are powers of 1000 and `kb`, `mb` and
 /// `gb` powers of 1024, as are `KiB`, `MiB` and `GiB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let problem = || format!("{text:?} is not a size: write bytes, or a number with a unit, such as 100mb or 2GiB");
+    let problem = || "argument must be a memory value, such as 100mb or 2GiB".to_owned();
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
@@ -36,8 +37,11 @@ pub(super) fn number<T>(text: &str, least: T, most: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
+    if text.trim().parse::<i128>().is_err() {
+        return Err("argument couldn't be parsed into an integer".into());
+    }
     let within = text.trim().parse().ok().filter(|number| (&least..=&most).contains(&number));
-    within.ok_or_else(|| format!("{text:?} is not a whole number from {least} to {most}"))
+    within.ok_or_else(|| format!("argument must be between {least} and {most} inclusive"))
 }
 
 /// Reads a size within bounds, for what is counted in `usize`.
@@ -45,7 +49,7 @@ pub(super) fn size_within(text: &str, least: usize, most: usize) -> Result<usize
     let bytes = usize::try_from(size(text)?).ok();
     bytes.filter(|bytes| (least..=most).contains(bytes)).ok_or_else(|| {
         let [least, most] = [least, most].map(|bytes| size_for_people(bytes as u64));
-        format!("{text:?} is not a size from {least} to {most}")
+        format!("argument must be between {least} and {most} inclusive")
     })
 }
 
@@ -59,7 +63,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" | "on" | "1" => Ok(true),
         "no" | "false" | "off" | "0" => Ok(false),
-        _ => Err(format!("{text:?} is neither yes nor no")),
+        _ => Err("argument must be 'yes' or 'no'".into()),
     }
 }
 

@@ -154,7 +154,7 @@ fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
         if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
             && let Some(value) = matches.get_one::<String>(setting.name)
         {
-            config.apply(setting.name, value, &format!("--{}", setting.name)).map_err(usage)?;
+            config.apply(setting.name, value, &format!("--{} {value}", setting.name)).map_err(usage)?;
         }
     }
     config.validate().map_err(usage)?;
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((config.port, config.allow_wide_bind, config.cores), (8000, true, Some(2)));
         assert_eq!(config.slowlog_log_slower_than, None);
         let problem = configured(&["--port", "x"]).unwrap_err();
-        assert!(problem.contains("--port: \\\"x\\\" is not a whole number"), "{problem}");
+        assert!(problem.contains("--port x: argument couldn't be parsed"), "{problem}");
     }
 
     #[test]
