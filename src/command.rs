@@ -89,8 +89,11 @@ impl Table {
 
     /// Finds a container's subcommand, in any case.
     pub fn find_subcommand(&self, container: Found, name: &[u8]) -> Option<Found> {
-        let position =
-            container.command.subcommands.iter().position(|row| row.short_name().as_bytes().eq_ignore_ascii_case(name))?;
+        let position = container
+            .command
+            .subcommands
+            .iter()
+            .position(|row| row.short_name().as_bytes().eq_ignore_ascii_case(name))?;
         let index = container.index + 1 + position as u16;
         Some(Found { command: self.rows[usize::from(index)], index })
     }
@@ -101,7 +104,8 @@ impl Unknown {
     #[cold]
     pub fn text(self, request: Request<'_>) -> String {
         // As Redis, which prints at most 128 bytes of the name and of all arguments.
-        let name = |index| String::from_utf8_lossy(&request.arg(index)[..request.arg(index).len().min(128)]).into_owned();
+        let name =
+            |index| String::from_utf8_lossy(&request.arg(index)[..request.arg(index).len().min(128)]).into_owned();
         match self {
             Self::Subcommand(container) => {
                 format!("ERR unknown subcommand '{}'. Try {} HELP.", name(1), container.to_uppercase())
@@ -131,7 +135,8 @@ fn fingerprint(name: &[u8]) -> usize {
     bytes[..length].copy_from_slice(&name[..length]);
     // Setting this bit makes capitals small and leaves the digits and marks that names have alone.
     let last = name.last().map_or(0, |byte| byte | 0x20);
-    let word = (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (u64::from(last) << 3) ^ ((name.len() as u64) << 32);
+    let word =
+        (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (u64::from(last) << 3) ^ ((name.len() as u64) << 32);
     (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES
 }
 

@@ -6,6 +6,7 @@ use crate::{
     commands::{Call, Core, Flags, Keys, Now, Outcome, Route},
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
+    statistics::CommandStatistics,
     store::Store,
 };
 
@@ -45,12 +46,15 @@ const ELSEWHERE: u16 = u16::MAX;
 
 impl Shard {
     /// Makes a shard of what `core` says.
-    pub fn new(store: Store, core: Core) -> Self {
+    pub fn new(store: Store, mut core: Core) -> Self {
+        let table = Table::default();
+        core.rows = table.rows().to_vec();
+        core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
         let owners = Slot::all().map(|slot| {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table: Table::default(), store, owners: owners.collect(), core }
+        Self { table, store, owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -60,13 +64,7 @@ impl Shard {
 
     /// Executes a client's request, or says which cores should.
     #[inline]
-    pub fn execute(
-        &mut self,
-        request: Request<'_>,
-        client: &mut Client,
-        now: Now,
-        output: &mut Vec<u8>,
-    ) -> Execution {
+    pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let start = output.len();
         let execution = self.answer(request, client, now, output);
         if client.reply_mode != ReplyMode::On {
@@ -167,7 +165,9 @@ impl Shard {
                 let all_there = is_alone
                     || self.core.has_topology
                     || keys == Keys::ONE
-                    || keys.indices(request.len()).all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
+                    || keys
+                        .indices(request.len())
+                        .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
                 match route {
                     _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
                     Route::Split(_) => Ok(Some(Away { route, core, keys })),
@@ -202,7 +202,17 @@ impl Shard {
         }
         client.last_command = command.name;
         let (store, core) = (&mut self.store, &mut self.core);
-        (command.run)(&mut Call { request, command, slot, now, reply, client, store, core })
+        let start = reply.output.len();
+        let mut call = Call { request, command, slot, now, reply, client, store, core };
+        let outcome = (command.run)(&mut call);
+        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
+        let statistics = &mut self.core.statistics;
+        statistics.requests += 1;
+        statistics.errors += failed;
+        let counted = &mut statistics.commands[usize::from(found.index)];
+        counted.calls += 1;
+        counted.failed += failed;
+        outcome
     }
 }
 

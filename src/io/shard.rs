@@ -151,7 +151,8 @@ impl State {
     }
 
     fn adopt(&mut self, ring: &mut Ring, _listener: usize, socket: TcpStream) {
-        let address = |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
+        let address =
+            |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
         let (peer, local) = (address(socket.peer_addr()), address(socket.local_addr()));
         let id = ring.adopt(socket);
         let client = Client::new(self.next_client_id, &peer, &local, Port::Gateway, true, self.now.unix_millis());
