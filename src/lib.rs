@@ -13,6 +13,7 @@ pub mod client;
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod gateway;
 pub mod session;
 pub mod shard;
 pub mod statistics;
