@@ -1,5 +1,6 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod info;
 pub mod strings;
 
 use crate::{
