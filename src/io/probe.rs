@@ -31,7 +31,8 @@ pub fn check(kernel: &str) -> Result<(), String> {
     };
     let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().map(|text| text.trim().to_owned());
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
     let memlock = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     let seccomp = field("Seccomp:");
     Err(diagnose(&Facts { code: code_of(&error), kernel: kernel.to_owned(), sysctl, seccomp, memlock }))
@@ -50,7 +51,9 @@ fn version(kernel: &str) -> Option<(u32, u32)> {
 fn too_old(kernel: &str) -> Option<String> {
     version(kernel).filter(|&version| version < KERNEL_MIN).map(|_| {
         let (major, minor) = KERNEL_MIN;
-        format!("kernel {kernel} is too old: Trine needs Linux {major}.{minor} or newer for io_uring; update the kernel")
+        format!(
+            "kernel {kernel} is too old: Trine needs Linux {major}.{minor} or newer for io_uring; update the kernel"
+        )
     })
 }
 
@@ -63,7 +66,8 @@ fn diagnose(facts: &Facts) -> String {
     let is_refusal = facts.code == libc::EPERM || facts.code == libc::EACCES;
     match facts.sysctl.as_deref() {
         Some("2") if is_refusal => {
-            "io_uring is switched off on this host (kernel.io_uring_disabled = 2): sysctl -w kernel.io_uring_disabled=0".into()
+            "io_uring is switched off on this host (kernel.io_uring_disabled = 2): sysctl -w kernel.io_uring_disabled=0"
+                .into()
         }
         Some("1") if is_refusal => "io_uring is kept for privileged processes (kernel.io_uring_disabled = 1): \
              sysctl -w kernel.io_uring_disabled=0, or put this user's group into kernel.io_uring_group"

@@ -175,11 +175,8 @@ impl Ring {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn probe() -> io::Result<()> {
-        let uring: IoUring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .build(8)?;
+        let uring: IoUring =
+            IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)?;
         Buffers::register(&uring, 2, 4096).map(drop)
     }
 

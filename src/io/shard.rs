@@ -221,7 +221,11 @@ impl State {
         let fewest = (0..self.gateway_connections.len()).min_by_key(|&core| self.gateway_connections[core]);
         let core = fewest.expect("a server has a core");
         self.gateway_connections[core] += 1;
-        if core == self.me() { self.adopt(ring, Port::Gateway, socket) } else { self.mesh.post(core, Parcel::Connection(socket)) }
+        if core == self.me() {
+            self.adopt(ring, Port::Gateway, socket)
+        } else {
+            self.mesh.post(core, Parcel::Connection(socket))
+        }
     }
 
     /// Tells core 0 that one of the gateway's connections is no more.

@@ -150,8 +150,7 @@ impl State {
             now: self.now,
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
-        let received =
-            connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
+        let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         if let Err(error) = received {
             let output = connection.session.tail().0;
             Reply { output, version: client.version }.error(&format!("ERR {error}"));
@@ -191,8 +190,7 @@ impl State {
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             used += length;
             lend(&mut self.passed, item);
-            let outcome =
-                self.shard.execute_passed(self.decoder.request(rest), &mut self.passed, self.now, replies);
+            let outcome = self.shard.execute_passed(self.decoder.request(rest), &mut self.passed, self.now, replies);
             if let Outcome::Stall(time) = outcome {
                 std::thread::sleep(time);
             }
