@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod commands;
+pub mod glob;
 pub mod resp;
 pub mod slot;
 pub mod store;

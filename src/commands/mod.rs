@@ -1,12 +1,14 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod errors;
+pub mod keys;
 pub mod strings;
 
 use crate::{
     client::{Client, Clients},
     resp::{Reply, Request, Version},
     slot::Slot,
-    store::{Key, Store, UnixMillis},
+    store::{Entry, Key, Store, UnixMillis},
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -201,6 +203,15 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn millis(&self) -> UnixMillis {
         self.now.unix_millis()
+    }
+
+    /// What a read of a key finds, and where the reply to it goes. The read of a client that asked for it (`CLIENT
+    /// NO-TOUCH`) leaves no trace in the entry's use.
+    #[inline]
+    pub fn read(&mut self, key: Key<'_>) -> (Option<&Entry>, &mut Reply<'a>) {
+        let now = self.millis();
+        let found = if self.client.no_touch { self.store.look(key, now) } else { self.store.get(key, now) };
+        (found, &mut self.reply)
     }
 
     /// Answers with an error and is done.

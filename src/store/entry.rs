@@ -85,6 +85,17 @@ impl Entry {
         entry
     }
 
+    /// Allocates an entry that does not expire and whose value is zeros.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn zeroed(key: &[u8], value_length: usize, access: Access) -> Self {
+        let mut entry = Self::allocate(key.len(), value_length, None, access);
+        let layout = entry.layout();
+        entry.bytes_mut(layout.value)[layout.key..].copy_from_slice(key);
+        entry
+    }
+
     /// Allocates an entry whose header is whole and whose key and value are zeros.
     fn allocate(key_length: usize, value_length: usize, expires_at: Option<UnixMillis>, access: Access) -> Self {
         assert!(u32::try_from(key_length.max(value_length)).is_ok(), "keys and values are below 4 GiB");

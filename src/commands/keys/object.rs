@@ -1,0 +1,150 @@
+//! Questions about one key: `OBJECT` and `MEMORY USAGE`.
+
+use crate::{
+    commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
+    resp::parse_i64,
+    store::{Entry, Eviction, frequency, idle_seconds},
+};
+
+const HELP: Flags = Flags::LOADING.and(Flags::STALE);
+
+/// The subcommands of `OBJECT`.
+#[rustfmt::skip]
+pub(super) static OBJECT: &[Command] = &[
+    Command::new("object|encoding", 3, Flags::READONLY, Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
+        "Returns the internal encoding of a Redis object."),
+    Command::new("object|freq", 3, Flags::READONLY, Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
+        "Returns the logarithmic access frequency counter of a Redis object."),
+    Command::new("object|help", 2, HELP, Keys::NONE, Route::Here, object_help).doc("generic", "6.2.0",
+        "Returns helpful text about the different subcommands."),
+    Command::new("object|idletime", 3, Flags::READONLY, Keys::SECOND, Route::Keys, idletime).doc("generic", "2.2.3",
+        "Returns the time since the last access to a Redis object."),
+    Command::new("object|refcount", 3, Flags::READONLY, Keys::SECOND, Route::Keys, refcount).doc("generic", "2.2.3",
+        "Returns the reference count of a value of a key."),
+];
+
+/// The subcommands of `MEMORY`.
+#[rustfmt::skip]
+pub(super) static MEMORY: &[Command] = &[
+    Command::new("memory|help", 2, HELP, Keys::NONE, Route::Here, memory_help).doc("server", "4.0.0",
+        "Returns helpful text about the different subcommands."),
+    Command::new("memory|usage", -3, Flags::READONLY, Keys::SECOND, Route::Keys, usage).doc("server", "4.0.0",
+        "Estimates the memory usage of a key."),
+];
+
+/// Strings of up to this many bytes lie behind their header in Redis (`OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
+const EMBEDDED_BYTES_MAX: usize = 44;
+
+const LFU_IS_ON: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+const LFU_IS_OFF: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+
+/// A container's own function: no subcommand was found.
+pub(super) fn unknown(call: &mut Call<'_>) -> Outcome {
+    call.fail(&errors::unknown_subcommand(call))
+}
+
+/// What Redis would say of a string that was set as it is. It stores all strings in one way here.
+fn encoding(call: &mut Call<'_>) -> Outcome {
+    let found = call.store.look(call.key(), call.millis());
+    match found.map(Entry::value) {
+        None => call.reply.null(),
+        Some(value) if parse_i64(value).is_some() => call.reply.bulk(b"int"),
+        Some(value) if value.len() <= EMBEDDED_BYTES_MAX => call.reply.bulk(b"embstr"),
+        Some(_) => call.reply.bulk(b"raw"),
+    }
+    Outcome::Done
+}
+
+fn idletime(call: &mut Call<'_>) -> Outcome {
+    let (now, eviction) = (call.millis(), call.store.policy.eviction);
+    let found = call.store.look(call.key(), now);
+    match (found, eviction) {
+        (None, _) => call.reply.null(),
+        (Some(_), Eviction::Lfu) => call.reply.error(LFU_IS_ON),
+        (Some(entry), Eviction::None) => call.reply.integer(idle_seconds(entry.access(), now) as i64),
+    }
+    Outcome::Done
+}
+
+fn freq(call: &mut Call<'_>) -> Outcome {
+    let (now, policy) = (call.millis(), call.store.policy);
+    let found = call.store.look(call.key(), now);
+    match (found, policy.eviction) {
+        (None, _) => call.reply.null(),
+        (Some(_), Eviction::None) => call.reply.error(LFU_IS_OFF),
+        (Some(entry), Eviction::Lfu) => call.reply.integer(i64::from(frequency(entry.access(), &policy, now))),
+    }
+    Outcome::Done
+}
+
+/// Nothing is shared, so a value has one reference.
+fn refcount(call: &mut Call<'_>) -> Outcome {
+    match call.store.look(call.key(), call.millis()) {
+        None => call.reply.null(),
+        Some(_) => call.reply.integer(1),
+    }
+    Outcome::Done
+}
+
+/// The entry and its place in the table. `SAMPLES` is for values of many parts, which a string is not.
+fn usage(call: &mut Call<'_>) -> Outcome {
+    let mut words = call.request.args_from(3);
+    while let Some(word) = words.next() {
+        let (true, Some(samples)) = (word.eq_ignore_ascii_case(b"samples"), words.next()) else {
+            return call.fail(errors::SYNTAX);
+        };
+        match parse_i64(samples) {
+            None => return call.fail(errors::NOT_AN_INTEGER),
+            Some(..0) => return call.fail(errors::SYNTAX),
+            Some(_) => {}
+        }
+    }
+    match call.store.peek(call.key(), call.millis()) {
+        None => call.reply.null(),
+        Some(entry) => call.reply.integer((entry.memory() + size_of::<Entry>()) as i64),
+    }
+    Outcome::Done
+}
+
+fn help(call: &mut Call<'_>, lines: &[&str]) -> Outcome {
+    call.reply.array(lines.len());
+    lines.iter().for_each(|line| call.reply.simple(line));
+    Outcome::Done
+}
+
+fn object_help(call: &mut Call<'_>) -> Outcome {
+    help(
+        call,
+        &[
+            "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "ENCODING <key>",
+            "    Return the kind of internal representation used in order to store the value",
+            "    associated with a <key>.",
+            "FREQ <key>",
+            "    Return the access frequency index of the <key>. The returned integer is",
+            "    proportional to the logarithm of the recent access frequency of the key.",
+            "IDLETIME <key>",
+            "    Return the idle time of the <key>, that is the approximated number of",
+            "    seconds elapsed since the last access to the key.",
+            "REFCOUNT <key>",
+            "    Return the number of references of the value associated with the specified",
+            "    <key>.",
+            "HELP",
+            "    Prints this help.",
+        ],
+    )
+}
+
+fn memory_help(call: &mut Call<'_>) -> Outcome {
+    help(
+        call,
+        &[
+            "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "USAGE <key> [SAMPLES <count>]",
+            "    Return memory in bytes used by <key> and its value. Nested values are",
+            "    sampled up to <count> times (default: 5, 0 means sample all).",
+            "HELP",
+            "    Prints this help.",
+        ],
+    )
+}
