@@ -4,9 +4,19 @@
 //! `io`. `src/README.md` is the map.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-pub mod client;
-pub mod commands;
+pub mod slot;
+
 pub mod glob;
 pub mod resp;
-pub mod slot;
+
+pub mod client;
+pub mod command;
+pub mod commands;
+pub mod session;
+pub mod shard;
 pub mod store;
+pub mod topology;
+
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
+pub mod io;

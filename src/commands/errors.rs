@@ -18,10 +18,3 @@ pub fn invalid_expire_time(call: &Call<'_>) -> String {
 pub fn wrong_number_of_arguments(call: &Call<'_>) -> String {
     format!("ERR wrong number of arguments for '{}' command", call.command.name)
 }
-
-/// A subcommand that a container doesn't have.
-pub fn unknown_subcommand(call: &Call<'_>) -> String {
-    let word = call.request.get(1).unwrap_or_default();
-    let word = String::from_utf8_lossy(&word[..word.len().min(128)]);
-    format!("ERR unknown subcommand '{word}'. Try {} HELP.", call.command.name.to_ascii_uppercase())
-}

@@ -9,6 +9,7 @@ use crate::{
     resp::{Reply, Request, Version},
     slot::Slot,
     store::{Entry, Key, Store, UnixMillis},
+    topology::{Rendered, ShardId, Topology},
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -244,8 +245,30 @@ impl Command {
 }
 
 /// What a shard knows besides its keys.
-#[derive(Default)]
 pub struct Core {
     /// Its clients, but for the one that is being served.
     pub clients: Clients,
+    /// Who owns which slots.
+    pub topology: Topology,
+    /// The replies that follow from it.
+    pub rendered: Rendered,
+    /// Which shard this is.
+    pub me: ShardId,
+    /// Whether the topology was given. Without one the server owns every slot, and its gateway looks like a plain Redis.
+    pub has_topology: bool,
+}
+
+impl Core {
+    /// The number of cores of this server.
+    #[inline]
+    pub fn cores(&self) -> u16 {
+        self.topology.servers()[usize::from(self.me.server)].cores
+    }
+}
+
+impl Command {
+    /// A subcommand's name without its container's.
+    pub fn short_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, name)| name)
+    }
 }

@@ -38,9 +38,9 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 const LFU_IS_ON: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
 const LFU_IS_OFF: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
-/// A container's own function: no subcommand was found.
-pub(super) fn unknown(call: &mut Call<'_>) -> Outcome {
-    call.fail(&errors::unknown_subcommand(call))
+/// A container's own function. Its arity asks for a subcommand, so that one is called instead.
+pub(super) fn container(call: &mut Call<'_>) -> Outcome {
+    call.fail(errors::SYNTAX)
 }
 
 /// What Redis would say of a string that was set as it is. It stores all strings in one way here.

@@ -1,0 +1,68 @@
+//! A core's executor: a pinned thread with glommio's reactor, set up the one way that FACTS found to work.
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
+use std::{future::Future, io, time::Duration};
+
+/// How often every executor wakes, whatever happens. glommio can go to sleep with a runnable task where its preempt timer
+/// fires just before the first task runs; a timer that is always armed ends that sleep. It also bounds how late a core
+/// notices what is only looked at in passing.
+pub const HEARTBEAT: Duration = Duration::from_millis(5);
+/// How long a busy core may leave files and timers alone. glommio's own 100 ms would delay a log that much.
+const PREEMPT_TIMER: Duration = Duration::from_millis(2);
+/// Submissions of glommio's rings; 128, its default, makes a log's segments wait.
+const RING_DEPTH: usize = 1024;
+/// Memory for direct I/O, per core, counted against RLIMIT_MEMLOCK; glommio's default of 10 MiB is over the usual limit.
+const IO_MEMORY: usize = 1 << 20;
+
+/// Returns the CPUs that this process may run on: those of its cpuset and affinity, in ascending order. glommio's own list
+/// has CPUs that pinning is then refused.
+///
+/// # Errors
+/// What the kernel says; not seen in practice.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// Starts a thread with an executor on `cpu` that runs `main` to its end.
+///
+/// # Errors
+/// Where the thread can't be made or pinned, or io_uring can't be had.
+pub fn start<G, F, T>(name: &str, cpu: usize, main: G) -> io::Result<ExecutorJoinHandle<T>>
+where
+    G: FnOnce() -> F + Send + 'static,
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    start_with(name, cpu, PREEMPT_TIMER, main)
+}
+
+/// As [`start`], with another preempt timer: the test that shows why there is a heartbeat wants a very short one.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with<G, F, T>(name: &str, cpu: usize, preempt: Duration, main: G) -> io::Result<ExecutorJoinHandle<T>>
+where
+    G: FnOnce() -> F + Send + 'static,
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(name)
+        .ring_depth(RING_DEPTH)
+        .io_memory(IO_MEMORY)
+        .preempt_timer(preempt)
+        // The default pins the blocking thread to the same core, where it would wait for us.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(move || async move {
+            let heartbeat = glommio::spawn_local(async {
+                loop {
+                    sleep(HEARTBEAT).await;
+                }
+            });
+            let output = main().await;
+            heartbeat.cancel().await;
+            output
+        })
+        .map_err(|error| io::Error::other(error.to_string()))
+}

@@ -1,0 +1,536 @@
+//! A core's network ring: all its sockets on one io_uring, driven by one glommio task.
+//!
+//! glommio's own TCP stream pays a system call for each receive and each send and is interrupted for each completion;
+//! this ring takes all that has arrived in one call, and hands all replies of a turn to the kernel in the next. One
+//! multishot accept a listener, one multishot receive a connection, into buffers that all connections share: an idle
+//! connection owns none. At most one send in flight a connection.
+//!
+//! A turn, as [`io::shard`](super::shard) drives it:
+//!
+//! ```text
+//! loop {
+//!     ring.turn(|event| …);      submits what the last turn queued, takes what has arrived, shows it to you
+//!     ring.send(connection, …);  queues replies; nothing is copied, nothing leaves yet
+//!     ring.wait(…).await;        where nothing had arrived: sleeps until the kernel or a peer rings the bell
+//! }
+//! ```
+//!
+//! `unsafe` stays in here and in [`buffers`]. What makes it sound: the kernel reads a send's bytes until its completion,
+//! and they stay where they are in [`Connection::in_flight`] until then, whatever the caller does meanwhile; a received
+//! buffer goes back to the kernel only after the event that showed it has been handled; and dropping the ring first
+//! cancels whatever is in flight.
+#![expect(unsafe_code, reason = "io_uring's submissions are pointers; see the invariants above")]
+
+mod bell;
+mod buffers;
+
+pub use bell::Bell;
+
+use bell::Sleeper;
+use buffers::Buffers;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use std::{
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::Arc,
+};
+
+/// Submissions that fit before a system call takes them.
+const SUBMISSIONS: u32 = 2048;
+/// Completions that fit before the kernel has to keep them aside.
+const COMPLETIONS: u32 = 8192;
+/// Empty buffers that are kept for the next replies; what one busy turn needs.
+const SPARE_BUFFERS_MAX: usize = 256;
+/// A buffer that has grown beyond this is given back: one big reply shall not cost memory for ever.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// One connection of a ring. The number of a place, and how often that place has been used: what is told of a connection
+/// that has gone is not believed of the next one in its place.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ConnectionId {
+    place: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// The number of the place, small and reused: an index for what is kept beside the ring.
+    #[inline]
+    pub fn place(self) -> usize {
+        self.place as usize
+    }
+}
+
+/// What happened on a socket.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A listener (by its position) has a new connection. [`Ring::adopt`] it, or pass it on.
+    Accepted(usize, TcpStream),
+    /// A listener can't accept, most likely for want of descriptors. [`Ring::accept_again`] later.
+    AcceptFailed(usize, io::Error),
+    /// Bytes have arrived.
+    Received(ConnectionId, &'a [u8]),
+    /// What was given to [`Ring::send`] has been sent; there may be more now.
+    Sent(ConnectionId),
+    /// The peer will send no more, but may still read.
+    Ended(ConnectionId),
+    /// The connection has failed. Nothing more comes of it: [`Ring::close`] it.
+    Failed(ConnectionId, io::Error),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Receiving {
+    /// The kernel has a multishot receive.
+    Armed,
+    /// It is being cancelled; what arrives until then is still shown. `true`: and is wanted again.
+    Stopping(bool),
+    /// The kernel has none.
+    Off,
+}
+
+struct Connection {
+    socket: TcpStream,
+    /// The bytes that the kernel may be reading: not touched while `sending`.
+    in_flight: Vec<u8>,
+    /// How many of them have been sent.
+    sent: usize,
+    sending: bool,
+    receiving: Receiving,
+    /// The caller is done with it; it goes when nothing is in flight any more.
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Place {
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+/// The sockets of a core.
+pub struct Ring {
+    uring: IoUring,
+    buffers: Buffers,
+    sleeper: Sleeper,
+    listeners: Vec<TcpListener>,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    completions: Vec<(u64, i32, u32)>,
+    connections: usize,
+    /// Submissions that no system call has taken yet.
+    queued: usize,
+}
+
+/// What kind of operation a completion belongs to: the top four bits of its tag. Then 28 bits of generation and 32 of place.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+enum Operation {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    Cancel = 4,
+}
+
+const GENERATIONS: u32 = 1 << 28;
+
+impl Operation {
+    fn tag(self, id: ConnectionId) -> u64 {
+        ((self as u64) << 60) | (u64::from(id.generation) << 32) | u64::from(id.place)
+    }
+}
+
+impl Ring {
+    /// Makes a ring for this thread, inside its glommio executor. `buffer_count` (a power of two) buffers of `buffer_size`
+    /// bytes are shared by all connections; memory is taken when they are first used.
+    ///
+    /// # Errors
+    /// What the kernel says where io_uring can't be had; [`io::probe`](super::probe) knows what it means.
+    pub fn new(buffer_count: u16, buffer_size: usize) -> io::Result<Self> {
+        let uring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        let buffers = Buffers::register(&uring, buffer_count, buffer_size)?;
+        let sleeper = Sleeper::new()?;
+        uring.submitter().register_eventfd(sleeper.descriptor())?;
+        uring.completion_disable_eventfd();
+        Ok(Self {
+            uring,
+            buffers,
+            sleeper,
+            listeners: Vec::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            completions: Vec::new(),
+            connections: 0,
+            queued: 0,
+        })
+    }
+
+    /// The bell that wakes this ring's core from another thread.
+    pub fn bell(&self) -> Arc<Bell> {
+        self.sleeper.bell()
+    }
+
+    /// Accepts connections from now on. Returns the listener's position.
+    pub fn listen(&mut self, listener: TcpListener) -> usize {
+        self.listeners.push(listener);
+        let position = self.listeners.len() - 1;
+        self.accept_again(position);
+        position
+    }
+
+    /// Accepts again after [`Event::AcceptFailed`].
+    pub fn accept_again(&mut self, listener: usize) {
+        let id = ConnectionId { place: listener as u32, generation: 0 };
+        let accept =
+            opcode::AcceptMulti::new(types::Fd(self.listeners[listener].as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        self.push(&accept.user_data(Operation::Accept.tag(id)));
+    }
+
+    /// Stops accepting: connections that the kernel has queued are refused when the listeners are dropped.
+    pub fn stop_listening(&mut self) {
+        for listener in 0..self.listeners.len() {
+            let id = ConnectionId { place: listener as u32, generation: 0 };
+            let cancel = opcode::AsyncCancel::new(Operation::Accept.tag(id)).build();
+            self.push(&cancel.user_data(Operation::Cancel.tag(id)));
+        }
+    }
+
+    /// Takes a connected socket and begins to receive from it.
+    pub fn adopt(&mut self, socket: TcpStream) -> ConnectionId {
+        // Replies leave when they are handed over, not when there is a packet full of them. A failure costs latency only.
+        let _ = socket.set_nodelay(true);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            u32::try_from(self.places.len() - 1).expect("fewer connections than 2^32")
+        });
+        let slot = &mut self.places[place as usize];
+        slot.connection = Some(Box::new(Connection {
+            socket,
+            in_flight: Vec::new(),
+            sent: 0,
+            sending: false,
+            receiving: Receiving::Off,
+            closing: false,
+        }));
+        self.connections += 1;
+        let id = ConnectionId { place, generation: slot.generation };
+        self.arm(id);
+        id
+    }
+
+    /// The number of connections, those included that are closing.
+    pub fn len(&self) -> usize {
+        self.connections
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.connections == 0
+    }
+
+    /// Whether the connection is still there, and not closing.
+    pub fn is_open(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| !connection.closing)
+    }
+
+    /// Whether a send is in flight, so that another has to wait for [`Event::Sent`].
+    #[inline]
+    pub fn is_sending(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.sending)
+    }
+
+    /// The connection's socket, for its addresses and options.
+    pub fn socket(&self, id: ConnectionId) -> Option<&TcpStream> {
+        self.get(id).map(|connection| &connection.socket)
+    }
+
+    /// An empty buffer for replies, with room from earlier ones where there is any.
+    #[inline]
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes back a buffer that was not sent.
+    #[inline]
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS_MAX && 0 < buffer.capacity() && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Queues bytes to be sent with the next turn. Dropped where the connection has gone.
+    ///
+    /// # Panics
+    /// Where a send is in flight ([`is_sending`](Self::is_sending)), or there is nothing to send.
+    #[inline]
+    pub fn send(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        assert!(!bytes.is_empty(), "a send has something to send");
+        let Some(connection) = self.get_mut(id).filter(|connection| !connection.closing) else { return };
+        assert!(!connection.sending, "one send in flight a connection");
+        connection.in_flight = bytes;
+        connection.sent = 0;
+        connection.sending = true;
+        self.push_send(id);
+    }
+
+    /// Stops receiving: what arrives waits in the kernel, and soon at the sender. What is on its way is still shown.
+    pub fn pause(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        match connection.receiving {
+            Receiving::Armed => {
+                connection.receiving = Receiving::Stopping(false);
+                let cancel = opcode::AsyncCancel::new(Operation::Receive.tag(id)).build();
+                self.push(&cancel.user_data(Operation::Cancel.tag(id)));
+            }
+            Receiving::Stopping(_) => connection.receiving = Receiving::Stopping(false),
+            Receiving::Off => {}
+        }
+    }
+
+    /// Receives again after [`pause`](Self::pause).
+    pub fn resume(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id).filter(|connection| !connection.closing) else { return };
+        match connection.receiving {
+            Receiving::Armed => {}
+            Receiving::Stopping(_) => connection.receiving = Receiving::Stopping(true),
+            Receiving::Off => self.arm(id),
+        }
+    }
+
+    /// Closes a connection. What is in flight is cut off; nothing more is told of it.
+    pub fn close(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.closing = true;
+        // Ends what is in flight; its completions free the place. Fails where the peer has gone already.
+        let _ = connection.socket.shutdown(Shutdown::Both);
+        self.release(id);
+    }
+
+    /// Submits what is queued, takes what has arrived, and shows it. Never waits. Returns how many completions there were.
+    ///
+    /// # Errors
+    /// Only where the ring itself is broken.
+    pub fn turn(&mut self, mut on_event: impl FnMut(Event<'_>)) -> io::Result<usize> {
+        if 0 < self.queued || self.has_arrivals() {
+            self.enter()?;
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.extend(self.uring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
+        for &(tag, result, flags) in &completions {
+            self.handle(tag, result, flags, &mut on_event);
+        }
+        let count = completions.len();
+        completions.clear();
+        self.completions = completions;
+        Ok(count)
+    }
+
+    /// Sleeps until something has arrived or the [`Bell`] is rung; other tasks of the core run meanwhile. Returns at once
+    /// where something has arrived, something is queued, or `has_work` says so, which is asked when a bell would be heard.
+    ///
+    /// # Errors
+    /// Only where the executor's own ring is broken.
+    pub async fn wait(&mut self, has_work: impl FnOnce() -> bool) -> io::Result<()> {
+        if 0 < self.queued {
+            return Ok(());
+        }
+        self.sleeper.lie_down();
+        self.uring.completion().enable_eventfd();
+        // The kernel announces work and then looks whether to ring; we said that it should and look whether there is work.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let slept = if self.has_arrivals() || has_work() { Ok(()) } else { self.sleeper.sleep().await };
+        self.uring.completion_disable_eventfd();
+        self.sleeper.get_up();
+        slept
+    }
+
+    #[inline]
+    fn has_arrivals(&mut self) -> bool {
+        let (_, submission, completion) = self.uring.split();
+        !completion.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// One system call: submits everything and runs what the kernel has deferred to us.
+    fn enter(&mut self) -> io::Result<()> {
+        loop {
+            let queued = self.uring.submission().len() as u32;
+            // SAFETY: no argument is passed, so none can dangle.
+            let entered = unsafe { self.uring.submitter().enter::<()>(queued, 0, GET_EVENTS, None) };
+            match entered {
+                Ok(_) => break,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                // The completion queue is full: take what is there first.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.queued = self.uring.submission().len();
+        Ok(())
+    }
+
+    fn handle(&mut self, tag: u64, result: i32, flags: u32, on_event: &mut impl FnMut(Event<'_>)) {
+        let id = ConnectionId { place: tag as u32, generation: (tag >> 32) as u32 & (GENERATIONS - 1) };
+        match tag >> 60 {
+            kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
+            kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),
+            kind if kind == Operation::Send as u64 => self.sent(id, result, on_event),
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, result: i32, flags: u32, on_event: &mut impl FnMut(Event<'_>)) {
+        if result < 0 {
+            match -result {
+                libc::ECANCELED => {}
+                // The peer gave up while it waited in the queue.
+                libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.accept_again(listener),
+                code => on_event(Event::AcceptFailed(listener, io::Error::from_raw_os_error(code))),
+            }
+            return;
+        }
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+        let socket = unsafe { OwnedFd::from_raw_fd(result) };
+        on_event(Event::Accepted(listener, TcpStream::from(socket)));
+        if !cqueue::more(flags) {
+            self.accept_again(listener);
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, result: i32, flags: u32, on_event: &mut impl FnMut(Event<'_>)) {
+        let is_open = self.is_open(id);
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            if 0 < result && is_open {
+                on_event(Event::Received(id, self.buffers.get(buffer, result as usize)));
+            }
+            self.buffers.give_back(buffer);
+        }
+        if cqueue::more(flags) {
+            return;
+        }
+        let Some(connection) = self.get_mut(id) else { return };
+        let wanted = connection.receiving;
+        connection.receiving = Receiving::Off;
+        if connection.closing {
+            self.release(id);
+            return;
+        }
+        match result {
+            0 => on_event(Event::Ended(id)),
+            // The kernel ended the multishot for its own reasons, or all buffers were out; they are back by now.
+            _ if 0 < result || -result == libc::ENOBUFS || -result == libc::EINTR || -result == libc::ECANCELED => {
+                if wanted != Receiving::Stopping(false) {
+                    self.arm(id);
+                }
+            }
+            code => on_event(Event::Failed(id, io::Error::from_raw_os_error(-code))),
+        }
+    }
+
+    fn sent(&mut self, id: ConnectionId, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.sent += result.max(0) as usize;
+        let is_retry = result == -libc::EINTR || result == -libc::EAGAIN;
+        if connection.closing || (result < 0 && !is_retry) {
+            connection.sending = false;
+            connection.in_flight = Vec::new();
+            if connection.closing {
+                self.release(id);
+            } else {
+                on_event(Event::Failed(id, io::Error::from_raw_os_error(-result)));
+            }
+        } else if connection.sent < connection.in_flight.len() {
+            self.push_send(id);
+        } else {
+            connection.sending = false;
+            let buffer = std::mem::take(&mut connection.in_flight);
+            self.recycle(buffer);
+            on_event(Event::Sent(id));
+        }
+    }
+
+    /// Frees the place of a closing connection that the kernel has nothing of any more.
+    fn release(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        if connection.closing && !connection.sending && connection.receiving == Receiving::Off {
+            let place = &mut self.places[id.place()];
+            place.connection = None;
+            place.generation = (place.generation + 1) % GENERATIONS;
+            self.free.push(id.place);
+            self.connections -= 1;
+        }
+    }
+
+    fn arm(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.receiving = Receiving::Armed;
+        let descriptor = types::Fd(connection.socket.as_raw_fd());
+        let receive = opcode::RecvMulti::new(descriptor, buffers::GROUP).build();
+        self.push(&receive.user_data(Operation::Receive.tag(id)));
+    }
+
+    fn push_send(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        let bytes = &connection.in_flight[connection.sent..];
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let send = opcode::Send::new(types::Fd(connection.socket.as_raw_fd()), bytes.as_ptr(), length).build();
+        self.push(&send.user_data(Operation::Send.tag(id)));
+    }
+
+    #[inline]
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: what an entry points to is a connection's `in_flight`, which stays until its completion was seen; and
+        // its descriptor's socket stays open until then, too.
+        while unsafe { self.uring.submission().push(entry) }.is_err() {
+            self.enter().expect("a ring whose submissions the kernel refuses can't go on");
+        }
+        self.queued += 1;
+    }
+
+    #[inline]
+    fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let place = self.places.get(id.place()).filter(|place| place.generation == id.generation)?;
+        place.connection.as_deref()
+    }
+
+    #[inline]
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let place = self.places.get_mut(id.place()).filter(|place| place.generation == id.generation)?;
+        place.connection.as_deref_mut()
+    }
+}
+
+/// `IORING_ENTER_GETEVENTS`: also run deferred work, which a ring with DEFER_TASKRUN does at no other time.
+const GET_EVENTS: u32 = 1;
+
+trait DisableEventfd {
+    fn completion_disable_eventfd(&self);
+}
+
+impl DisableEventfd for IoUring {
+    /// While the core is awake it looks for itself; a bell for each completion would cost a system call to silence.
+    fn completion_disable_eventfd(&self) {
+        // SAFETY: the queue is used by this thread alone, and no other view of it is alive.
+        unsafe { self.completion_shared() }.disable_eventfd();
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let everything = types::CancelBuilder::any();
+        if self.uring.submitter().register_sync_cancel(None, everything).is_err_and(|error| {
+            // Nothing was in flight.
+            error.raw_os_error() != Some(libc::ENOENT)
+        }) {
+            // The kernel may still read or write our memory, so it is never given back.
+            std::mem::forget(std::mem::take(&mut self.places));
+            self.buffers.leak();
+        }
+    }
+}
