@@ -3,6 +3,8 @@
 pub mod errors;
 pub mod keys;
 pub mod strings;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::{
     client::{Client, Clients},
