@@ -173,3 +173,81 @@ fn rename_if(call: &mut Call<'_>, may: impl Fn(bool) -> bool) -> Option<bool> {
     }
     Some(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::tests::check;
+
+    #[test]
+    fn keys_are_counted_as_often_as_they_are_named() {
+        check(
+            "
+            MSET a 1 b 2 c 3 -> +OK
+            EXISTS a b a nothing -> :3
+            TOUCH a a nothing -> :2
+            DEL a a nothing -> :1
+            UNLINK b c -> :2
+            EXISTS a b c -> :0
+            SET k v PX 10 -> +OK
+            wait 10
+            EXISTS k -> :0
+            DEL k -> :0
+            ",
+        );
+    }
+
+    #[test]
+    fn every_value_is_a_string() {
+        check("SET k v -> +OK\n TYPE k -> +string\n TYPE nothing -> +none");
+    }
+
+    #[test]
+    fn a_copy_has_the_value_and_the_expiry() {
+        check(
+            "
+            SET a 1 EX 10 -> +OK
+            COPY a b -> :1
+            MGET a b -> *2 $1 1 $1 1
+            TTL b -> :10
+            SET c 3 -> +OK
+            COPY a c -> :0
+            GET c -> $1 3
+            COPY a c REPLACE -> :1
+            TTL c -> :10
+            COPY nothing c REPLACE -> :0
+            GET c -> $1 1
+            COPY a d DB 0 REPLACE -> :1
+            COPY a d DB 1 -> -ERR DB index is out of range
+            COPY a d DB x -> -ERR value is not an integer or out of range
+            COPY a d DB -> -ERR syntax error
+            COPY a d bogus -> -ERR syntax error
+            COPY a a -> -ERR source and destination objects are the same
+            ",
+        );
+    }
+
+    #[test]
+    fn a_renamed_key_keeps_its_value_and_expiry() {
+        check(
+            "
+            SET a 1 EX 10 -> +OK
+            SET b 2 -> +OK
+            RENAME a b -> +OK
+            GET a -> $-1
+            GET b -> $1 1
+            TTL b -> :10
+            RENAME b b -> +OK
+            RENAME nothing b -> -ERR no such key
+            RENAME nothing nothing -> -ERR no such key
+            SET c 3 -> +OK
+            RENAMENX b c -> :0
+            RENAMENX b b -> :0
+            RENAMENX b d -> :1
+            RENAMENX b d -> -ERR no such key
+            TTL d -> :10
+            RENAME c d -> +OK
+            TTL d -> :-1
+            ",
+        );
+    }
+}

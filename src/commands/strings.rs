@@ -203,3 +203,151 @@ fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
     let (start, end) = (position(start), position(end).min(length - 1));
     if end < start { b"" } else { &value[start as usize..=end as usize] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::VALUE_BYTES_MAX;
+    use crate::commands::tests::{Bench, check, check_on};
+
+    #[test]
+    fn what_was_set_can_be_read() {
+        check(
+            r#"
+            GET k -> $-1
+            SET k v -> +OK
+            GET k -> $1 v
+            SET k "a\x00b" -> +OK
+            GET k -> $3 a\x00b
+            SET "" "" -> +OK
+            GET "" -> $0
+            HELLO 3
+            GET nothing -> _
+            MGET k nothing -> *2 $3 a\x00b _
+            "#,
+        );
+    }
+
+    #[test]
+    fn several_keys_are_set_and_read_at_once() {
+        check(
+            "
+            MSET a 1 b 2 a 3 -> +OK
+            MGET a b c a -> *4 $1 3 $1 2 $-1 $1 3
+            MSET a 1 b -> -ERR wrong number of arguments for 'mset' command
+            MSETNX c 1 a 2 -> :0
+            EXISTS c -> :0
+            MSETNX c 1 d 2 c 3 -> :1
+            MGET c d -> *2 $1 3 $1 2
+            MSETNX e -> -ERR wrong number of arguments for 'msetnx' command
+            MSETNX e 1 f -> -ERR wrong number of arguments for 'msetnx' command
+            SET t v EX 10 -> +OK
+            MSET t w -> +OK
+            TTL t -> :-1
+            ",
+        );
+    }
+
+    #[test]
+    fn a_value_grows_at_its_end() {
+        check(
+            "
+            APPEND k ab -> :2
+            APPEND k cd -> :4
+            GET k -> $4 abcd
+            STRLEN k -> :4
+            STRLEN nothing -> :0
+            PEXPIRE k 100 -> :1
+            APPEND k e -> :5
+            PTTL k -> :100
+            wait 100
+            APPEND k x -> :1
+            PTTL k -> :-1
+            ",
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_value_is_read_and_overwritten() {
+        check(
+            r#"
+            SETRANGE k 3 ab -> :5
+            GET k -> $5 \x00\x00\x00ab
+            SET k "Hello World" EX 100 -> +OK
+            SETRANGE k 6 Redis -> :11
+            GET k -> $11 Hello Redis
+            TTL k -> :100
+            SETRANGE k 2 "" -> :11
+            SETRANGE nothing 2 "" -> :0
+            EXISTS nothing -> :0
+            SETRANGE k -1 x -> -ERR offset is out of range
+            SETRANGE k x x -> -ERR value is not an integer or out of range
+            GETRANGE k 0 4 -> $5 Hello
+            GETRANGE k -5 -1 -> $5 Redis
+            GETRANGE k 0 -1 -> $11 Hello Redis
+            GETRANGE k -100 -50 -> $1 H
+            GETRANGE k -1 -5 -> $0
+            GETRANGE k 11 20 -> $0
+            GETRANGE k 5 -9223372036854775808 -> $0
+            GETRANGE k 0 x -> -ERR value is not an integer or out of range
+            SUBSTR k 0 1 -> $2 He
+            GETRANGE nothing 0 -1 -> $0
+            "#,
+        );
+    }
+
+    /// The limit is checked before anything is allocated.
+    #[test]
+    fn a_value_has_a_greatest_length() {
+        let mut bench = Bench::new();
+        let refused = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        for offset in [VALUE_BYTES_MAX, i64::MAX as u64] {
+            assert_eq!(bench.line(&format!("SETRANGE k {offset} x")), refused);
+        }
+        let memory = bench.shard.store.memory();
+        assert_eq!(bench.line(&format!("SETRANGE k {} x", VALUE_BYTES_MAX - 1)), format!(":{VALUE_BYTES_MAX}"));
+        assert_eq!(bench.line("APPEND k x"), refused);
+        assert_eq!(bench.line("DEL k"), ":1");
+        assert_eq!(bench.shard.store.memory(), memory);
+    }
+
+    #[test]
+    fn a_value_is_taken() {
+        check(
+            "
+            SET k v -> +OK
+            GETDEL k -> $1 v
+            GETDEL k -> $-1
+            SET k v -> +OK
+            DELIFEQ k w -> :0
+            DELIFEQ k v -> :1
+            DELIFEQ k v -> :0
+            EXISTS k -> :0
+            ",
+        );
+    }
+
+    /// Reads are counted, and those of writes are not, as in Redis; a client may read without leaving a trace.
+    #[test]
+    fn reads_are_hits_or_misses() {
+        let mut bench = Bench::new();
+        check_on(
+            &mut bench,
+            "
+            SET k v -> +OK
+            INCR n -> :1
+            SETNX k v -> :0
+            GET k -> $1 v
+            GET nothing -> $-1
+            MGET k nothing k -> *3 $1 v $-1 $1 v
+            EXISTS k nothing -> :1
+            TTL k -> :-1
+            wait 5000
+            ",
+        );
+        assert_eq!((bench.shard.store.counters.hits, bench.shard.store.counters.misses), (5, 3));
+        bench.client.no_touch = true;
+        check_on(&mut bench, "GET k -> $1 v\n OBJECT IDLETIME k -> :5\n TOUCH k -> :1\n OBJECT IDLETIME k -> :0");
+        bench.client.no_touch = false;
+        check_on(&mut bench, "wait 3000\n OBJECT IDLETIME k -> :3\n GET k -> $1 v\n OBJECT IDLETIME k -> :0");
+    }
+}

@@ -138,3 +138,80 @@ fn reply_expiry(call: &mut Call<'_>, shown: impl Fn(u64) -> u64) -> Outcome {
     });
     Outcome::Done
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::tests::check;
+
+    #[test]
+    fn keys_expire_when_they_should() {
+        check(
+            "
+            SET k v -> +OK
+            TTL k -> :-1
+            PTTL nothing -> :-2
+            EXPIRETIME k -> :-1
+            PEXPIRETIME nothing -> :-2
+            EXPIRE k 10 -> :1
+            TTL k -> :10
+            PTTL k -> :10000
+            EXPIRETIME k -> :1000000010
+            PEXPIRETIME k -> :1000000010000
+            PEXPIRE k 1499 -> :1
+            TTL k -> :1
+            PEXPIRE k 1500 -> :1
+            TTL k -> :2
+            EXPIREAT k 1000000020 -> :1
+            TTL k -> :20
+            PEXPIREAT k 1000000000030 -> :1
+            wait 29
+            PTTL k -> :1
+            wait 1
+            GET k -> $-1
+            EXPIRE k 10 -> :0
+            ",
+        );
+    }
+
+    #[test]
+    fn a_time_that_has_passed_removes_the_key() {
+        for command in ["EXPIRE k 0", "EXPIRE k -1", "PEXPIRE k -9223372036854775808", "EXPIREAT k 1", "PEXPIREAT k -5"]
+        {
+            check(&format!("SET k v -> +OK\n {command} -> :1\n EXISTS k -> :0\n {command} -> :0"));
+        }
+    }
+
+    #[test]
+    fn expire_keeps_its_conditions() {
+        check(
+            "
+            SET k v -> +OK
+            EXPIRE k 10 XX -> :0
+            EXPIRE k 10 GT -> :0
+            EXPIRE k 10 NX -> :1
+            EXPIRE k 20 NX -> :0
+            EXPIRE k 10 GT -> :0
+            EXPIRE k 20 gt xx -> :1
+            EXPIRE k 20 LT -> :0
+            EXPIRE k 15 XX LT -> :1
+            TTL k -> :15
+            PERSIST k -> :1
+            PERSIST k -> :0
+            PERSIST nothing -> :0
+            EXPIRE k 10 XX LT -> :0
+            EXPIRE k 10 LT -> :1
+            EXPIRE k 10 NX XX -> -ERR NX and XX, GT or LT options at the same time are not compatible
+            EXPIRE k 10 GT NX -> -ERR NX and XX, GT or LT options at the same time are not compatible
+            EXPIRE k 10 GT LT -> -ERR GT and LT options at the same time are not compatible
+            EXPIRE k x bogus -> -ERR Unsupported option bogus
+            EXPIRE k x -> -ERR value is not an integer or out of range
+            EXPIRE k 9223372036854775 -> -ERR invalid expire time in 'expire' command
+            EXPIREAT k 9223372036854776 -> -ERR invalid expire time in 'expireat' command
+            EXPIREAT k -9223372036854776 -> -ERR invalid expire time in 'expireat' command
+            PEXPIRE k 9223372036854775807 -> -ERR invalid expire time in 'pexpire' command
+            PEXPIREAT k 9223372036854775807 -> :1
+            PEXPIRETIME k -> :9223372036854775807
+            ",
+        );
+    }
+}

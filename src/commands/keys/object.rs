@@ -148,3 +148,74 @@ fn memory_help(call: &mut Call<'_>) -> Outcome {
         ],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        commands::tests::{Bench, check, check_on},
+        store::{Eviction, Policy, UnixMillis},
+    };
+
+    #[test]
+    fn object_tells_what_redis_would() {
+        let (embedded, raw) = ("x".repeat(44), "x".repeat(45));
+        check(&format!(
+            "
+            MSET i -123 j 9223372036854775808 e {embedded} r {raw} -> +OK
+            OBJECT ENCODING i -> $3 int
+            OBJECT ENCODING j -> $6 embstr
+            OBJECT ENCODING e -> $6 embstr
+            OBJECT ENCODING r -> $3 raw
+            OBJECT ENCODING nothing -> $-1
+            OBJECT REFCOUNT r -> :1
+            OBJECT REFCOUNT nothing -> $-1
+            wait 3000
+            OBJECT IDLETIME r -> :3
+            OBJECT IDLETIME nothing -> $-1
+            OBJECT FREQ r -> {}
+            OBJECT FREQ nothing -> $-1
+            OBJECT bogus r -> -ERR unknown subcommand 'bogus'. Try OBJECT HELP.
+            OBJECT ENCODING -> -ERR wrong number of arguments for 'object|encoding' command
+            OBJECT -> -ERR wrong number of arguments for 'object' command
+            ",
+            super::LFU_IS_OFF.replacen("ERR", "-ERR", 1)
+        ));
+    }
+
+    #[test]
+    fn object_tells_of_use_under_lfu() {
+        let policy = Policy { eviction: Eviction::Lfu, ..Policy::default() };
+        let mut bench = Bench::at(UnixMillis(1_000_000_000_000), policy);
+        let refused = super::LFU_IS_ON.replacen("ERR", "-ERR", 1);
+        check_on(
+            &mut bench,
+            &format!(
+                "SET k v -> +OK\n OBJECT FREQ k -> :5\n OBJECT IDLETIME k -> {refused}\n wait 120000\n OBJECT FREQ k -> :3"
+            ),
+        );
+    }
+
+    #[test]
+    fn memory_usage_is_that_of_the_entry() {
+        check(
+            "
+            SET k v -> +OK
+            MEMORY USAGE k -> :24
+            MEMORY USAGE k SAMPLES 5 -> :24
+            MEMORY USAGE k SAMPLES -1 -> -ERR syntax error
+            MEMORY USAGE k SAMPLES x -> -ERR value is not an integer or out of range
+            MEMORY USAGE k SAMPLES -> -ERR syntax error
+            MEMORY USAGE k bogus -> -ERR syntax error
+            MEMORY USAGE nothing -> $-1
+            MEMORY bogus -> -ERR unknown subcommand 'bogus'. Try MEMORY HELP.
+            ",
+        );
+    }
+
+    #[test]
+    fn help_is_a_list_of_lines() {
+        let mut bench = Bench::new();
+        assert!(bench.line("OBJECT HELP").starts_with("*15 +OBJECT <subcommand> [<arg> [value] [opt] ...]."));
+        assert!(bench.line("MEMORY HELP").starts_with("*6 +MEMORY <subcommand> [<arg> [value] [opt] ...]."));
+    }
+}

@@ -102,3 +102,63 @@ pub(super) fn randomkey(call: &mut Call<'_>) -> Outcome {
     }
     Outcome::Done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::COUNT_MAX;
+    use crate::commands::tests::{Bench, check};
+
+    #[test]
+    fn a_scan_shows_what_it_is_asked_for() {
+        check(
+            "
+            SCAN 0 -> *2 $1 0 *0
+            SET key v -> +OK
+            SCAN 0 -> *2 $1 0 *1 $3 key
+            SCAN 0 MATCH k* COUNT 5 -> *2 $1 0 *1 $3 key
+            SCAN 0 MATCH x* -> *2 $1 0 *0
+            SCAN 0 TYPE String -> *2 $1 0 *1 $3 key
+            SCAN 0 TYPE hash -> *2 $1 0 *0
+            SCAN x -> -ERR invalid cursor
+            SCAN 0 COUNT 0 -> -ERR syntax error
+            SCAN 0 COUNT x -> -ERR value is not an integer or out of range
+            SCAN 0 COUNT -> -ERR syntax error
+            SCAN 0 bogus 1 -> -ERR syntax error
+            PEXPIRE key 10 -> :1
+            wait 10
+            SCAN 0 -> *2 $1 0 *0
+            KEYS * -> *0
+            RANDOMKEY -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn keys_shows_all_that_match() {
+        check(
+            "
+            MSET {k}1 a {k}2 b -> +OK
+            KEYS {k}1 -> *1 $4 {k}1
+            KEYS *2 -> *1 $4 {k}2
+            KEYS x -> *0
+            DEL {k}1 -> :1
+            KEYS * -> *1 $4 {k}2
+            RANDOMKEY -> $4 {k}2
+            ",
+        );
+    }
+
+    /// Whatever COUNT says, a call looks at a bounded number of keys; its cursor leads to the others.
+    #[test]
+    fn one_call_does_not_stop_the_core() {
+        let mut bench = Bench::new();
+        for number in 0..COUNT_MAX + 1 {
+            bench.line(&format!("SET {number} v"));
+        }
+        let reply = bench.line("SCAN 0 COUNT 1000000");
+        let (cursor, rest) = reply.strip_prefix("*2 $").and_then(|reply| reply.split_once(" *")).expect("two elements");
+        assert!(rest.starts_with(&COUNT_MAX.to_string()));
+        let cursor = cursor.split_once(' ').expect("a length and a cursor").1;
+        assert!(bench.line(&format!("SCAN {cursor}")).starts_with("*2 $1 0 *1 "));
+    }
+}

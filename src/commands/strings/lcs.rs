@@ -168,3 +168,42 @@ fn reply_matches(reply: &mut Reply<'_>, options: &Options, matches: &[Match], le
     reply.bulk(b"len");
     reply.integer(i64::from(length));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CELLS_MAX;
+    use crate::commands::tests::{Bench, check};
+
+    /// The example of Redis's documentation.
+    #[test]
+    fn the_longest_common_subsequence_is_shown_as_asked() {
+        check(
+            "
+            MSET a ohmytext b mynewtext -> +OK
+            LCS a b -> $6 mytext
+            LCS a b LEN -> :6
+            LCS a b IDX -> *4 $7 matches *2 *2 *2 :4 :7 *2 :5 :8 *2 *2 :2 :3 *2 :0 :1 $3 len :6
+            LCS a b IDX MINMATCHLEN 4 -> *4 $7 matches *1 *2 *2 :4 :7 *2 :5 :8 $3 len :6
+            LCS a b IDX WITHMATCHLEN MINMATCHLEN 4 -> *4 $7 matches *1 *3 *2 :4 :7 *2 :5 :8 :4 $3 len :6
+            LCS a nothing -> $0
+            LCS a a LEN -> :8
+            LCS a b LEN IDX -> -ERR If you want both the length and indexes, please just use IDX.
+            LCS a b MINMATCHLEN -> -ERR syntax error
+            LCS a b MINMATCHLEN x -> -ERR value is not an integer or out of range
+            LCS a b bogus -> -ERR syntax error
+            HELLO 3
+            LCS a nothing IDX -> %2 $7 matches *0 $3 len :0
+            ",
+        );
+    }
+
+    #[test]
+    fn strings_that_would_stall_the_core_are_refused() {
+        let mut bench = Bench::new();
+        let length = CELLS_MAX.isqrt() - 1;
+        assert_eq!(bench.line(&format!("SETRANGE a {} x", length - 1)), format!(":{length}"));
+        assert_eq!(bench.line("LCS a a LEN"), format!(":{length}"));
+        bench.line("APPEND a x");
+        assert_eq!(bench.line("LCS a a LEN"), "-ERR String too long for LCS");
+    }
+}

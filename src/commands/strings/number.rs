@@ -65,3 +65,70 @@ pub(super) fn incrbyfloat(call: &mut Call<'_>) -> Outcome {
     call.reply.bulk(text.as_bytes());
     Outcome::Done
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::tests::check;
+
+    #[test]
+    fn numbers_are_counted_up_and_down() {
+        check(
+            r#"
+            INCR n -> :1
+            INCRBY n 41 -> :42
+            DECR n -> :41
+            DECRBY n -9 -> :50
+            GET n -> $2 50
+            EXPIRE n 10 -> :1
+            DECRBY n 60 -> :-10
+            TTL n -> :10
+            INCRBY n x -> -ERR value is not an integer or out of range
+            INCRBY n 01 -> -ERR value is not an integer or out of range
+            INCRBY n " 1" -> -ERR value is not an integer or out of range
+            SET s "10 " -> +OK
+            INCR s -> -ERR value is not an integer or out of range
+            SET s "" -> +OK
+            INCR s -> -ERR value is not an integer or out of range
+            "#,
+        );
+    }
+
+    #[test]
+    fn numbers_do_not_overflow() {
+        check(
+            "
+            SET n 9223372036854775807 -> +OK
+            INCR n -> -ERR increment or decrement would overflow
+            DECRBY n -1 -> -ERR increment or decrement would overflow
+            GET n -> $19 9223372036854775807
+            DECRBY n -9223372036854775808 -> -ERR decrement would overflow
+            INCRBY n -9223372036854775808 -> :-1
+            INCRBY n -9223372036854775808 -> -ERR increment or decrement would overflow
+            INCRBY n -9223372036854775807 -> :-9223372036854775808
+            DECR n -> -ERR increment or decrement would overflow
+            SET n 9223372036854775808 -> +OK
+            INCR n -> -ERR value is not an integer or out of range
+            ",
+        );
+    }
+
+    #[test]
+    fn floats_are_added() {
+        check(
+            "
+            SET f 10.50 -> +OK
+            INCRBYFLOAT f 0.1 -> $4 10.6
+            INCRBYFLOAT f -5 -> $3 5.6
+            SET f 5.0e3 EX 10 -> +OK
+            INCRBYFLOAT f 2.0e2 -> $4 5200
+            TTL f -> :10
+            INCRBYFLOAT g -1.5 -> $4 -1.5
+            INCRBYFLOAT f x -> -ERR value is not a valid float
+            INCRBYFLOAT f nan -> -ERR value is not a valid float
+            INCRBYFLOAT f +inf -> -ERR increment would produce NaN or Infinity
+            SET s x -> +OK
+            INCRBYFLOAT s 1 -> -ERR value is not a valid float
+            ",
+        );
+    }
+}

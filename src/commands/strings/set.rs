@@ -229,3 +229,152 @@ fn getex_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>>
     }
     Ok(Outcome::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::tests::check;
+
+    #[test]
+    fn set_keeps_its_conditions() {
+        check(
+            "
+            SET k 1 XX -> $-1
+            SET k 1 NX -> +OK
+            SET k 2 nx -> $-1
+            SET k 2 XX -> +OK
+            SET k 3 NX XX -> -ERR syntax error
+            SET k 3 NX NX -> $-1
+            SET k 3 IFEQ 1 -> $-1
+            SET k 3 IFEQ 2 -> +OK
+            SET nothing 3 IFEQ 2 -> $-1
+            EXISTS nothing -> :0
+            SET k 3 IFEQ -> -ERR syntax error
+            SET k 3 IFEQ 3 NX -> -ERR syntax error
+            SET k 3 XX IFEQ 3 -> -ERR syntax error
+            SET k 3 bogus -> -ERR syntax error
+            SET k 3 PERSIST -> -ERR syntax error
+            GET k -> $1 3
+            HELLO 3
+            SET k 1 NX -> _
+            ",
+        );
+    }
+
+    #[test]
+    fn set_gives_what_was_there() {
+        check(
+            "
+            SET k 1 GET -> $-1
+            SET k 2 GET -> $1 1
+            SET k 3 NX GET -> $1 2
+            SET nothing 3 XX GET -> $-1
+            SET k 3 GET XX -> $1 2
+            SET k 4 IFEQ 9 GET -> $1 3
+            SET k 4 GET IFEQ 3 -> $1 3
+            GET k -> $1 4
+            GETSET k 5 -> $1 4
+            GETSET new 1 -> $-1
+            SET k 5 EX 10 -> +OK
+            GETSET k 6 -> $1 5
+            TTL k -> :-1
+            SETNX k 7 -> :0
+            SETNX other 7 -> :1
+            ",
+        );
+    }
+
+    #[test]
+    fn a_value_lives_as_long_as_set_says() {
+        check(
+            "
+            SET k v EX 10 -> +OK
+            PTTL k -> :10000
+            SET k v PX 10 -> +OK
+            PTTL k -> :10
+            SET k v EXAT 1000000010 -> +OK
+            TTL k -> :10
+            SET k v PXAT 1000000000020 -> +OK
+            PTTL k -> :20
+            SET k w KEEPTTL -> +OK
+            PTTL k -> :20
+            wait 19
+            GET k -> $1 w
+            wait 1
+            GET k -> $-1
+            SET k v KEEPTTL -> +OK
+            TTL k -> :-1
+            SET k v EX 10 -> +OK
+            SET k v -> +OK
+            TTL k -> :-1
+            SET k v EX 1 EX 20 -> +OK
+            TTL k -> :20
+            SETEX k 10 v -> +OK
+            PTTL k -> :10000
+            PSETEX k 10 v -> +OK
+            PTTL k -> :10
+            ",
+        );
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        check(
+            "
+            SET k v EX 0 -> -ERR invalid expire time in 'set' command
+            SET k v PX -1 -> -ERR invalid expire time in 'set' command
+            SET k v EX 9223372036854775807 -> -ERR invalid expire time in 'set' command
+            SET k v PX 9223372036854775807 -> -ERR invalid expire time in 'set' command
+            SET k v EX 1.5 -> -ERR value is not an integer or out of range
+            SET k v EX -> -ERR syntax error
+            SET k v EX 10 PX 10 -> -ERR syntax error
+            SET k v EX 10 EXAT 10 -> -ERR syntax error
+            SET k v EX 10 KEEPTTL -> -ERR syntax error
+            SET k v KEEPTTL PXAT 10 -> -ERR syntax error
+            SETEX k 0 v -> -ERR invalid expire time in 'setex' command
+            PSETEX k x v -> -ERR value is not an integer or out of range
+            EXISTS k -> :0
+            ",
+        );
+    }
+
+    /// What is set until a time that has passed is not there, and what was there before is gone.
+    #[test]
+    fn a_time_that_has_passed_leaves_nothing() {
+        check(
+            "
+            SET k v -> +OK
+            SET k w EXAT 1 -> +OK
+            GET k -> $-1
+            SET k v -> +OK
+            GETEX k PXAT 1000 -> $1 v
+            GET k -> $-1
+            RANDOMKEY -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn getex_changes_the_time_alone() {
+        check(
+            "
+            SET k v -> +OK
+            GETEX k -> $1 v
+            TTL k -> :-1
+            GETEX k EX 10 -> $1 v
+            GETEX k -> $1 v
+            TTL k -> :10
+            GETEX k PERSIST -> $1 v
+            TTL k -> :-1
+            GETEX k PXAT 1000000000020 -> $1 v
+            PTTL k -> :20
+            GETEX k EX 0 -> -ERR invalid expire time in 'getex' command
+            GETEX k EX x -> -ERR value is not an integer or out of range
+            GETEX k PERSIST EX 10 -> -ERR syntax error
+            GETEX k KEEPTTL -> -ERR syntax error
+            GETEX k NX -> -ERR syntax error
+            GETEX nothing EX 0 -> $-1
+            GETEX nothing bogus -> -ERR syntax error
+            ",
+        );
+    }
+}

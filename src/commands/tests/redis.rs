@@ -3,6 +3,7 @@
 
 use super::Bench;
 use crate::{
+    commands::{Flags, Keys, keys, strings},
     resp::{Version, encode_request},
     store::{Policy, UnixMillis},
 };
@@ -471,6 +472,41 @@ fn key_commands() -> Vec<BoxedStrategy<Words>> {
         command("OBJECT", [word("help")], none()),
         command("MEMORY", [word("USAGE"), key()], [with("SAMPLES", integer()), flag("bogus")]),
     ]
+}
+
+/// What `COMMAND` tells clients of a command is what Redis tells them, where Redis 7.0 has it.
+#[test]
+fn the_rows_are_those_of_redis() {
+    let Some(mut redis) = Redis::start() else { return };
+    let families = [strings::COMMANDS, keys::COMMANDS].into_iter().flatten();
+    let rows: Vec<_> = families.flat_map(|row| std::iter::once(row).chain(row.subcommands)).collect();
+    let questions: Vec<Words> =
+        rows.iter().map(|row| ["COMMAND", "INFO", row.name].map(|word| word.into()).to_vec()).collect();
+    let mut compared = 0;
+    for (row, theirs) in rows.iter().zip(redis.replies(&questions)) {
+        let flags: String = [
+            (Flags::WRITE, "+write\r\n"),
+            (Flags::READONLY, "+readonly\r\n"),
+            (Flags::DENYOOM, "+denyoom\r\n"),
+            (Flags::LOADING, "+loading\r\n"),
+            (Flags::STALE, "+stale\r\n"),
+            (Flags::FAST, "+fast\r\n"),
+        ]
+        .into_iter()
+        .filter_map(|(flag, line)| row.flags.has(flag).then_some(line))
+        .collect();
+        let Keys { first, last, step } = row.keys;
+        let (name, arity, flag_count) = (row.name, row.arity, flags.lines().count());
+        let ours = format!(
+            "*1\r\n*10\r\n${}\r\n{name}\r\n:{arity}\r\n*{flag_count}\r\n{flags}:{first}\r\n:{last}\r\n:{step}\r\n",
+            name.len()
+        );
+        if theirs != b"*1\r\n$-1\r\n" {
+            assert!(theirs.starts_with(ours.as_bytes()), "ours:  {ours:?}\nRedis: {}", theirs.escape_ascii());
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, rows.len() - 1, "Redis has all but DELIFEQ");
 }
 
 /// Any commands, in any order, with any options, right and wrong, get the replies of Redis.
