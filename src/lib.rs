@@ -12,11 +12,13 @@ pub mod resp;
 pub mod client;
 pub mod command;
 pub mod commands;
+pub mod config;
 pub mod session;
 pub mod shard;
+pub mod statistics;
 pub mod store;
 pub mod topology;
 
 #[cfg(feature = "io")]
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
+#[expect(clippy::disallowed_methods, reason = "this is where clocks, files and threads are")]
 pub mod io;

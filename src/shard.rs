@@ -6,6 +6,7 @@ use crate::{
     commands::{Call, Core, Flags, Keys, Now, Outcome, Route},
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
+    statistics::CommandStatistics,
     store::Store,
 };
 
@@ -45,12 +46,15 @@ const ELSEWHERE: u16 = u16::MAX;
 
 impl Shard {
     /// Makes a shard of what `core` says.
-    pub fn new(store: Store, core: Core) -> Self {
+    pub fn new(store: Store, mut core: Core) -> Self {
+        let table = Table::default();
+        core.rows = table.rows().to_vec();
+        core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
         let owners = Slot::all().map(|slot| {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table: Table::default(), store, owners: owners.collect(), core }
+        Self { table, store, owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -198,7 +202,17 @@ impl Shard {
         }
         client.last_command = command.name;
         let (store, core) = (&mut self.store, &mut self.core);
-        (command.run)(&mut Call { request, command, slot, now, reply, client, store, core })
+        let start = reply.output.len();
+        let mut call = Call { request, command, slot, now, reply, client, store, core };
+        let outcome = (command.run)(&mut call);
+        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
+        let statistics = &mut self.core.statistics;
+        statistics.requests += 1;
+        statistics.errors += failed;
+        let counted = &mut statistics.commands[usize::from(found.index)];
+        counted.calls += 1;
+        counted.failed += failed;
+        outcome
     }
 }
 

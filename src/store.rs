@@ -8,7 +8,10 @@ mod entry;
 
 pub use entry::{Access, Entry};
 
-use crate::slot::{SLOT_COUNT, Slot};
+use crate::{
+    config::Eviction,
+    slot::{SLOT_COUNT, Slot},
+};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -32,16 +35,6 @@ impl<'a> Key<'a> {
     pub fn of(bytes: &'a [u8]) -> Self {
         Self { bytes, slot: Slot::of(bytes) }
     }
-}
-
-/// What happens at the memory limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Eviction {
-    /// Writes that may grow the store are refused.
-    #[default]
-    None,
-    /// The least frequently used of a few sampled entries goes, however often that takes.
-    Lfu,
 }
 
 /// What the store was told; may change while it runs.

@@ -8,8 +8,10 @@ pub(crate) mod tests;
 
 use crate::{
     client::{Client, Clients},
+    config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
+    statistics::Statistics,
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
 };
@@ -248,8 +250,12 @@ impl Command {
 
 /// What a shard knows besides its keys.
 pub struct Core {
+    /// What its operator set.
+    pub config: Config,
     /// Its clients, but for the one that is being served.
     pub clients: Clients,
+    /// What it counted.
+    pub statistics: Statistics,
     /// Who owns which slots.
     pub topology: Topology,
     /// The replies that follow from it.
@@ -258,6 +264,29 @@ pub struct Core {
     pub me: ShardId,
     /// Whether the topology was given. Without one the server owns every slot, and its gateway looks like a plain Redis.
     pub has_topology: bool,
+    /// Every row of the command table, each container followed by its subcommands.
+    pub rows: Vec<&'static Command>,
+    /// The process that the shard runs in.
+    pub process: Process,
+}
+
+/// What INFO tells of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// Forty hexadecimal digits, drawn when it started.
+    pub run_id: String,
+    /// The kernel, as `uname` tells it.
+    pub os: String,
+    /// Its binary.
+    pub executable: String,
+    /// When it started.
+    pub started_at: UnixMillis,
+    /// Bytes of it in memory, as of the last tick.
+    pub resident_bytes: u64,
+    /// Bytes of memory that the machine has.
+    pub total_memory_bytes: u64,
 }
 
 impl Core {

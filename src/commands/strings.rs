@@ -70,8 +70,7 @@ pub static COMMANDS: &[Command] = &[
         "Returns a substring from a string value."),
 ];
 
-/// The most bytes of a value (Redis: `proto-max-bulk-len`, 512 MiB unless configured).
-const VALUE_BYTES_MAX: u64 = 512 << 20;
+/// A value that would have more than `proto-max-bulk-len` bytes.
 const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 fn get(call: &mut Call<'_>) -> Outcome {
@@ -154,7 +153,7 @@ fn append(call: &mut Call<'_>) -> Outcome {
     let (key, now, tail) = (call.key(), call.millis(), call.request.arg(2));
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value().len());
     let total = length + tail.len();
-    if VALUE_BYTES_MAX < total as u64 {
+    if call.core.config.proto_max_bulk_len < total {
         return call.fail(VALUE_TOO_LONG);
     }
     call.store.resize(key, total, now, |value| value[length..].copy_from_slice(tail));
@@ -172,7 +171,7 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
         return Outcome::Done;
     }
     let end = offset.saturating_add(part.len() as u64);
-    if VALUE_BYTES_MAX < end {
+    if (call.core.config.proto_max_bulk_len as u64) < end {
         return call.fail(VALUE_TOO_LONG);
     }
     let (offset, end) = (offset as usize, end as usize);
@@ -206,7 +205,6 @@ fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::VALUE_BYTES_MAX;
     use crate::commands::tests::{Bench, check, check_on};
 
     #[test]
@@ -295,19 +293,23 @@ mod tests {
         );
     }
 
-    /// The limit is checked before anything is allocated.
+    /// The limit is the configuration's, and is checked before anything is allocated.
     #[test]
     fn a_value_has_a_greatest_length() {
         let mut bench = Bench::new();
-        let refused = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-        for offset in [VALUE_BYTES_MAX, i64::MAX as u64] {
-            assert_eq!(bench.line(&format!("SETRANGE k {offset} x")), refused);
-        }
-        let memory = bench.shard.store.memory();
-        assert_eq!(bench.line(&format!("SETRANGE k {} x", VALUE_BYTES_MAX - 1)), format!(":{VALUE_BYTES_MAX}"));
-        assert_eq!(bench.line("APPEND k x"), refused);
-        assert_eq!(bench.line("DEL k"), ":1");
-        assert_eq!(bench.shard.store.memory(), memory);
+        bench.shard.core.config.proto_max_bulk_len = 1000;
+        check_on(
+            &mut bench,
+            "
+            SETRANGE k 1000 x -> -ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            SETRANGE k 9223372036854775807 x -> -ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            EXISTS k -> :0
+            SETRANGE k 999 x -> :1000
+            APPEND k x -> -ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            SETRANGE k 999 xy -> -ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            STRLEN k -> :1000
+            ",
+        );
     }
 
     #[test]

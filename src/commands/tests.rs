@@ -2,11 +2,13 @@
 
 mod redis;
 
-use super::{Core, Now};
+use super::{Core, Now, Process};
 use crate::{
     client::{Client, Clients, Port},
+    config::Config,
     resp::{Decoded, Decoder, Limits, Version, encode_request},
     shard::{Execution, Shard},
+    statistics::Statistics,
     store::{Policy, Store, UnixMillis},
     topology::{Server, ShardId, Topology},
 };
@@ -29,7 +31,17 @@ impl Bench {
         let topology = Topology::single(server).expect("one server is a topology");
         let me = ShardId { server: 0, core: 0 };
         let rendered = topology.render(me);
-        let core = Core { clients: Clients::default(), topology, rendered, me, has_topology: false };
+        let core = Core {
+            config: Config::default(),
+            clients: Clients::default(),
+            statistics: Statistics::default(),
+            topology,
+            rendered,
+            me,
+            has_topology: false,
+            rows: Vec::new(),
+            process: Process::default(),
+        };
         let client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, now);
         Self {
             shard: Shard::new(Store::new(1, policy), core),

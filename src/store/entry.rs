@@ -306,8 +306,9 @@ mod tests {
         #[test]
         fn an_entry_is_its_four_parts(key in length(), changes in prop::collection::vec(change(), 1..12)) {
             let key = vec![b'k'; key];
-            let mut entry = Entry::new(&key, b"", None, Access::default());
-            let (mut value, mut expiry, mut access) = (Vec::new(), None, Access::default());
+            let mut entry = Entry::zeroed(&key, 3, Access::default());
+            let (mut value, mut expiry, mut access) = (vec![0; 3], None, Access::default());
+            prop_assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
             for (index, change) in changes.into_iter().enumerate() {
                 match change {
                     Change::Replace(length, at) => {

@@ -241,7 +241,7 @@ fn clients_are_told_what_redis_would_tell_them() {
         $40 d1c7d48ded8ee9807b85a809298e91fca1ff277d 
         $40 84167f110f77ad74fb80ffbe3b9ccce511fb23a5 
     "#]].assert_eq(&all);
-    assert!(info.bytes(Three).starts_with(b"=316\r\ntxt:cluster_state:ok\r\n"), "{}", text(&info.bytes(Three)));
+    assert!(info.bytes(Three).starts_with(b"=316\r\ntxt:cluster_state:ok\r\n"), "{}", text(info.bytes(Three)));
 }
 
 /// A shard without slots is still a node, but does not count as part of the cluster's size.

@@ -2,8 +2,9 @@
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
+    config::Eviction,
     resp::parse_i64,
-    store::{Entry, Eviction, frequency, idle_seconds},
+    store::{Entry, frequency, idle_seconds},
 };
 
 const HELP: Flags = Flags::LOADING.and(Flags::STALE);
@@ -153,7 +154,8 @@ fn memory_help(call: &mut Call<'_>) -> Outcome {
 mod tests {
     use crate::{
         commands::tests::{Bench, check, check_on},
-        store::{Eviction, Policy, UnixMillis},
+        config::Eviction,
+        store::{Policy, UnixMillis},
     };
 
     #[test]
