@@ -1,0 +1,299 @@
+//! The experiment file: what is asked, of which targets, and what varies. From it follow the points to measure and
+//! the order to measure them in.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::point::{Point, ValueSize};
+use crate::settings::{Cpus, Span, Vary, Workload};
+
+/// An experiment as its file states it. [`Experiment::read`] has checked what one field cannot know of another.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// The heading of the page of charts.
+    pub title: String,
+    /// What the experiment is to find out: one sentence, above the charts.
+    pub question: String,
+    /// How often each point is measured. Intervals need two, comparisons three.
+    #[serde(default = "three")]
+    pub repeats: u32,
+    /// Decides the order of the points, and goes to the load generator.
+    #[serde(default = "one")]
+    pub seed: u64,
+    #[serde(default = "Span::one_second")]
+    pub warmup: Span,
+    #[serde(default = "Span::five_seconds")]
+    pub duration: Span,
+    /// How often a point is measured again, each time with twice the warm-up, while its throughput was not steady.
+    #[serde(default = "one_retry")]
+    pub steady_retries: u32,
+    /// The first port of what is started here.
+    #[serde(default = "first_port")]
+    pub port: u16,
+    #[serde(default)]
+    pub cpus: Cpus,
+    #[serde(default)]
+    pub workload: Workload,
+    #[serde(default)]
+    pub vary: Vary,
+    pub targets: Vec<Target>,
+}
+
+fn three() -> u32 {
+    3
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn one_retry() -> u32 {
+    1
+}
+
+/// Far from 7000, where people keep servers they care about.
+fn first_port() -> u16 {
+    17_000
+}
+
+/// What is measured.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Target {
+    /// A cluster of ours on this machine, started with `trine up`. Its size may vary.
+    Trine {
+        name: String,
+        #[serde(default)]
+        servers: Option<u16>,
+        #[serde(default)]
+        cores: Option<u16>,
+    },
+    /// Any server that a command line starts; `{port}` in it becomes the port.
+    Command {
+        name: String,
+        command: String,
+        /// Whether to speak to it as a cluster.
+        #[serde(default)]
+        cluster: bool,
+        /// A program without which this target is left out, with a note.
+        #[serde(default)]
+        requires: Option<String>,
+    },
+    /// Something that already runs, and goes on running.
+    Address {
+        name: String,
+        address: String,
+        /// Whether to speak to it as a cluster; the server is asked where this is left out.
+        #[serde(default)]
+        cluster: Option<bool>,
+    },
+}
+
+impl Target {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Trine { name, .. } | Self::Command { name, .. } | Self::Address { name, .. } => name,
+        }
+    }
+}
+
+/// A target at one size: what is started once and serves a group of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    pub target: Target,
+    /// For a target of kind `trine`, and for no other.
+    pub size: Option<Size>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Size {
+    pub servers: u16,
+    /// Of each server.
+    pub cores: u16,
+}
+
+/// The points that one deployment serves within one repeat, in the order they are measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    pub repeat: u32,
+    pub deployment: Deployment,
+    pub points: Vec<Point>,
+}
+
+impl Experiment {
+    /// Reads and checks an experiment file.
+    pub fn read(path: &Path) -> Result<Self, ExperimentError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ExperimentError::Unreadable { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// As [`Experiment::read`], from text; `path` is for errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ExperimentError> {
+        let experiment: Self = toml::from_str(text)
+            .map_err(|error| ExperimentError::NotAnExperiment { path: path.to_owned(), error: Box::new(error) })?;
+        experiment.check().map_err(|(word, what)| ExperimentError::Inconsistent {
+            path: path.to_owned(),
+            line: 1 + text.lines().position(|line| line.contains(word.as_str())).unwrap_or(0),
+            what,
+        })?;
+        Ok(experiment)
+    }
+
+    /// Checks what spans several fields. An error comes with a word from the line that is to blame.
+    fn check(&self) -> Result<(), (String, String)> {
+        let complain = |word: &str, what: String| Err((word.to_owned(), what));
+        if self.repeats == 0 {
+            return complain("repeats", "`repeats` is 0, so nothing would be measured; say at least 1".to_owned());
+        }
+        if self.targets.is_empty() {
+            return complain("targets", "there is no target; add a [[targets]] table with a name and a kind".to_owned());
+        }
+        for (index, target) in self.targets.iter().enumerate() {
+            let name = target.name();
+            if self.targets[..index].iter().any(|earlier| earlier.name() == name) {
+                return complain(name, format!("two targets are called `{name}`; give each its own name"));
+            }
+            if let Target::Command { command, .. } = target {
+                if shlex::split(command).is_none_or(|words| words.is_empty()) {
+                    return complain(command, format!("the command of target `{name}` is empty, or a quote is open"));
+                }
+                if !command.contains("{port}") {
+                    let what = format!("the command of target `{name}` has no {{port}}; write it where the port goes");
+                    return complain(command, what);
+                }
+            }
+            if let Target::Trine { servers, cores, .. } = target {
+                let twice = (servers.is_some() && !self.vary.servers.is_empty(), "servers");
+                let twice = if twice.0 { twice } else { (cores.is_some() && !self.vary.cores.is_empty(), "cores") };
+                if twice.0 {
+                    let word = twice.1;
+                    return complain(word, format!("`{word}` is fixed for target `{name}` and varied too; keep one"));
+                }
+            }
+        }
+        let ours = self.targets.iter().any(|target| matches!(target, Target::Trine { .. }));
+        if !ours && (!self.vary.servers.is_empty() || !self.vary.cores.is_empty()) {
+            let what = "`servers` and `cores` vary, but no target is of kind \"trine\"".to_owned();
+            return complain("[vary]", what);
+        }
+        self.workload.check_against(&self.vary)
+    }
+
+    /// Returns every target at every size it is to have, in the order of the file.
+    pub fn deployments(&self) -> Vec<Deployment> {
+        let mut deployments = Vec::new();
+        for target in &self.targets {
+            let Target::Trine { servers, cores, .. } = target else {
+                deployments.push(Deployment { target: target.clone(), size: None });
+                continue;
+            };
+            for &servers in self.vary.servers.or(&[servers.unwrap_or(1)]) {
+                for &cores in self.vary.cores.or(&[cores.unwrap_or(1)]) {
+                    deployments.push(Deployment { target: target.clone(), size: Some(Size { servers, cores }) });
+                }
+            }
+        }
+        deployments
+    }
+
+    /// Returns the points of a deployment, in the order of the file.
+    pub fn points(&self, deployment: &Deployment) -> Vec<Point> {
+        let (workload, vary) = (&self.workload, &self.vary);
+        let rates: Vec<Option<f64>> = match vary.rate.or(&[]) {
+            [] => vec![workload.rate],
+            rates => rates.iter().copied().map(Some).collect(),
+        };
+        let mut points = Vec::new();
+        for value_size in vary.value_size.or(&[workload.value_size.clone().unwrap_or_else(ValueSize::usual)]) {
+            for &read_share in vary.read_share.or(&[workload.read_share.unwrap_or(0.5)]) {
+                for &pipeline in vary.pipeline.or(&[workload.pipeline.unwrap_or(1)]) {
+                    for &rate in &rates {
+                        for &concurrency in vary.concurrency.or(&[workload.concurrency.unwrap_or(50)]) {
+                            points.push(Point {
+                                target: deployment.target.name().to_owned(),
+                                servers: deployment.size.map(|size| size.servers),
+                                cores: deployment.size.map(|size| size.cores),
+                                concurrency,
+                                pipeline,
+                                value_size: value_size.clone(),
+                                read_share,
+                                rate,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        points
+    }
+
+    /// Returns what to measure, in order: each repeat visits every deployment once, and each deployment all of its
+    /// points. Both orders are shuffled from the seed, so that what drifts over time (heat, neighbours) falls on all
+    /// points alike. The same seed gives the same order, which is what lets an interrupted experiment go on.
+    pub fn schedule(&self) -> Vec<Group> {
+        let mut shuffle = Shuffle(self.seed);
+        let mut groups = Vec::new();
+        for repeat in 1..=self.repeats {
+            let mut deployments = self.deployments();
+            shuffle.apply(&mut deployments);
+            for deployment in deployments {
+                let mut points = self.points(&deployment);
+                shuffle.apply(&mut points);
+                groups.push(Group { repeat, deployment, points });
+            }
+        }
+        groups
+    }
+}
+
+/// A Fisher-Yates shuffle from a seed. Written out here because the order must stay the same for as long as result
+/// folders may be resumed, also when a crate of random numbers changes its mind.
+struct Shuffle(u64);
+
+impl Shuffle {
+    fn apply<T>(&mut self, items: &mut [T]) {
+        for end in (1..items.len()).rev() {
+            // The bias of a remainder is below 2⁻⁵⁰ for lists of points.
+            let other = (self.next() % (end as u64 + 1)) as usize;
+            items.swap(end, other);
+        }
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Why a file is no experiment that can be run.
+#[derive(Debug)]
+pub enum ExperimentError {
+    /// Give the path of a file that can be read.
+    Unreadable { path: PathBuf, error: std::io::Error },
+    /// Correct the line that the error points to.
+    NotAnExperiment { path: PathBuf, error: Box<toml::de::Error> },
+    /// Each line is right, but they contradict each other.
+    Inconsistent { path: PathBuf, line: usize, what: String },
+}
+
+impl std::error::Error for ExperimentError {}
+
+impl fmt::Display for ExperimentError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => write!(formatter, "cannot read {}: {error}", path.display()),
+            Self::NotAnExperiment { path, error } => {
+                write!(formatter, "{} is not an experiment: {}", path.display(), error.to_string().trim_end())
+            }
+            Self::Inconsistent { path, line, what } => write!(formatter, "{}, line {line}: {what}", path.display()),
+        }
+    }
+}
