@@ -151,7 +151,7 @@ impl Facet<'_> {
     }
 
     fn latency_axis(&self, percentile: Percentile) -> Axis {
-        let title = format!("{} latency", percentile.name());
+        let title = format!("{} latency (log scale)", percentile.name());
         Axis::latency(title, self.members().filter_map(|member| member.latency_us(percentile)))
     }
 
@@ -216,14 +216,18 @@ impl Facet<'_> {
         self.named("latency", &title, caption, Body::Panels(Percentile::ALL.map(panel).to_vec()))
     }
 
-    /// Latency by percentile at the lowest x, at the peak of throughput, and at the highest x.
+    /// Latency by percentile at the lowest x, at the peak of throughput or the middle, and at the highest x.
     fn percentiles(&self) -> Option<Figure> {
         let measured = || self.members().filter(|member| member.throughput().is_some());
         let mean = |member: &&Summary| member.throughput().map_or(0.0, |throughput| throughput.mean);
         let peak = measured().max_by(|a, b| mean(a).total_cmp(&mean(b)))?;
         let peak = peak.point.value(self.x).unwrap_or_default();
         let mut shown = vec![self.places.first()?.1.clone()];
-        for value in [&peak, &self.places.last()?.1] {
+        let last = self.places.last()?.1.clone();
+        // Where the peak is at an end, the middle shows what lies between.
+        let is_inner = peak != shown[0] && peak != last;
+        let middle = if is_inner { peak.clone() } else { self.places[self.places.len() / 2].1.clone() };
+        for value in [&middle, &last] {
             if !shown.contains(value) {
                 shown.push(value.clone());
             }
@@ -256,7 +260,7 @@ impl Facet<'_> {
         if is_peak {
             title += " (peak throughput)";
         }
-        let y = Axis::latency("latency".to_owned(), lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y));
+        let y = Axis::latency("latency (log scale)".to_owned(), lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y));
         Panel { title, x: Axis::percentiles(), y, lines }
     }
 }

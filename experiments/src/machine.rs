@@ -41,7 +41,7 @@ impl Environment {
             governor: line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
                 .unwrap_or_else(|| "none visible".to_owned()),
             memory_gib: memory_gib(),
-            virtualisation: first_line(Path::new("systemd-detect-virt"), &[]).unwrap_or_else(virtual_by_cpu_flag),
+            virtualisation: virtualisation(),
             commit: commit(),
             versions: versions.collect(),
         }
@@ -93,11 +93,16 @@ fn memory_gib() -> f64 {
     total.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / f64::from(1 << 20)
 }
 
-fn virtual_by_cpu_flag() -> String {
-    match field("/proc/cpuinfo", "flags", ':') {
-        Some(flags) if flags.split(' ').any(|flag| flag == "hypervisor") => "a virtual machine".to_owned(),
-        _ => "none visible".to_owned(),
-    }
+/// Returns what stands between this program and the hardware. Guests that hide their hypervisor's name still carry the
+/// CPU flag.
+fn virtualisation() -> String {
+    let detect = |what| first_line(Path::new("systemd-detect-virt"), &[what]).filter(|found| found != "none");
+    let flagged = || {
+        let flags = field("/proc/cpuinfo", "flags", ':').unwrap_or_default();
+        flags.split(' ').any(|flag| flag == "hypervisor").then(|| "a hypervisor".to_owned())
+    };
+    let found: Vec<String> = [detect("--vm").or_else(flagged), detect("--container")].into_iter().flatten().collect();
+    if found.is_empty() { "none visible".to_owned() } else { found.join(", ") }
 }
 
 fn line_of(path: &str) -> Option<String> {

@@ -97,6 +97,7 @@ figcaption { color: #555; font-size: 14px; max-width: 860px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th { text-align: left; border-bottom: 2px solid #222; padding: 4px 12px 4px 0; vertical-align: bottom; }
+td:not(:last-child), th { white-space: nowrap; }
 td { border-bottom: 1px solid #e2e2e2; padding: 4px 12px 4px 0; vertical-align: top; }
 tr.suspect td { background: #fff8e5; }
 tr.failed td { background: #fdecea; }

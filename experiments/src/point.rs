@@ -126,10 +126,11 @@ impl Point {
     }
 }
 
-/// Returns the dimensions in which points differ.
+/// Returns the dimensions in which points differ. A dimension that some points do not have, such as the cores of a
+/// server that is not ours, tells the others apart only if their values differ.
 pub fn varying<'a>(points: impl Iterator<Item = &'a Point> + Clone) -> Vec<Dimension> {
     let differs = |dimension: &Dimension| {
-        let mut values = points.clone().map(|point| point.value(*dimension));
+        let mut values = points.clone().filter_map(|point| point.value(*dimension));
         let first = values.next();
         values.any(|value| Some(&value) != first.as_ref())
     };

@@ -155,7 +155,11 @@ pub fn table(summaries: &[Summary]) -> (Vec<String>, Vec<(String, Vec<String>)>)
     if dimensions.is_empty() {
         dimensions = vec![Dimension::Target, Dimension::Concurrency];
     }
-    let mut header: Vec<String> = dimensions.iter().map(|dimension| short(*dimension).to_owned()).collect();
+    let name = |dimension: &Dimension| match dimension {
+        Dimension::ReadShare => "operation".to_owned(),
+        other => short(*other).to_owned(),
+    };
+    let mut header: Vec<String> = dimensions.iter().map(name).collect();
     for name in ["runs", "ops/s", "± 95 %", "p50", "p99", "p99.9", "errors", "verdict", "why"] {
         header.push(name.to_owned());
     }

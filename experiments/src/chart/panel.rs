@@ -71,7 +71,7 @@ impl Panel {
         x.thin_out(f64::from(width - Y_LABELS - 22));
         let positions = |axis: &Axis| Positions(axis.ticks.iter().filter_map(|tick| axis.position(tick.0)).collect());
         let mut chart = ChartBuilder::on(area)
-            .margin_top(28)
+            .margin_top(if self.title.is_empty() { 10 } else { 28 })
             .margin_right(22)
             .margin_left(6)
             .margin_bottom(6)
@@ -135,8 +135,10 @@ struct Frame<'a> {
 impl Frame<'_> {
     fn draw(&self, root: &Canvas<'_>) -> Drawn {
         let mut taken = Vec::new();
+        let mut crossed = Vec::new();
         for line in &self.panel.lines {
             self.draw_line(root, line)?;
+            crossed.extend(self.path(line).windows(2).flat_map(|ends| Room::along(ends[0], ends[1])));
         }
         for line in &self.panel.lines {
             for dot in &line.dots {
@@ -148,7 +150,7 @@ impl Frame<'_> {
         }
         for line in &self.panel.lines {
             for dot in line.dots.iter().filter(|dot| dot.label.is_some()) {
-                self.draw_label(root, line.style, dot, &mut taken)?;
+                self.draw_label(root, line.style, dot, &mut taken, &crossed)?;
             }
         }
         if self.panel.lines.iter().all(|line| line.dots.iter().all(|dot| dot.mark == Mark::Failed)) {
@@ -168,14 +170,18 @@ impl Frame<'_> {
         self.bottom - (position * f64::from(self.bottom - self.top)).round() as i32
     }
 
+    /// Returns where a line runs: through all dots that were measured.
+    fn path(&self, line: &Line) -> Vec<Pixel> {
+        line.dots.iter().filter(|dot| dot.mark != Mark::Failed).filter_map(|dot| self.pixel(dot)).collect()
+    }
+
     fn draw_line(&self, root: &Canvas<'_>, line: &Line) -> Drawn {
         let color = PALETTE[line.style];
-        let measured = line.dots.iter().filter(|dot| dot.mark != Mark::Failed);
-        let path: Vec<Pixel> = measured.clone().filter_map(|dot| self.pixel(dot)).collect();
+        let path = self.path(line);
         if 1 < path.len() {
             root.draw(&PathElement::new(path, color.stroke_width(2)))?;
         }
-        for dot in measured {
+        for dot in &line.dots {
             let Some(((low, high), (x, _))) = dot.interval.zip(self.pixel(dot)) else { continue };
             let (Some(low), Some(high)) = (self.panel.y.clamped(low), self.panel.y.clamped(high)) else { continue };
             let (low, high) = (self.height(low), self.height(high));
@@ -186,22 +192,34 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Writes a dot's label on the first of its sides that has room, or not at all.
-    fn draw_label(&self, root: &Canvas<'_>, style: usize, dot: &Dot, taken: &mut Vec<Room>) -> Drawn {
+    /// Writes a dot's label on the first of its sides that has room: preferably where no line passes, never where a
+    /// marker or another label stands; or not at all.
+    fn draw_label(
+        &self,
+        root: &Canvas<'_>,
+        style: usize,
+        dot: &Dot,
+        taken: &mut Vec<Room>,
+        crossed: &[Room],
+    ) -> Drawn {
         let (Some(label), Some((x, y))) = (&dot.label, self.pixel(dot)) else { return Ok(()) };
         let half = (text_width(label, SMALL - 1.0) / 2.0).ceil() as i32 + 1;
-        let sides = [(0, -14), (half + 9, 0), (-half - 9, 0), (0, 14), (half + 6, -11), (-half - 6, -11)];
-        for (right, down) in sides {
-            let middle = (x + right, y + down);
-            let room = Room::around(middle, half, 7);
-            let inside = self.left < room.left && room.right < self.right && self.top < room.top && room.bottom < self.bottom;
-            if inside && !taken.iter().any(|other| other.overlaps(&room)) {
-                taken.push(room);
-                let style = text(SMALL - 1.0, HPos::Center, VPos::Center).color(&PALETTE[style]);
-                return root.draw(&Text::new(label.clone(), middle, style));
-            }
-        }
-        Ok(())
+        let sides =
+            [(half + 9, 0), (-half - 9, 0), (0, -15), (0, 15), (half + 6, 11), (-half - 6, -11), (half + 6, -11)];
+        let room = |(right, down): Pixel| Room::around((x + right, y + down), half, 7);
+        let inside = |room: &Room| {
+            self.left < room.left && room.right < self.right && self.top < room.top && room.bottom < self.bottom
+        };
+        let has_room = |side: &Pixel| {
+            let room = room(*side);
+            inside(&room) && !taken.iter().any(|other| other.overlaps(&room))
+        };
+        let is_clear = |side: &Pixel| !crossed.iter().any(|line| line.overlaps(&room(*side)));
+        let mut free = sides.into_iter().filter(has_room);
+        let Some(side) = free.clone().find(is_clear).or_else(|| free.next()) else { return Ok(()) };
+        taken.push(room(side));
+        let style = text(SMALL - 1.0, HPos::Center, VPos::Center).color(&PALETTE[style]);
+        root.draw(&Text::new(label.clone(), (x + side.0, y + side.1), style))
     }
 }
 
@@ -216,6 +234,13 @@ struct Room {
 impl Room {
     fn around((x, y): Pixel, half_width: i32, half_height: i32) -> Self {
         Self { left: x - half_width, right: x + half_width, top: y - half_height, bottom: y + half_height }
+    }
+
+    /// Returns the places that a line from one pixel to another passes through.
+    fn along(from: Pixel, to: Pixel) -> impl Iterator<Item = Self> {
+        let (right, down) = (to.0 - from.0, to.1 - from.1);
+        let steps = (right.abs().max(down.abs()) / 4).max(1);
+        (0..=steps).map(move |step| Self::around((from.0 + right * step / steps, from.1 + down * step / steps), 2, 2))
     }
 
     fn overlaps(&self, other: &Self) -> bool {
