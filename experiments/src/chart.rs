@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 pub use axis::{Axis, duration};
 pub use heat::HeatMap;
 pub use panel::{Dot, Line, Mark, Panel};
-pub use png::{Rasteriser, RasterError};
+pub use png::{RasterError, Rasteriser};
 
 /// One file: a title, a legend, and panels side by side.
 #[derive(Clone, Debug)]
@@ -41,9 +41,9 @@ const PANEL_HEIGHT: u32 = 380;
 const SINGLE_HEIGHT: u32 = 440;
 const TITLE_HEIGHT: u32 = 40;
 const LEGEND_ROW: u32 = 24;
-/// Font sizes in pixels.
-pub(crate) const SMALL: f64 = 13.0;
-const LARGE: f64 = 18.0;
+/// Sizes of text as plotters counts them: with the room above and below, 1.24 times the size of the font.
+pub(crate) const SMALL: f64 = 15.0;
+const LARGE: f64 = 20.0;
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0xE2, 0xE2, 0xE2);
 
@@ -79,7 +79,9 @@ impl Figure {
         let header = TITLE_HEIGHT + LEGEND_ROW * self.legend().last().map_or(0, |entry| entry.row + 1);
         match &self.body {
             Body::Panels(panels) if panels.len() == 1 => (SINGLE_WIDTH, header + SINGLE_HEIGHT),
-            Body::Panels(panels) => (WIDTH, header + PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1)),
+            Body::Panels(panels) => {
+                (WIDTH, header + PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1))
+            }
             Body::HeatMaps(maps) => (WIDTH, header + heat::rows(maps).iter().map(|row| row.height).sum::<u32>()),
         }
     }
@@ -135,9 +137,10 @@ struct LegendEntry {
 
 const KEY_WIDTH: i32 = 38;
 
-/// Estimates how wide text is in pixels: the mean width of DejaVu Sans, which is wider than most.
+/// Estimates how wide text is in pixels: 0.62 of the font's size for a letter, as in DejaVu Sans, which is wider than
+/// most.
 pub(crate) fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * 0.6
+    text.chars().count() as f64 * size / 1.24 * 0.62
 }
 
 fn text(size: f64, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {

@@ -45,8 +45,7 @@ impl Cluster {
                 let words = shlex::split(&command.replace("{port}", &site.port.to_string())).unwrap_or_default();
                 check_ports(deployment, site.port)?;
                 let address = SocketAddr::from(([127, 0, 0, 1], site.port));
-                let is_ready =
-                    |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
+                let is_ready = |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
                 Self::launch(words, local, mode(*cluster), site, interrupt, is_ready)
             }
             Target::Trine { .. } => {
@@ -157,13 +156,24 @@ fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> 
 #[derive(Debug)]
 pub enum ClusterError {
     /// Stop what listens there, or move the experiment's `port`.
-    PortTaken { port: u16, error: std::io::Error },
+    PortTaken {
+        port: u16,
+        error: std::io::Error,
+    },
     /// Lower the experiment's `port`, or start fewer servers.
-    NoSuchPort { first: u16, size: Size },
+    NoSuchPort {
+        first: u16,
+        size: Size,
+    },
     Process(ProcessError),
     /// It has said why, perhaps.
-    Ended { status: String, last_words: String },
-    NotReady { last_words: String },
+    Ended {
+        status: String,
+        last_words: String,
+    },
+    NotReady {
+        last_words: String,
+    },
     Interrupted,
 }
 

@@ -60,9 +60,8 @@ impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("`{text}` is no condition; write for example 'throughput<-5%' or 'p99>10%' (also p50 and p999)")
-        };
+        let wrong =
+            || format!("`{text}` is no condition; write for example 'throughput<-5%' or 'p99>10%' (also p50 and p999)");
         let (name, below, change) = match (text.split_once('<'), text.split_once('>')) {
             (Some((name, change)), None) => (name, true, change),
             (None, Some((name, change))) => (name, false, change),
@@ -138,7 +137,9 @@ impl Comparison {
         let (a, b) = (summarise(&a.runs), summarise(&b.runs));
         let partner = |summary: &Summary| b.iter().find(|other| other.point == summary.point);
         let pairs: Vec<(&Summary, &Summary)> = a.iter().filter_map(|one| Some((one, partner(one)?))).collect();
-        let lost = pairs.iter().filter(|(a, b)| values(a, Metric::Throughput).len() != 0 && values(b, Metric::Throughput).is_empty());
+        let lost = pairs
+            .iter()
+            .filter(|(a, b)| !values(a, Metric::Throughput).is_empty() && values(b, Metric::Throughput).is_empty());
         let lost = lost.map(|(a, _)| a.point.clone()).collect();
         let mut matched: Vec<Matched> =
             pairs.iter().map(|(a, _)| Matched { point: a.point.clone(), changes: Vec::new() }).collect();
@@ -173,7 +174,8 @@ impl Comparison {
                 met.push(format!("{condition} overall: {}", change_text(&overall)));
             }
             for matched in &self.matched {
-                if let Some(change) = matched.changes[index].filter(|change| condition.is_met(&change.ratio, change.p)) {
+                if let Some(change) = matched.changes[index].filter(|change| condition.is_met(&change.ratio, change.p))
+                {
                     met.push(format!("{condition} at {}: {}", matched.point.id(), change_text(&change.ratio)));
                 }
             }
@@ -282,4 +284,93 @@ fn change_text(ratio: &Ratio) -> String {
 
 fn percent(ratio: f64) -> String {
     format!("{:+.1}%", (ratio - 1.0) * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Run;
+    use crate::sample;
+
+    fn results(runs: Vec<Run>) -> Results {
+        Results { runs }
+    }
+
+    fn conditions(texts: &[&str]) -> Vec<Condition> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn conditions_are_read() {
+        for (text, metric, below, ratio) in [
+            ("throughput<-5%", Metric::Throughput, true, 0.95),
+            (" p99 > 10 % ", Metric::Latency(Percentile::P99), false, 1.1),
+            ("p999>+2.5%", Metric::Latency(Percentile::P999), false, 1.025),
+            ("p50<0%", Metric::Latency(Percentile::P50), true, 1.0),
+        ] {
+            let condition: Condition = text.parse().unwrap();
+            assert_eq!((condition.metric, condition.below), (metric, below), "{text}");
+            assert!((condition.ratio - ratio).abs() < 1e-12, "{text}");
+            assert_eq!(condition.to_string().parse::<Condition>().unwrap().ratio, condition.ratio, "{text}");
+        }
+        for text in ["throughput<-5", "speed<-5%", "throughput", "p99>x%", "p99<1%>2%", "p99<-100%", "p99>nan%", ""] {
+            assert!(text.parse::<Condition>().is_err(), "{text}");
+        }
+    }
+
+    /// A tenth less is found, overall and at each point, and meets only the conditions it should.
+    #[test]
+    fn a_regression_is_found() {
+        let (a, b) = (results(sample::sweep(5, 1.0)), results(sample::sweep(5, 0.9)));
+        let comparison = Comparison::new(&a, &b);
+        let judge = |text| comparison.judge(&conditions(&[text])).met.len();
+        assert_eq!(judge("throughput<-5%"), 1 + 10, "overall and ten points");
+        assert_eq!(judge("p99>5%"), 1 + 10);
+        for unmet in ["throughput<-15%", "throughput>0%", "p99>15%", "p50<-1%"] {
+            assert_eq!(judge(unmet), 0, "{unmet}");
+        }
+        let overall = comparison.overall[0].unwrap();
+        assert!((overall.ratio - 0.9).abs() < 0.001, "{overall:?}");
+        assert!(comparison.table().1[0][1].contains("worse"), "{:?}", comparison.table());
+    }
+
+    /// The same again is no difference, whatever the condition asks.
+    #[test]
+    fn equal_results_meet_no_condition() {
+        let a = results(sample::sweep(5, 1.0));
+        let comparison = Comparison::new(&a, &a);
+        let judgement = comparison.judge(&conditions(&["throughput<0%", "throughput<5%", "p99>0%", "p999>-1%"]));
+        assert!(judgement.met.is_empty() && judgement.cannot_judge.is_none(), "{:?}", judgement.met);
+        assert!(comparison.table().1.iter().all(|row| row[1].contains("no difference shown")));
+    }
+
+    /// With two repeats nothing can be said, and a condition on nothing is an error rather than a pass.
+    #[test]
+    fn too_few_repeats_cannot_be_judged() {
+        let (a, b) = (results(sample::sweep(2, 1.0)), results(sample::sweep(5, 0.5)));
+        let comparison = Comparison::new(&a, &b);
+        assert!(comparison.judge(&conditions(&["throughput<-5%"])).cannot_judge.is_some());
+        assert!(comparison.judge(&[]).cannot_judge.is_none(), "without a condition there is nothing to judge");
+        assert!(comparison.table().1[0][1].contains("too few repeats"));
+        let other = results(vec![sample::run(sample::point(999, 0.0), 1, 1.0)]);
+        assert!(Comparison::new(&a, &other).judge(&[]).cannot_judge.is_some(), "no point in common");
+    }
+
+    /// A point that can no longer be measured, or not validly, does not slip through.
+    #[test]
+    fn lost_points_meet_every_condition() {
+        let a = results(sample::sweep(3, 1.0));
+        let mut b = a.clone();
+        let point = sample::point(64, 0.0);
+        for run in b.runs.iter_mut().filter(|run| run.point == point) {
+            *run = sample::failed(point.clone(), run.repeat);
+        }
+        let met = Comparison::new(&a, &b).judge(&conditions(&["throughput<-5%"])).met;
+        assert!(met.len() == 1 && met[0].contains("concurrency=64"), "{met:?}");
+        for run in b.runs.iter_mut().filter(|run| run.point == point) {
+            *run = sample::measured(point.clone(), run.repeat, 1.0, "INVALID");
+        }
+        let comparison = Comparison::new(&a, &b);
+        assert_eq!((comparison.lost.len(), comparison.invalid), (1, 3));
+    }
 }

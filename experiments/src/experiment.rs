@@ -150,7 +150,10 @@ impl Experiment {
             return complain("repeats", "`repeats` is 0, so nothing would be measured; say at least 1".to_owned());
         }
         if self.targets.is_empty() {
-            return complain("targets", "there is no target; add a [[targets]] table with a name and a kind".to_owned());
+            return complain(
+                "targets",
+                "there is no target; add a [[targets]] table with a name and a kind".to_owned(),
+            );
         }
         for (index, target) in self.targets.iter().enumerate() {
             let name = target.name();
@@ -233,7 +236,7 @@ impl Experiment {
 
     /// Returns what to measure, in order: each repeat visits every deployment once, and each deployment all of its
     /// points. Both orders are shuffled from the seed, so that what drifts over time (heat, neighbours) falls on all
-    /// points alike. The same seed gives the same order, which is what lets an interrupted experiment go on.
+    /// points alike. The same seed gives the same order, also after an interruption.
     pub fn schedule(&self) -> Vec<Group> {
         let mut shuffle = Shuffle(self.seed);
         let mut groups = Vec::new();
@@ -250,8 +253,8 @@ impl Experiment {
     }
 }
 
-/// A Fisher-Yates shuffle from a seed. Written out here because the order must stay the same for as long as result
-/// folders may be resumed, also when a crate of random numbers changes its mind.
+/// A Fisher-Yates shuffle from a seed. Written out here so that a file gives the same order with every version
+/// of this program, also when a crate of random numbers changes its mind.
 struct Shuffle(u64);
 
 impl Shuffle {
@@ -294,6 +297,148 @@ impl fmt::Display for ExperimentError {
                 write!(formatter, "{} is not an experiment: {}", path.display(), error.to_string().trim_end())
             }
             Self::Inconsistent { path, line, what } => write!(formatter, "{}, line {line}: {what}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TARGET: &str = "[[targets]]\nname = \"trine\"\nkind = \"trine\"\n";
+
+    fn parse(text: &str) -> Result<Experiment, ExperimentError> {
+        Experiment::parse(text, Path::new("some.toml"))
+    }
+
+    fn experiment(middle: &str) -> Experiment {
+        parse(&format!("title = \"t\"\nquestion = \"q\"\n{middle}\n{TARGET}")).unwrap()
+    }
+
+    /// Every combination is a point, sizes of our clusters are deployments, and other targets have one size.
+    #[test]
+    fn points_are_all_combinations() {
+        let experiment = experiment(
+            "repeats = 2\n[vary]\nservers = [1, 3]\ncores = [1, 2]\nconcurrency = [1, 2, 3]\nvalue_size = [64, \"10..20\"]\n\
+             [[targets]]\nname = \"redis\"\nkind = \"command\"\ncommand = \"redis-server --port {port} --save ''\"",
+        );
+        assert_eq!(experiment.deployments().len(), 1 + 4);
+        let points: Vec<String> = experiment
+            .deployments()
+            .iter()
+            .flat_map(|deployment| experiment.points(deployment))
+            .map(|point| point.id())
+            .collect();
+        assert_eq!(points.len(), 5 * 6);
+        assert_eq!(points[0], "redis read_share=0.5 value_size=64 pipeline=1 concurrency=1");
+        assert!(
+            points.contains(
+                &"trine servers=3 cores=2 read_share=0.5 value_size=10..20 pipeline=1 concurrency=3".to_owned()
+            )
+        );
+    }
+
+    /// An error names the file, the line, and what to do instead.
+    #[test]
+    fn errors_name_the_line_and_the_way_out() {
+        let head = "title = \"t\"\nquestion = \"q\"\n";
+        for (text, line, way_out) in [
+            (format!("{head}repeat = 3\n{TARGET}"), "line 3", "expected one of"),
+            (format!("{head}repeats = 0\n{TARGET}"), "line 3", "at least 1"),
+            (format!("{head}warmup = \"fast\"\n{TARGET}"), "line 3", "\"5s\""),
+            (format!("{head}[vary]\nconcurrency = []\n{TARGET}"), "line 4", "remove the line"),
+            (format!("{head}[vary]\nconcurrency = [1, 2, 1]\n{TARGET}"), "line 4", "`repeats` says"),
+            (format!("{head}[vary]\nread_share = [1.5]\n{TARGET}"), "line 4", "from 0"),
+            (format!("{head}[vary]\ncores = [0]\n{TARGET}"), "line 4", "at least 1"),
+            (format!("{head}[cpus]\nload = \"3-1\"\n{TARGET}"), "line 4", "\"0-2,5\""),
+            (format!("{head}[workload]\npipeline = 1\n[vary]\npipeline = [1]\n{TARGET}"), "line 4", "keep one"),
+            (format!("{head}[vary]\ncores = [1]\n{TARGET}cores = 2\n"), "line 4", "keep one"),
+            (format!("{head}{TARGET}{TARGET}"), "line 4", "its own name"),
+            (format!("{head}{TARGET}servers = \"many\"\n"), "line 3", "invalid type"),
+            (format!("{head}{TARGET}sever = 3\n"), "line 3", "expected"),
+            (
+                format!("{head}[[targets]]\nname = \"r\"\nkind = \"command\"\ncommand = \"redis-server\"\n"),
+                "line 6",
+                "{port}",
+            ),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains("some.toml"), "{error}");
+            assert!(error.contains(line) && error.contains(way_out), "wanted {line} and {way_out} in: {error}");
+        }
+    }
+
+    /// The experiments that come with the program are right, and the quick one is quick.
+    #[test]
+    fn the_experiments_here_can_be_run() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["quick", "fixed-three", "pipeline", "peers"] {
+            let experiment = Experiment::read(&folder.join(format!("{name}.toml"))).unwrap();
+            let runs: usize = experiment.schedule().iter().map(|group| group.points.len()).sum();
+            let each = experiment.warmup.0 + experiment.duration.0;
+            if name == "quick" {
+                // Loading keys and starting take what is left of 90 s.
+                assert!(each.as_secs_f64() * (runs as f64) < 60.0, "{runs} runs of {each:?}");
+            }
+            assert!(3 <= experiment.repeats, "{name}: too few repeats to compare");
+        }
+    }
+
+    /// A number of bytes and CPU lists come back from the copy in the folder as they went in.
+    #[test]
+    fn a_copied_experiment_is_the_same() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let experiment = parse(&text).unwrap();
+        assert_eq!(experiment, parse(&format!("# another comment\n{text}")).unwrap());
+        assert_ne!(experiment, parse(&text.replace("repeats = 5", "repeats = 4")).unwrap());
+    }
+
+    /// The generator is SplitMix64 as published (its reference code from seed 0), and the order it gives is for good.
+    #[test]
+    fn the_shuffle_never_changes() {
+        let mut shuffle = Shuffle(0);
+        assert_eq!([shuffle.next(), shuffle.next()], [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
+        let mut items: Vec<u32> = (0..8).collect();
+        Shuffle(1).apply(&mut items);
+        assert_eq!(items, [4, 3, 2, 7, 5, 6, 0, 1]);
+    }
+
+    proptest! {
+        /// Whatever the seed, each repeat measures each point exactly once, and a seed always gives the same order.
+        #[test]
+        fn each_repeat_measures_each_point_once(seed: u64, repeats in 1..4u32) {
+            let mut experiment = experiment("[vary]\nservers = [1, 2, 3]\nconcurrency = [1, 2, 4, 8]\nread_share = [0, 1]");
+            (experiment.seed, experiment.repeats) = (seed, repeats);
+            let schedule = experiment.schedule();
+            prop_assert_eq!(&schedule, &experiment.schedule());
+            let mut expected: Vec<String> = experiment
+                .deployments().iter().flat_map(|deployment| experiment.points(deployment)).map(|point| point.id()).collect();
+            expected.sort();
+            for repeat in 1..=repeats {
+                let groups = schedule.iter().filter(|group| group.repeat == repeat);
+                let mut ids: Vec<String> = groups.flat_map(|group| &group.points).map(Point::id).collect();
+                ids.sort();
+                prop_assert_eq!(&ids, &expected);
+            }
+        }
+
+        /// Order does depend on the seed, and on the repeat.
+        #[test]
+        fn seeds_and_repeats_change_the_order(seed: u64) {
+            let order = |seed| {
+                let mut shuffle = Shuffle(seed);
+                let mut items: Vec<u32> = (0..40).collect();
+                shuffle.apply(&mut items);
+                let first = items.clone();
+                shuffle.apply(&mut items);
+                (first, items)
+            };
+            let (first, second) = order(seed);
+            prop_assert_ne!(&first, &second);
+            prop_assert_ne!(&first, &(0..40).collect::<Vec<_>>());
+            prop_assert_ne!(&first, &order(seed.wrapping_add(1)).0);
         }
     }
 }

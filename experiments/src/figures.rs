@@ -23,7 +23,7 @@ pub struct Facet<'a> {
 }
 
 /// More lines than this in one chart cannot be told apart at a glance.
-const SERIES_MAX: usize = 6;
+const SERIES_MAX: usize = 4;
 
 /// Arranges points for charts: one dimension along x, the others as series, and where these would be too many, one
 /// more as facets.
@@ -133,7 +133,8 @@ impl Facet<'_> {
     }
 
     pub fn named(&self, name: &str, title: &str, caption: &str, body: Body) -> Figure {
-        let slug: String = self.name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect();
+        let slug: String =
+            self.name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect();
         let (name, title) = match self.name.as_str() {
             "" => (name.to_owned(), title.to_owned()),
             facet => (format!("{name}-{}", slug.to_lowercase()), format!("{title}: {facet}")),
@@ -260,7 +261,8 @@ impl Facet<'_> {
         if is_peak {
             title += " (peak throughput)";
         }
-        let y = Axis::latency("latency (log scale)".to_owned(), lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y));
+        let y =
+            Axis::latency("latency (log scale)".to_owned(), lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y));
         Panel { title, x: Axis::percentiles(), y, lines }
     }
 }

@@ -262,11 +262,7 @@ fn parse_process(text: &str) -> Option<Process> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // proc(5) counts from pid = 1; `rest` begins with the third, the state.
     let number = |field: usize| fields.get(field - 3).and_then(|word| word.parse::<u64>().ok());
-    Some(Process {
-        name: name.to_owned(),
-        parent: u32::try_from(number(4)?).ok()?,
-        ticks: number(14)? + number(15)?,
-    })
+    Some(Process { name: name.to_owned(), parent: u32::try_from(number(4)?).ok()?, ticks: number(14)? + number(15)? })
 }
 
 #[cfg(test)]

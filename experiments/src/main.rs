@@ -25,6 +25,9 @@ mod page;
 mod report;
 mod utilisation;
 
+#[cfg(test)]
+mod sample;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

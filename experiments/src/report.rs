@@ -14,6 +14,10 @@ use crate::summary::{Percentile, Summary, summarise};
 
 /// Draws every chart as SVG and PNG, and the page with all of them. Returns what was measured.
 pub fn draw(folder: &Folder) -> Result<Vec<Summary>, ReportError> {
+    draw_with(folder, &Rasteriser::new())
+}
+
+fn draw_with(folder: &Folder, rasteriser: &Rasteriser) -> Result<Vec<Summary>, ReportError> {
     let results = folder.read().map_err(ReportError::Result)?;
     // Without its experiment a folder can still be drawn; the page then has no question.
     let experiment = Experiment::read(&folder.experiment_file()).ok();
@@ -24,7 +28,6 @@ pub fn draw(folder: &Folder) -> Result<Vec<Summary>, ReportError> {
     for (figure, svg) in figures.iter().zip(&svgs) {
         write(&folder.0.join(format!("{}.svg", figure.name)), svg.as_bytes())?;
     }
-    let rasteriser = Rasteriser::new();
     if rasteriser.has_fonts() {
         for (figure, svg) in figures.iter().zip(&svgs) {
             let png = rasteriser.png(svg).map_err(ReportError::Raster)?;
@@ -74,7 +77,8 @@ fn page<'a>(
     page.table(&header, &rows);
     page.heading("Environment");
     for environment in folder.environments() {
-        let rows: Vec<_> = environment.rows().into_iter().map(|(name, value)| (String::new(), vec![name, value])).collect();
+        let rows: Vec<_> =
+            environment.rows().into_iter().map(|(name, value)| (String::new(), vec![name, value])).collect();
         page.table(&["what".to_owned(), "on this machine".to_owned()], &rows);
     }
     page.heading("Commands");
@@ -103,7 +107,10 @@ pub fn findings(facets: &[Facet<'_>]) -> Vec<String> {
             _ => " That point is in doubt; the table says why.",
         };
         let peaks = if series.members.len() == 1 { "reaches" } else { "peaks at" };
-        format!("{name}: throughput {peaks} {} ops/s{interval} with {at}; p99 there is {p99}.{doubt}", grouped(top.mean))
+        format!(
+            "{name}: throughput {peaks} {} ops/s{interval} with {at}; p99 there is {p99}.{doubt}",
+            grouped(top.mean)
+        )
     };
     facets.iter().flat_map(|facet| facet.series.iter().map(move |series| say(facet, series))).collect()
 }
@@ -124,9 +131,7 @@ fn notes(experiment: Option<&Experiment>, results: &Results, summaries: &[Summar
             count => notes.push(format!("{count} of {} points are {verdict}: {meaning}.", summaries.len())),
         }
     }
-    let short = |run: &&Run| {
-        matches!(run.outcome, Outcome::Measured { steadiness: Steadiness::TooShortToJudge, .. })
-    };
+    let short = |run: &&Run| matches!(run.outcome, Outcome::Measured { steadiness: Steadiness::TooShortToJudge, .. });
     match results.runs.iter().filter(short).count() {
         0 => {}
         count => notes.push(format!(
@@ -241,6 +246,155 @@ impl fmt::Display for ReportError {
             Self::Result(error) => error.fmt(formatter),
             Self::Raster(error) => error.fmt(formatter),
             Self::Io { path, error } => write!(formatter, "cannot write {}: {error}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Journal;
+    use crate::sample;
+    use proptest::prelude::*;
+
+    /// Draws these runs, as on a machine without fonts, because PNG takes a second each here; returns the page, and all SVGs in one text.
+    fn drawn(runs: &[Run]) -> (String, String, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder(directory.path().to_owned());
+        let (mut journal, _) = Journal::open(&folder).unwrap();
+        runs.iter().for_each(|run| journal.append(run).unwrap());
+        draw_with(&folder, &Rasteriser::without_fonts()).unwrap();
+        let mut svgs = String::new();
+        for entry in std::fs::read_dir(&folder.0).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "svg") {
+                svgs += &std::fs::read_to_string(entry.path()).unwrap();
+            }
+        }
+        (std::fs::read_to_string(folder.page_file()).unwrap(), svgs, directory)
+    }
+
+    fn assert_sound(page: &str, svgs: &str) {
+        for text in [page, svgs] {
+            assert!(!text.contains("NaN") && !text.contains("inf\""), "coordinates are numbers");
+        }
+        assert!(!page.contains("http://www.w3.org/1999/xlink") && !page.contains("src="), "the page stands alone");
+        assert!(!page.contains("<link") && !page.contains("@import") && !page.contains("<script"));
+    }
+
+    /// A sweep has all five charts with their axes and units, every point in the table, and its commands ready to copy.
+    #[test]
+    fn a_sweep_has_its_charts() {
+        let (page, svgs, directory) = drawn(&sample::sweep(3, 1.0));
+        assert_sound(&page, &svgs);
+        for name in ["throughput-latency", "throughput", "latency", "percentiles", "utilisation"] {
+            assert!(directory.path().join(format!("{name}.svg")).exists(), "{name}");
+            assert!(!directory.path().join(format!("{name}.png")).exists(), "without fonts there is no PNG");
+        }
+        for label in [
+            "throughput (thousand ops/s)",
+            "concurrency (connections)",
+            "p99.9 latency (log scale)",
+            "99.99%",
+            "SET",
+            "GET",
+            "CPU 1",
+            "trine 3",
+        ] {
+            assert!(svgs.contains(label), "{label}");
+        }
+        assert!(page.contains("GET: throughput peaks at 239,999 ops/s"), "{page}");
+        assert_eq!(page.matches("<td>OK</td>").count(), 10);
+        assert!(page.contains("trine-load --value-size '10 20'"));
+    }
+
+    /// A PNG shows what the SVG does: it is twice as large, and not empty.
+    #[test]
+    fn a_chart_becomes_a_png() {
+        let summaries = summarise(&sample::sweep(1, 1.0));
+        let facets = facets(&summaries);
+        let figure = &facets[0].figures()[1];
+        let png = Rasteriser::new().png(&figure.svg()).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && 5000 < png.len());
+        let size = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        assert!(figure.svg().contains(&format!("width=\"{}\" height=\"{}\"", size(16) / 2, size(20) / 2)));
+    }
+
+    /// One point, and nothing but failures, are drawn as well; failures say why.
+    #[test]
+    fn little_can_be_drawn_too() {
+        let (page, svgs, _) = drawn(&[sample::run(sample::point(16, 0.5), 1, 1.0)]);
+        assert_sound(&page, &svgs);
+        assert!(page.contains("throughput reaches") && !svgs.contains("nothing was measured"));
+        let failures = [1, 2].map(|concurrency| sample::failed(sample::point(concurrency, 0.0), 1));
+        let (page, svgs, _) = drawn(&failures);
+        assert_sound(&page, &svgs);
+        assert_eq!(page.matches("<td>FAILED</td>").count(), 2);
+        assert!(page.contains("no route to &lt;host&gt;") && svgs.contains("nothing was measured"));
+    }
+
+    /// What is in doubt is drawn hollow: its marker is filled with white.
+    #[test]
+    fn doubt_is_hollow() {
+        let hollow = "fill=\"#FFFFFF\"";
+        let markers = |verdict| {
+            let runs = [1, 2, 3].map(|repeat| sample::measured(sample::point(16, 0.5), repeat, 1000.0, verdict));
+            drawn(&runs).1.matches(hollow).count()
+        };
+        assert!(markers("OK") < markers("SUSPECT"));
+        let (page, ..) = drawn(&[sample::measured(sample::point(16, 0.5), 1, 1000.0, "SUSPECT")]);
+        assert!(page.contains("<td>SUSPECT</td>") && page.contains("the load generator was busy"));
+    }
+
+    /// More series than can be told apart go to charts of their own.
+    #[test]
+    fn many_series_become_facets() {
+        let mut runs = Vec::new();
+        for pipeline in [1, 16, 64] {
+            for run in sample::sweep(1, 1.0) {
+                let mut point = run.point.clone();
+                point.pipeline = pipeline;
+                runs.push(sample::run(point, 1, 1.0));
+            }
+        }
+        let summaries = summarise(&runs);
+        let facets = facets(&summaries);
+        let shapes: Vec<(usize, usize)> =
+            facets.iter().map(|facet| (facet.series.len(), facet.series[0].members.len())).collect();
+        assert_eq!(shapes, [(3, 5), (3, 5)], "SET and GET apart, each with its three pipelines");
+        let (page, svgs, directory) = drawn(&runs);
+        assert_sound(&page, &svgs);
+        assert!(directory.path().join("throughput-get.svg").exists());
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (value, text) in [(0.4, "0"), (999.0, "999"), (1000.0, "1,000"), (-1234567.0, "-1,234,567")] {
+            assert_eq!(grouped(value), text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        /// Whatever was measured, every coordinate is a number within the picture.
+        #[test]
+        fn every_coordinate_is_in_the_picture(rates in prop::collection::vec(1e-3..1e8f64, 1..8)) {
+            let runs: Vec<Run> = rates.iter().enumerate()
+                .map(|(index, rate)| sample::measured(sample::point(1 << index, 0.0), 1, *rate, "OK")).collect();
+            let summaries = summarise(&runs);
+            for figure in facets(&summaries).iter().flat_map(Facet::figures) {
+                let svg = figure.svg();
+                prop_assert!(!svg.contains("NaN"));
+                let attribute = |name: &str| -> Vec<f64> {
+                    let key = format!(" {name}=\"");
+                    svg.split(&key).skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
+                };
+                let (width, height) = (attribute("width")[0], attribute("height")[0]);
+                for (name, most) in [("x", width), ("cx", width), ("y", height), ("cy", height)] {
+                    for value in attribute(name) {
+                        prop_assert!((0.0..=most).contains(&value), "{} {value} of {most} in {}", name, figure.name);
+                    }
+                }
+            }
         }
     }
 }

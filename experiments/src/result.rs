@@ -188,8 +188,6 @@ pub struct Results {
     /// One run for each point and repeat, in the order they were first measured. Where a failed run was repeated, the
     /// later one; the lines keep both.
     pub runs: Vec<Run>,
-    /// How many bytes of the file are whole lines.
-    whole_bytes: u64,
 }
 
 impl Folder {
@@ -213,7 +211,7 @@ impl Folder {
     pub fn read(&self) -> Result<Results, ResultError> {
         let path = self.runs_file();
         match std::fs::read(&path) {
-            Ok(bytes) => parse(&bytes, &path),
+            Ok(bytes) => parse(&bytes, &path).map(|(results, _)| results),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ResultError::Missing { path }),
             Err(error) => Err(ResultError::Io { path, error }),
         }
@@ -227,16 +225,20 @@ impl Folder {
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Results, ResultError> {
-    let mut results = Results::default();
+/// Returns the runs, and how many bytes of the file are whole lines.
+fn parse(bytes: &[u8], path: &Path) -> Result<(Results, u64), ResultError> {
+    let (mut results, mut whole_bytes) = (Results::default(), 0);
     let mut place_of = BTreeMap::new();
     for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if line.last() != Some(&b'\n') {
             break;
         }
-        results.whole_bytes += line.len() as u64;
-        let run: Run = serde_json::from_slice(line)
-            .map_err(|error| ResultError::Corrupt { path: path.to_owned(), line: number + 1, error })?;
+        whole_bytes += line.len() as u64;
+        let run: Run = serde_json::from_slice(line).map_err(|error| ResultError::Corrupt {
+            path: path.to_owned(),
+            line: number + 1,
+            error,
+        })?;
         match place_of.get(&(run.point.id(), run.repeat)) {
             Some(&place) => results.runs[place] = run,
             None => {
@@ -245,7 +247,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Results, ResultError> {
             }
         }
     }
-    Ok(results)
+    Ok((results, whole_bytes))
 }
 
 impl Results {
@@ -275,8 +277,8 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(failed)?;
-        let results = parse(&bytes, &path)?;
-        file.set_len(results.whole_bytes).map_err(failed)?;
+        let (results, whole_bytes) = parse(&bytes, &path)?;
+        file.set_len(whole_bytes).map_err(failed)?;
         Ok((Self { file, path }, results))
     }
 
@@ -328,6 +330,97 @@ impl fmt::Display for ResultError {
                 path.display()
             ),
             Self::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use proptest::prelude::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder(directory.path().to_owned());
+        (directory, folder)
+    }
+
+    /// What is appended is read back, with everything that the load generator reported.
+    #[test]
+    fn runs_come_back_whole() {
+        let (_directory, folder) = folder();
+        let runs = vec![sample::run(sample::point(1, 0.0), 1, 1.0), sample::failed(sample::point(4, 1.0), 2)];
+        let (mut journal, before) = Journal::open(&folder).unwrap();
+        assert!(before.runs.is_empty());
+        runs.iter().for_each(|run| journal.append(run).unwrap());
+        assert_eq!(folder.read().unwrap().runs, runs);
+        let text = std::fs::read_to_string(folder.runs_file()).unwrap();
+        assert!(text.contains("something_newer"), "{text}");
+    }
+
+    /// A failed run is tried again, and the later line counts; a measured one is not.
+    #[test]
+    fn resuming_repeats_failures_only() {
+        let (_directory, folder) = folder();
+        let point = sample::point(1, 0.0);
+        let (mut journal, _) = Journal::open(&folder).unwrap();
+        journal.append(&sample::failed(point.clone(), 1)).unwrap();
+        assert!(!folder.read().unwrap().measured(&point, 1));
+        journal.append(&sample::run(point.clone(), 1, 1.0)).unwrap();
+        let results = folder.read().unwrap();
+        assert!(results.measured(&point, 1) && !results.measured(&point, 2));
+        assert!(!results.measured(&sample::point(2, 0.0), 1));
+        assert_eq!(results.runs.len(), 1);
+    }
+
+    /// Two programs never write to the same file.
+    #[test]
+    fn a_folder_has_one_writer() {
+        let (_directory, folder) = folder();
+        let (_journal, _) = Journal::open(&folder).unwrap();
+        assert!(matches!(Journal::open(&folder), Err(ResultError::InUse { .. })));
+    }
+
+    /// A line in the middle that is no run is an error that names it: nothing measured is dropped in silence.
+    #[test]
+    fn a_broken_line_is_named() {
+        let (_directory, folder) = folder();
+        let (mut journal, _) = Journal::open(&folder).unwrap();
+        journal.append(&sample::run(sample::point(1, 0.0), 1, 1.0)).unwrap();
+        let text = std::fs::read_to_string(folder.runs_file()).unwrap();
+        std::fs::write(folder.runs_file(), format!("{text}{{}}\n{text}")).unwrap();
+        let error = folder.read().unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("--fresh"), "{error}");
+    }
+
+    /// Without runs there is an error with the command that makes some.
+    #[test]
+    fn an_empty_folder_says_what_to_do() {
+        let (_directory, folder) = folder();
+        assert!(folder.read().unwrap_err().to_string().contains("trine-lab run"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// A crash may cut the file anywhere: the whole lines before it count, and what is appended next is readable.
+        #[test]
+        fn a_torn_line_is_cut_off(cut in 0.0..1.0f64) {
+            let (_directory, folder) = folder();
+            let runs: Vec<Run> = (1..=3).map(|repeat| sample::run(sample::point(1, 0.0), repeat, 1.0)).collect();
+            let (mut journal, _) = Journal::open(&folder).unwrap();
+            runs.iter().for_each(|run| journal.append(run).unwrap());
+            drop(journal);
+            let bytes = std::fs::read(folder.runs_file()).unwrap();
+            let cut = (bytes.len() as f64 * cut) as usize;
+            std::fs::write(folder.runs_file(), &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let (mut journal, results) = Journal::open(&folder).unwrap();
+            prop_assert_eq!(&results.runs, &runs[..whole]);
+            journal.append(&runs[2]).unwrap();
+            let again = folder.read().unwrap().runs;
+            prop_assert_eq!(again.last(), Some(&runs[2]));
+            prop_assert_eq!(again.len(), if whole == 3 { 3 } else { whole + 1 });
         }
     }
 }

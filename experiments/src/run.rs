@@ -122,7 +122,8 @@ fn note_environment(folder: &Folder, programs: &Programs) -> Result<Environment,
     let path = folder.environment_file();
     let redis = find_program("redis-server");
     let (trine, load) = (programs.trine(), programs.load());
-    let asked: Vec<&Path> = [Some(&trine), Some(&load), redis.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+    let asked: Vec<&Path> =
+        [Some(&trine), Some(&load), redis.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
     let environment = Environment::here(&asked);
     std::fs::OpenOptions::new()
         .append(true)
@@ -332,10 +333,16 @@ pub enum RunError {
     Programs(ProgramsError),
     Cluster(ClusterError),
     /// The folder has results of another experiment. Measure into another folder, or afresh.
-    OtherExperiment { folder: PathBuf, file: PathBuf },
+    OtherExperiment {
+        folder: PathBuf,
+        file: PathBuf,
+    },
     /// Ctrl-C. The same command goes on from here.
     Interrupted,
-    Io { path: PathBuf, error: std::io::Error },
+    Io {
+        path: PathBuf,
+        error: std::io::Error,
+    },
 }
 
 impl std::error::Error for RunError {}

@@ -252,7 +252,10 @@ mod tests {
         let a: Vec<f64> = [0.0, 0.1, 0.2].iter().map(|log: &f64| log.exp()).collect();
         let b: Vec<f64> = [0.3, 0.5, 0.7].iter().map(|log: &f64| log.exp()).collect();
         let ratio = compare(&a, &b).unwrap();
-        assert!(close(ratio.ratio.ln(), 0.4) && close(ratio.error, 0.12910) && close(ratio.freedom, 2.9412), "{ratio:?}");
+        assert!(
+            close(ratio.ratio.ln(), 0.4) && close(ratio.error, 0.12910) && close(ratio.freedom, 2.9412),
+            "{ratio:?}"
+        );
         assert!(0.05 < ratio.p && ratio.p < 0.06, "{ratio:?}");
         assert!(ratio.interval.0 < 1.0 && 1.0 < ratio.interval.1, "{ratio:?}");
     }

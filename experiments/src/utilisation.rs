@@ -29,7 +29,8 @@ fn map(facet: &Facet<'_>, series: &Series<'_>) -> Option<HeatMap> {
     let columns: Vec<(String, Option<&Summary>)> =
         facet.places.iter().map(|(_, label)| (label.clone(), find(label))).collect();
     let cpus = rows(&columns, |run| run.utilisation.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy)).collect());
-    let processes = rows(&columns, |run| run.utilisation.target.iter().map(|process| process.busy).enumerate().collect());
+    let processes =
+        rows(&columns, |run| run.utilisation.target.iter().map(|process| process.busy).enumerate().collect());
     let busy = |values: &[Option<f64>]| values.iter().flatten().any(|value| IDLE < *value);
     let all = cpus.len();
     let mut rows: Vec<(String, Vec<Option<f64>>)> = cpus

@@ -55,8 +55,8 @@ pub enum Mark {
 type Cell<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Pixel = (i32, i32);
 
-const Y_LABELS: u32 = 74;
-const X_LABELS: u32 = 50;
+const Y_LABELS: u32 = 84;
+const X_LABELS: u32 = 54;
 
 impl Panel {
     pub(super) fn draw(&self, root: &Canvas<'_>, area: &Cell<'_>) -> Drawn {
@@ -192,31 +192,22 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Writes a dot's label on the first of its sides that has room: preferably where no line passes, never where a
-    /// marker or another label stands; or not at all.
-    fn draw_label(
-        &self,
-        root: &Canvas<'_>,
-        style: usize,
-        dot: &Dot,
-        taken: &mut Vec<Room>,
-        crossed: &[Room],
-    ) -> Drawn {
+    /// Writes a dot's label on the first of its sides where nothing else is drawn, or not at all: a label across a line
+    /// would be read as the other line's.
+    fn draw_label(&self, root: &Canvas<'_>, style: usize, dot: &Dot, taken: &mut Vec<Room>, crossed: &[Room]) -> Drawn {
         let (Some(label), Some((x, y))) = (&dot.label, self.pixel(dot)) else { return Ok(()) };
         let half = (text_width(label, SMALL - 1.0) / 2.0).ceil() as i32 + 1;
         let sides =
-            [(half + 9, 0), (-half - 9, 0), (0, -15), (0, 15), (half + 6, 11), (-half - 6, -11), (half + 6, -11)];
+            [(half + 9, 0), (-half - 9, 0), (0, -15), (0, 15), (half + 6, 12), (-half - 6, -12), (half + 6, -12)];
         let room = |(right, down): Pixel| Room::around((x + right, y + down), half, 7);
         let inside = |room: &Room| {
             self.left < room.left && room.right < self.right && self.top < room.top && room.bottom < self.bottom
         };
         let has_room = |side: &Pixel| {
             let room = room(*side);
-            inside(&room) && !taken.iter().any(|other| other.overlaps(&room))
+            inside(&room) && !taken.iter().chain(crossed).any(|other| other.overlaps(&room))
         };
-        let is_clear = |side: &Pixel| !crossed.iter().any(|line| line.overlaps(&room(*side)));
-        let mut free = sides.into_iter().filter(has_room);
-        let Some(side) = free.clone().find(is_clear).or_else(|| free.next()) else { return Ok(()) };
+        let Some(side) = sides.into_iter().find(has_room) else { return Ok(()) };
         taken.push(room(side));
         let style = text(SMALL - 1.0, HPos::Center, VPos::Center).color(&PALETTE[style]);
         root.draw(&Text::new(label.clone(), (x + side.0, y + side.1), style))

@@ -26,6 +26,12 @@ impl Rasteriser {
         Self { options: usvg::Options { fontdb: Arc::new(fonts), ..usvg::Options::default() } }
     }
 
+    /// As on a machine that has none.
+    #[cfg(test)]
+    pub fn without_fonts() -> Self {
+        Self { options: usvg::Options::default() }
+    }
+
     /// Returns whether text will show. Where it will not, charts are better left to the SVG.
     pub fn has_fonts(&self) -> bool {
         !self.options.fontdb.is_empty()
