@@ -82,7 +82,7 @@ impl Figure {
             Body::Panels(panels) => {
                 (WIDTH, header + PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1))
             }
-            Body::HeatMaps(maps) => (WIDTH, header + heat::rows(maps).iter().map(|row| row.height).sum::<u32>()),
+            Body::HeatMaps(maps) => (WIDTH, header + heat::height(maps)),
         }
     }
 

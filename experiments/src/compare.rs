@@ -210,7 +210,7 @@ impl Comparison {
         (header, self.matched.iter().map(row).collect())
     }
 
-    /// Says how B differs over all points.
+    /// Says how B differs over all points, and how to read the verdicts.
     pub fn overall_lines(&self) -> Vec<String> {
         let say = |(metric, overall): (&Metric, &Option<Ratio>)| match overall {
             Some(ratio) => {
@@ -219,7 +219,13 @@ impl Comparison {
             }
             None => format!("overall {}: too few repeats", metric.name()),
         };
-        Metric::ALL.iter().zip(&self.overall).map(say).collect()
+        let mut lines: Vec<String> = Metric::ALL.iter().zip(&self.overall).map(say).collect();
+        lines.push(format!(
+            "Changes from A to B with 95 % intervals. Verdicts at points allow for there being {} of them (Holm), so an \
+             interval may exclude 0 where no difference is shown.",
+            self.matched.len()
+        ));
+        lines
     }
 
     /// Says what was left out.
@@ -238,7 +244,7 @@ impl Comparison {
     pub fn json(&self, judgement: &Judgement) -> Value {
         let change = |metric: Metric, ratio: &Ratio, p: f64| {
             let (low, high) = ratio.interval;
-            json!({"ratio": ratio.ratio, "low": low, "high": high, "p": p, "verdict": verdict(metric, ratio, p)})
+            json!({"ratio": ratio.ratio, "low": low, "high": high, "p_adjusted": p, "verdict": verdict(metric, ratio, p)})
         };
         let points = self.matched.iter().map(|matched| {
             let changes = matched.changes.iter().zip(Metric::ALL).map(|(found, metric)| {

@@ -30,6 +30,7 @@ mod sample;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -57,7 +58,7 @@ Exit status:
   0    done; with compare, no condition was met
   1    with compare: a condition was met, or a point that A measured failed in B
   2    the command line, an experiment file or a folder is not right, or there is nothing to compare
-  3    the experiment ran to its end, but some runs failed
+  3    with run: the experiment ran to its end, but some runs failed
   130  interrupted; the same command goes on from there
 
 Results go to standard output, everything else to standard error.";
@@ -112,7 +113,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Subcommands::Run { file, out, fresh, programs } => run(&file, out, fresh, programs.as_deref()),
-        Subcommands::Chart { folder } => chart(&Folder(folder)),
+        Subcommands::Chart { folder } => show(&Folder(folder)).map(|_| ExitCode::SUCCESS),
         Subcommands::Compare { a, b, fail_if, json } => compare(&Folder(a), &Folder(b), &fail_if, json),
         Subcommands::List { folder } => list(&folder),
     };
@@ -142,10 +143,12 @@ fn run(file: &Path, out: Option<PathBuf>, fresh: bool, programs: Option<&Path>) 
         RunError::Interrupted => Complaint { what: error.to_string(), status: EXIT_INTERRUPTED },
         error => Complaint::from(error),
     })?;
-    chart(&folder)
+    let failed = show(&folder)?;
+    Ok(if failed { ExitCode::from(EXIT_FAILED_RUNS) } else { ExitCode::SUCCESS })
 }
 
-fn chart(folder: &Folder) -> Result<ExitCode, Complaint> {
+/// Draws a folder and prints what stands in it. Returns whether some runs failed.
+fn show(folder: &Folder) -> Result<bool, Complaint> {
     let summaries = report::draw(folder)?;
     let (header, rows) = report::table(&summaries);
     print_table(&header, rows.into_iter().map(|(_, cells)| cells));
@@ -154,8 +157,7 @@ fn chart(folder: &Folder) -> Result<ExitCode, Complaint> {
         println!("{finding}");
     }
     println!("charts: {}", folder.page_file().display());
-    let failed = summaries.iter().any(|summary| 0 < summary.failures());
-    Ok(if failed { ExitCode::from(EXIT_FAILED_RUNS) } else { ExitCode::SUCCESS })
+    Ok(summaries.iter().any(|summary| 0 < summary.failures()))
 }
 
 fn compare(a: &Folder, b: &Folder, conditions: &[Condition], json: bool) -> Result<ExitCode, Complaint> {
@@ -191,7 +193,8 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
         match Experiment::read(&file) {
             Ok(experiment) => {
                 let runs: usize = experiment.schedule().iter().map(|group| group.points.len()).sum();
-                println!("{}  {runs} runs\n    {}", file.display(), experiment.question);
+                let time = humantime::format_duration(Duration::from_secs(experiment.least_time().as_secs()));
+                println!("{}: {runs} runs, {time} at least\n    {}", file.display(), experiment.question);
             }
             Err(error) => eprintln!("trine-lab: {error}"),
         }

@@ -67,6 +67,7 @@ impl Axis {
         let spread = (5.0 / (high / low)).max(1.0).sqrt();
         let (low, high) = (low / spread, high * spread);
         let leading: &[f64] = match (high / low).log10() {
+            decades if decades < 1.2 => &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
             decades if decades < 2.5 => &[1.0, 2.0, 5.0],
             decades if decades < 4.0 => &[1.0, 3.0],
             _ => &[1.0],

@@ -13,12 +13,6 @@ pub struct HeatMap {
     pub rows: Vec<(String, Vec<Option<f64>>)>,
 }
 
-/// A row of maps in the figure, and where its maps begin and end.
-pub(super) struct MapRow {
-    pub(super) height: u32,
-    maps: Vec<usize>,
-}
-
 const CELL_HEIGHT: i32 = 26;
 /// Wide enough for "100 %".
 const CELL_WIDTH_MIN: i32 = 46;
@@ -34,17 +28,16 @@ impl HeatMap {
 
     /// Returns the width it needs at least, with names and margins.
     fn least_width(&self) -> i32 {
-        let cells = CELL_WIDTH_MIN * self.columns.len() as i32;
+        let cells = self.names_width() + CELL_WIDTH_MIN * self.columns.len() as i32;
         let title = text_width(&self.title, SMALL + 1.0).max(text_width(&self.x_title, SMALL + 1.0)) as i32;
-        self.names_width() + cells.max(title - self.names_width()) + 2 * MARGIN
+        cells.max(title) + 2 * MARGIN
     }
 
     fn height(&self) -> i32 {
         TITLE + CELL_HEIGHT * self.rows.len() as i32 + FOOT
     }
 
-    fn draw(&self, root: &Canvas<'_>, (left, top): (i32, i32), width: i32) -> Drawn {
-        let names = self.names_width();
+    fn draw(&self, root: &Canvas<'_>, (left, top): (i32, i32), width: i32, names: i32) -> Drawn {
         let room = width - 2 * MARGIN - names;
         let cell = (room / (self.columns.len() as i32).max(1)).clamp(1, CELL_WIDTH_MAX);
         let (x0, y0) = (left + MARGIN + names, top + TITLE);
@@ -89,40 +82,33 @@ fn shade(busy: f64) -> RGBColor {
     RGBColor(mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))
 }
 
-/// Sets as many maps side by side as fit.
-pub(super) fn rows(maps: &[HeatMap]) -> Vec<MapRow> {
-    let mut rows: Vec<MapRow> = Vec::new();
-    let mut used = WIDTH as i32;
-    for (index, map) in maps.iter().enumerate() {
-        let needs = map.least_width();
-        match rows.last_mut() {
-            Some(row) if used + needs <= WIDTH as i32 && row.maps.len() < 3 => {
-                row.height = row.height.max(map.height() as u32);
-                row.maps.push(index);
-                used += needs;
-            }
-            _ => {
-                rows.push(MapRow { height: map.height() as u32, maps: vec![index] });
-                used = needs;
-            }
-        }
-    }
-    rows
+/// Returns how many maps stand side by side: as many as fit, at most three, and so that rows are equally full.
+fn columns(maps: &[HeatMap]) -> usize {
+    let widest = maps.iter().map(HeatMap::least_width).max().unwrap_or(1);
+    let fit = (WIDTH as i32 / widest.max(1)).clamp(1, 3) as usize;
+    maps.len().div_ceil(maps.len().div_ceil(fit).max(1)).max(1)
+}
+
+/// Returns how high all maps are together.
+pub(super) fn height(maps: &[HeatMap]) -> u32 {
+    maps.chunks(columns(maps)).map(row_height).sum::<i32>() as u32
+}
+
+fn row_height(maps: &[HeatMap]) -> i32 {
+    maps.iter().map(HeatMap::height).max().unwrap_or(0)
 }
 
 pub(super) fn draw(maps: &[HeatMap], root: &Canvas<'_>, top: u32) -> Drawn {
+    let columns = columns(maps);
+    let width = WIDTH as i32 / columns as i32;
+    // The same for all, so that their columns line up.
+    let names = maps.iter().map(HeatMap::names_width).max().unwrap_or(0);
     let mut y = top as i32;
-    for row in rows(maps) {
-        // What is left over is shared out, so that maps of one row line up.
-        let needed: i32 = row.maps.iter().map(|&index| maps[index].least_width()).sum();
-        let spare = (WIDTH as i32 - needed).max(0) / row.maps.len().max(1) as i32;
-        let mut x = 0;
-        for &index in &row.maps {
-            let width = maps[index].least_width() + spare;
-            maps[index].draw(root, (x, y), width)?;
-            x += width;
+    for row in maps.chunks(columns) {
+        for (column, map) in row.iter().enumerate() {
+            map.draw(root, (width * column as i32, y), width, names)?;
         }
-        y += row.height as i32;
+        y += row_height(row);
     }
     Ok(())
 }

@@ -142,7 +142,10 @@ impl Frame<'_> {
         }
         for line in &self.panel.lines {
             for dot in &line.dots {
-                if let Some(at) = self.pixel(dot) {
+                if let Some((x, y)) = self.pixel(dot) {
+                    // Failures at the same x stand above each other, clear of the labels below the axis.
+                    let up = if dot.mark == Mark::Failed { 8 + 13 * line.style as i32 } else { 0 };
+                    let at = (x, y - up);
                     draw_mark(root, line.style, dot.mark, at)?;
                     taken.push(Room::around(at, 7, 7));
                 }
