@@ -161,6 +161,8 @@ struct Sample {
 
 /// Short against a measurement, long against the 10 ms in which the kernel counts.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// Of a shorter time, little more than rounding would be seen.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(200);
 /// The unit of /proc/PID/stat and /proc/stat: USER_HZ, which Linux fixes at 100 for all programs (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -188,7 +190,7 @@ impl Watch {
         let Some(end) = self.samples.last() else { return Utilisation::default() };
         let begin = self.samples.iter().find(|sample| end.at.duration_since(sample.at) <= length);
         match begin {
-            Some(begin) if begin.at < end.at => between(begin, end),
+            Some(begin) if SHORTEST_WINDOW <= end.at.duration_since(begin.at) => between(begin, end),
             _ => Utilisation::default(),
         }
     }
