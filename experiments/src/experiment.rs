@@ -171,6 +171,10 @@ impl Experiment {
                 }
             }
             if let Target::Trine { servers, cores, .. } = target {
+                if *servers == Some(0) || *cores == Some(0) {
+                    let word = if *servers == Some(0) { "servers" } else { "cores" };
+                    return complain(word, format!("`{word}` of target `{name}` is at least 1"));
+                }
                 let twice = (servers.is_some() && !self.vary.servers.is_empty(), "servers");
                 let twice = if twice.0 { twice } else { (cores.is_some() && !self.vary.cores.is_empty(), "cores") };
                 if twice.0 {
@@ -363,6 +367,7 @@ mod tests {
             (format!("{head}[workload]\npipeline = 1\n[vary]\npipeline = [1]\n{TARGET}"), "line 4", "keep one"),
             (format!("{head}[vary]\ncores = [1]\n{TARGET}cores = 2\n"), "line 4", "keep one"),
             (format!("{head}{TARGET}{TARGET}"), "line 4", "its own name"),
+            (format!("{head}{TARGET}servers = 0\n"), "line 6", "at least 1"),
             (format!("{head}{TARGET}servers = \"many\"\n"), "line 3", "invalid type"),
             (format!("{head}{TARGET}sever = 3\n"), "line 3", "expected"),
             (
@@ -389,6 +394,15 @@ mod tests {
             }
             assert!(3 <= experiment.repeats, "{name}: too few repeats to compare");
         }
+    }
+
+    /// The file in the README is one that can be run.
+    #[test]
+    fn the_readme_shows_an_experiment() {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let experiment = parse(rest.split_once("```").unwrap().0).unwrap();
+        assert_eq!(experiment.targets.len(), 3);
     }
 
     /// A number of bytes and CPU lists come back from the copy in the folder as they went in.

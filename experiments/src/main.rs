@@ -7,6 +7,7 @@ mod point;
 mod settings;
 // Measuring.
 mod cluster;
+mod load;
 mod machine;
 mod process;
 mod programs;

@@ -76,9 +76,8 @@ fn page<'a>(
     let (header, rows) = table(summaries);
     page.table(&header, &rows);
     page.heading("Environment");
-    for environment in folder.environments() {
-        let rows: Vec<_> =
-            environment.rows().into_iter().map(|(name, value)| (String::new(), vec![name, value])).collect();
+    for rows in environments(folder) {
+        let rows: Vec<_> = rows.into_iter().map(|(name, value)| (String::new(), vec![name, value])).collect();
         page.table(&["what".to_owned(), "on this machine".to_owned()], &rows);
     }
     page.heading("Commands");
@@ -87,6 +86,19 @@ fn page<'a>(
     page.folded("The load generator, every run", &commands(&results.runs, |run| &run.load_command));
     page.paragraph("Every run in full is a line of runs.jsonl; `trine-lab chart` draws this page from it again.");
     page.finish()
+}
+
+/// Returns the environments of all invocations, leaving out one that says the same as the one before it.
+fn environments(folder: &Folder) -> Vec<Vec<(String, String)>> {
+    let mut environments: Vec<Vec<(String, String)>> = Vec::new();
+    for environment in folder.environments() {
+        let rows = environment.rows();
+        // The first row is the time it began.
+        if environments.last().is_none_or(|last| last[1..] != rows[1..]) {
+            environments.push(rows);
+        }
+    }
+    environments
 }
 
 /// Says for each series what a reader wants to know first: how much, at what x, and how long requests took there.

@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::cluster::{self, Cluster, ClusterError, Site};
 use crate::experiment::{Experiment, ExperimentError, Group, Target};
+use crate::load::Ask;
 use crate::machine::{self, Environment, Utilisation, Watch};
 use crate::point::{Dimension, Point, varying};
 use crate::process::{self, Interrupt, Invocation, LOOK_EVERY, find_program};
 use crate::programs::{Programs, ProgramsError};
 use crate::progress::Progress;
-use crate::result::{Failure, Folder, Journal, LoadReport, Outcome, ResultError, Run, append_line};
-use crate::settings::{Span, cpu_list};
+use crate::result::{Failure, Folder, Journal, LoadReport, Outcome, ResultError, Results, Run, append_line};
+use crate::settings::Span;
 use crate::statistics::{Steadiness, steadiness};
 
 /// What the command line says about a run.
@@ -40,14 +41,10 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     claim(folder, options.experiment, &experiment)?;
     let (journal, earlier) = Journal::open(folder).map_err(RunError::Result)?;
     let missing = missing_programs(&experiment);
-    let mut groups = experiment.schedule();
-    groups.retain(|group| !missing.contains(group.deployment.target.name()));
-    let planned: usize = groups.iter().map(|group| group.points.len()).sum();
-    for group in &mut groups {
-        group.points.retain(|point| !earlier.measured(point, group.repeat));
-    }
-    groups.retain(|group| !group.points.is_empty());
-    let left: usize = groups.iter().map(|group| group.points.len()).sum();
+    let mut planned = experiment.schedule();
+    planned.retain(|group| !missing.contains(group.deployment.target.name()));
+    let groups = remaining(&planned, &earlier);
+    let (planned, left) = (count(&planned), count(&groups));
     if left < planned {
         eprintln!("trine-lab: {} of {planned} runs are in {} already", planned - left, folder.0.display());
     }
@@ -76,10 +73,28 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     groups.iter().try_for_each(|group| runner.group(group))
 }
 
+/// Returns what has not been measured yet, in the order planned.
+fn remaining(planned: &[Group], earlier: &Results) -> Vec<Group> {
+    let mut groups = planned.to_vec();
+    for group in &mut groups {
+        group.points.retain(|point| !earlier.measured(point, group.repeat));
+    }
+    groups.retain(|group| !group.points.is_empty());
+    groups
+}
+
+fn count(groups: &[Group]) -> usize {
+    groups.iter().map(|group| group.points.len()).sum()
+}
+
 /// Renames the folder to the first of `DIR.1`, `DIR.2`, ... that is free. Measurements are never deleted.
 fn set_aside(folder: &Folder) -> Result<(), RunError> {
     if !folder.runs_file().exists() && !folder.experiment_file().exists() {
         return Ok(());
+    }
+    // Not from under another trine-lab.
+    if let Err(error @ ResultError::InUse { .. }) = Journal::open(folder) {
+        return Err(RunError::Result(error));
     }
     let name = folder.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let free = (1..).map(|number| folder.0.with_file_name(format!("{name}.{number}"))).find(|path| !path.exists());
@@ -92,6 +107,7 @@ fn set_aside(folder: &Folder) -> Result<(), RunError> {
 fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), RunError> {
     let copy = folder.experiment_file();
     let failed = |path: &Path, error| RunError::Io { path: path.to_owned(), error };
+    std::fs::create_dir_all(folder.0.join("logs")).map_err(|error| failed(&folder.0, error))?;
     if copy.exists() {
         let earlier = Experiment::read(&copy).map_err(RunError::Experiment)?;
         return match earlier == *experiment {
@@ -99,7 +115,6 @@ fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), Ru
             false => Err(RunError::OtherExperiment { folder: folder.0.clone(), file: file.to_owned() }),
         };
     }
-    std::fs::create_dir_all(folder.0.join("logs")).map_err(|error| failed(&folder.0, error))?;
     std::fs::copy(file, &copy).map_err(|error| failed(&copy, error))?;
     Ok(())
 }
@@ -231,10 +246,9 @@ impl Runner<'_> {
             };
             let seconds: Vec<f64> = load.figures.series.iter().map(|second| second.ops).collect();
             let steadiness = steadiness(&seconds);
-            // An open loop has its throughput prescribed; to wait for another would be in vain.
-            let is_open = point.rate.is_some();
-            if steadiness.is_steady() || is_open || self.experiment.steady_retries < attempts {
-                let steadiness = if is_open { Steadiness::Steady } else { steadiness };
+            if !again(steadiness, point, attempts, self.experiment.steady_retries) {
+                // An open loop has its throughput prescribed: a drift is the schedule's.
+                let steadiness = if point.rate.is_some() { Steadiness::Steady } else { steadiness };
                 return Ok((Some(attempt), Outcome::Measured { steadiness, attempts, load: Box::new(load) }));
             }
             attempts += 1;
@@ -247,7 +261,9 @@ impl Runner<'_> {
         let report = self.folder.0.join("logs").join("load.json");
         // What an earlier run left must not be taken for this one's.
         let _ = std::fs::remove_file(&report);
-        let invocation = Invocation { words: self.load_words(cluster, point, repeat, warmup, &report), cpus: None };
+        let program = self.programs.load();
+        let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref() };
+        let invocation = Invocation { words: ask.words(self.experiment, &report), cpus: None };
         let command = invocation.command_line();
         let mut watch = Watch::new(cluster.root());
         let failed = |command, kind, message| {
@@ -288,35 +304,12 @@ impl Runner<'_> {
             Err(error) => failed(command, Failure::Report, format!("trine-load's report: {error}")),
         }
     }
+}
 
-    fn load_words(&self, cluster: &Cluster, point: &Point, repeat: u32, warmup: Span, report: &Path) -> Vec<String> {
-        let workload = &self.experiment.workload;
-        let mut words = vec![self.programs.load().display().to_string(), cluster.address.clone()];
-        words.extend(cluster.mode.map(str::to_owned));
-        let mut option = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                words.extend([format!("--{name}"), value]);
-            }
-        };
-        option("concurrency", Some(point.concurrency.to_string()));
-        option("pipeline", Some(point.pipeline.to_string()));
-        option("value-size", Some(point.value_size.to_string()));
-        option("read-share", Some(point.read_share.to_string()));
-        option("rate", point.rate.map(|rate| rate.to_string()));
-        option("arrivals", workload.arrivals.clone().filter(|_| point.rate.is_some()));
-        option("keys", workload.keys.map(|keys| keys.to_string()));
-        option("key-size", workload.key_size.map(|size| size.to_string()));
-        option("distribution", workload.distribution.clone());
-        option("timeout", workload.timeout.map(|timeout| timeout.to_string()));
-        option("warmup", Some(warmup.to_string()));
-        option("duration", Some(self.experiment.duration.to_string()));
-        option("cpus", self.load_cpus.as_deref().map(cpu_list));
-        // Other keys in each repeat, or repeats would agree more than the truth does.
-        option("seed", Some(self.experiment.seed.wrapping_add(u64::from(repeat) - 1).to_string()));
-        option("json", Some(report.display().to_string()));
-        words.push("--quiet".to_owned());
-        words
-    }
+/// Returns whether a point is to be measured again because its throughput was not steady. With a fixed rate another
+/// throughput would be awaited in vain.
+fn again(steadiness: Steadiness, point: &Point, attempts: u32, retries: u32) -> bool {
+    !steadiness.is_steady() && point.rate.is_none() && attempts <= retries
 }
 
 /// What `trine-load` may take beside warm-up and measurement: to load and verify its keys, and to give up on a server.
@@ -366,5 +359,79 @@ impl fmt::Display for RunError {
             }
             Self::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn experiment() -> Experiment {
+        let text = "title = \"t\"\nquestion = \"q\"\nrepeats = 2\n[vary]\nconcurrency = [1, 2, 4]\nread_share = [0, 0.1]\n\
+                    [[targets]]\nname = \"trine\"\nkind = \"trine\"\nservers = 3\n";
+        Experiment::parse(text, Path::new("some.toml")).unwrap()
+    }
+
+    /// What was measured is not measured again, wherever the experiment was interrupted; what failed is.
+    #[test]
+    fn an_interrupted_experiment_goes_on() {
+        let planned = experiment().schedule();
+        let all: Vec<(Point, u32)> = planned
+            .iter()
+            .flat_map(|group| group.points.iter().map(move |point| (point.clone(), group.repeat)))
+            .collect();
+        assert_eq!(all.len(), 12);
+        for done in 0..=all.len() {
+            let runs = all[..done].iter().enumerate().map(|(index, (point, repeat))| match index {
+                3 => sample::failed(point.clone(), *repeat),
+                _ => sample::run(point.clone(), *repeat, 1.0),
+            });
+            let earlier = Results { runs: runs.collect() };
+            let left = remaining(&planned, &earlier);
+            assert_eq!(count(&left), all.len() - done + usize::from(3 < done), "after {done}");
+            assert!(left.iter().all(|group| !group.points.is_empty()), "a target is not started for nothing");
+        }
+    }
+
+    /// An unsteady point is measured again as often as the file says, and a fixed rate never.
+    #[test]
+    fn unsteady_points_are_measured_again() {
+        let closed = sample::point(16, 0.5);
+        let open = Point { rate: Some(1000.0), ..closed.clone() };
+        for (steadiness, point, attempts, expected) in [
+            (Steadiness::Steady, &closed, 1, false),
+            (Steadiness::TooShortToJudge, &closed, 1, false),
+            (Steadiness::Drifted(0.2), &closed, 1, true),
+            (Steadiness::Unsteady(0.2), &closed, 2, true),
+            (Steadiness::Unsteady(0.2), &closed, 3, false),
+            (Steadiness::Drifted(0.2), &open, 1, false),
+        ] {
+            assert_eq!(again(steadiness, point, attempts, 2), expected, "{steadiness:?}, attempt {attempts}");
+        }
+    }
+
+    /// A folder takes the experiment it has, and refuses another with the way out; setting aside loses nothing.
+    #[test]
+    fn a_folder_belongs_to_one_experiment() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("some.toml");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("quick.toml")).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        let folder = Folder(directory.path().join("out"));
+        let quick = Experiment::read(&file).unwrap();
+        claim(&folder, &file, &quick).unwrap();
+        claim(&folder, &file, &quick).unwrap();
+        let changed = Experiment { repeats: quick.repeats + 1, ..quick.clone() };
+        let error = claim(&folder, &file, &changed).unwrap_err().to_string();
+        assert!(error.contains("--out") && error.contains("--fresh"), "{error}");
+        let (mut journal, _) = Journal::open(&folder).unwrap();
+        journal.append(&sample::run(sample::point(1, 0.0), 1, 1.0)).unwrap();
+        assert!(matches!(set_aside(&folder), Err(RunError::Result(ResultError::InUse { .. }))));
+        drop(journal);
+        set_aside(&folder).unwrap();
+        claim(&folder, &file, &changed).unwrap();
+        let aside = Folder(directory.path().join("out.1"));
+        assert_eq!(aside.read().unwrap().runs.len(), 1);
     }
 }
