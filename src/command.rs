@@ -1,12 +1,12 @@
 //! The command table: every row of every family, found by name.
 
 use crate::{
-    commands::{Command, keys, strings},
+    commands::{Command, connection, keys, strings},
     resp::Request,
 };
 
 /// The families, in the order in which `COMMAND` lists them.
-static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS];
+static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS, connection::COMMANDS];
 
 /// A row and its number, which statistics are kept under.
 #[derive(Clone, Copy)]

@@ -13,6 +13,7 @@ pub mod client;
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod gateway;
 pub mod session;
 pub mod shard;
 pub mod statistics;
@@ -20,5 +21,5 @@ pub mod store;
 pub mod topology;
 
 #[cfg(feature = "io")]
-#[expect(clippy::disallowed_methods, reason = "this is where clocks, files and threads are")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
 pub mod io;

@@ -21,6 +21,14 @@ pub enum Answer {
     Last,
 }
 
+/// Executes a session's requests.
+pub trait Executor {
+    /// What the next request may cost.
+    fn limits(&self) -> Limits;
+    /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
+    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
+}
+
 /// When a session stops executing what it has received, until it has been rid of some of what it owes.
 #[derive(Clone, Copy, Debug)]
 pub struct Backpressure {
@@ -57,6 +65,8 @@ pub struct Session {
     /// The ticket of the first of `parts`.
     first_ticket: u64,
     waiting: usize,
+    /// The size of the replies that came of late: the last, or the mean with those before where that is larger.
+    reply_bytes: usize,
     /// The peer will send no more.
     pub ended: bool,
     /// No more requests are executed; it is closed when what it is owed has left.
@@ -66,18 +76,28 @@ pub struct Session {
 impl Session {
     /// Whether requests wait for replies to leave before they are executed. Who feeds the session should stop.
     pub fn is_blocked(&self, limit: &Backpressure) -> bool {
-        limit.output_bytes_max <= self.output.len() || limit.waiting_max <= self.waiting
+        limit.output_bytes_max <= self.output.len() || self.window(limit) <= self.waiting
     }
 
-    /// Whether nothing more will leave: everything that was asked has been answered, and it all has left.
+    /// Whether replies are still to come from elsewhere.
+    pub fn is_waiting(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Whether nothing more will leave: no more is executed, and all replies have left.
     pub fn is_finished(&self) -> bool {
-        let is_over = self.closing || (self.ended && !self.has_unread());
-        is_over && self.output.is_empty() && self.parts.is_empty()
+        self.closing && self.output.is_empty() && self.parts.is_empty()
     }
 
     /// Whether whole requests may be left to execute.
     pub fn has_unread(&self) -> bool {
         self.unread.as_ref().is_some_and(|unread| unread.used < unread.bytes.len())
+    }
+
+    /// How many replies may be waited for: as many as would fit into the output if they were as large as the last ones,
+    /// so that a client which doesn't read what it asked for from another core costs little more than one that asks here.
+    fn window(&self, limit: &Backpressure) -> usize {
+        (limit.output_bytes_max / self.reply_bytes.max(1)).clamp(1, limit.waiting_max)
     }
 
     /// Bytes that were received and not executed.
@@ -96,34 +116,32 @@ impl Session {
         bytes: &[u8],
         scratch: &mut Decoder,
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<(), ProtocolError> {
         if self.closing {
             return Ok(());
         }
         if self.unread.is_none() {
-            let used = self.execute_all(bytes, scratch, backpressure, limits, execute)?;
+            let used = self.execute_all(bytes, scratch, backpressure, executor)?;
             if used < bytes.len() && !self.closing {
                 let decoder = std::mem::take(scratch);
                 self.unread = Some(Box::new(Unread { bytes: bytes[used..].to_vec(), used: 0, decoder }));
             }
             return Ok(());
         }
-        self.receive_more(bytes, backpressure, limits, execute)
+        self.receive_more(bytes, backpressure, executor)
     }
 
     fn receive_more(
         &mut self,
         bytes: &[u8],
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<(), ProtocolError> {
         let Some(mut unread) = self.unread.take() else { return Ok(()) };
         unread.bytes.extend_from_slice(bytes);
         let Unread { bytes, used, decoder } = &mut *unread;
-        *used += self.execute_all(&bytes[*used..], decoder, backpressure, limits, execute)?;
+        *used += self.execute_all(&bytes[*used..], decoder, backpressure, executor)?;
         if *used == bytes.len() || self.closing {
             return Ok(());
         }
@@ -143,14 +161,13 @@ impl Session {
         bytes: &[u8],
         decoder: &mut Decoder,
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        mut execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
-        let mut limit = limits();
+        let mut limits = executor.limits();
         while used < bytes.len() && !self.is_blocked(backpressure) {
             let rest = &bytes[used..];
-            match decoder.decode(rest, &limit) {
+            match decoder.decode(rest, &limits) {
                 Err(error) => {
                     self.closing = true;
                     return Err(error);
@@ -160,7 +177,7 @@ impl Session {
                 Ok(Decoded::Request(length)) => {
                     used += length;
                     let (output, ticket) = self.tail();
-                    match execute(decoder.request(rest), output, ticket) {
+                    match executor.execute(decoder.request(rest), output, ticket) {
                         Answer::Here => {}
                         Answer::Later => self.defer(ticket),
                         Answer::Last => {
@@ -169,7 +186,7 @@ impl Session {
                         }
                     }
                     // AUTH may just have changed them.
-                    limit = limits();
+                    limits = executor.limits();
                 }
             }
         }
@@ -209,6 +226,7 @@ impl Session {
     pub fn complete(&mut self, ticket: Ticket, reply: Vec<u8>) {
         let position = ticket.0.checked_sub(self.first_ticket).expect("a ticket is answered once") as usize;
         assert!(matches!(self.parts.get(position), Some(Part::Waiting)), "a ticket is answered once");
+        self.reply_bytes = reply.len().max(self.reply_bytes.midpoint(reply.len()));
         self.parts[position] = Part::Done(reply);
         self.waiting -= 1;
         while let Some(Part::Done(_)) = self.parts.front() {

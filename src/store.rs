@@ -9,7 +9,7 @@ mod entry;
 pub use entry::{Access, Entry};
 
 use crate::{
-    config::Eviction,
+    config::{Config, Eviction},
     slot::{SLOT_COUNT, Slot},
 };
 use foldhash::fast::FixedState;
@@ -48,6 +48,18 @@ pub struct Policy {
     pub lfu_log_factor: u32,
     /// Minutes without use that lower an entry's counter by one; 0 for never (Redis: `lfu-decay-time`).
     pub lfu_decay_minutes: u32,
+}
+
+impl Policy {
+    /// A shard's part of what the server was told, which has `cores` of them.
+    pub fn new(config: &Config, cores: u16) -> Self {
+        Self {
+            memory_max: usize::try_from(config.max_memory / u64::from(cores)).unwrap_or(usize::MAX),
+            eviction: config.eviction,
+            lfu_log_factor: config.lfu_log_factor,
+            lfu_decay_minutes: config.lfu_decay_time,
+        }
+    }
 }
 
 impl Default for Policy {

@@ -1,13 +1,15 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod connection;
 pub mod errors;
+pub mod info;
 pub mod keys;
 pub mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use crate::{
-    client::{Client, Clients},
+    client::{Client, Clients, Port},
     config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
@@ -102,6 +104,8 @@ impl Flags {
     pub const STALE: Self = Self(128);
     /// Not from a script.
     pub const NOSCRIPT: Self = Self(256);
+    /// Answered while a script runs, were there scripts.
+    pub const ALLOW_BUSY: Self = Self(512);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -225,6 +229,35 @@ impl<'a> Call<'a> {
         Outcome::Done
     }
 
+    /// Whether the client was told that this is a cluster: a core's port always is one, a gateway with a topology.
+    pub fn is_cluster(&self) -> bool {
+        self.client.port == Port::Core || self.core.has_topology
+    }
+
+    /// Answers with the lines of a container's `HELP`.
+    pub fn help(&mut self, lines: &[&str]) -> Outcome {
+        let container = self.command.name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+        self.reply.array(lines.len() + 3);
+        self.reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+        lines.iter().chain(&["HELP", "    Prints this help."]).for_each(|line| self.reply.simple(line));
+        Outcome::Done
+    }
+
+    /// Whether an argument is this word, in any case.
+    pub fn is(&self, index: usize, word: &str) -> bool {
+        self.request.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Whether the client is at this core. Another core's part of a request has a stand-in, whose id is 0.
+    pub fn is_at_home(&self) -> bool {
+        self.client.id != 0
+    }
+
+    /// An argument, to be shown in an error.
+    pub fn text(&self, index: usize) -> String {
+        String::from_utf8_lossy(self.request.arg(index)).into_owned()
+    }
+
     /// Whether the client speaks RESP3.
     pub fn is_resp3(&self) -> bool {
         self.reply.version == Version::Three
@@ -235,6 +268,12 @@ impl Command {
     /// A row without documentation or subcommands; see [`doc`](Self::doc) and [`with`](Self::with).
     pub const fn new(name: &'static str, arity: i16, flags: Flags, keys: Keys, route: Route, run: Run) -> Self {
         Self { name, arity, flags, keys, route, summary: "", since: "", group: "", run, subcommands: &[] }
+    }
+
+    /// The row of a container. Its arity asks for a subcommand, so that one of these is called instead of it.
+    pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Self {
+        let never: Run = |call| call.fail(errors::SYNTAX);
+        Self::new(name, -2, Flags::NONE, Keys::NONE, Route::Here, never).with(subcommands)
     }
 
     /// The row with its documentation.
