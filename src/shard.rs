@@ -7,7 +7,7 @@ use crate::{
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
-    store::Store,
+    store::{Key, Store},
 };
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -60,6 +60,14 @@ impl Shard {
     /// Which core of this server owns a slot; `None` where another server does.
     pub fn local_owner(&self, slot: Slot) -> Option<u16> {
         Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
+    }
+
+    /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
+    #[inline]
+    pub fn foresee(&self, request: Request<'_>) {
+        if let Some(key) = request.get(1) {
+            self.store.foresee(Key::of(key));
+        }
     }
 
     /// Executes a client's request, or says which cores should.

@@ -283,6 +283,16 @@ impl Store {
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
+    /// Fetches what a lookup of this key will touch into the processor's cache, without waiting for it. Called for several
+    /// keys in a row, their fetches overlap.
+    #[inline]
+    pub fn foresee(&self, key: Key<'_>) {
+        let hash = self.hasher.hash_one(key.bytes);
+        if let Some(entry) = self.tables[key.slot.index()].entries.find(hash, |_| true) {
+            entry.prefetch();
+        }
+    }
+
     /// Gives a key this value until that time, whatever it had before.
     #[inline]
     pub fn put(&mut self, key: Key<'_>, value: &[u8], expires_at: Option<UnixMillis>, now: UnixMillis) {
