@@ -58,11 +58,10 @@ impl Connection {
             pipeline: Pipeline::default(),
             buffer: vec![0; READ_BYTES],
         };
-        if let Some(password) = &options.password {
-            match connection.command(&["AUTH", password])? {
-                Value::Error(text) => return Err(Error::from_reply(text.as_bytes())),
-                _ => {}
-            }
+        if let Some(password) = &options.password
+            && let Value::Error(text) = connection.command(&["AUTH", password])?
+        {
+            return Err(Error::from_reply(text.as_bytes()));
         }
         Ok(connection)
     }
@@ -130,14 +129,15 @@ impl Connection {
                 Err(error) => return Err(self.broken(error)),
             };
             self.pipeline
-                .receive(&self.buffer[..count], |_, pending, reply| on_reply(pending.tag, reply))
+                .receive(&self.buffer[..count], |pending, reply| on_reply(pending.tag, reply))
                 .map_err(|source| Error::Protocol { address: self.address.clone(), source })?;
         }
         Ok(())
     }
 
     fn set_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        let set = self.socket.set_read_timeout(Some(timeout)).and_then(|()| self.socket.set_write_timeout(Some(timeout)));
+        let set =
+            self.socket.set_read_timeout(Some(timeout)).and_then(|()| self.socket.set_write_timeout(Some(timeout)));
         set.map_err(|error| self.broken(error))
     }
 

@@ -69,11 +69,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { address, source } => write!(formatter, "no server can be reached at {address}: {source}"),
+            Self::Unreachable { address, source } => {
+                write!(formatter, "no server can be reached at {address}: {source}")
+            }
             Self::Lost { address, source } => write!(formatter, "the connection to {address} broke: {source}"),
             Self::TimedOut { address, after } => write!(formatter, "no reply from {address} within {after:?}"),
-            Self::Denied(text) | Self::NotReady(text) | Self::Refused(text) => write!(formatter, "the server said: {text}"),
-            Self::Protocol { address, source } => write!(formatter, "{address} does not speak the Redis protocol: {source}"),
+            Self::Denied(text) | Self::NotReady(text) | Self::Refused(text) => {
+                write!(formatter, "the server said: {text}")
+            }
+            Self::Protocol { address, source } => {
+                write!(formatter, "{address} does not speak the Redis protocol: {source}")
+            }
             Self::TooManyRedirections(text) => write!(formatter, "sent from server to server, last with: {text}"),
             Self::Topology(source) => source.fmt(formatter),
             Self::EmptyCommand => formatter.write_str("a command has at least one word"),

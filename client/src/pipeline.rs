@@ -49,13 +49,7 @@ pub struct Pipeline<T> {
 
 impl<T> Default for Pipeline<T> {
     fn default() -> Self {
-        Self {
-            output: Vec::new(),
-            input: Vec::new(),
-            decoder: Decoder::default(),
-            pending: VecDeque::new(),
-            unsent: 0,
-        }
+        Self { output: Vec::new(), input: Vec::new(), decoder: Decoder::default(), pending: VecDeque::new(), unsent: 0 }
     }
 }
 
@@ -108,7 +102,7 @@ impl<T> Pipeline<T> {
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
-        mut on_reply: impl FnMut(&mut Self, Pending<T>, Reply<'_>),
+        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
     ) -> Result<(), ReplyError> {
         if !self.input.is_empty() {
             return self.receive_rest(bytes, on_reply);
@@ -128,7 +122,7 @@ impl<T> Pipeline<T> {
     fn receive_rest(
         &mut self,
         bytes: &[u8],
-        mut on_reply: impl FnMut(&mut Self, Pending<T>, Reply<'_>),
+        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
     ) -> Result<(), ReplyError> {
         let mut input = std::mem::take(&mut self.input);
         input.extend_from_slice(bytes);
@@ -151,7 +145,7 @@ impl<T> Pipeline<T> {
         &mut self,
         sign: u8,
         reply: Reply<'_>,
-        on_reply: &mut impl FnMut(&mut Self, Pending<T>, Reply<'_>),
+        on_reply: &mut impl FnMut(Pending<T>, Reply<'_>),
     ) -> Result<(), ReplyError> {
         if matches!(reply, Reply::Push(_)) {
             return Ok(());
@@ -160,7 +154,7 @@ impl<T> Pipeline<T> {
             return Err(ReplyError::Sign(sign));
         }
         let pending = self.pending.pop_front().expect("more pending than unsent");
-        on_reply(self, pending, reply);
+        on_reply(pending, reply);
         Ok(())
     }
 
@@ -219,7 +213,7 @@ mod tests {
             prop_assert_eq!(pipeline.output(Nanos(2), Vec::new()).len(), values.len() * 3);
             let mut answered = Vec::new();
             for piece in bytes.chunks(cut) {
-                pipeline.receive(piece, |_, pending, reply| {
+                pipeline.receive(piece, |pending, reply| {
                     assert_eq!(reply, Reply::Integer(pending.tag));
                     assert_eq!((pending.asked, pending.sent), (Nanos(1), Nanos(2)));
                     answered.push(pending.tag);
@@ -234,9 +228,9 @@ mod tests {
     #[test]
     fn a_reply_needs_a_request() {
         let mut pipeline = Pipeline::<()>::default();
-        assert!(pipeline.receive(b">1\r\n+invalidate\r\n", |_, _, _| unreachable!()).is_ok());
+        assert!(pipeline.receive(b">1\r\n+invalidate\r\n", |_, _| unreachable!()).is_ok());
         pipeline.request((), Nanos(0)).push(b'x');
-        assert!(pipeline.receive(b"+OK\r\n", |_, _, _| ()).is_err(), "it has not been sent yet");
+        assert!(pipeline.receive(b"+OK\r\n", |_, _| ()).is_err(), "it has not been sent yet");
     }
 
     /// The oldest request decides whether a connection is stuck, and a failure returns all that will not be answered.

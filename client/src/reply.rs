@@ -279,11 +279,7 @@ fn item(bytes: &[u8], at: usize) -> Result<Option<Item>, ReplyError> {
                 b'|' => count * 2 + 1,
                 _ => count,
             };
-            Ok(Some(if elements == 0 {
-                Item::Leaf { end: start }
-            } else {
-                Item::Aggregate { sign, elements, start }
-            }))
+            Ok(Some(if elements == 0 { Item::Leaf { end: start } } else { Item::Aggregate { sign, elements, start } }))
         }
         _ => Err(ReplyError::Number),
     }
