@@ -103,6 +103,9 @@ impl Client {
 pub struct Clients {
     places: Vec<Option<Box<Client>>>,
     count: usize,
+    /// The places of clients that were told to close ([`close_if`](Self::close_if)). The driver takes them after each
+    /// turn, and closes those that are still there and still [`closing`](Client::closing).
+    pub closed: Vec<usize>,
 }
 
 impl Clients {
@@ -131,6 +134,18 @@ impl Clients {
     /// Whether none is in its place.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Marks the clients that are meant as closing, notes their places in [`closed`](Self::closed), and returns how many
+    /// they are.
+    pub fn close_if(&mut self, is_meant: impl Fn(&Client) -> bool) -> i64 {
+        let mut closed = Vec::new();
+        for (place, client) in self.iter_mut().filter(|(_, client)| !client.closing && is_meant(client)) {
+            client.closing = true;
+            closed.push(place);
+        }
+        self.closed.extend_from_slice(&closed);
+        closed.len() as i64
     }
 
     /// The clients and their places.

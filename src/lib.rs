@@ -4,11 +4,21 @@
 //! `io`. `src/README.md` is the map.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-pub mod client;
-pub mod commands;
-pub mod resp;
 pub mod slot;
+
+pub mod glob;
+pub mod resp;
+
+pub mod client;
+pub mod command;
+pub mod commands;
+pub mod config;
+pub mod gateway;
+pub mod session;
+pub mod shard;
+pub mod statistics;
 pub mod store;
+pub mod topology;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

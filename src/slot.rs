@@ -4,7 +4,7 @@
 pub const SLOT_COUNT: u16 = 16_384;
 
 /// One of the [`SLOT_COUNT`] parts that the key space is divided into.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Slot(u16);
 
 impl Slot {

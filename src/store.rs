@@ -8,7 +8,10 @@ mod entry;
 
 pub use entry::{Access, Entry};
 
-use crate::slot::{SLOT_COUNT, Slot};
+use crate::{
+    config::{Config, Eviction},
+    slot::{SLOT_COUNT, Slot},
+};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -34,16 +37,6 @@ impl<'a> Key<'a> {
     }
 }
 
-/// What happens at the memory limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Eviction {
-    /// Writes that may grow the store are refused.
-    #[default]
-    None,
-    /// The least frequently used of a few sampled entries goes, however often that takes.
-    Lfu,
-}
-
 /// What the store was told; may change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -55,6 +48,18 @@ pub struct Policy {
     pub lfu_log_factor: u32,
     /// Minutes without use that lower an entry's counter by one; 0 for never (Redis: `lfu-decay-time`).
     pub lfu_decay_minutes: u32,
+}
+
+impl Policy {
+    /// A shard's part of what the server was told, which has `cores` of them.
+    pub fn new(config: &Config, cores: u16) -> Self {
+        Self {
+            memory_max: usize::try_from(config.max_memory / u64::from(cores)).unwrap_or(usize::MAX),
+            eviction: config.eviction,
+            lfu_log_factor: config.lfu_log_factor,
+            lfu_decay_minutes: config.lfu_decay_time,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -84,9 +89,15 @@ pub struct Counters {
 pub struct Cursor {
     /// The slot to go on in.
     pub slot: u16,
-    layout: u8,
+    layout: u16,
     bucket: u32,
 }
+
+/// Bits of a cursor's number that hold the bucket: a slot of 2^28 buckets is some 20 GiB of the smallest entries.
+const BUCKET_BITS: u32 = 28;
+/// Bits above them that hold the table's layout: a table would have to be laid out anew 4,096 times between two calls
+/// for a scan not to notice.
+const LAYOUT_BITS: u32 = 12;
 
 impl Cursor {
     /// Where a scan begins; returned, where it has ended.
@@ -99,15 +110,17 @@ impl Cursor {
 
     /// The number that a client sees: below 2^54, so that clients which parse it as a double or signed are right too.
     pub fn to_number(self) -> u64 {
-        (u64::from(self.slot) << 40) | (u64::from(self.layout) << 32) | u64::from(self.bucket)
+        (u64::from(self.slot) << (BUCKET_BITS + LAYOUT_BITS))
+            | (u64::from(self.layout) << BUCKET_BITS)
+            | u64::from(self.bucket)
     }
 
     /// Reads a client's number; a number that was never handed out begins somewhere, as in Redis.
     pub fn from_number(number: u64) -> Self {
         Self {
-            slot: ((number >> 40) % u64::from(SLOT_COUNT)) as u16,
-            layout: (number >> 32) as u8,
-            bucket: number as u32,
+            slot: ((number >> (BUCKET_BITS + LAYOUT_BITS)) % u64::from(SLOT_COUNT)) as u16,
+            layout: ((number >> BUCKET_BITS) % (1 << LAYOUT_BITS)) as u16,
+            bucket: (number % (1 << BUCKET_BITS)) as u32,
         }
     }
 }
@@ -118,8 +131,21 @@ struct Table {
     entries: HashTable<Entry>,
     /// How many of them expire.
     expiring: u32,
-    /// Changes when buckets may have moved; cursors remember it.
-    layout: u8,
+    /// Changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
+    layout: u16,
+}
+
+impl Table {
+    /// Finds a key's entry, if its time has not come.
+    #[inline]
+    fn find_live(&mut self, hash: u64, key: Key<'_>, now: UnixMillis) -> Option<&mut Entry> {
+        self.entries.find_mut(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
+    }
+
+    /// Notes that buckets may have moved.
+    fn moved(&mut self) {
+        self.layout = (self.layout + 1) % (1 << LAYOUT_BITS);
+    }
 }
 
 /// The keys of a shard.
@@ -146,6 +172,13 @@ pub struct Store {
 const EVICTION_SAMPLES: usize = 12;
 /// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
 const EVICTIONS_PER_WRITE_MAX: usize = 64;
+/// Expired entries that [`Store::random_key`] removes at most before it gives up.
+const RANDOM_KEY_TRIES_MAX: usize = 100;
+/// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
+/// entries. Half as many again would do; growing and shrinking in turn must not.
+const BUCKETS_PER_ENTRY_MAX: usize = 8;
+/// Tables of up to this many buckets are not worth shrinking: 600 bytes.
+const BUCKETS_KEPT: usize = 64;
 /// An entry's counter when it is made: not the first to go (Redis: `LFU_INIT_VAL`).
 const LFU_INITIAL: u8 = 5;
 
@@ -210,21 +243,36 @@ impl Store {
     /// Finds a live entry, notes the use, and counts a hit or a miss: what a read is.
     #[inline]
     pub fn get(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let bucket = self.find(key, now)?;
+        let entry = self.tables[key.slot.index()].entries.get_bucket_mut(bucket)?;
+        touch(entry, &self.policy, &mut self.random, now);
+        Some(entry)
+    }
+
+    /// As [`get`](Self::get), but notes no use: what a question about a key is (`TTL`), and a read by who asked for it
+    /// (`CLIENT NO-TOUCH`).
+    #[inline]
+    pub fn look(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let bucket = self.find(key, now)?;
+        self.tables[key.slot.index()].entries.get_bucket(bucket)
+    }
+
+    /// Finds a live entry's bucket and counts a hit or a miss. An entry whose time has come goes.
+    #[inline]
+    fn find(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
         let hash = self.hasher.hash_one(key.bytes);
-        let table = &mut self.tables[key.slot.index()];
-        let Some(bucket) = table.entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) else {
+        let entries = &self.tables[key.slot.index()].entries;
+        let Some(bucket) = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) else {
             self.counters.misses += 1;
             return None;
         };
-        if table.entries.get_bucket(bucket).is_some_and(|entry| is_expired(entry, now)) {
-            self.expire(key, hash);
+        if entries.get_bucket(bucket).is_some_and(|entry| is_expired(entry, now)) {
+            self.expire(key.slot, bucket);
             self.counters.misses += 1;
             return None;
         }
         self.counters.hits += 1;
-        let entry = self.tables[key.slot.index()].entries.get_bucket_mut(bucket)?;
-        touch(entry, &self.policy, &mut self.random, now);
-        Some(entry)
+        Some(bucket)
     }
 
     /// Finds a live entry without a trace: neither use nor hit nor miss.
@@ -241,6 +289,7 @@ impl Store {
         let hash = self.hasher.hash_one(key.bytes);
         let table = &mut self.tables[key.slot.index()];
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
+            self.counters.expired += u64::from(is_expired(entry, now));
             let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
             entry.replace(value, expires_at);
             touch(entry, &self.policy, &mut self.random, now);
@@ -249,19 +298,24 @@ impl Store {
             return;
         }
         let entry = Entry::new(key.bytes, value, expires_at, fresh_access(&self.policy, now));
+        self.insert(key.slot, hash, entry);
+    }
+
+    /// Puts a new entry into its table, and on the books.
+    fn insert(&mut self, slot: Slot, hash: u64, entry: Entry) {
+        let expires = entry.expires_at().is_some();
         self.memory += entry.memory();
-        let hasher = &self.hasher;
-        let entries = &mut table.entries;
-        if entries.len() == entries.capacity() {
-            // Buckets move now.
-            table.layout = table.layout.wrapping_add(1);
-            self.memory -= entries.allocation_size();
-            entries.reserve(1, |entry| hasher.hash_one(entry.key()));
-            self.memory += entries.allocation_size();
-        }
-        entries.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
         self.length += 1;
-        self.note_expiry(key.slot, false, expires_at.is_some());
+        let hash_of = |entry: &Entry| self.hasher.hash_one(entry.key());
+        let table = &mut self.tables[slot.index()];
+        if table.entries.len() == table.entries.capacity() {
+            self.memory -= table.entries.allocation_size();
+            table.entries.reserve(1, hash_of);
+            self.memory += table.entries.allocation_size();
+            table.moved();
+        }
+        table.entries.insert_unique(hash, entry, hash_of);
+        self.note_expiry(slot, false, expires);
     }
 
     /// Removes a key; returns its live entry, or `None` where there was none.
@@ -280,25 +334,35 @@ impl Store {
 
     /// Sets or takes away a live key's expiry. Returns whether the key was there.
     pub fn set_expiry(&mut self, key: Key<'_>, expires_at: Option<UnixMillis>, now: UnixMillis) -> bool {
-        let Some(entry) = self.find_live(key, now) else { return false };
-        let (before, had_expiry) = (entry.memory(), entry.expires_at().is_some());
+        let hash = self.hasher.hash_one(key.bytes);
+        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
+        let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
         entry.set_expiry(expires_at);
-        let after = entry.memory();
-        self.memory = self.memory + after - before;
+        touch(entry, &self.policy, &mut self.random, now);
+        self.memory = self.memory + entry.memory() - memory;
         self.note_expiry(key.slot, had_expiry, expires_at.is_some());
         true
     }
 
-    /// Gives a live key's value this length (new bytes are zeros), lets `change` edit it, and keeps its expiry. Returns
-    /// whether the key was there.
-    pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) -> bool {
-        let Some(entry) = self.find_live(key, now) else { return false };
-        let before = entry.memory();
-        entry.resize_value(length);
+    /// Gives a key's value this length (new bytes are zeros) and lets `change` edit it. Its expiry stays; a key that was
+    /// not there is made, without one.
+    pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) {
+        let hash = self.hasher.hash_one(key.bytes);
+        let table = &mut self.tables[key.slot.index()];
+        if let Some(entry) = table.find_live(hash, key, now) {
+            let memory = entry.memory();
+            entry.resize_value(length);
+            change(entry.value_mut());
+            touch(entry, &self.policy, &mut self.random, now);
+            self.memory = self.memory + entry.memory() - memory;
+            return;
+        }
+        if let Some(bucket) = table.entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) {
+            self.expire(key.slot, bucket);
+        }
+        let mut entry = Entry::zeroed(key.bytes, length, fresh_access(&self.policy, now));
         change(entry.value_mut());
-        let after = entry.memory();
-        self.memory = self.memory + after - before;
-        true
+        self.insert(key.slot, hash, entry);
     }
 
     /// Removes all keys.
@@ -309,13 +373,15 @@ impl Store {
     /// Removes all keys of a slot.
     pub fn clear_slot(&mut self, slot: Slot) {
         let table = std::mem::take(&mut self.tables[slot.index()]);
-        self.tables[slot.index()].layout = table.layout.wrapping_add(1);
+        self.tables[slot.index()].layout = table.layout;
+        self.tables[slot.index()].moved();
         self.length -= table.entries.len();
         self.expiring -= table.expiring as usize;
         self.memory -= table.entries.iter().map(Entry::memory).sum::<usize>() + table.entries.allocation_size();
     }
 
-    /// Shows live entries to `visit` from `cursor` on, about `count` buckets' worth; returns where to go on.
+    /// Shows live entries to `visit` from `cursor` on, having looked at `count` of them at most; returns where to go on.
+    /// To walk past all 16,384 slots, empty, takes some 30 µs, so that a scan of few keys ends at once.
     pub fn scan<'a>(
         &'a self,
         cursor: Cursor,
@@ -325,8 +391,6 @@ impl Store {
     ) -> Cursor {
         let mut at = cursor;
         let mut seen = 0;
-        // An empty slot costs something too, though less than an entry.
-        let mut empty = 0;
         loop {
             let table = &self.tables[usize::from(at.slot)];
             if at.bucket != 0 && at.layout != table.layout {
@@ -350,21 +414,23 @@ impl Store {
                 return Cursor::START;
             }
             at = Cursor { slot: at.slot + 1, layout: 0, bucket: 0 };
-            empty += usize::from(table.entries.is_empty());
-            if count <= seen || SCAN_EMPTY_SLOTS_MAX <= empty {
+            if count <= seen {
                 return at;
             }
         }
     }
 
-    /// A random live key, as likely as its neighbours in a small slot; `None` where there is none.
+    /// A random live key, as likely as its neighbours in a small slot; `None` where there is none, or where all that were
+    /// tried had expired.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
-        let (slot, bucket) = (0..100).find_map(|_| {
+        for _ in 0..RANDOM_KEY_TRIES_MAX {
             let (slot, bucket) = self.sample()?;
-            let entry = self.tables[slot.index()].entries.get_bucket(bucket)?;
-            (!is_expired(entry, now)).then_some((slot, bucket))
-        })?;
-        self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key)
+            if self.tables[slot.index()].entries.get_bucket(bucket).is_some_and(|entry| !is_expired(entry, now)) {
+                return self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key);
+            }
+            self.expire(slot, bucket);
+        }
+        None
     }
 
     /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
@@ -469,33 +535,28 @@ impl Store {
         Some((Slot::new(number).expect("below the count"), bucket))
     }
 
-    #[inline]
-    fn find_live(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&mut Entry> {
-        let hash = self.hasher.hash_one(key.bytes);
-        let table = &mut self.tables[key.slot.index()];
-        table.entries.find_mut(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
-    }
-
+    /// Removes an entry whose time has come.
     #[cold]
-    fn expire(&mut self, key: Key<'_>, hash: u64) {
-        let table = &mut self.tables[key.slot.index()];
-        if let Ok(found) = table.entries.find_entry(hash, |entry| entry.key() == key.bytes) {
+    fn expire(&mut self, slot: Slot, bucket: usize) {
+        if let Ok(found) = self.tables[slot.index()].entries.get_bucket_entry(bucket) {
             let (entry, _) = found.remove();
-            self.forget(key.slot, &entry);
+            self.forget(slot, &entry);
             self.counters.expired += 1;
         }
     }
 
-    /// Takes a removed entry off the books, and gives a table back that has emptied.
+    /// Takes a removed entry off the books, and gives memory back where its table has become too large for what is left.
     fn forget(&mut self, slot: Slot, entry: &Entry) {
         self.length -= 1;
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
         let table = &mut self.tables[slot.index()];
-        if table.entries.is_empty() {
+        let (length, buckets) = (table.entries.len(), table.entries.num_buckets());
+        if length == 0 || (BUCKETS_KEPT < buckets && length * BUCKETS_PER_ENTRY_MAX < buckets) {
             self.memory -= table.entries.allocation_size();
-            table.entries = HashTable::new();
-            table.layout = table.layout.wrapping_add(1);
+            table.entries.shrink_to(length * 2, |entry| self.hasher.hash_one(entry.key()));
+            self.memory += table.entries.allocation_size();
+            table.moved();
         }
     }
 
@@ -509,9 +570,6 @@ impl Store {
         }
     }
 }
-
-/// A scan that meets nothing but empty slots stops after this many, some 10 µs.
-const SCAN_EMPTY_SLOTS_MAX: usize = 4096;
 
 #[inline]
 fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
@@ -569,3 +627,6 @@ pub fn idle_seconds(access: Access, now: UnixMillis) -> u64 {
     let then = u64::from(u32::from_le_bytes([low, middle, high, 0]));
     (now.0 / 1000).wrapping_sub(then) & 0xff_ffff
 }
+
+#[cfg(test)]
+mod tests;

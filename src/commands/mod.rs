@@ -1,12 +1,21 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod connection;
+pub mod errors;
+pub mod info;
+pub mod keys;
 pub mod strings;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::{
-    client::{Client, Clients},
+    client::{Client, Clients, Port},
+    config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
-    store::{Key, Store, UnixMillis},
+    statistics::Statistics,
+    store::{Entry, Key, Store, UnixMillis},
+    topology::{Rendered, ShardId, Topology},
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -95,6 +104,8 @@ impl Flags {
     pub const STALE: Self = Self(128);
     /// Not from a script.
     pub const NOSCRIPT: Self = Self(256);
+    /// Answered while a script runs, were there scripts.
+    pub const ALLOW_BUSY: Self = Self(512);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -203,10 +214,48 @@ impl<'a> Call<'a> {
         self.now.unix_millis()
     }
 
+    /// What a read of a key finds, and where the reply to it goes. The read of a client that asked for it (`CLIENT
+    /// NO-TOUCH`) leaves no trace in the entry's use.
+    #[inline]
+    pub fn read(&mut self, key: Key<'_>) -> (Option<&Entry>, &mut Reply<'a>) {
+        let now = self.millis();
+        let found = if self.client.no_touch { self.store.look(key, now) } else { self.store.get(key, now) };
+        (found, &mut self.reply)
+    }
+
     /// Answers with an error and is done.
     pub fn fail(&mut self, text: &str) -> Outcome {
         self.reply.error(text);
         Outcome::Done
+    }
+
+    /// Whether the client was told that this is a cluster: a core's port always is one, a gateway with a topology.
+    pub fn is_cluster(&self) -> bool {
+        self.client.port == Port::Core || self.core.has_topology
+    }
+
+    /// Answers with the lines of a container's `HELP`.
+    pub fn help(&mut self, lines: &[&str]) -> Outcome {
+        let container = self.command.name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+        self.reply.array(lines.len() + 3);
+        self.reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+        lines.iter().chain(&["HELP", "    Prints this help."]).for_each(|line| self.reply.simple(line));
+        Outcome::Done
+    }
+
+    /// Whether an argument is this word, in any case.
+    pub fn is(&self, index: usize, word: &str) -> bool {
+        self.request.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Whether the client is at this core. Another core's part of a request has a stand-in, whose id is 0.
+    pub fn is_at_home(&self) -> bool {
+        self.client.id != 0
+    }
+
+    /// An argument, to be shown in an error.
+    pub fn text(&self, index: usize) -> String {
+        String::from_utf8_lossy(self.request.arg(index)).into_owned()
     }
 
     /// Whether the client speaks RESP3.
@@ -221,6 +270,12 @@ impl Command {
         Self { name, arity, flags, keys, route, summary: "", since: "", group: "", run, subcommands: &[] }
     }
 
+    /// The row of a container. Its arity asks for a subcommand, so that one of these is called instead of it.
+    pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Self {
+        let never: Run = |call| call.fail(errors::SYNTAX);
+        Self::new(name, -2, Flags::NONE, Keys::NONE, Route::Here, never).with(subcommands)
+    }
+
     /// The row with its documentation.
     pub const fn doc(self, group: &'static str, since: &'static str, summary: &'static str) -> Self {
         Self { group, since, summary, ..self }
@@ -233,8 +288,57 @@ impl Command {
 }
 
 /// What a shard knows besides its keys.
-#[derive(Default)]
 pub struct Core {
+    /// What its operator set.
+    pub config: Config,
     /// Its clients, but for the one that is being served.
     pub clients: Clients,
+    /// What it counted.
+    pub statistics: Statistics,
+    /// Who owns which slots.
+    pub topology: Topology,
+    /// The replies that follow from it.
+    pub rendered: Rendered,
+    /// Which shard this is.
+    pub me: ShardId,
+    /// Whether the topology was given. Without one the server owns every slot, and its gateway looks like a plain Redis.
+    pub has_topology: bool,
+    /// Every row of the command table, each container followed by its subcommands.
+    pub rows: Vec<&'static Command>,
+    /// The process that the shard runs in.
+    pub process: Process,
+}
+
+/// What INFO tells of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// Forty hexadecimal digits, drawn when it started.
+    pub run_id: String,
+    /// The kernel, as `uname` tells it.
+    pub os: String,
+    /// Its binary.
+    pub executable: String,
+    /// When it started.
+    pub started_at: UnixMillis,
+    /// Bytes of it in memory, as of the last tick.
+    pub resident_bytes: u64,
+    /// Bytes of memory that the machine has.
+    pub total_memory_bytes: u64,
+}
+
+impl Core {
+    /// The number of cores of this server.
+    #[inline]
+    pub fn cores(&self) -> u16 {
+        self.topology.servers()[usize::from(self.me.server)].cores
+    }
+}
+
+impl Command {
+    /// A subcommand's name without its container's.
+    pub fn short_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, name)| name)
+    }
 }

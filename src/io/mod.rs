@@ -1,4 +1,13 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+pub mod cli;
+pub mod clock;
 pub mod executor;
+pub mod mesh;
+mod plan;
+pub mod probe;
 pub mod ring;
+pub mod server;
+pub mod shard;
+pub mod topology;
+mod up;

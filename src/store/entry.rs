@@ -85,6 +85,17 @@ impl Entry {
         entry
     }
 
+    /// Allocates an entry that does not expire and whose value is zeros.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn zeroed(key: &[u8], value_length: usize, access: Access) -> Self {
+        let mut entry = Self::allocate(key.len(), value_length, None, access);
+        let layout = entry.layout();
+        entry.bytes_mut(layout.value)[layout.key..].copy_from_slice(key);
+        entry
+    }
+
     /// Allocates an entry whose header is whole and whose key and value are zeros.
     fn allocate(key_length: usize, value_length: usize, expires_at: Option<UnixMillis>, access: Access) -> Self {
         assert!(u32::try_from(key_length.max(value_length)).is_ok(), "keys and values are below 4 GiB");
@@ -295,8 +306,9 @@ mod tests {
         #[test]
         fn an_entry_is_its_four_parts(key in length(), changes in prop::collection::vec(change(), 1..12)) {
             let key = vec![b'k'; key];
-            let mut entry = Entry::new(&key, b"", None, Access::default());
-            let (mut value, mut expiry, mut access) = (Vec::new(), None, Access::default());
+            let mut entry = Entry::zeroed(&key, 3, Access::default());
+            let (mut value, mut expiry, mut access) = (vec![0; 3], None, Access::default());
+            prop_assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
             for (index, change) in changes.into_iter().enumerate() {
                 match change {
                     Change::Replace(length, at) => {

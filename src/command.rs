@@ -1,0 +1,164 @@
+//! The command table: every row of every family, found by name.
+
+use crate::{
+    commands::{Command, connection, keys, strings},
+    resp::Request,
+};
+
+/// The families, in the order in which `COMMAND` lists them.
+static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS, connection::COMMANDS];
+
+/// A row and its number, which statistics are kept under.
+#[derive(Clone, Copy)]
+pub struct Found {
+    /// The row: a subcommand's own where the container has it.
+    pub command: &'static Command,
+    /// Its position in [`Table::rows`].
+    pub index: u16,
+}
+
+/// Why a request names no command. The texts are Redis's own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unknown {
+    /// No row has this name.
+    Command,
+    /// The container has no such subcommand.
+    Subcommand(&'static str),
+}
+
+/// All commands.
+pub struct Table {
+    /// Every row, each container followed by its subcommands.
+    rows: Vec<&'static Command>,
+    /// Open addressing by [`fingerprint`]: a row's position + 1, or 0.
+    places: Box<[u16; PLACES]>,
+}
+
+/// Places of the hash table: some eight for each command, so that a probe nearly always hits or misses at once.
+const PLACES: usize = 1024;
+
+impl Default for Table {
+    fn default() -> Self {
+        let mut table = Self { rows: Vec::new(), places: Box::new([0; PLACES]) };
+        for command in FAMILIES.iter().copied().flatten() {
+            let mut place = fingerprint(command.name.as_bytes());
+            while table.places[place] != 0 {
+                place = (place + 1) % PLACES;
+            }
+            table.rows.push(command);
+            table.places[place] = table.rows.len() as u16;
+            table.rows.extend(command.subcommands);
+        }
+        table
+    }
+}
+
+impl Table {
+    /// Every row, each container followed by its subcommands.
+    pub fn rows(&self) -> &[&'static Command] {
+        &self.rows
+    }
+
+    /// Finds a command that is no subcommand, in any case.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<Found> {
+        let mut place = fingerprint(name);
+        loop {
+            let index = self.places[place].checked_sub(1)?;
+            let command = self.rows[usize::from(index)];
+            if command.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(Found { command, index });
+            }
+            place = (place + 1) % PLACES;
+        }
+    }
+
+    /// Finds the row for a request: a container's subcommand where the request names one.
+    ///
+    /// # Errors
+    /// [`Unknown`], which [`Unknown::text`] says in Redis's words.
+    #[inline]
+    pub fn find_for(&self, request: Request<'_>) -> Result<Found, Unknown> {
+        let found = self.find(request.arg(0)).ok_or(Unknown::Command)?;
+        if found.command.subcommands.is_empty() {
+            return Ok(found);
+        }
+        let Some(name) = request.get(1) else { return Ok(found) };
+        self.find_subcommand(found, name).ok_or(Unknown::Subcommand(found.command.name))
+    }
+
+    /// Finds a container's subcommand, in any case.
+    pub fn find_subcommand(&self, container: Found, name: &[u8]) -> Option<Found> {
+        let position = container
+            .command
+            .subcommands
+            .iter()
+            .position(|row| row.short_name().as_bytes().eq_ignore_ascii_case(name))?;
+        let index = container.index + 1 + position as u16;
+        Some(Found { command: self.rows[usize::from(index)], index })
+    }
+}
+
+impl Unknown {
+    /// Redis's words for it.
+    #[cold]
+    pub fn text(self, request: Request<'_>) -> String {
+        // As Redis, which prints at most 128 bytes of the name and of all arguments.
+        let name =
+            |index| String::from_utf8_lossy(&request.arg(index)[..request.arg(index).len().min(128)]).into_owned();
+        match self {
+            Self::Subcommand(container) => {
+                format!("ERR unknown subcommand '{}'. Try {} HELP.", name(1), container.to_uppercase())
+            }
+            Self::Command => {
+                let mut text = format!("ERR unknown command '{}', with args beginning with: ", name(0));
+                let mut room = 128;
+                for index in 1..request.len() {
+                    if room == 0 {
+                        break;
+                    }
+                    let shown = &request.arg(index)[..request.arg(index).len().min(room)];
+                    text.push_str(&format!("'{}' ", String::from_utf8_lossy(shown)));
+                    room -= shown.len();
+                }
+                text
+            }
+        }
+    }
+}
+
+/// A place for a name, the same in upper and lower case.
+#[inline]
+fn fingerprint(name: &[u8]) -> usize {
+    let mut bytes = [0; 8];
+    let length = name.len().min(8);
+    bytes[..length].copy_from_slice(&name[..length]);
+    // Setting this bit makes capitals small and leaves the digits and marks that names have alone.
+    let last = name.last().map_or(0, |byte| byte | 0x20);
+    let word =
+        (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (u64::from(last) << 3) ^ ((name.len() as u64) << 32);
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command is found by its name in any case, and nothing else is.
+    #[test]
+    fn names_are_found_in_any_case() {
+        let table = Table::default();
+        for family in FAMILIES {
+            for command in *family {
+                for name in [command.name.to_uppercase(), command.name.to_owned()] {
+                    let found = table.find(name.as_bytes()).expect("it is in the table");
+                    assert!(std::ptr::eq(found.command, command), "{name}");
+                    assert!(std::ptr::eq(table.rows[usize::from(found.index)], command), "{name}");
+                }
+            }
+        }
+        for name in ["", "ge", "gett", "get\0", "verylongnamethatnocommandhas"] {
+            assert!(table.find(name.as_bytes()).is_none(), "{name}");
+        }
+    }
+}

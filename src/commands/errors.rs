@@ -1,0 +1,20 @@
+//! Error texts that several commands share. They are Redis's own, to the letter: clients match on them.
+
+use super::Call;
+
+/// Options that are unknown, contradict each other, or lack their argument.
+pub const SYNTAX: &str = "ERR syntax error";
+/// An argument or a value that is no `i64` as Redis writes one.
+pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+/// A key that had to be there.
+pub const NO_SUCH_KEY: &str = "ERR no such key";
+
+/// A time to live that is not positive where it must be, or beyond what an `i64` of milliseconds holds.
+pub fn invalid_expire_time(call: &Call<'_>) -> String {
+    format!("ERR invalid expire time in '{}' command", call.command.name)
+}
+
+/// More or fewer arguments than a command takes, where its arity can't say so.
+pub fn wrong_number_of_arguments(call: &Call<'_>) -> String {
+    format!("ERR wrong number of arguments for '{}' command", call.command.name)
+}

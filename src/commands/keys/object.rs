@@ -1,0 +1,223 @@
+//! Questions about one key: `OBJECT` and `MEMORY USAGE`.
+
+use crate::{
+    commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
+    config::Eviction,
+    resp::parse_i64,
+    store::{Entry, frequency, idle_seconds},
+};
+
+const HELP: Flags = Flags::LOADING.and(Flags::STALE);
+
+/// The subcommands of `OBJECT`.
+#[rustfmt::skip]
+pub(super) static OBJECT: &[Command] = &[
+    Command::new("object|encoding", 3, Flags::READONLY, Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
+        "Returns the internal encoding of a Redis object."),
+    Command::new("object|freq", 3, Flags::READONLY, Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
+        "Returns the logarithmic access frequency counter of a Redis object."),
+    Command::new("object|help", 2, HELP, Keys::NONE, Route::Here, object_help).doc("generic", "6.2.0",
+        "Returns helpful text about the different subcommands."),
+    Command::new("object|idletime", 3, Flags::READONLY, Keys::SECOND, Route::Keys, idletime).doc("generic", "2.2.3",
+        "Returns the time since the last access to a Redis object."),
+    Command::new("object|refcount", 3, Flags::READONLY, Keys::SECOND, Route::Keys, refcount).doc("generic", "2.2.3",
+        "Returns the reference count of a value of a key."),
+];
+
+/// The subcommands of `MEMORY`.
+#[rustfmt::skip]
+pub(super) static MEMORY: &[Command] = &[
+    Command::new("memory|help", 2, HELP, Keys::NONE, Route::Here, memory_help).doc("server", "4.0.0",
+        "Returns helpful text about the different subcommands."),
+    Command::new("memory|usage", -3, Flags::READONLY, Keys::SECOND, Route::Keys, usage).doc("server", "4.0.0",
+        "Estimates the memory usage of a key."),
+];
+
+/// Strings of up to this many bytes lie behind their header in Redis (`OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
+const EMBEDDED_BYTES_MAX: usize = 44;
+
+const LFU_IS_ON: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+const LFU_IS_OFF: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+
+/// A container's own function. Its arity asks for a subcommand, so that one is called instead.
+pub(super) fn container(call: &mut Call<'_>) -> Outcome {
+    call.fail(errors::SYNTAX)
+}
+
+/// What Redis would say of a string that was set as it is. It stores all strings in one way here.
+fn encoding(call: &mut Call<'_>) -> Outcome {
+    let found = call.store.look(call.key(), call.millis());
+    match found.map(Entry::value) {
+        None => call.reply.null(),
+        Some(value) if parse_i64(value).is_some() => call.reply.bulk(b"int"),
+        Some(value) if value.len() <= EMBEDDED_BYTES_MAX => call.reply.bulk(b"embstr"),
+        Some(_) => call.reply.bulk(b"raw"),
+    }
+    Outcome::Done
+}
+
+fn idletime(call: &mut Call<'_>) -> Outcome {
+    let (now, eviction) = (call.millis(), call.store.policy.eviction);
+    let found = call.store.look(call.key(), now);
+    match (found, eviction) {
+        (None, _) => call.reply.null(),
+        (Some(_), Eviction::Lfu) => call.reply.error(LFU_IS_ON),
+        (Some(entry), Eviction::None) => call.reply.integer(idle_seconds(entry.access(), now) as i64),
+    }
+    Outcome::Done
+}
+
+fn freq(call: &mut Call<'_>) -> Outcome {
+    let (now, policy) = (call.millis(), call.store.policy);
+    let found = call.store.look(call.key(), now);
+    match (found, policy.eviction) {
+        (None, _) => call.reply.null(),
+        (Some(_), Eviction::None) => call.reply.error(LFU_IS_OFF),
+        (Some(entry), Eviction::Lfu) => call.reply.integer(i64::from(frequency(entry.access(), &policy, now))),
+    }
+    Outcome::Done
+}
+
+/// Nothing is shared, so a value has one reference.
+fn refcount(call: &mut Call<'_>) -> Outcome {
+    match call.store.look(call.key(), call.millis()) {
+        None => call.reply.null(),
+        Some(_) => call.reply.integer(1),
+    }
+    Outcome::Done
+}
+
+/// The entry and its place in the table. `SAMPLES` is for values of many parts, which a string is not.
+fn usage(call: &mut Call<'_>) -> Outcome {
+    let mut words = call.request.args_from(3);
+    while let Some(word) = words.next() {
+        let (true, Some(samples)) = (word.eq_ignore_ascii_case(b"samples"), words.next()) else {
+            return call.fail(errors::SYNTAX);
+        };
+        match parse_i64(samples) {
+            None => return call.fail(errors::NOT_AN_INTEGER),
+            Some(..0) => return call.fail(errors::SYNTAX),
+            Some(_) => {}
+        }
+    }
+    match call.store.peek(call.key(), call.millis()) {
+        None => call.reply.null(),
+        Some(entry) => call.reply.integer((entry.memory() + size_of::<Entry>()) as i64),
+    }
+    Outcome::Done
+}
+
+fn help(call: &mut Call<'_>, lines: &[&str]) -> Outcome {
+    call.reply.array(lines.len());
+    lines.iter().for_each(|line| call.reply.simple(line));
+    Outcome::Done
+}
+
+fn object_help(call: &mut Call<'_>) -> Outcome {
+    help(
+        call,
+        &[
+            "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "ENCODING <key>",
+            "    Return the kind of internal representation used in order to store the value",
+            "    associated with a <key>.",
+            "FREQ <key>",
+            "    Return the access frequency index of the <key>. The returned integer is",
+            "    proportional to the logarithm of the recent access frequency of the key.",
+            "IDLETIME <key>",
+            "    Return the idle time of the <key>, that is the approximated number of",
+            "    seconds elapsed since the last access to the key.",
+            "REFCOUNT <key>",
+            "    Return the number of references of the value associated with the specified",
+            "    <key>.",
+            "HELP",
+            "    Prints this help.",
+        ],
+    )
+}
+
+fn memory_help(call: &mut Call<'_>) -> Outcome {
+    help(
+        call,
+        &[
+            "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "USAGE <key> [SAMPLES <count>]",
+            "    Return memory in bytes used by <key> and its value. Nested values are",
+            "    sampled up to <count> times (default: 5, 0 means sample all).",
+            "HELP",
+            "    Prints this help.",
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        commands::tests::{Bench, check, check_on},
+        config::Eviction,
+        store::{Policy, UnixMillis},
+    };
+
+    #[test]
+    fn object_tells_what_redis_would() {
+        let (embedded, raw) = ("x".repeat(44), "x".repeat(45));
+        check(&format!(
+            "
+            MSET i -123 j 9223372036854775808 e {embedded} r {raw} -> +OK
+            OBJECT ENCODING i -> $3 int
+            OBJECT ENCODING j -> $6 embstr
+            OBJECT ENCODING e -> $6 embstr
+            OBJECT ENCODING r -> $3 raw
+            OBJECT ENCODING nothing -> $-1
+            OBJECT REFCOUNT r -> :1
+            OBJECT REFCOUNT nothing -> $-1
+            wait 3000
+            OBJECT IDLETIME r -> :3
+            OBJECT IDLETIME nothing -> $-1
+            OBJECT FREQ r -> {}
+            OBJECT FREQ nothing -> $-1
+            OBJECT bogus r -> -ERR unknown subcommand 'bogus'. Try OBJECT HELP.
+            OBJECT ENCODING -> -ERR wrong number of arguments for 'object|encoding' command
+            OBJECT -> -ERR wrong number of arguments for 'object' command
+            ",
+            super::LFU_IS_OFF.replacen("ERR", "-ERR", 1)
+        ));
+    }
+
+    #[test]
+    fn object_tells_of_use_under_lfu() {
+        let policy = Policy { eviction: Eviction::Lfu, ..Policy::default() };
+        let mut bench = Bench::at(UnixMillis(1_000_000_000_000), policy);
+        let refused = super::LFU_IS_ON.replacen("ERR", "-ERR", 1);
+        check_on(
+            &mut bench,
+            &format!(
+                "SET k v -> +OK\n OBJECT FREQ k -> :5\n OBJECT IDLETIME k -> {refused}\n wait 120000\n OBJECT FREQ k -> :3"
+            ),
+        );
+    }
+
+    #[test]
+    fn memory_usage_is_that_of_the_entry() {
+        check(
+            "
+            SET k v -> +OK
+            MEMORY USAGE k -> :24
+            MEMORY USAGE k SAMPLES 5 -> :24
+            MEMORY USAGE k SAMPLES -1 -> -ERR syntax error
+            MEMORY USAGE k SAMPLES x -> -ERR value is not an integer or out of range
+            MEMORY USAGE k SAMPLES -> -ERR syntax error
+            MEMORY USAGE k bogus -> -ERR syntax error
+            MEMORY USAGE nothing -> $-1
+            MEMORY bogus -> -ERR unknown subcommand 'bogus'. Try MEMORY HELP.
+            ",
+        );
+    }
+
+    #[test]
+    fn help_is_a_list_of_lines() {
+        let mut bench = Bench::new();
+        assert!(bench.line("OBJECT HELP").starts_with("*15 +OBJECT <subcommand> [<arg> [value] [opt] ...]."));
+        assert!(bench.line("MEMORY HELP").starts_with("*6 +MEMORY <subcommand> [<arg> [value] [opt] ...]."));
+    }
+}

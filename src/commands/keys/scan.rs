@@ -1,0 +1,164 @@
+//! Walks over all keys of a shard.
+
+use crate::{
+    commands::{Call, Outcome, errors},
+    glob,
+    resp::parse_i64,
+    store::{Cursor, Entry},
+};
+
+/// What `SCAN` looks at if not told.
+const COUNT_DEFAULT: usize = 10;
+/// What `SCAN` looks at whatever it is told, so that it does not stop the core for more than about a millisecond. The
+/// client comes back with the cursor, as it must be ready to anyway.
+const COUNT_MAX: usize = 10_000;
+
+/// What `SCAN` shows, and how much it looks at.
+struct Options<'a> {
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    /// Whether a type was asked for that no key has.
+    is_empty: bool,
+}
+
+impl<'a> Options<'a> {
+    fn parse(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
+        let mut options = Self { count: COUNT_DEFAULT, pattern: None, is_empty: false };
+        while let Some(word) = words.next() {
+            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+            if !is("count") && !is("match") && !is("type") {
+                return Err(errors::SYNTAX);
+            }
+            let value = words.next().ok_or(errors::SYNTAX)?;
+            if is("match") {
+                options.pattern = Some(value).filter(|&pattern| pattern != b"*");
+            } else if is("type") {
+                options.is_empty = !value.eq_ignore_ascii_case(b"string");
+            } else {
+                let count = parse_i64(value).ok_or(errors::NOT_AN_INTEGER)?;
+                if count < 1 {
+                    return Err(errors::SYNTAX);
+                }
+                options.count = (count as usize).min(COUNT_MAX);
+            }
+        }
+        Ok(options)
+    }
+
+    fn shows(&self, entry: &Entry) -> bool {
+        !self.is_empty && self.pattern.is_none_or(|pattern| glob::matches(pattern, entry.key()))
+    }
+}
+
+pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
+    let Some(cursor) = parse_cursor(call.request.arg(1)) else { return call.fail("ERR invalid cursor") };
+    let options = match Options::parse(call.request.args_from(2)) {
+        Ok(options) => options,
+        Err(error) => return call.fail(error),
+    };
+    let mut keys = Vec::new();
+    let next = call.store.scan(cursor, options.count, call.millis(), |entry| {
+        if options.shows(entry) {
+            keys.push(entry.key());
+        }
+    });
+    call.reply.array(2);
+    call.reply.bulk(next.to_number().to_string().as_bytes());
+    call.reply.array(keys.len());
+    keys.iter().for_each(|key| call.reply.bulk(key));
+    Outcome::Done
+}
+
+/// Reads a cursor: a decimal, with as many zeros in front as one likes.
+fn parse_cursor(text: &[u8]) -> Option<Cursor> {
+    if text.is_empty() {
+        return None;
+    }
+    let number = text.iter().try_fold(0_u64, |sum, &byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    });
+    number.map(Cursor::from_number)
+}
+
+/// Shows all keys at once and so stops the core for as long as that takes; `SCAN` does not.
+pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
+    let pattern = call.request.arg(1);
+    let mut keys = Vec::new();
+    call.store.scan(Cursor::START, usize::MAX, call.millis(), |entry| {
+        if pattern == b"*" || glob::matches(pattern, entry.key()) {
+            keys.push(entry.key());
+        }
+    });
+    call.reply.array(keys.len());
+    keys.iter().for_each(|key| call.reply.bulk(key));
+    Outcome::Done
+}
+
+pub(super) fn randomkey(call: &mut Call<'_>) -> Outcome {
+    match call.store.random_key(call.millis()) {
+        Some(key) => call.reply.bulk(key),
+        None => call.reply.null(),
+    }
+    Outcome::Done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COUNT_MAX;
+    use crate::commands::tests::{Bench, check};
+
+    #[test]
+    fn a_scan_shows_what_it_is_asked_for() {
+        check(
+            "
+            SCAN 0 -> *2 $1 0 *0
+            SET key v -> +OK
+            SCAN 0 -> *2 $1 0 *1 $3 key
+            SCAN 0 MATCH k* COUNT 5 -> *2 $1 0 *1 $3 key
+            SCAN 0 MATCH x* -> *2 $1 0 *0
+            SCAN 0 TYPE String -> *2 $1 0 *1 $3 key
+            SCAN 0 TYPE hash -> *2 $1 0 *0
+            SCAN x -> -ERR invalid cursor
+            SCAN 0 COUNT 0 -> -ERR syntax error
+            SCAN 0 COUNT x -> -ERR value is not an integer or out of range
+            SCAN 0 COUNT -> -ERR syntax error
+            SCAN 0 bogus 1 -> -ERR syntax error
+            PEXPIRE key 10 -> :1
+            wait 10
+            SCAN 0 -> *2 $1 0 *0
+            KEYS * -> *0
+            RANDOMKEY -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn keys_shows_all_that_match() {
+        check(
+            "
+            MSET {k}1 a {k}2 b -> +OK
+            KEYS {k}1 -> *1 $4 {k}1
+            KEYS *2 -> *1 $4 {k}2
+            KEYS x -> *0
+            DEL {k}1 -> :1
+            KEYS * -> *1 $4 {k}2
+            RANDOMKEY -> $4 {k}2
+            ",
+        );
+    }
+
+    /// Whatever COUNT says, a call looks at a bounded number of keys; its cursor leads to the others.
+    #[test]
+    fn one_call_does_not_stop_the_core() {
+        let mut bench = Bench::new();
+        for number in 0..COUNT_MAX + 1 {
+            bench.line(&format!("SET {number} v"));
+        }
+        let reply = bench.line("SCAN 0 COUNT 1000000");
+        let (cursor, rest) = reply.strip_prefix("*2 $").and_then(|reply| reply.split_once(" *")).expect("two elements");
+        assert!(rest.starts_with(&COUNT_MAX.to_string()));
+        let cursor = cursor.split_once(' ').expect("a length and a cursor").1;
+        assert!(bench.line(&format!("SCAN {cursor}")).starts_with("*2 $1 0 *1 "));
+    }
+}

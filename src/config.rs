@@ -1,0 +1,426 @@
+//! What an operator can set, and every limit with its reason.
+//!
+//! One table, [`SETTINGS`], stands behind the flags of `trine serve`, the `TRINE_…` variables, the configuration file,
+//! CONFIG GET and SET, and the documentation. A flag goes before a variable, a variable before the file, the file before
+//! the default: whoever reads them applies them the other way round.
+
+mod settings;
+mod units;
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+pub use self::{settings::SETTINGS, units::list};
+use crate::glob;
+
+/// What an operator can set, each with its default in [`Config::default`]. Rows of [`SETTINGS`] say what they mean.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is documented by its row in SETTINGS")]
+pub struct Config {
+    pub name: String,
+    pub topology: Option<PathBuf>,
+    pub bind: IpAddr,
+    pub announce: Option<String>,
+    pub port: u16,
+    pub core_port: Option<u16>,
+    pub cores: Option<u16>,
+    pub cpus: Vec<usize>,
+    pub requirepass: Password,
+    pub allow_wide_bind: bool,
+    pub max_memory: u64,
+    pub eviction: Eviction,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_time: u32,
+    pub maxclients: u32,
+    /// Zero: never.
+    pub timeout: Duration,
+    pub tcp_backlog: u32,
+    pub shutdown_timeout: Duration,
+    pub max_key_bytes: usize,
+    pub proto_max_bulk_len: usize,
+    pub max_request_args: usize,
+    pub max_request_bytes: usize,
+    pub unauthenticated_max_args: usize,
+    pub unauthenticated_max_arg_bytes: usize,
+    pub unauthenticated_max_owed_bytes: usize,
+    pub output_soft_limit: usize,
+    pub output_hard_limit: usize,
+    pub gateway_in_flight: usize,
+    pub mesh_queue: usize,
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: usize,
+    /// `None`: nothing is logged.
+    pub slowlog_log_slower_than: Option<Duration>,
+    pub slowlog_max_len: usize,
+    pub log: String,
+    pub debug_commands: bool,
+    /// `None`: drawn when the server starts.
+    pub seed: Option<u64>,
+    pub config: Option<PathBuf>,
+    /// The names of the settings that were applied, whatever their values.
+    given: Vec<&'static str>,
+}
+
+/// A secret that does not show in logs.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Password(pub String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
+}
+
+/// What happens when a shard has used up its share of memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Eviction {
+    /// Commands that need memory are answered with OOM.
+    #[default]
+    None,
+    /// The least frequently used of a few sampled keys make room.
+    Lfu,
+}
+
+/// A row of the table: one setting, everywhere it appears.
+pub struct Setting {
+    /// In kebab case: the flag `--max-memory`, the variable `TRINE_MAX_MEMORY`, the file's `max-memory`, CONFIG GET.
+    pub name: &'static str,
+    /// What Redis calls it, where that differs; CONFIG GET and SET know both names.
+    pub redis: Option<Alias>,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// Why there is such a limit, and why its default is what it is; empty where it is no limit.
+    pub reason: &'static str,
+    /// Whether CONFIG SET may change it.
+    pub at_run_time: bool,
+    /// Returns its value as CONFIG GET shows it: sizes in bytes, times in the unit its help names.
+    pub get: fn(&Config) -> String,
+    /// Reads and sets its value, or says what is wrong with it.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// Redis's name for a setting, and its value in Redis's words.
+pub struct Alias {
+    /// The name.
+    pub name: &'static str,
+    /// Returns the value as Redis would.
+    pub get: fn(&Config) -> String,
+}
+
+/// What a setting's value looks like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Text; the word stands for it in help.
+    Text(&'static str),
+    /// A whole number.
+    Number,
+    /// Bytes, or a number with a unit.
+    Size,
+    /// Whole seconds.
+    Seconds,
+    /// `yes` or `no`.
+    Switch,
+    /// One of these words, which stand between bars: `none|lfu`.
+    Choice(&'static str),
+}
+
+/// What Redis can be configured to and Trine cannot: clients ask for these, and setting them to what they are does
+/// nothing.
+const FIXED: &[(&str, &str)] = &[
+    ("appendonly", "no"),
+    ("cluster-require-full-coverage", "yes"),
+    ("databases", "1"),
+    ("notify-keyspace-events", ""),
+    ("save", ""),
+];
+
+/// Why a configuration is refused. Each says which setting, and what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ConfigError {
+    /// There is no such setting. `place` is the flag, the variable or the line.
+    Unknown {
+        /// Where it stands.
+        place: String,
+        /// The setting that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A value cannot be read or is out of bounds.
+    Value {
+        /// Where it stands.
+        place: String,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
+    /// Settings that do not go together, in a sentence that says what would.
+    Conflict(String),
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { place, similar: Some(similar) } => {
+                write!(out, "{place}: there is no such setting; is {similar} meant?")
+            }
+            Self::Unknown { place, similar: None } => {
+                write!(out, "{place}: there is no such setting (trine serve --help lists all)")
+            }
+            Self::Value { place, problem } => write!(out, "{place}: {problem}"),
+            Self::Conflict(message) => out.write_str(message),
+        }
+    }
+}
+
+impl Config {
+    /// Applies one setting by its name. `place` says where the value stands, for the error.
+    pub fn apply(&mut self, name: &str, value: &str, place: &str) -> Result<(), ConfigError> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            return Err(ConfigError::Unknown { place: place.into(), similar: similar(name) });
+        };
+        (setting.set)(self, value).map_err(|problem| ConfigError::Value { place: place.into(), problem })?;
+        self.given.push(setting.name);
+        Ok(())
+    }
+
+    /// Applies the text of a configuration file: TOML, a line per setting. Lists may be arrays.
+    pub fn apply_file(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
+        let table: toml::Table = toml::from_str(text).map_err(|error| ConfigError::Value {
+            place: path.into(),
+            problem: format!("not TOML: {}", error.to_string().trim_end()),
+        })?;
+        for (name, value) in &table {
+            // What is no setting may still be a secret, of a setting that was misspelt.
+            let is_known = SETTINGS.iter().any(|setting| setting.name == name);
+            let place = if is_known { format!("{path}: {name} = {value}") } else { format!("{path}: {name}") };
+            if name == "config" {
+                let problem = "a configuration file cannot name another: put all settings into one".into();
+                return Err(ConfigError::Value { place, problem });
+            }
+            let Some(text) = plain(value) else {
+                let problem = "write a text, a number, true or false, or a list of these".into();
+                return Err(ConfigError::Value { place, problem });
+            };
+            self.apply(name, &text, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Applies an environment's `TRINE_…` variables and returns the names of those that are no setting, for a warning:
+    /// Kubernetes puts some of its own (`TRINE_SERVICE_HOST`) beside a service called `trine`.
+    pub fn apply_environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Vec<String>, ConfigError> {
+        let mut unknown = Vec::new();
+        for (variable, value) in variables {
+            match SETTINGS.iter().find(|setting| setting.variable() == variable) {
+                Some(setting) => self.apply(setting.name, &value, &format!("{variable}={value}"))?,
+                None if variable.starts_with("TRINE_") => unknown.push(variable),
+                None => {}
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Whether a setting was applied at all, be it to its default.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+
+    /// Returns the port of core 0: `core-port`, or the one after the gateway's.
+    pub fn first_core_port(&self) -> u16 {
+        self.core_port.unwrap_or(self.port.saturating_add(1))
+    }
+
+    /// Returns the host that clients are told: `announce`, or the address that is bound.
+    pub fn host(&self) -> String {
+        self.announce.clone().unwrap_or_else(|| self.bind.to_string())
+    }
+
+    /// Returns one CPU per core, of those the process may use (never none): as configured, else one core per CPU.
+    /// Where there are more cores than CPUs, cores share.
+    pub fn placement(&self, available: &[usize]) -> Vec<usize> {
+        let cpus = if self.cpus.is_empty() { available } else { &self.cpus };
+        let cores = self.cores.map_or(cpus.len(), usize::from);
+        cpus.iter().copied().cycle().take(cores).collect()
+    }
+
+    /// Checks what no single setting can see.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let conflict = |message: String| Err(ConfigError::Conflict(message));
+        let bind = self.bind;
+        if !bind.is_loopback() && self.requirepass.0.is_empty() && !self.allow_wide_bind {
+            return conflict(format!(
+                "--bind {bind} lets anyone who reaches this address read and change every key: set a password with \
+                 --requirepass, or say --allow-wide-bind where the network itself is trusted"
+            ));
+        }
+        if bind.is_unspecified() && self.announce.is_none() && self.topology.is_none() {
+            return conflict(format!(
+                "--bind {bind} is no address that clients can be sent to: also give --announce HOST, the address or \
+                 name they reach this server at, or a --topology"
+            ));
+        }
+        self.validate_ports()?;
+        if self.output_hard_limit <= self.output_soft_limit {
+            return conflict("output-hard-limit must be above output-soft-limit: raise it".into());
+        }
+        if self.max_request_bytes < self.proto_max_bulk_len {
+            return conflict("max-request-bytes must hold one argument of proto-max-bulk-len: raise it".into());
+        }
+        if !self.receive_buffers.is_power_of_two() {
+            let count = self.receive_buffers;
+            return conflict(format!("receive-buffers {count}: io_uring wants a power of two, such as 256"));
+        }
+        Ok(())
+    }
+
+    /// Checks the ports as far as they are known: with a topology they come from there, and its own check covers them.
+    fn validate_ports(&self) -> Result<(), ConfigError> {
+        if self.topology.is_some() {
+            return Ok(());
+        }
+        let cores = self.cores.unwrap_or(1).max(u16::try_from(self.cpus.len()).unwrap_or(u16::MAX));
+        let first = self.first_core_port();
+        let end = u32::from(first) + u32::from(cores);
+        if u32::from(CORE_PORT_END) < end {
+            return Err(ConfigError::Conflict(format!(
+                "{cores} core ports from {first} on reach {}: core ports end below {CORE_PORT_END}, because cluster \
+                 clients add 10000 to them: choose a lower --port or --core-port",
+                end - 1
+            )));
+        }
+        if (u32::from(first)..end).contains(&u32::from(self.port)) {
+            return Err(ConfigError::Conflict(format!(
+                "port {} is the gateway's and a core's, of {cores} from {first} on: move --core-port",
+                self.port
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns what CONFIG GET answers: names and values that match any of the patterns, whatever their case; Redis's
+    /// names beside our own.
+    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
+        let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+        let is_asked = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
+        let mut found = Vec::new();
+        for setting in SETTINGS {
+            found.extend(is_asked(setting.name).then(|| (setting.name, (setting.get)(self))));
+            let alias = setting.redis.as_ref().filter(|alias| is_asked(alias.name));
+            found.extend(alias.map(|alias| (alias.name, (alias.get)(self))));
+        }
+        found.extend(FIXED.iter().filter(|(name, _)| is_asked(name)).map(|&(name, value)| (name, value.into())));
+        found
+    }
+
+    /// Changes settings at run time, all or none (CONFIG SET). The error is the reply's text, in Redis's words.
+    pub fn change(&mut self, pairs: &[(&str, &str)]) -> Result<(), String> {
+        let mut changed = self.clone();
+        for (position, &(name, value)) in pairs.iter().enumerate() {
+            let failed = |problem: &str| {
+                Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {problem}"))
+            };
+            let lower = name.to_ascii_lowercase();
+            if pairs[..position].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                return failed("duplicate parameter");
+            }
+            if let Some(setting) = SETTINGS.iter().find(|setting| setting.is_called(&lower)) {
+                if !setting.at_run_time {
+                    return failed("can't set immutable config");
+                }
+                if let Err(problem) = (setting.set)(&mut changed, value) {
+                    return failed(&problem);
+                }
+                if let Err(error) = changed.validate() {
+                    return failed(&error.to_string());
+                }
+            } else if let Some((_, only)) = FIXED.iter().find(|(fixed, _)| *fixed == lower) {
+                if value != *only {
+                    return failed(&format!("this server only knows '{only}'"));
+                }
+            } else {
+                return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));
+            }
+        }
+        *self = changed;
+        Ok(())
+    }
+}
+
+/// The first port that no core may use: `topology::CORE_PORT_END`.
+const CORE_PORT_END: u16 = 55_536;
+
+impl Setting {
+    /// Returns the environment variable: `TRINE_MAX_MEMORY` for `max-memory`.
+    pub fn variable(&self) -> String {
+        format!("TRINE_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Returns the default as people would write it; empty where there is none.
+    pub fn default_for_people(&self) -> String {
+        let value = (self.get)(&Config::default());
+        match (self.kind, value.parse()) {
+            (Kind::Size, Ok(bytes)) => units::size_for_people(bytes),
+            _ => value,
+        }
+    }
+
+    /// Returns the word that stands for the value in help.
+    pub fn placeholder(&self) -> &'static str {
+        match self.kind {
+            Kind::Text(word) => word,
+            Kind::Number => "N",
+            Kind::Size => "SIZE",
+            Kind::Seconds => "SECONDS",
+            Kind::Switch => "yes|no",
+            Kind::Choice(words) => words,
+        }
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.redis.as_ref().is_some_and(|alias| alias.name == name)
+    }
+}
+
+/// Returns the table as Markdown, for the documentation.
+pub fn settings_as_markdown() -> String {
+    let mut text = String::from("| setting | default | what it does |\n| --- | --- | --- |\n");
+    for setting in SETTINGS {
+        let default = setting.default_for_people();
+        let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+        let redis = setting.redis.as_ref().map_or(String::new(), |alias| format!(" (Redis: `{}`)", alias.name));
+        let at_run_time = if setting.at_run_time { " Can be changed at run time." } else { "" };
+        let reason = if setting.reason.is_empty() { String::new() } else { format!(" *{}*", setting.reason) };
+        let help = setting.help.replace('|', "\\|");
+        text += &format!("| `{}`{redis} | {default} | {help}.{reason}{at_run_time} |\n", setting.name);
+    }
+    text
+}
+
+/// Returns a TOML value as the text that a flag would have.
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(value) => Some(units::yes_no(*value)),
+        toml::Value::Array(values) => Some(values.iter().map(plain).collect::<Option<Vec<_>>>()?.join(",")),
+        _ => None,
+    }
+}
+
+/// Returns the setting that was probably meant: the one with the same letters, or whose name begins or ends alike.
+fn similar(name: &str) -> Option<&'static str> {
+    let letters = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
+    let meant = letters(name);
+    let alike = |known: &str| letters(known) == meant || (4 < meant.len() && letters(known).contains(&meant));
+    let found = SETTINGS.iter().find(|setting| {
+        alike(setting.name) || setting.redis.as_ref().is_some_and(|alias| letters(alias.name) == meant)
+    });
+    found.map(|setting| setting.name)
+}
+
+#[cfg(test)]
+mod tests;

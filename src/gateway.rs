@@ -1,0 +1,347 @@
+//! How a request that came in by the gateway is spread over this server's cores, and how their replies become one.
+//!
+//! [`spread`] makes a request for each core that has a part in it; the driver brings these there and every reply back to
+//! [`Gather::put`], in any order, until that gives the one reply for the client. A request that goes to one core as it
+//! is ([`whole`]) needs neither.
+
+mod info;
+
+use crate::{
+    commands::{Merge, Route},
+    resp::{self, Request},
+    shard::Away,
+    slot::Slot,
+    store::Cursor,
+};
+
+/// What one core is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// The core, which may be the one that has the connection.
+    pub core: u16,
+    /// The request, as a client would send it.
+    pub bytes: Vec<u8>,
+}
+
+/// A request, spread over cores.
+#[derive(Debug)]
+pub struct Spread {
+    /// What each core is asked; never empty, and no core twice.
+    pub parts: Vec<Part>,
+    /// Takes their replies, by their position in `parts`.
+    pub gather: Gather,
+}
+
+/// Collects the replies of several cores, and puts them together.
+#[derive(Debug)]
+pub struct Gather {
+    how: How,
+    replies: Vec<Option<Vec<u8>>>,
+    missing: usize,
+}
+
+/// How replies are put together.
+#[derive(Debug)]
+enum How {
+    /// There is one, and it stays as it is.
+    AsIs,
+    /// As the command's row says. `first` is the position of the part that counts most: of the core that has the
+    /// connection, or for [`Merge::First`] of a random one.
+    Merge { merge: Merge, first: usize },
+    /// One array with an element for each key; for each key, in order, the part that has it.
+    ByKey(Vec<u16>),
+    /// A scan's cursor becomes the gateway's, see [`Walk`].
+    Cursor(Walk),
+}
+
+/// A scan walks one core after the other, each from its first slot to its last. The client's cursor is the core's own
+/// number with the core above it, so that it says all there is to know, whoever owns which slots.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    core: u16,
+    /// The last slot that the core owns: behind it there is nothing.
+    last_slot: u16,
+    /// The cursor to go on with where this core is done; 0 behind the last.
+    next: u64,
+}
+
+/// A core's own cursors are below 2^54. 512 cores above that stay within a signed number.
+const CORE_SHIFT: u32 = 54;
+
+/// The one core that gets the request as it is, and whose reply is the client's; `None` where [`spread`] has to do it.
+#[inline]
+pub fn whole(away: Away) -> Option<u16> {
+    matches!(away.route, Route::Here | Route::Keys | Route::SlotAt(_)).then_some(away.core)
+}
+
+/// Spreads a request over the cores. `owner` says which core of this server owns a slot, `random` is any number.
+///
+/// # Panics
+/// Where a key to split by belongs to another server: the shard has sent such a request away.
+pub fn spread(
+    request: Request<'_>,
+    away: Away,
+    cores: u16,
+    owner: impl Fn(Slot) -> Option<u16>,
+    random: u64,
+) -> Spread {
+    match away.route {
+        Route::Here | Route::Keys | Route::SlotAt(_) => as_is(request, away.core),
+        Route::Split(merge) => split(request, away, merge, owner),
+        Route::CursorAt(index) => cursor_at(request, away, usize::from(index), cores, owner),
+        Route::Everywhere(merge) => {
+            let bytes = encode(request.args_from(0));
+            let parts: Vec<_> = (0..cores).map(|core| Part { core, bytes: bytes.clone() }).collect();
+            let first = match merge {
+                Merge::First => (random % u64::from(cores)) as usize,
+                _ => usize::from(away.core),
+            };
+            Spread { gather: Gather::new(How::Merge { merge, first }, parts.len()), parts }
+        }
+    }
+}
+
+fn as_is(request: Request<'_>, core: u16) -> Spread {
+    let parts = vec![Part { core, bytes: encode(request.args_from(0)) }];
+    Spread { parts, gather: Gather::new(How::AsIs, 1) }
+}
+
+/// Gives each core the keys that it owns, in their order, and what stands behind each (MSET's values).
+fn split(request: Request<'_>, away: Away, merge: Merge, owner: impl Fn(Slot) -> Option<u16>) -> Spread {
+    let (first, step) = (away.keys.first as usize, away.keys.step as usize);
+    if !(request.len() - first).is_multiple_of(step) {
+        // A value is missing. One core says so, before any core has done its part.
+        return as_is(request, away.core);
+    }
+    let mut shares: Vec<(u16, Vec<&[u8]>)> = Vec::new();
+    let mut order = Vec::new();
+    for index in away.keys.indices(request.len()) {
+        let core = owner(Slot::of(request.arg(index))).expect("only a request whose keys are all here is split");
+        let share = shares.iter().position(|(other, _)| *other == core).unwrap_or_else(|| {
+            shares.push((core, request.args_from(0).take(first).collect()));
+            shares.len() - 1
+        });
+        shares[share].1.extend(request.args_from(index).take(step));
+        order.push(share as u16);
+    }
+    let parts: Vec<_> =
+        shares.into_iter().map(|(core, args)| Part { core, bytes: encode(args.iter().copied()) }).collect();
+    let how = match merge {
+        Merge::Elements => How::ByKey(order),
+        _ => How::Merge { merge, first: 0 },
+    };
+    Spread { gather: Gather::new(how, parts.len()), parts }
+}
+
+/// Sends a scan to the core that its cursor names.
+fn cursor_at(
+    request: Request<'_>,
+    away: Away,
+    index: usize,
+    cores: u16,
+    owner: impl Fn(Slot) -> Option<u16>,
+) -> Spread {
+    let text = request.get(index).and_then(|text| std::str::from_utf8(text).ok());
+    let Some(number) = text.and_then(|text| text.parse::<u64>().ok()) else {
+        return as_is(request, away.core); // which says what is wrong with it
+    };
+    let slots = |core: u16| Slot::all().filter(move |_| core < cores).map(Slot::number);
+    let owned = |core: u16, slot: &u16| Slot::new(*slot).and_then(&owner) == Some(core);
+    let first_slot = |core: u16| slots(core).find(|slot| owned(core, slot));
+    let start = |core: u16, slot: u16| (u64::from(core) << CORE_SHIFT) | (u64::from(slot) << 40);
+    // A core without slots has no keys.
+    let next_after = |core: u16| (core + 1..cores).find_map(|core| first_slot(core).map(|slot| start(core, slot)));
+    let core = ((number >> CORE_SHIFT) % u64::from(cores)) as u16;
+    let inner = number & ((1 << CORE_SHIFT) - 1);
+    // Only an owner of slots is walked; a server that owns none asks the core that has the connection, which has no key.
+    let (core, inner) = match first_slot(core) {
+        Some(slot) if inner == 0 => (core, start(0, slot)),
+        Some(_) => (core, inner),
+        None => next_after(core)
+            .map_or((away.core, 0), |next| ((next >> CORE_SHIFT) as u16, next & ((1 << CORE_SHIFT) - 1))),
+    };
+    let last_slot = (0..crate::slot::SLOT_COUNT).rev().find(|slot| owned(core, slot)).unwrap_or(0);
+    let walk = Walk { core, last_slot, next: next_after(core).unwrap_or(0) };
+    let inner = inner.to_string();
+    let args: Vec<&[u8]> = request
+        .args_from(0)
+        .enumerate()
+        .map(|(position, arg)| if position == index { inner.as_bytes() } else { arg })
+        .collect();
+    let parts = vec![Part { core, bytes: encode(args.into_iter()) }];
+    Spread { parts, gather: Gather::new(How::Cursor(walk), 1) }
+}
+
+fn encode<'a>(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    resp::encode_request(&mut bytes, args);
+    bytes
+}
+
+impl Gather {
+    fn new(how: How, parts: usize) -> Self {
+        assert_ne!(parts, 0, "some core has a part in every request");
+        Self { how, replies: vec![None; parts], missing: parts }
+    }
+
+    /// Takes the reply to a part; returns the reply for the client once it has all.
+    ///
+    /// # Panics
+    /// Where the part was answered before, or the bytes are no reply: only our own cores answer here.
+    pub fn put(&mut self, part: usize, reply: Vec<u8>) -> Option<Vec<u8>> {
+        assert!(self.replies[part].is_none(), "a part is answered once");
+        self.replies[part] = Some(reply);
+        self.missing -= 1;
+        if 0 < self.missing {
+            return None;
+        }
+        let replies: Vec<_> = std::mem::take(&mut self.replies).into_iter().flatten().collect();
+        Some(self.join(replies))
+    }
+
+    fn join(&self, mut replies: Vec<Vec<u8>>) -> Vec<u8> {
+        let merge = match &self.how {
+            How::AsIs => return replies.swap_remove(0),
+            How::Cursor(walk) => return walk.go_on(&replies[0]),
+            How::ByKey(order) => return first_error(&mut replies).unwrap_or_else(|| by_key(order, &replies)),
+            How::Merge { merge: Merge::First, first } => {
+                let first = (*first..replies.len()).chain(0..*first).find(|&part| !is_null(&replies[part]));
+                return replies.swap_remove(first.unwrap_or(0));
+            }
+            How::Merge { merge: Merge::Here, first } => return replies.swap_remove(*first),
+            How::Merge { merge, first } => {
+                // One core knew the client that `CLIENT KILL address` means, and the others say that they do not.
+                if *merge == Merge::Sum && replies.iter().any(|reply| reply == b"+OK\r\n") {
+                    return b"+OK\r\n".to_vec();
+                }
+                if let Some(error) = first_error(&mut replies) {
+                    return error;
+                }
+                if *merge == Merge::Info {
+                    return info::add(replies, *first);
+                }
+                *merge
+            }
+        };
+        match merge {
+            Merge::Sum => sum(&replies),
+            Merge::Elements => concatenate(&replies),
+            Merge::Lines => lines(&replies),
+            Merge::Ok | Merge::First | Merge::Here | Merge::Info => replies.swap_remove(0),
+        }
+    }
+}
+
+impl Walk {
+    /// Puts the gateway's cursor in the place of the core's in a scan's reply: `[cursor, [keys]]`.
+    fn go_on(&self, reply: &[u8]) -> Vec<u8> {
+        let Some(rest) = reply.strip_prefix(b"*2\r\n") else { return reply.to_vec() };
+        let length = length(rest);
+        let (_, text) = bulk(&rest[..length]);
+        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        let inner = Cursor::from_number(number.expect("a scan's reply begins with its cursor"));
+        let number = if inner == Cursor::START || self.last_slot < inner.slot {
+            self.next
+        } else {
+            (u64::from(self.core) << CORE_SHIFT) | inner.to_number()
+        };
+        let number = number.to_string();
+        [format!("*2\r\n${}\r\n{number}\r\n", number.len()).as_bytes(), &rest[length..]].concat()
+    }
+}
+
+fn first_error(replies: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
+    let position = replies.iter().position(|reply| reply.first() == Some(&b'-'))?;
+    Some(replies.swap_remove(position))
+}
+
+fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, b"_\r\n" | b"$-1\r\n" | b"*-1\r\n")
+}
+
+fn sum(replies: &[Vec<u8>]) -> Vec<u8> {
+    let number = |reply: &Vec<u8>| {
+        assert_eq!(reply[0], b':', "integers are added up");
+        head(reply).0
+    };
+    format!(":{}\r\n", replies.iter().map(number).sum::<i64>()).into_bytes()
+}
+
+/// One array (or set) with the elements of all.
+fn concatenate(replies: &[Vec<u8>]) -> Vec<u8> {
+    let arrays = || replies.iter().filter(|reply| !is_null(reply));
+    let Some(sign) = arrays().map(|reply| reply[0]).next() else { return replies[0].clone() };
+    let count: i64 = arrays().map(|reply| head(reply).0).sum();
+    let mut joined = format!("{}{count}\r\n", char::from(sign)).into_bytes();
+    arrays().for_each(|reply| joined.extend_from_slice(&reply[head(reply).1..]));
+    joined
+}
+
+/// One array with the elements of all, in the order of the keys they belong to.
+fn by_key(order: &[u16], replies: &[Vec<u8>]) -> Vec<u8> {
+    let mut rests: Vec<&[u8]> = replies.iter().map(|reply| &reply[head(reply).1..]).collect();
+    let mut joined = format!("*{}\r\n", order.len()).into_bytes();
+    joined.reserve(replies.iter().map(Vec::len).sum());
+    for &part in order {
+        let rest = &mut rests[usize::from(part)];
+        let (element, behind) = rest.split_at(length(rest));
+        joined.extend_from_slice(element);
+        *rest = behind;
+    }
+    joined
+}
+
+/// One text of all.
+fn lines(replies: &[Vec<u8>]) -> Vec<u8> {
+    let text: Vec<u8> = replies.iter().flat_map(|reply| bulk(reply).1).copied().collect();
+    text_like(&replies[0], &text)
+}
+
+/// A text as a reply of the same kind as `model`: a bulk or a verbatim string.
+fn text_like(model: &[u8], text: &[u8]) -> Vec<u8> {
+    let (kind, _) = bulk(model);
+    let header = format!("{}{}\r\n", char::from(model[0]), kind.len() + text.len());
+    [header.as_bytes(), kind, text, b"\r\n"].concat()
+}
+
+/// A bulk or verbatim string's kind (`txt:`; empty for a bulk string) and its text.
+fn bulk(reply: &[u8]) -> (&[u8], &[u8]) {
+    let (length, start) = head(reply);
+    let text = &reply[start..start + length as usize];
+    match reply[0] {
+        b'$' => (b"", text),
+        b'=' => text.split_at(4),
+        other => panic!("a text was expected, and a reply that begins with {:?} came", char::from(other)),
+    }
+}
+
+/// The number in a reply's first line, and where the next line begins.
+fn head(reply: &[u8]) -> (i64, usize) {
+    let end = reply.iter().position(|&byte| byte == b'\r').expect("a core's reply is whole");
+    (resp::parse_i64(&reply[1..end]).expect("a number stands behind the sign"), end + 2)
+}
+
+/// The length of the first reply in `bytes`, RESP2 or RESP3, whatever it holds.
+fn length(bytes: &[u8]) -> usize {
+    let (mut at, mut remaining) = (0, 1);
+    while 0 < remaining {
+        remaining -= 1;
+        let line = bytes[at..].iter().position(|&byte| byte == b'\n').expect("a core's reply is whole") + 1;
+        let sign = bytes[at];
+        let count = match sign {
+            b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' => head(&bytes[at..]).0.max(-1),
+            _ => 0,
+        };
+        at += line;
+        match sign {
+            b'$' | b'=' | b'!' if 0 <= count => at += count as usize + 2,
+            b'*' | b'~' | b'>' => remaining += count.max(0),
+            b'%' => remaining += 2 * count.max(0),
+            _ => {}
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests;

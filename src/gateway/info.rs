@@ -1,0 +1,127 @@
+//! Adds up what the cores of a server answer to INFO.
+
+use super::{bulk, text_like};
+
+/// Fields that count what each core has: the server has their sum. Every other field is the same on all cores, or means
+/// the core that was asked.
+const ADDED: &[&str] = &[
+    "blocked_clients",
+    "connected_clients",
+    "evicted_keys",
+    "expired_keys",
+    "instantaneous_ops_per_sec",
+    "keyspace_hits",
+    "keyspace_misses",
+    "maxclients",
+    "rejected_connections",
+    "slowlog_len",
+    "total_commands_processed",
+    "total_connections_received",
+    "total_error_replies",
+    "total_net_input_bytes",
+    "total_net_output_bytes",
+    "trine_busy_usec",
+    "trine_passed_on",
+    "trine_turns",
+    "used_memory",
+    "used_memory_dataset",
+];
+
+/// A section: its heading, and its fields with their values.
+type Section = (String, Vec<(String, String)>);
+
+/// One INFO of the server, from those of its cores. `first` is the core that the rest is taken from.
+pub(super) fn add(replies: Vec<Vec<u8>>, first: usize) -> Vec<u8> {
+    let mut sections = sections(&replies[first]);
+    let others = replies.iter().enumerate().filter(|&(part, _)| part != first);
+    for (_, reply) in others {
+        for (heading, fields) in self::sections(reply) {
+            let Some((_, sum)) = sections.iter_mut().find(|(known, _)| *known == heading) else {
+                sections.push((heading, fields));
+                continue;
+            };
+            for (name, value) in fields {
+                match sum.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, total)) => *total = add_field(&name, total, &value),
+                    // A command or an error that this core has not met, or a database that was empty there.
+                    None => sum.push((name, value)),
+                }
+            }
+        }
+    }
+    sections.iter_mut().for_each(derive);
+    let mut text = String::new();
+    for (position, (heading, fields)) in sections.iter().enumerate() {
+        if 0 < position {
+            text += "\r\n";
+        }
+        text += &format!("# {heading}\r\n");
+        fields.iter().for_each(|(name, value)| text += &format!("{name}:{value}\r\n"));
+    }
+    text_like(&replies[first], text.as_bytes())
+}
+
+fn sections(reply: &[u8]) -> Vec<Section> {
+    let text = String::from_utf8_lossy(bulk(reply).1);
+    let mut sections: Vec<Section> = Vec::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("# ") {
+            sections.push((heading.to_owned(), Vec::new()));
+        } else if let (Some((name, value)), Some((_, fields))) = (line.split_once(':'), sections.last_mut()) {
+            fields.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    sections
+}
+
+fn add_field(name: &str, total: &str, value: &str) -> String {
+    if value.contains('=') {
+        return add_pairs(total, value);
+    }
+    match (ADDED.contains(&name), total.parse::<u64>(), value.parse::<u64>()) {
+        (true, Ok(total), Ok(value)) => total.saturating_add(value).to_string(),
+        _ => total.to_owned(),
+    }
+}
+
+/// Adds `keys=1,expires=0` and the like, name by name. Percentiles can't be added: the highest stands for all, so that
+/// none is too low.
+fn add_pairs(total: &str, value: &str) -> String {
+    let mut calls = 0.0;
+    let mut us = 0.0;
+    let mut added = Vec::new();
+    for pair in total.split(',') {
+        let Some((name, left)) = pair.split_once('=') else { continue };
+        let right = value.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("0");
+        let sum = match (left.parse::<u64>(), right.parse::<u64>()) {
+            (Ok(left), Ok(right)) => left.saturating_add(right).to_string(),
+            _ if name == "usec_per_call" => format!("{:.2}", if calls == 0.0 { 0.0 } else { us / calls }),
+            _ => {
+                let (left, right) = (left.parse::<f64>().unwrap_or(0.0), right.parse::<f64>().unwrap_or(0.0));
+                format!("{:.3}", left.max(right))
+            }
+        };
+        match name {
+            "calls" => calls = sum.parse().unwrap_or(0.0),
+            "usec" => us = sum.parse().unwrap_or(0.0),
+            _ => {}
+        }
+        added.push(format!("{name}={sum}"));
+    }
+    added.join(",")
+}
+
+/// Writes anew what follows from other fields.
+fn derive((_, fields): &mut Section) {
+    let numbers: Vec<_> = fields.iter().filter_map(|(name, value)| Some((name.clone(), value.parse().ok()?))).collect();
+    let find = |name: &str| numbers.iter().find(|(known, _)| known == name).map(|&(_, number): &(_, u64)| number);
+    for (name, value) in fields.iter_mut() {
+        if let Some(number) = name.strip_suffix("_human").and_then(find) {
+            *value = crate::commands::info::human(number);
+        } else if name == "mem_fragmentation_ratio"
+            && let (Some(resident), Some(used)) = (find("used_memory_rss"), find("used_memory"))
+        {
+            *value = crate::commands::info::ratio(resident, used);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The command line: `trine serve | up | plan`.
+//!
+//! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
+//! something failed, and 2 when what was asked makes no sense.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
+use rustix::process::{Pid, Signal};
+
+use super::{plan, up};
+use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
+
+/// Why a subcommand did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked makes no sense; change the command. Exit status 2.
+    Usage(String),
+    /// It was tried and failed. Exit status 1.
+    Failed(String),
+}
+
+/// Runs what the command line asks for. `serve` runs a server until it is told to stop.
+pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("serve", matches)) if matches.get_flag("settings") => print_result(&settings_as_markdown()),
+        Some(("serve", matches)) => start_serving(matches, serve),
+        Some(("up", matches)) => up::run(matches),
+        Some(("plan", matches)) => plan::run(matches),
+        _ => unreachable!("clap insists on a subcommand that it knows"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("trine: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("trine: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a result to standard output.
+pub(super) fn print_result(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
+}
+
+/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it.
+pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
+    let matches = serve_command().no_binary_name(true).disable_help_flag(true).try_get_matches_from(flags);
+    let matches = matches.map_err(|error| {
+        // The first line says what is wrong; the others, how to call `trine serve`.
+        let text = error.to_string();
+        let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
+    })?;
+    configuration(&matches).map(|_| ())
+}
+
+/// Returns the whole command line.
+pub fn command() -> Command {
+    Command::new("trine")
+        .about("A thread-per-core, shared-nothing key-value store that speaks the Redis protocol")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve_command())
+        .subcommand(up::command())
+        .subcommand(plan::command())
+        .after_help(
+            "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense.\n\n\
+             To begin: trine up, then redis-cli -c -p 7001",
+        )
+}
+
+fn serve_command() -> Command {
+    let parent = Arg::new("parent").long("parent").value_name("PID").hide(true).value_parser(value_parser!(i32));
+    Command::new("serve")
+        .about("Run one server until SIGTERM or Ctrl-C")
+        .long_about(
+            "Run one server: a gateway port for any client, and a port per core for cluster clients. It ends with \
+             status 0 on SIGTERM or Ctrl-C, when what it owes has been sent.\n\n\
+             Each setting is also a TRINE_… variable and a line of the --config file, and CONFIG GET shows it. A flag \
+             goes before a variable, a variable before the file.",
+        )
+        .args(SETTINGS.iter().map(flag))
+        .arg(Arg::new("settings").long("settings").action(ArgAction::SetTrue).help("Print all settings as Markdown"))
+        .arg(parent)
+        .after_help(
+            "Examples:\n  \
+             trine serve                                  all CPUs, ports 7000 (gateway) and 7001…\n  \
+             trine serve --port 8000 --cpus 2-5           four cores: ports 8000 and 8001 to 8004\n  \
+             trine serve --max-memory 4GiB --eviction lfu a cache\n  \
+             TRINE_REQUIREPASS=secret trine serve --bind 10.0.0.7\n  \
+             trine serve --name one --topology cluster.toml",
+        )
+}
+
+/// Returns the flag of a setting.
+fn flag(setting: &'static Setting) -> Arg {
+    let mut help = setting.help.to_owned();
+    let default = setting.default_for_people();
+    if !default.is_empty() {
+        help += &format!(" [default: {default}]");
+    }
+    let arg = Arg::new(setting.name)
+        .long(setting.name)
+        .value_name(setting.placeholder())
+        .help(format!("{help} [{}]", setting.variable()))
+        .long_help(match setting.reason {
+            "" => format!("{help} [{}]", setting.variable()),
+            reason => format!("{help} [{}]\n({reason})", setting.variable()),
+        })
+        .allow_negative_numbers(true);
+    match setting.kind {
+        Kind::Switch => arg.num_args(0..=1).default_missing_value("yes"),
+        _ => arg,
+    }
+}
+
+fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) -> Result<(), Failure> {
+    if let Some(&parent) = matches.get_one::<i32>("parent") {
+        end_with(parent)?;
+    }
+    let config = configuration(matches)?;
+    log_to_stderr(&config.log)?;
+    serve(config).map_err(Failure::Failed)
+}
+
+/// Puts the configuration together: the file, over it the environment, over that the flags.
+fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
+    let usage = |error: crate::config::ConfigError| Failure::Usage(error.to_string());
+    let mut config = Config::default();
+    let path = matches.get_one::<String>("config").cloned().or_else(|| env::var("TRINE_CONFIG").ok());
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        let text = fs::read_to_string(&path).map_err(|error| Failure::Usage(format!("--config {path}: {error}")))?;
+        config.apply_file(&text, &path).map_err(usage)?;
+    }
+    let variables =
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    for unknown in config.apply_environment(variables).map_err(usage)? {
+        eprintln!("trine: {unknown} is no setting; ignored");
+    }
+    for setting in SETTINGS {
+        if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
+            && let Some(value) = matches.get_one::<String>(setting.name)
+        {
+            config.apply(setting.name, value, &format!("--{} {value}", setting.name)).map_err(usage)?;
+        }
+    }
+    config.validate().map_err(usage)?;
+    Ok(config)
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Failure::Usage(format!("--log {filter}: {error}; write a level such as info")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// Has the kernel stop this process when the one that started it ends, however that ends.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    let set = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+    set.map_err(|error| Failure::Failed(format!("--parent: {error}")))?;
+    // It may have ended before that.
+    if rustix::process::getppid() != Pid::from_raw(parent) {
+        return Err(Failure::Failed(format!("process {parent}, which started this one, is gone")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(arguments: &[&str]) -> Result<Config, String> {
+        let command = Command::new("serve").args(SETTINGS.iter().map(flag));
+        let arguments = ["serve"].iter().chain(arguments);
+        let matches = command.try_get_matches_from(arguments).map_err(|error| error.to_string())?;
+        configuration(&matches).map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_settings() {
+        let arguments = ["--port", "8000", "--allow-wide-bind", "--cores=2", "--slowlog-log-slower-than", "-1"];
+        let config = configured(&arguments).unwrap();
+        assert_eq!((config.port, config.allow_wide_bind, config.cores), (8000, true, Some(2)));
+        assert_eq!(config.slowlog_log_slower_than, None);
+        let problem = configured(&["--port", "x"]).unwrap_err();
+        assert!(problem.contains("--port x: argument couldn't be parsed"), "{problem}");
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file() {
+        let path = env::temp_dir().join(format!("trine-test-{}.toml", std::process::id()));
+        fs::write(&path, "port = 9000\nmaxclients = 7\n").unwrap();
+        let config = configured(&["--config", path.to_str().unwrap(), "--port", "8000"]);
+        fs::remove_file(&path).unwrap();
+        let config = config.unwrap();
+        assert_eq!((config.port, config.maxclients), (8000, 7));
+    }
+}

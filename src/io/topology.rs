@@ -1,0 +1,92 @@
+//! Finds the topology that a server starts with, and itself in it.
+
+use std::fs;
+
+use super::executor;
+use crate::{
+    config::Config,
+    topology::{Server, Topology},
+};
+
+/// Reads the topology file and takes the server's ports and number of cores from it; without a file the server stands
+/// alone and owns every slot. Returns the topology and the server's position in it. Afterwards `port`, `core_port`,
+/// `cores` and `cpus` are those the server has to use: one CPU per core.
+///
+/// # Errors
+/// A sentence that says what is wrong, with what, and the way out.
+pub fn load(config: &mut Config) -> Result<(Topology, u16), String> {
+    let allowed = executor::allowed_cpus().map_err(|error| format!("the CPUs to run on are not known: {error}"))?;
+    if let Some(&cpu) = config.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        let allowed = crate::config::list(&allowed);
+        return Err(format!("--cpus: CPU {cpu} is not among those this process may run on: {allowed}"));
+    }
+    let topology = match &config.topology {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| format!("--topology {}: {error}", path.display()))?;
+            Topology::from_toml(&text).map_err(|error| format!("--topology {}: {error}", path.display()))?
+        }
+        None => {
+            let cores = u16::try_from(config.placement(&allowed).len()).map_err(|_| "--cores: too many".to_owned())?;
+            let (port, core_port) = (config.port, config.first_core_port());
+            let server = Server { name: config.name.clone(), host: config.host(), port, core_port, cores };
+            Topology::single(server).map_err(|error| error.to_string())?
+        }
+    };
+    let Some(position) = topology.server_named(&config.name) else {
+        let names: Vec<_> = topology.servers().iter().map(|server| server.name.as_str()).collect();
+        let (name, names) = (&config.name, names.join(", "));
+        return Err(format!("--name {name}: there is no such server in the topology, which has {names}"));
+    };
+    let server = &topology.servers()[usize::from(position)];
+    agree(config, server)?;
+    config.port = server.port;
+    config.core_port = Some(server.core_port);
+    config.cores = Some(server.cores);
+    config.cpus = config.placement(&allowed);
+    Ok((topology, position))
+}
+
+/// Refuses settings that say otherwise than the topology does: one of both would be ignored in silence.
+fn agree(config: &Config, server: &Server) -> Result<(), String> {
+    let cores = config.cores.unwrap_or(server.cores);
+    let settings = [
+        ("port", config.port, server.port),
+        ("core-port", config.first_core_port(), server.core_port),
+        ("cores", cores, server.cores),
+    ];
+    match settings.iter().find(|&&(name, given, planned)| config.is_given(name) && given != planned) {
+        None => Ok(()),
+        Some((name, given, planned)) => Err(format!(
+            "{name} {given}: the topology says {planned} for server {}; leave {name} out, or change the topology",
+            server.name
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_alone_owns_every_slot() {
+        let cpu = executor::allowed_cpus().unwrap()[0].to_string();
+        let mut config = Config::default();
+        config.apply("cpus", &cpu, "").unwrap();
+        config.apply("cores", "3", "").unwrap();
+        let (topology, position) = load(&mut config).unwrap();
+        assert_eq!((topology.servers().len(), position), (1, 0));
+        assert_eq!((config.core_port, config.cores, config.cpus.len()), (Some(7001), Some(3), 3));
+    }
+
+    #[test]
+    fn a_setting_that_contradicts_the_topology_is_refused() {
+        let server = Server { name: "one".into(), host: "h".into(), port: 7000, core_port: 7001, cores: 2 };
+        let mut config = Config::default();
+        assert_eq!(agree(&config, &server), Ok(()));
+        config.apply("port", "7000", "").unwrap();
+        assert_eq!(agree(&config, &server), Ok(()));
+        config.apply("cores", "3", "").unwrap();
+        let message = "cores 3: the topology says 2 for server one; leave cores out, or change the topology";
+        assert_eq!(agree(&config, &server), Err(message.into()));
+    }
+}

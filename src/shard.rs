@@ -1,0 +1,244 @@
+//! A shard: one core and all it owns. Ties the command table, the store and the topology together.
+
+use crate::{
+    client::{Client, Port, ReplyMode},
+    command::{Found, Table},
+    commands::{Call, Core, Flags, Keys, Now, Outcome, Route},
+    resp::{Reply, Request},
+    slot::{SLOT_COUNT, Slot},
+    statistics::CommandStatistics,
+    store::Store,
+};
+
+/// Where a request goes that came in by the gateway and that this core can't answer alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Away {
+    /// How it is spread, and how the replies become one.
+    pub route: Route,
+    /// The core that owns its keys, for the routes that go to one core.
+    pub core: u16,
+    /// Which arguments are its keys, for [`Route::Split`].
+    pub keys: Keys,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Execution {
+    /// It has been executed; the reply, if the client wants one, is in the output.
+    Done(Outcome),
+    /// It is for other cores of this server.
+    Away(Away),
+}
+
+/// One core's keys, and what it needs to serve them.
+pub struct Shard {
+    table: Table,
+    /// Its keys.
+    pub store: Store,
+    /// What it knows besides.
+    pub core: Core,
+    /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
+    owners: Box<[u16]>,
+}
+
+/// Marks a slot that another server owns.
+const ELSEWHERE: u16 = u16::MAX;
+
+impl Shard {
+    /// Makes a shard of what `core` says.
+    pub fn new(store: Store, mut core: Core) -> Self {
+        let table = Table::default();
+        core.rows = table.rows().to_vec();
+        core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
+        let owners = Slot::all().map(|slot| {
+            let owner = core.topology.owner(slot);
+            if owner.server == core.me.server { owner.core } else { ELSEWHERE }
+        });
+        Self { table, store, owners: owners.collect(), core }
+    }
+
+    /// Which core of this server owns a slot; `None` where another server does.
+    pub fn local_owner(&self, slot: Slot) -> Option<u16> {
+        Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
+    }
+
+    /// Executes a client's request, or says which cores should.
+    #[inline]
+    pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
+        let start = output.len();
+        let execution = self.answer(request, client, now, output);
+        if client.reply_mode != ReplyMode::On {
+            silence(client, start, output);
+        }
+        execution
+    }
+
+    #[inline]
+    fn answer(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
+        let mut reply = Reply { output, version: client.version };
+        let found = match self.admit(request, client) {
+            Ok(found) => found,
+            Err(text) => {
+                reply.error(&text);
+                return Execution::Done(Outcome::Done);
+            }
+        };
+        let keys = found.command.keys;
+        let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
+        let place = match client.port {
+            Port::Core => self.place_on_core(found, request, slot),
+            Port::Gateway => self.place_on_gateway(found, request, slot),
+        };
+        match place {
+            Ok(None) => Execution::Done(self.run(found, request, slot, client, now, reply)),
+            Ok(Some(away)) => Execution::Away(away),
+            Err(text) => {
+                reply.error(&text);
+                Execution::Done(Outcome::Done)
+            }
+        }
+    }
+
+    /// Executes a request, or a part of one, that another core of this server has passed on.
+    pub fn execute_passed(
+        &mut self,
+        request: Request<'_>,
+        client: &mut Client,
+        now: Now,
+        output: &mut Vec<u8>,
+    ) -> Outcome {
+        let mut reply = Reply { output, version: client.version };
+        match self.admit(request, client) {
+            Ok(found) => {
+                let keys = found.command.keys;
+                let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
+                self.run(found, request, slot, client, now, reply)
+            }
+            Err(text) => {
+                reply.error(&text);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
+    #[inline]
+    fn admit(&mut self, request: Request<'_>, client: &Client) -> Result<Found, String> {
+        let found = self.table.find_for(request).map_err(|unknown| unknown.text(request))?;
+        let command = found.command;
+        let length = request.len() as i64;
+        let arity = i64::from(command.arity);
+        if (0 < arity && length != arity) || length < -arity {
+            return Err(format!("ERR wrong number of arguments for '{}' command", command.name));
+        }
+        if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
+            return Err("NOAUTH Authentication required.".to_owned());
+        }
+        Ok(found)
+    }
+
+    /// A core's port answers for its own slots and sends clients to the others.
+    #[inline]
+    fn place_on_core(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
+        let keys = found.command.keys;
+        if keys.first == 0 {
+            return Ok(None);
+        }
+        if keys != Keys::ONE {
+            same_slot(keys, request, slot)?;
+        }
+        if self.owners[slot.index()] == self.core.me.core { Ok(None) } else { Err(self.core.topology.moved(slot)) }
+    }
+
+    #[inline]
+    fn place_on_gateway(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
+        let (route, keys) = (found.command.route, found.command.keys);
+        let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys });
+        let is_alone = self.core.cores() == 1;
+        match route {
+            Route::Here => Ok(None),
+            Route::Keys | Route::Split(_) => {
+                if self.core.has_topology && keys != Keys::ONE {
+                    same_slot(keys, request, slot)?;
+                }
+                let Some(core) = self.local_owner(slot) else { return Err(self.core.topology.moved(slot)) };
+                let all_there = is_alone
+                    || self.core.has_topology
+                    || keys == Keys::ONE
+                    || keys
+                        .indices(request.len())
+                        .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
+                match route {
+                    _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
+                    Route::Split(_) => Ok(Some(Away { route, core, keys })),
+                    _ => Err(CROSSSLOT.to_owned()),
+                }
+            }
+            Route::SlotAt(index) => {
+                let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
+                let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
+                // What is no slot is told so here; a slot of another server has no keys here.
+                Ok(slot.and_then(|slot| self.local_owner(slot)).and_then(to_core))
+            }
+            Route::CursorAt(_) | Route::Everywhere(_) if is_alone => Ok(None),
+            Route::CursorAt(_) | Route::Everywhere(_) => Ok(Some(Away { route, core: self.core.me.core, keys })),
+        }
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        found: Found,
+        request: Request<'_>,
+        slot: Slot,
+        client: &mut Client,
+        now: Now,
+        mut reply: Reply<'_>,
+    ) -> Outcome {
+        let command = found.command;
+        if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
+            reply.error(OUT_OF_MEMORY);
+            return Outcome::Done;
+        }
+        client.last_command = command.name;
+        let (store, core) = (&mut self.store, &mut self.core);
+        let start = reply.output.len();
+        let mut call = Call { request, command, slot, now, reply, client, store, core };
+        let outcome = (command.run)(&mut call);
+        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
+        let statistics = &mut self.core.statistics;
+        statistics.requests += 1;
+        statistics.errors += failed;
+        let counted = &mut statistics.commands[usize::from(found.index)];
+        counted.calls += 1;
+        counted.failed += failed;
+        outcome
+    }
+}
+
+const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String> {
+    let is_same = keys.indices(request.len()).all(|index| Slot::of(request.arg(index)) == slot);
+    if is_same { Ok(()) } else { Err(CROSSSLOT.to_owned()) }
+}
+
+/// Takes the reply back that a client does not want (`CLIENT REPLY`).
+#[cold]
+fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
+    match client.reply_mode {
+        ReplyMode::On => {}
+        ReplyMode::Off => output.truncate(start),
+        ReplyMode::SkipNext => {
+            output.truncate(start);
+            client.reply_mode = ReplyMode::Skip;
+        }
+        ReplyMode::Skip => {
+            output.truncate(start);
+            client.reply_mode = ReplyMode::On;
+        }
+    }
+}
+
+const _: () = assert!(SLOT_COUNT < ELSEWHERE);

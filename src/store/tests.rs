@@ -1,0 +1,376 @@
+use super::*;
+use proptest::{collection::vec, prelude::*};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The key with this number: one of a few slots, so that tables of some length come about.
+fn name(number: u16) -> String {
+    format!("{{{}}}{number}", number % 3)
+}
+
+fn key(name: &str) -> Key<'_> {
+    Key::of(name.as_bytes())
+}
+
+/// What can be done to a store, with times relative to the present.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u16, usize, Option<u64>),
+    /// Many keys at once, so that tables grow.
+    PutMany(u16),
+    Get(u16),
+    Look(u16),
+    Remove(u16),
+    /// All keys from this on, so that tables shrink.
+    RemoveFrom(u16),
+    SetExpiry(u16, Option<u64>),
+    Resize(u16, usize),
+    Sweep(usize),
+    RandomKey,
+    Wait(u64),
+    ClearSlot(u16),
+    Clear,
+    /// One call of the scan that runs through all steps.
+    Scan(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let number = || prop_oneof![0..8_u16, 0..600_u16];
+    let length = || prop_oneof![0..20_usize, 200..300_usize];
+    let expiry = || prop::option::of(1..50_u64);
+    prop_oneof![
+        4 => (number(), length(), expiry()).prop_map(|(number, length, expiry)| Step::Put(number, length, expiry)),
+        2 => (1..600_u16).prop_map(Step::PutMany),
+        2 => number().prop_map(Step::Get),
+        1 => number().prop_map(Step::Look),
+        2 => number().prop_map(Step::Remove),
+        2 => (0..600_u16).prop_map(Step::RemoveFrom),
+        2 => (number(), expiry()).prop_map(|(number, expiry)| Step::SetExpiry(number, expiry)),
+        2 => (number(), length()).prop_map(|(number, length)| Step::Resize(number, length)),
+        1 => (0..2000_usize).prop_map(Step::Sweep),
+        1 => Just(Step::RandomKey),
+        3 => (0..20_u64).prop_map(Step::Wait),
+        1 => (0..3_u16).prop_map(Step::ClearSlot),
+        1 => Just(Step::Clear),
+        4 => (1..100_usize).prop_map(Step::Scan),
+    ]
+}
+
+/// What a store should be: keys in order, each with its value and expiry, and the time.
+#[derive(Default)]
+struct Model {
+    now: u64,
+    live: BTreeMap<String, (Vec<u8>, Option<u64>)>,
+    /// Keys that have been there since the scan began.
+    steady: BTreeSet<String>,
+    /// Keys that the scan has shown.
+    shown: BTreeSet<String>,
+}
+
+impl Model {
+    fn forget_expired(&mut self) {
+        let now = self.now;
+        self.live.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| now < at));
+        self.steady.retain(|name| self.live.contains_key(name));
+    }
+
+    fn remove(&mut self, gone: impl Fn(&str) -> bool) {
+        self.live.retain(|name, _| !gone(name));
+        self.steady.retain(|name| !gone(name));
+    }
+}
+
+/// Takes a step on both. Returns what is wrong with the store's answer.
+fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) -> Result<(), TestCaseError> {
+    let now = UnixMillis(model.now);
+    let at = |expiry: &Option<u64>| expiry.map(|after| model.now + after);
+    match step {
+        Step::Put(number, length, expiry) => {
+            let (name, value, expires_at) = (name(*number), vec![b'v'; *length], at(expiry));
+            store.put(key(&name), &value, expires_at.map(UnixMillis), now);
+            model.live.insert(name, (value, expires_at));
+        }
+        Step::PutMany(count) => {
+            for name in (0..*count).map(name) {
+                store.put(key(&name), b"many", None, now);
+                model.live.insert(name, (b"many".to_vec(), None));
+            }
+        }
+        Step::Get(number) | Step::Look(number) => {
+            let (name, before) = (name(*number), store.counters);
+            let read = if matches!(step, Step::Get(_)) { Store::get } else { Store::look };
+            let found = read(store, key(&name), now).map(|entry| entry.value().to_vec());
+            let expected = model.live.get(&name).map(|(value, _)| value.clone());
+            let (hit, miss) = (u64::from(expected.is_some()), u64::from(expected.is_none()));
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!((store.counters.hits, store.counters.misses), (before.hits + hit, before.misses + miss));
+        }
+        Step::Remove(number) => {
+            let name = name(*number);
+            let removed = store.remove(key(&name), now).map(|entry| entry.value().to_vec());
+            prop_assert_eq!(removed, model.live.get(&name).map(|(value, _)| value.clone()));
+            model.remove(|other| other == name);
+        }
+        Step::RemoveFrom(first) => {
+            for name in (*first..600).map(name) {
+                store.remove(key(&name), now);
+                model.live.remove(&name);
+                model.steady.remove(&name);
+            }
+        }
+        Step::SetExpiry(number, expiry) => {
+            let (name, expires_at) = (name(*number), at(expiry));
+            let was_there = store.set_expiry(key(&name), expires_at.map(UnixMillis), now);
+            prop_assert_eq!(was_there, model.live.contains_key(&name));
+            model.live.entry(name).and_modify(|entry| entry.1 = expires_at);
+        }
+        Step::Resize(number, length) => {
+            let name = name(*number);
+            store.resize(key(&name), *length, now, |value| value.iter_mut().take(3).for_each(|byte| *byte = b'r'));
+            let value = &mut model.live.entry(name).or_default().0;
+            value.resize(*length, 0);
+            value.iter_mut().take(3).for_each(|byte| *byte = b'r');
+        }
+        Step::Sweep(budget) => {
+            let length = store.len();
+            let removed = store.sweep(*budget, now);
+            prop_assert!(removed <= *budget);
+            prop_assert_eq!(store.len(), length - removed);
+        }
+        Step::RandomKey => {
+            if let Some(found) = store.random_key(now) {
+                prop_assert!(model.live.contains_key(std::str::from_utf8(found).expect("an ASCII name")));
+            }
+        }
+        Step::Wait(time) => model.now += time,
+        Step::ClearSlot(tag) => {
+            let prefix = format!("{{{tag}}}");
+            store.clear_slot(Slot::of(prefix.as_bytes()));
+            model.remove(|name| name.starts_with(&prefix));
+        }
+        Step::Clear => {
+            store.clear();
+            model.remove(|_| true);
+        }
+        Step::Scan(count) => {
+            if *cursor == Cursor::START {
+                model.shown.clear();
+                model.steady = model.live.keys().cloned().collect();
+            }
+            let mut shown = Vec::new();
+            // As a client passes it.
+            *cursor = Cursor::from_number(cursor.to_number());
+            *cursor = store.scan(*cursor, *count, now, |entry| shown.push(entry.key().to_vec()));
+            prop_assert!(shown.len() <= *count);
+            for name in shown.into_iter().map(|name| String::from_utf8(name).expect("an ASCII name")) {
+                prop_assert!(model.live.contains_key(&name));
+                model.shown.insert(name);
+            }
+            if *cursor == Cursor::START {
+                prop_assert!(model.steady.is_subset(&model.shown), "{:?}", model.steady.difference(&model.shown));
+            }
+        }
+    }
+    model.forget_expired();
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    /// Whatever is done to a store, it holds what a map would, knows how much that is, and a scan shows every key that is
+    /// there from its beginning to its end, however the tables grow and shrink meanwhile.
+    #[test]
+    fn a_store_is_a_map_with_a_clock(steps in vec(step(), 1..60)) {
+        let mut store = Store::new(7, Policy::default());
+        let empty = store.memory();
+        let (mut model, mut cursor) = (Model::default(), Cursor::START);
+        for (index, step) in steps.iter().enumerate() {
+            take(step, &mut store, &mut model, &mut cursor)?;
+            let now = UnixMillis(model.now);
+            for number in 0..8 {
+                let name = name(number);
+                let found = store.peek(key(&name), now).map(|entry| (entry.value().to_vec(), entry.expires_at()));
+                let expected = model.live.get(&name).map(|(value, at)| (value.clone(), at.map(UnixMillis)));
+                prop_assert_eq!(found, expected, "{}", name);
+            }
+            if index % 16 == 0 {
+                check_books(&store);
+            }
+        }
+        check_books(&store);
+        // Everything that has expired goes in the end, and is known to have gone.
+        for _ in 0..20 {
+            store.sweep(100_000, UnixMillis(model.now));
+        }
+        prop_assert_eq!(store.len(), model.live.len());
+        prop_assert_eq!(store.expiring(), model.live.values().filter(|(_, at)| at.is_some()).count());
+        store.clear();
+        prop_assert_eq!((store.len(), store.expiring(), store.memory()), (0, 0, empty));
+    }
+
+    /// A cursor survives its way to the client and back, and any number is a cursor.
+    #[test]
+    fn cursors_are_numbers(number in any::<u64>()) {
+        let cursor = Cursor::from_number(number);
+        prop_assert!(cursor.to_number() < 1 << 54);
+        prop_assert_eq!(Cursor::from_number(cursor.to_number()), cursor);
+        Store::new(7, Policy::default()).scan(cursor, 10, UnixMillis(0), |_| {});
+    }
+}
+
+/// Counts again what the store keeps count of.
+#[track_caller]
+fn check_books(store: &Store) {
+    let entries = || store.tables.iter().flat_map(|table| table.entries.iter());
+    let tables: usize = store.tables.iter().map(|table| table.entries.allocation_size()).sum();
+    let memory = size_of_val(&*store.tables) + tables + entries().map(Entry::memory).sum::<usize>();
+    let expiring = |entries: &HashTable<Entry>| entries.iter().filter(|entry| entry.expires_at().is_some()).count();
+    assert_eq!(store.memory(), memory);
+    assert_eq!(store.len(), entries().count());
+    assert_eq!(store.expiring(), store.tables.iter().map(|table| expiring(&table.entries)).sum::<usize>());
+    for table in &store.tables {
+        assert_eq!(table.expiring as usize, expiring(&table.entries));
+        let buckets = table.entries.num_buckets();
+        assert!(buckets <= BUCKETS_KEPT || buckets <= table.entries.len() * BUCKETS_PER_ENTRY_MAX);
+    }
+}
+
+fn filled(policy: Policy, count: u32, now: UnixMillis) -> Store {
+    let mut store = Store::new(7, policy);
+    for number in 0..count {
+        store.put(key(&format!("key{number}")), &[b'v'; 50], None, now);
+    }
+    store
+}
+
+/// The limit holds whatever is written, and the keys that are read often outlive those that are not.
+#[test]
+fn under_lfu_the_limit_holds_and_what_is_used_stays() {
+    let policy = Policy { memory_max: 3_000_000, eviction: Eviction::Lfu, ..Policy::default() };
+    let mut store = Store::new(7, policy);
+    let mut now = UnixMillis(1_000_000_000_000);
+    let hot: Vec<String> = (0..100).map(|number| format!("hot{number}")).collect();
+    for name in &hot {
+        store.put(key(name), &[b'v'; 50], None, now);
+    }
+    for number in 0..100_000_u32 {
+        now.0 += 1;
+        assert_eq!(store.make_room(now), Ok(()));
+        store.put(key(&format!("cold{number}")), &[b'v'; 50], None, now);
+        store.get(key(&hot[number as usize % hot.len()]), now);
+        assert!(store.memory() <= policy.memory_max + 1000, "{} bytes after {number}", store.memory());
+    }
+    assert!(50_000 < store.counters.evicted);
+    let survivors = hot.iter().filter(|name| store.peek(key(name), now).is_some()).count();
+    assert!(95 <= survivors, "{survivors} of 100 hot keys are left");
+    check_books(&store);
+}
+
+/// Where nothing may be evicted, writes are refused until there is room again.
+#[test]
+fn without_eviction_the_store_refuses_at_its_limit() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = filled(Policy::default(), 1000, now);
+    assert_eq!(store.make_room(now), Ok(()), "no limit");
+    store.policy.memory_max = store.memory() - 1;
+    assert_eq!(store.make_room(now), Err(OutOfMemory));
+    assert_eq!((store.len(), store.counters.evicted), (1000, 0));
+    store.remove(key("key7"), now);
+    assert_eq!(store.make_room(now), Ok(()));
+}
+
+/// A limit that is lowered by a lot is reached in steps, none of which takes long.
+#[test]
+fn one_write_evicts_a_bounded_number_of_keys() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = filled(Policy { eviction: Eviction::Lfu, ..Policy::default() }, 1000, now);
+    store.policy.memory_max = 1;
+    assert_eq!(store.make_room(now), Ok(()));
+    assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE_MAX);
+    let writes = (0..1000).find(|_| store.make_room(now) == Err(OutOfMemory));
+    assert_eq!(writes, Some(1000 / EVICTIONS_PER_WRITE_MAX - 1), "the tables themselves are over the limit");
+    assert!(store.is_empty());
+}
+
+/// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.
+#[test]
+fn sweeping_is_bounded_and_gets_everything() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = filled(Policy::default(), 1000, now);
+    for number in 0..5000 {
+        store.put(key(&format!("short{number}")), b"v", Some(UnixMillis(now.0 + 10)), now);
+    }
+    assert_eq!(store.sweep(10_000, now), 0, "nothing has expired yet");
+    let later = UnixMillis(now.0 + 10);
+    store.sweeps = false;
+    assert_eq!(store.sweep(10_000, later), 0, "it is switched off");
+    store.sweeps = true;
+    let mut calls = 0;
+    while 0 < store.expiring() {
+        assert!(store.sweep(100, later) <= 100);
+        calls += 1;
+        assert!(calls < 1000, "{} are left after {calls} calls", store.expiring());
+    }
+    assert_eq!((store.len(), store.counters.expired), (1000, 5000));
+    assert_eq!(store.sweep(100, later), 0);
+    check_books(&store);
+}
+
+/// A scan of all keys costs one visit each, and one call where there are few.
+#[test]
+fn a_scan_of_a_quiet_store_shows_every_key_once() {
+    let now = UnixMillis(0);
+    for (keys, count, calls_max) in [(0, 10, 1), (5, 10, 1), (5000, 10, 501), (5000, 5001, 1)] {
+        let store = filled(Policy::default(), keys, now);
+        let (mut cursor, mut calls, mut shown) = (Cursor::START, 0, Vec::new());
+        loop {
+            cursor = store.scan(cursor, count, now, |entry| shown.push(entry.key()));
+            calls += 1;
+            if cursor == Cursor::START {
+                break;
+            }
+        }
+        shown.sort_unstable();
+        shown.dedup();
+        assert_eq!(shown.len(), keys as usize);
+        assert!(calls <= calls_max, "{calls} calls for {keys} keys");
+    }
+}
+
+/// A counter begins at 5, grows more slowly the larger it is, and falls by one for each minute without use.
+#[test]
+fn lfu_counters_grow_on_a_logarithmic_scale_and_decay() {
+    let policy = Policy { eviction: Eviction::Lfu, ..Policy::default() };
+    let mut store = Store::new(7, policy);
+    let now = UnixMillis(1_000_000_000_000);
+    let count = |store: &Store, now| frequency(store.peek(key("k"), now).expect("it is there").access(), &policy, now);
+    store.put(key("k"), b"v", None, now);
+    assert_eq!(count(&store, now), 5);
+    // Redis documents about 10 after a hundred uses, and 18 after a thousand, for a log factor of 10.
+    for (uses, expected) in [(100, 8..=13), (900, 15..=22)] {
+        for _ in 0..uses {
+            store.get(key("k"), now);
+        }
+        assert!(expected.contains(&count(&store, now)), "{} after {uses} more uses", count(&store, now));
+    }
+    let before = count(&store, now);
+    store.look(key("k"), now);
+    assert_eq!(count(&store, now), before, "a look leaves no trace");
+    for (minutes, expected) in [(1, before - 1), (3, before - 3), (200, 0)] {
+        assert_eq!(count(&store, UnixMillis(now.0 + minutes * 60_000)), expected);
+    }
+    let never = Policy { lfu_decay_minutes: 0, ..policy };
+    let access = store.peek(key("k"), now).expect("it is there").access();
+    assert_eq!(frequency(access, &never, UnixMillis(now.0 + 60_000_000)), before);
+}
+
+/// Without LFU an entry remembers when it was used.
+#[test]
+fn idle_time_runs_from_the_last_use() {
+    let mut store = filled(Policy::default(), 1, UnixMillis(1_000_000_000_000));
+    let idle = |store: &Store, now| idle_seconds(store.peek(key("key0"), now).expect("it is there").access(), now);
+    let later = UnixMillis(1_000_000_007_000);
+    store.look(key("key0"), later);
+    assert_eq!(idle(&store, later), 7);
+    store.get(key("key0"), later);
+    assert_eq!(idle(&store, later), 0);
+}
