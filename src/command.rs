@@ -1,12 +1,12 @@
 //! The command table: every row of every family, found by name.
 
 use crate::{
-    commands::{Command, connection, keys, strings},
+    commands::{Command, connection, introspection, keys, strings},
     resp::Request,
 };
 
 /// The families, in the order in which `COMMAND` lists them.
-static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS, connection::COMMANDS];
+static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS, connection::COMMANDS, introspection::COMMANDS];
 
 /// A row and its number, which statistics are kept under.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod errors;
 pub mod info;
+pub mod introspection;
 pub mod keys;
 pub mod strings;
 #[cfg(test)]

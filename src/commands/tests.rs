@@ -1,6 +1,6 @@
 //! A shard that takes lines and gives replies, for the tests of commands.
 
-mod redis;
+pub(crate) mod redis;
 
 use super::{Core, Now, Process};
 use crate::{

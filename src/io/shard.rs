@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(10);
 const SWEEP_ENTRIES: usize = 500;
 /// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
+/// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
+const BURIED_ENTRIES: usize = 5_000;
 /// The position of the gateway's listener; the core's own is 0.
 const GATEWAY: usize = 1;
 
@@ -311,6 +313,7 @@ impl State {
         self.next_tick_us = now.monotonic_us + tick_us;
         let removed = self.shard.store.sweep(self.sweep_entries, now.unix_millis());
         self.sweep_entries = if self.sweep_entries / 4 < removed { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
+        self.shard.store.bury(BURIED_ENTRIES);
         for listener in std::mem::take(&mut self.refused) {
             ring.accept_again(listener);
         }

@@ -42,6 +42,11 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
+    fn foresee(&self, request: Request<'_>) {
+        self.shard.foresee(request);
+    }
+
+    #[inline]
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
         match self.shard.execute(request, self.client, self.now, output) {
