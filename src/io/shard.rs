@@ -281,9 +281,6 @@ impl State {
             self.receive(id, &[]);
             return;
         }
-        if is_blocked {
-            connection.has_waited = true;
-        }
         if is_blocked != connection.is_paused {
             connection.is_paused = is_blocked;
             if is_blocked { ring.pause(id) } else { ring.resume(id) }
@@ -368,7 +365,8 @@ impl State {
         for place in 0..self.connections.len() {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
-            if connection.session.is_blocked(&connection.backpressure) {
+            let has_waited = connection.has_waited && connection.session.has_unread();
+            if has_waited || connection.session.is_blocked(&connection.backpressure) {
                 continue;
             }
             connection.session.closing = true;

@@ -156,12 +156,13 @@ impl State {
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
+        turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
         if let Err(error) = received {
             let output = connection.session.tail().0;
             Reply { output, version: client.version }.error(&format!("ERR {error}"));
-        } else {
-            turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
         }
+        // Looked at here, and not when it is settled: by then the output may have left and replies may have come.
+        connection.has_waited |= connection.session.is_blocked(&connection.backpressure);
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
         client.input_bytes = connection.session.unread_bytes();
