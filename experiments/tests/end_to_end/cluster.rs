@@ -24,7 +24,8 @@ fn up_says_when_all_are_ready_and_stops_all_on_ctrl_c() {
     cluster.process.signal(Signal::INT);
     assert_eq!(cluster.process.end().code(), Some(0));
     assert!(children.iter().all(|&child| !is_running(child)));
-    assert!(ports.iter().all(|&port| Wire::try_connect(port).is_err()));
+    // The kernel closes what a process had in its rings when that has ended, and not before.
+    eventually("ports are closed", || ports.iter().all(|&port| Wire::try_connect(port).is_err()).then_some(()));
 }
 
 /// A cluster with a hole in it is of no use to anybody.

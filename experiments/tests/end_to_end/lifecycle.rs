@@ -128,7 +128,8 @@ fn a_wide_bind_without_a_password_is_refused() {
     let start = |settings: &[&str]| {
         let port = free_ports(&[0, 1]);
         let mut command = Command::new(program("trine"));
-        command.args(["serve", "--bind", "0.0.0.0", "--cores", "1", "--port", &port.to_string()]).args(settings);
+        command.args(["serve", "--bind", "0.0.0.0", "--announce", "localhost", "--cores", "1"]);
+        command.args(["--port", &port.to_string()]).args(settings);
         (Process::start(command.stdout(Stdio::null())), port)
     };
     let (mut refused, _) = start(&[]);
