@@ -1,10 +1,13 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod cluster;
 pub mod connection;
 pub mod errors;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod refused;
+pub mod server;
 pub mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -15,7 +18,7 @@ use crate::{
     resp::{Reply, Request, Version},
     slot::Slot,
     statistics::Statistics,
-    store::{Entry, Key, Store, UnixMillis},
+    store::{Entry, Key, Policy, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
 };
 
@@ -107,6 +110,10 @@ impl Flags {
     pub const NOSCRIPT: Self = Self(256);
     /// Answered while a script runs, were there scripts.
     pub const ALLOW_BUSY: Self = Self(512);
+    /// Not in a transaction.
+    pub const NO_MULTI: Self = Self(2048);
+    /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
+    pub const REFUSED: Self = Self(1024);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -163,6 +170,8 @@ pub enum Outcome {
     Done,
     /// `DEBUG SLEEP`: the core stops for this long, for tests that need a slow core.
     Stall(std::time::Duration),
+    /// `SHUTDOWN`: the server stops as it does at a signal. There is no reply.
+    Shutdown,
 }
 
 /// Time, as a command sees it: read once for everything that arrived together.
@@ -330,6 +339,18 @@ pub struct Process {
 }
 
 impl Core {
+    /// What the store is to be told: the configuration, of whose memory each core has an even share.
+    pub fn policy(&self) -> Policy {
+        // A limit stays one, however small the share.
+        let share = self.config.max_memory.div_ceil(u64::from(self.cores()));
+        Policy {
+            memory_max: usize::try_from(share).unwrap_or(usize::MAX),
+            eviction: self.config.eviction,
+            lfu_log_factor: self.config.lfu_log_factor,
+            lfu_decay_minutes: self.config.lfu_decay_time,
+        }
+    }
+
     /// The number of cores of this server.
     #[inline]
     pub fn cores(&self) -> u16 {
