@@ -125,7 +125,10 @@ impl Core {
     }
 }
 
-fn requests() -> impl Strategy<Value = Vec<(usize, Vec<(u8, Vec<u8>)>)>> {
+/// Which command, and its keys and values.
+type Asked = (usize, Vec<(u8, Vec<u8>)>);
+
+fn requests() -> impl Strategy<Value = Vec<Asked>> {
     let pair = (0u8..12, prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..6));
     prop::collection::vec((0usize..3, prop::collection::vec(pair, 1..9)), 1..12)
 }

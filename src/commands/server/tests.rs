@@ -123,7 +123,7 @@ fn slow_commands_are_kept() {
         &format!(
             "SLOWLOG LEN -> :2
              SLOWLOG GET 1 -> *1 *6 :2 :1000000000 :300 *2 $3 GET $146 {x}... (2 more bytes) $15 127.0.0.1:50000 $0
-             SLOWLOG GET -> *2 *6 :2 :1000000000 :300 *2 $3 GET $146 {x}... (2 more bytes) $15 127.0.0.1:50000 $0  *6 :1 :1000000000 :20 *32 {many}$24 ... (2 more arguments) $15 127.0.0.1:50000 $0
+             SLOWLOG GET -> *2 *6 :2 :1000000000 :300 *2 $3 GET $146 {x}... (2 more bytes) $15 127.0.0.1:50000 $0  *6 :1 :1000000000 :20 *32 {many}$22 ... (2 more arguments) $15 127.0.0.1:50000 $0
              SLOWLOG RESET -> +OK
              SLOWLOG LEN -> :0"
         ),
