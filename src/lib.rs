@@ -22,5 +22,5 @@ pub mod store;
 pub mod topology;
 
 #[cfg(feature = "io")]
-#[expect(clippy::disallowed_methods, reason = "this is where clocks, files and threads are")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
 pub mod io;

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    trine::io::cli::run(|_config| Err("the server is not there yet".into()))
+    trine::io::cli::run(trine::io::server::run)
 }

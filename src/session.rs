@@ -3,7 +3,7 @@
 //! A request is executed as soon as it is whole. Its reply goes straight into [`Session::output`], unless an earlier
 //! reply has to wait for another core: then it queues behind that one, and leaves with it.
 
-use crate::resp::{Decoded, Decoder, Limits, ProtocolError, Request};
+use crate::resp::{Decoder, Limits, ProtocolError, Request};
 use std::collections::VecDeque;
 
 /// Numbers a reply that has to wait. Unique within its session.
@@ -19,6 +19,16 @@ pub enum Answer {
     Later,
     /// The reply is in the output, and is the last.
     Last,
+}
+
+/// Executes a session's requests.
+pub trait Executor {
+    /// What the next request may cost.
+    fn limits(&self) -> Limits;
+    /// Looks at a request that will be executed soon, to have at hand what it needs.
+    fn foresee(&self, request: Request<'_>);
+    /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
+    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
 }
 
 /// When a session stops executing what it has received, until it has been rid of some of what it owes.
@@ -46,6 +56,10 @@ struct Unread {
     decoder: Decoder,
 }
 
+/// Requests that are cut before the first of them is executed, so that the memory which they need is fetched for all of them
+/// at once instead of for one after the other.
+const AHEAD: usize = 32;
+
 /// One connection's requests and replies. Idle, it holds no buffer.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -57,6 +71,8 @@ pub struct Session {
     /// The ticket of the first of `parts`.
     first_ticket: u64,
     waiting: usize,
+    /// The size of the replies that came of late: the last, or the mean with those before where that is larger.
+    reply_bytes: usize,
     /// The peer will send no more.
     pub ended: bool,
     /// No more requests are executed; it is closed when what it is owed has left.
@@ -66,18 +82,28 @@ pub struct Session {
 impl Session {
     /// Whether requests wait for replies to leave before they are executed. Who feeds the session should stop.
     pub fn is_blocked(&self, limit: &Backpressure) -> bool {
-        limit.output_bytes_max <= self.output.len() || limit.waiting_max <= self.waiting
+        limit.output_bytes_max <= self.output.len() || self.window(limit) <= self.waiting
     }
 
-    /// Whether nothing more will leave: everything that was asked has been answered, and it all has left.
+    /// Whether replies are still to come from elsewhere.
+    pub fn is_waiting(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Whether nothing more will leave: no more is executed, and all replies have left.
     pub fn is_finished(&self) -> bool {
-        let is_over = self.closing || (self.ended && !self.has_unread());
-        is_over && self.output.is_empty() && self.parts.is_empty()
+        self.closing && self.output.is_empty() && self.parts.is_empty()
     }
 
     /// Whether whole requests may be left to execute.
     pub fn has_unread(&self) -> bool {
         self.unread.as_ref().is_some_and(|unread| unread.used < unread.bytes.len())
+    }
+
+    /// How many replies may be waited for: as many as would fit into the output if they were as large as the last ones,
+    /// so that a client which doesn't read what it asked for from another core costs little more than one that asks here.
+    fn window(&self, limit: &Backpressure) -> usize {
+        (limit.output_bytes_max / self.reply_bytes.max(1)).clamp(1, limit.waiting_max)
     }
 
     /// Bytes that were received and not executed.
@@ -96,34 +122,32 @@ impl Session {
         bytes: &[u8],
         scratch: &mut Decoder,
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<(), ProtocolError> {
         if self.closing {
             return Ok(());
         }
         if self.unread.is_none() {
-            let used = self.execute_all(bytes, scratch, backpressure, limits, execute)?;
+            let used = self.execute_all(bytes, scratch, backpressure, executor)?;
             if used < bytes.len() && !self.closing {
                 let decoder = std::mem::take(scratch);
                 self.unread = Some(Box::new(Unread { bytes: bytes[used..].to_vec(), used: 0, decoder }));
             }
             return Ok(());
         }
-        self.receive_more(bytes, backpressure, limits, execute)
+        self.receive_more(bytes, backpressure, executor)
     }
 
     fn receive_more(
         &mut self,
         bytes: &[u8],
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<(), ProtocolError> {
         let Some(mut unread) = self.unread.take() else { return Ok(()) };
         unread.bytes.extend_from_slice(bytes);
         let Unread { bytes, used, decoder } = &mut *unread;
-        *used += self.execute_all(&bytes[*used..], decoder, backpressure, limits, execute)?;
+        *used += self.execute_all(&bytes[*used..], decoder, backpressure, executor)?;
         if *used == bytes.len() || self.closing {
             return Ok(());
         }
@@ -143,35 +167,36 @@ impl Session {
         bytes: &[u8],
         decoder: &mut Decoder,
         backpressure: &Backpressure,
-        limits: impl Fn() -> Limits,
-        mut execute: impl FnMut(Request<'_>, &mut Vec<u8>, Ticket) -> Answer,
+        executor: &mut impl Executor,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
-        let mut limit = limits();
-        while used < bytes.len() && !self.is_blocked(backpressure) {
+        while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) {
             let rest = &bytes[used..];
-            match decoder.decode(rest, &limit) {
-                Err(error) => {
-                    self.closing = true;
-                    return Err(error);
+            let limits = executor.limits();
+            let count = decoder.decode_ahead(rest, &limits, AHEAD).inspect_err(|_| self.closing = true)?;
+            if count == 0 {
+                break;
+            }
+            if 1 < count {
+                (0..count).filter_map(|position| decoder.request_at(rest, position).0).for_each(|r| executor.foresee(r));
+            }
+            let mut end = 0;
+            for position in 0..count {
+                let (request, next) = decoder.request_at(rest, position);
+                end = next;
+                let Some(request) = request else { continue };
+                let (output, ticket) = self.tail();
+                match executor.execute(request, output, ticket) {
+                    Answer::Here => {}
+                    Answer::Later => self.defer(ticket),
+                    Answer::Last => self.closing = true,
                 }
-                Ok(Decoded::Incomplete) => break,
-                Ok(Decoded::Empty(length)) => used += length,
-                Ok(Decoded::Request(length)) => {
-                    used += length;
-                    let (output, ticket) = self.tail();
-                    match execute(decoder.request(rest), output, ticket) {
-                        Answer::Here => {}
-                        Answer::Later => self.defer(ticket),
-                        Answer::Last => {
-                            self.closing = true;
-                            break;
-                        }
-                    }
-                    // AUTH may just have changed them.
-                    limit = limits();
+                // What follows was cut within limits that AUTH may just have changed.
+                if self.closing || self.is_blocked(backpressure) || executor.limits() != limits {
+                    break;
                 }
             }
+            used += end;
         }
         Ok(used)
     }
@@ -209,6 +234,7 @@ impl Session {
     pub fn complete(&mut self, ticket: Ticket, reply: Vec<u8>) {
         let position = ticket.0.checked_sub(self.first_ticket).expect("a ticket is answered once") as usize;
         assert!(matches!(self.parts.get(position), Some(Part::Waiting)), "a ticket is answered once");
+        self.reply_bytes = reply.len().max(self.reply_bytes.midpoint(reply.len()));
         self.parts[position] = Part::Done(reply);
         self.waiting -= 1;
         while let Some(Part::Done(_)) = self.parts.front() {

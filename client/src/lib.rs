@@ -1,1 +1,32 @@
 //! Clients for Trine and every server that speaks the Redis protocol.
+//!
+//! What decides has no socket and no clock: [`reply`] cuts replies out of bytes, [`routing`] knows who owns which slot,
+//! [`pipeline`] what is in flight on a connection. What does: [`blocking`], on std's sockets.
+
+pub mod blocking;
+mod error;
+pub mod pipeline;
+pub mod reply;
+pub mod routing;
+
+pub use error::Error;
+
+use std::time::Duration;
+
+/// How often a command follows MOVED. Two would do where servers agree; more is allowed for, as slots may be on the move.
+pub const REDIRECTIONS_MAX: usize = 5;
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What AUTH is sent with, on every connection; `None` for no AUTH.
+    pub password: Option<String>,
+    /// How long a connection may take to be made, and a reply to come.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { password: None, timeout: Duration::from_secs(5) }
+    }
+}

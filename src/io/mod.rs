@@ -3,8 +3,11 @@
 pub mod cli;
 pub mod clock;
 pub mod executor;
+pub mod mesh;
 mod plan;
+pub mod probe;
 pub mod ring;
+pub mod server;
 pub mod shard;
 pub mod topology;
 mod up;

@@ -170,6 +170,16 @@ impl Ring {
         })
     }
 
+    /// Tries what [`new`](Self::new) needs, on a small scale and without an executor.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn probe() -> io::Result<()> {
+        let uring: IoUring =
+            IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)?;
+        Buffers::register(&uring, 2, 4096).map(drop)
+    }
+
     /// The bell that wakes this ring's core from another thread.
     pub fn bell(&self) -> Arc<Bell> {
         self.sleeper.bell()
@@ -253,6 +263,12 @@ impl Ring {
     #[inline]
     pub fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// Moves all such buffers into `stock`, for use while the ring shows its events.
+    #[inline]
+    pub fn stock_up(&mut self, stock: &mut Vec<Vec<u8>>) {
+        stock.append(&mut self.spare);
     }
 
     /// Takes back a buffer that was not sent.

@@ -1,100 +1,183 @@
 //! The main loop of a core: ring events in, session and shard, bytes out.
 
+mod serve;
+
 use super::{
-    clock::Clock,
+    clock::{self, Clock},
+    mesh::{Mesh, Parcel},
     ring::{ConnectionId, Event, Ring},
+    server::Control,
 };
 use crate::{
     client::{Client, Port},
-    commands::{Now, Outcome},
-    resp::{Decoder, Limits, Reply, Version},
-    session::{Answer, Backpressure, Session},
-    shard::{Execution, Shard},
+    commands::Now,
+    gateway::Gather,
+    resp::Decoder,
+    session::{Backpressure, Session, Ticket},
+    shard::Shard,
 };
-use std::{io, net::TcpStream};
+use std::{
+    io::{self, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Time between two ticks of a core that sleeps: how late it notices that entries have expired.
+const TICK: Duration = Duration::from_millis(10);
+/// Entries that a tick looks at for expired ones: some 50 µs, half a percent of the core.
+const SWEEP_ENTRIES: usize = 500;
+/// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
+const SWEEP_ENTRIES_BUSY: usize = 10_000;
+/// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
+const BURIED_ENTRIES: usize = 5_000;
+/// The position of the gateway's listener; the core's own is 0.
+const GATEWAY: usize = 1;
 
 /// A core's sessions and what they work on. The ring is beside it, since it lends out the bytes that the state works on.
 struct State {
     shard: Shard,
+    mesh: Mesh,
     clock: Clock,
     now: Now,
     connections: Vec<Option<Box<Connection>>>,
+    count: usize,
     /// Connections that have something to be sent, closed or resumed at the end of this turn.
     touched: Vec<ConnectionId>,
-    /// Connections that were accepted in this turn, and the listener's position.
-    accepted: Vec<(usize, TcpStream)>,
+    /// Connections that were accepted in this turn, and the port that they came in by.
+    accepted: Vec<(Port, TcpStream)>,
+    /// Listeners that had no descriptor for a connection, to be tried again with the next tick.
+    refused: Vec<usize>,
     decoder: Decoder,
-    limits: Limits,
-    backpressure: Backpressure,
+    /// Empty buffers for replies.
+    buffers: Vec<Vec<u8>>,
+    /// The client in whose name requests of other cores are executed.
+    passed: Client,
     next_client_id: u64,
+    next_tick_us: u64,
+    next_second_us: u64,
+    sweep_entries: usize,
+    /// On core 0: how many of the gateway's connections each core has.
+    gateway_connections: Vec<usize>,
+    control: Arc<Control>,
+    /// When the core began to stop.
+    stopping_since: Option<u64>,
+    /// Its last client has gone since.
+    is_drained: bool,
+    awake_since_us: u64,
 }
 
 struct Connection {
     id: ConnectionId,
     session: Session,
+    /// Replies that several cores give, by ticket.
+    gathers: Vec<(Ticket, Gather)>,
+    backpressure: Backpressure,
     is_touched: bool,
     is_paused: bool,
+    /// Requests may be left that were not executed because the session was blocked.
+    has_waited: bool,
     has_failed: bool,
+    port: Port,
 }
 
 /// Runs a core until it is told to stop.
 ///
 /// # Errors
 /// Where the ring breaks.
-pub async fn run(mut ring: Ring, shard: Shard, clock: Clock) -> io::Result<()> {
-    let mut state = State {
-        shard,
-        clock,
-        now: clock.now(),
-        connections: Vec::new(),
-        touched: Vec::new(),
-        accepted: Vec::new(),
-        decoder: Decoder::default(),
-        limits: Limits { arguments_max: 1 << 20, argument_bytes_max: 512 << 20 },
-        backpressure: Backpressure { output_bytes_max: 1 << 20, waiting_max: 1024 },
-        next_client_id: 1,
-    };
-    loop {
+pub async fn run(mut ring: Ring, shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> io::Result<()> {
+    let bell = ring.bell();
+    let ticker = glommio::spawn_local(async move {
+        loop {
+            glommio::timer::sleep(TICK).await;
+            bell.ring();
+        }
+    });
+    let mut state = State::new(shard, mesh, clock, control);
+    while !state.is_over() {
         // Everything that has arrived, executed; replies pile up in their sessions.
         state.now = state.clock.now();
+        ring.stock_up(&mut state.buffers);
         let completions = ring.turn(|event| state.handle(event))?;
+        let parcels = state.take_parcels();
+        if state.next_tick_us <= state.now.monotonic_us {
+            state.tick(&mut ring);
+        }
+        // What all that has made is handed over, to be submitted with the next turn.
         state.settle(&mut ring);
-        if completions == 0 {
+        state.mesh.flush();
+        if completions + parcels == 0 {
             // Nothing to do: sleep, and let glommio's files and timers have the core.
-            ring.wait(|| false).await?;
+            state.note_busy();
+            ring.wait(|| state.mesh.has_arrivals()).await?;
+            state.awake_since_us = state.clock.monotonic_us();
         } else {
             // Busy: files and timers get their turn when the preempt timer says so.
             glommio::executor().yield_if_needed().await;
         }
     }
+    ticker.cancel().await;
+    Ok(())
 }
 
 impl State {
+    fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+        let now = clock.now();
+        let cores = usize::from(shard.core.cores());
+        let passed = Client::new(0, "", "", Port::Core, true, now.unix_millis());
+        // Unique in the server, in the order of connecting on each core.
+        let next_client_id = 1 + u64::from(shard.core.me.core);
+        Self {
+            shard,
+            mesh,
+            clock,
+            now,
+            connections: Vec::new(),
+            count: 0,
+            touched: Vec::new(),
+            accepted: Vec::new(),
+            refused: Vec::new(),
+            decoder: Decoder::default(),
+            buffers: Vec::new(),
+            passed,
+            next_client_id,
+            next_tick_us: 0,
+            next_second_us: 0,
+            sweep_entries: SWEEP_ENTRIES,
+            gateway_connections: vec![0; cores],
+            control,
+            stopping_since: None,
+            is_drained: false,
+            awake_since_us: now.monotonic_us,
+        }
+    }
+
     #[inline]
     fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Received(id, bytes) => self.receive(id, bytes),
             Event::Sent(id) => {
-                if let Some(connection) = self.connections[id.place()].as_ref() {
-                    let session = &connection.session;
-                    if !session.output.is_empty() || session.has_unread() || session.closing || session.ended {
-                        self.touch(id);
-                    }
-                }
-            }
-            Event::Accepted(listener, socket) => self.accepted.push((listener, socket)),
-            Event::AcceptFailed(..) => {}
-            Event::Ended(id) => {
-                if let Some(connection) = self.connections[id.place()].as_mut() {
-                    connection.session.ended = true;
+                let Some(connection) = self.connections[id.place()].as_ref() else { return };
+                let session = &connection.session;
+                if !session.output.is_empty() || session.has_unread() || session.closing || session.ended {
                     self.touch(id);
                 }
+            }
+            Event::Accepted(GATEWAY, socket) => self.accepted.push((Port::Gateway, socket)),
+            Event::Accepted(_, socket) => self.accepted.push((Port::Core, socket)),
+            Event::AcceptFailed(listener, error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                self.refused.push(listener);
+            }
+            Event::Ended(id) => {
+                let Some(connection) = self.connections[id.place()].as_mut() else { return };
+                connection.session.ended = true;
+                self.touch(id);
             }
             Event::Failed(id, _) => {
-                if let Some(connection) = self.connections[id.place()].as_mut() {
-                    connection.has_failed = true;
-                    self.touch(id);
-                }
+                let Some(connection) = self.connections[id.place()].as_mut() else { return };
+                connection.has_failed = true;
+                self.touch(id);
             }
         }
     }
@@ -109,82 +192,105 @@ impl State {
         }
     }
 
-    #[inline]
-    fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.connections[id.place()].as_mut() else { return };
-        let Some(mut client) = self.shard.core.clients.take(id.place()) else { return };
-        let (shard, now, limits) = (&mut self.shard, self.now, self.limits);
-        client.active_at = now.unix_millis();
-        let authenticated = client.authenticated;
-        let received = connection.session.receive(
-            bytes,
-            &mut self.decoder,
-            &self.backpressure,
-            || if authenticated { limits } else { Limits::UNAUTHENTICATED },
-            |request, output, _ticket| match shard.execute(request, &mut client, now, output) {
-                Execution::Done(Outcome::Done) if client.closing => Answer::Last,
-                Execution::Done(_) => Answer::Here,
-                Execution::Away(_) => Answer::Here,
-            },
-        );
-        if let Err(error) = received {
-            let (output, _) = connection.session.tail();
-            Reply { output, version: Version::Two }.error(&format!("ERR {error}"));
+    fn adopt(&mut self, ring: &mut Ring, port: Port, socket: TcpStream) {
+        let config = &self.shard.core.config;
+        self.shard.core.statistics.connections_received += 1;
+        if config.maxclients as usize <= self.count {
+            self.shard.core.statistics.connections_rejected += 1;
+            // As far as it fits into the socket; whoever comes too many can't be waited for.
+            let _ = socket.set_nonblocking(true);
+            let _ = (&socket).write(b"-ERR max number of clients reached\r\n");
+            self.left(port);
+            return;
         }
-        if !connection.is_touched {
-            connection.is_touched = true;
-            self.touched.push(id);
+        let waiting_max = config.gateway_in_flight;
+        let authenticated = config.requirepass.0.is_empty();
+        let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
+        let (peer, local) = (address(socket.peer_addr()), address(socket.local_addr()));
+        let id = ring.adopt(socket);
+        let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.unix_millis());
+        self.next_client_id += u64::from(self.shard.core.cores());
+        self.shard.core.clients.put(id.place(), Box::new(client));
+        if self.connections.len() <= id.place() {
+            self.connections.resize_with(id.place() + 1, || None);
         }
-        self.shard.core.clients.put(id.place(), client);
+        self.connections[id.place()] = Some(Box::new(Connection::new(id, port, waiting_max)));
+        self.count += 1;
+    }
+
+    /// Hands a connection of the gateway's to the core with the fewest.
+    fn place(&mut self, ring: &mut Ring, socket: TcpStream) {
+        let fewest = (0..self.gateway_connections.len()).min_by_key(|&core| self.gateway_connections[core]);
+        let core = fewest.expect("a server has a core");
+        self.gateway_connections[core] += 1;
+        if core == self.me() {
+            self.adopt(ring, Port::Gateway, socket)
+        } else {
+            self.mesh.post(core, Parcel::Connection(socket))
+        }
+    }
+
+    /// Tells core 0 that one of the gateway's connections is no more.
+    fn left(&mut self, port: Port) {
+        match (port, self.me()) {
+            (Port::Core, _) => {}
+            (Port::Gateway, 0) => self.gateway_connections[0] -= 1,
+            (Port::Gateway, _) => self.mesh.post(0, Parcel::Left),
+        }
+    }
+
+    fn me(&self) -> usize {
+        self.shard.core.me.core.into()
     }
 
     /// Hands over what this turn has made: replies to the ring, connections to their places or their end.
     fn settle(&mut self, ring: &mut Ring) {
-        for (listener, socket) in std::mem::take(&mut self.accepted) {
-            self.adopt(ring, listener, socket);
+        for (port, socket) in std::mem::take(&mut self.accepted) {
+            match port {
+                Port::Gateway if self.me() == 0 => self.place(ring, socket),
+                _ => self.adopt(ring, port, socket),
+            }
         }
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.settle_one(ring, id);
         }
-        self.touched.append(&mut touched);
-    }
-
-    fn adopt(&mut self, ring: &mut Ring, _listener: usize, socket: TcpStream) {
-        let address =
-            |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
-        let (peer, local) = (address(socket.peer_addr()), address(socket.local_addr()));
-        let id = ring.adopt(socket);
-        let client = Client::new(self.next_client_id, &peer, &local, Port::Gateway, true, self.now.unix_millis());
-        self.next_client_id += 1;
-        self.shard.core.clients.put(id.place(), Box::new(client));
-        if self.connections.len() <= id.place() {
-            self.connections.resize_with(id.place() + 1, || None);
-        }
-        self.connections[id.place()] = Some(Box::new(Connection {
-            id,
-            session: Session::default(),
-            is_touched: false,
-            is_paused: false,
-            has_failed: false,
-        }));
+        // Executing what had waited may have touched others.
+        touched.append(&mut self.touched);
+        self.touched = touched;
     }
 
     #[inline]
     fn settle_one(&mut self, ring: &mut Ring, id: ConnectionId) {
         let Some(connection) = self.connections[id.place()].as_mut() else { return };
-        assert_eq!(connection.id, id, "a place has one connection at a time");
+        if connection.id != id {
+            return;
+        }
         connection.is_touched = false;
-        if connection.has_failed {
+        if connection.has_failed || self.shard.core.config.output_hard_limit < connection.session.output.len() {
             self.drop_connection(ring, id);
             return;
         }
-        if ring.is_sending(id) {
+        if !ring.is_sending(id) && !connection.session.output.is_empty() {
+            ring.send(id, std::mem::take(&mut connection.session.output));
+        }
+        let is_blocked = connection.session.is_blocked(&connection.backpressure);
+        if !is_blocked && connection.session.has_unread() && connection.has_waited {
+            // It was blocked and is not any more: what it sent meanwhile gets its turn, and the next.
+            connection.has_waited = false;
+            self.receive(id, &[]);
             return;
         }
-        if !connection.session.output.is_empty() {
-            let output = std::mem::replace(&mut connection.session.output, ring.buffer());
-            ring.send(id, output);
+        if is_blocked {
+            connection.has_waited = true;
+        }
+        if is_blocked != connection.is_paused {
+            connection.is_paused = is_blocked;
+            if is_blocked { ring.pause(id) } else { ring.resume(id) }
+        }
+        if connection.session.ended && !is_blocked {
+            // What is left is the beginning of a request whose end will never come.
+            connection.session.closing = true;
         }
         if connection.session.is_finished() && !ring.is_sending(id) {
             self.drop_connection(ring, id);
@@ -194,6 +300,114 @@ impl State {
     fn drop_connection(&mut self, ring: &mut Ring, id: ConnectionId) {
         ring.close(id);
         self.shard.core.clients.take(id.place());
-        self.connections[id.place()] = None;
+        let connection = self.connections[id.place()].take();
+        self.count -= 1;
+        if let Some(connection) = connection {
+            self.left(connection.port);
+        }
+    }
+
+    /// What is due now and then: expired entries, sampled figures, idle clients, the end.
+    fn tick(&mut self, ring: &mut Ring) {
+        let (now, tick_us) = (self.now, TICK.as_micros() as u64);
+        self.next_tick_us = now.monotonic_us + tick_us;
+        let removed = self.shard.store.sweep(self.sweep_entries, now.unix_millis());
+        self.sweep_entries = if self.sweep_entries / 4 < removed { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
+        self.shard.store.bury(BURIED_ENTRIES);
+        for listener in std::mem::take(&mut self.refused) {
+            ring.accept_again(listener);
+        }
+        self.close_killed(ring);
+        if self.next_second_us <= now.monotonic_us {
+            self.next_second_us = now.monotonic_us + 1_000_000;
+            self.shard.core.process.resident_bytes = clock::resident_bytes();
+            self.close_idle(ring);
+        }
+        let statistics = &mut self.shard.core.statistics;
+        statistics.rate.note(statistics.requests, now.monotonic_us);
+        if self.control.stopping.load(Ordering::Relaxed) {
+            self.stop(ring);
+        }
+    }
+
+    /// Closes clients that others have killed.
+    fn close_killed(&mut self, ring: &mut Ring) {
+        let clients = &self.shard.core.clients;
+        let killed: Vec<_> = clients.iter().filter(|(_, client)| client.closing).map(|(place, _)| place).collect();
+        for place in killed {
+            let Some(connection) = self.connections[place].as_mut() else { continue };
+            connection.session.closing = true;
+            let id = connection.id;
+            self.settle_one(ring, id);
+        }
+    }
+
+    /// Closes clients that have been silent for as long as `timeout` says.
+    fn close_idle(&mut self, ring: &mut Ring) {
+        let timeout = self.shard.core.config.timeout.as_millis() as u64;
+        if timeout == 0 {
+            return;
+        }
+        let now = self.now.unix_millis().0;
+        let is_idle = |client: &Client| timeout <= now.saturating_sub(client.active_at.0);
+        let clients = self.shard.core.clients.iter();
+        let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
+        for place in idle {
+            let Some(connection) = self.connections[place].as_ref() else { continue };
+            let id = connection.id;
+            self.drop_connection(ring, id);
+        }
+    }
+
+    /// Accepts no more, executes no more than what was read, and closes whoever has got what they are owed.
+    fn stop(&mut self, ring: &mut Ring) {
+        if self.stopping_since.is_none() {
+            self.stopping_since = Some(self.now.monotonic_us);
+            ring.stop_listening();
+        }
+        for place in 0..self.connections.len() {
+            let Some(connection) = self.connections[place].as_mut() else { continue };
+            let id = connection.id;
+            if connection.session.is_blocked(&connection.backpressure) {
+                continue;
+            }
+            connection.session.closing = true;
+            self.settle_one(ring, id);
+        }
+        if self.count == 0 && !self.is_drained {
+            self.is_drained = true;
+            self.control.drained.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the core has nothing left to do: told to stop, and every core has let its last client go, or time is up.
+    fn is_over(&self) -> bool {
+        let Some(since) = self.stopping_since else { return false };
+        let patience = self.shard.core.config.shutdown_timeout.as_micros() as u64;
+        let all = self.gateway_connections.len();
+        self.control.drained.load(Ordering::SeqCst) == all || since + patience <= self.now.monotonic_us
+    }
+
+    /// Notes how long the core has worked since it last slept.
+    fn note_busy(&mut self) {
+        let statistics = &mut self.shard.core.statistics;
+        statistics.turns += 1;
+        statistics.busy_us += self.clock.now().monotonic_us - self.awake_since_us;
+    }
+}
+
+impl Connection {
+    fn new(id: ConnectionId, port: Port, waiting_max: usize) -> Self {
+        Self {
+            id,
+            session: Session::default(),
+            gathers: Vec::new(),
+            backpressure: Backpressure { output_bytes_max: usize::MAX, waiting_max },
+            is_touched: false,
+            is_paused: false,
+            has_waited: false,
+            has_failed: false,
+            port,
+        }
     }
 }

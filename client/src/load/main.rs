@@ -1,2 +1,210 @@
-//! The load generator `trine-load`.
-fn main() {}
+//! The load generator `trine-load`: how many requests a second, and how fast, from any server that speaks the Redis
+//! protocol.
+//!
+//! ```text
+//! options ─▶ target ─▶ conductor ─▶ engine (one executor per CPU) ─▶ crew ─▶ verdict ─▶ report
+//!            who is it?  phases       ring and clock                   decides
+//! ```
+
+mod conductor;
+mod connector;
+mod crew;
+mod engine;
+mod freshness;
+mod hlog;
+mod options;
+mod progress;
+mod random;
+mod report;
+mod schedule;
+mod slo;
+mod source;
+mod tally;
+mod target;
+mod value;
+mod verdict;
+mod wire;
+mod workload;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use conductor::{Conductor, Measured, Plan};
+use options::Arguments;
+use progress::Progress;
+use report::Report;
+use schedule::Arrivals;
+use slo::{Search, Tried};
+use std::{fs, path::Path, process::ExitCode};
+use target::{Mode, Target};
+use trine_client::Options;
+use verdict::{Facts, Verdict};
+use wire::Wire;
+
+/// Nothing could be measured.
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    glommio::early_init();
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(verdict) => ExitCode::from(verdict.exit_status()),
+        Err(error) => {
+            eprintln!("trine-load: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Verdict, String> {
+    let plan = plan(arguments)?;
+    let mode = match (arguments.cluster, arguments.single) {
+        (true, _) => Mode::Cluster,
+        (_, true) => Mode::Single,
+        _ => Mode::Ask,
+    };
+    let target = target::probe(&arguments.address, &plan.options, mode)?;
+    allow_descriptors(plan.concurrency * target.routing.nodes().len());
+    let mut conductor = Conductor::start(plan, &target, Progress::new(arguments.quiet))?;
+    let load = if arguments.no_load { None } else { Some(load(&mut conductor, &target)?) };
+    let verify = if arguments.no_verify { None } else { Some(conductor.verify()?) };
+    let arrivals = arguments.arrivals.unwrap_or(Arrivals::Poisson);
+    let (rate, measured, search) = measure(arguments, &mut conductor, arrivals)?;
+    let (verdict, reasons) = judge(arguments, rate, verify.as_ref(), &measured, search.as_ref());
+    let report = Report {
+        arguments,
+        arrivals: arrivals.name(),
+        rate,
+        target: &target,
+        load: load.as_ref(),
+        verify: verify.as_ref(),
+        measured: &measured,
+        search: search.as_ref(),
+        verdict,
+        reasons: &reasons,
+    };
+    publish(arguments, &report)?;
+    Ok(verdict)
+}
+
+fn plan(arguments: &Arguments) -> Result<Plan, String> {
+    let usage = |error: String| -> ! { Arguments::command().error(ErrorKind::ValueValidation, error).exit() };
+    let allowed = trine::io::executor::allowed_cpus().map_err(|error| format!("no CPUs can be had: {error}"))?;
+    let last = *allowed.last().ok_or("this process may run on no CPU")?;
+    let cpus = arguments.cpus.as_deref().map_or(Ok(vec![last]), |text| options::parse_cpus(text, &allowed));
+    Ok(Plan {
+        cpus: cpus.unwrap_or_else(|error| usage(error)),
+        concurrency: arguments.concurrency as usize,
+        pipeline: arguments.pipeline as usize,
+        keys: arguments.keys,
+        read_share: arguments.read_share,
+        distribution: arguments.distribution,
+        sizes: arguments.value_size.clone(),
+        seed: arguments.seed,
+        warmup: arguments.warmup,
+        duration: arguments.duration,
+        allow_misses: arguments.allow_misses,
+        options: Options { password: arguments.password.clone(), timeout: arguments.timeout },
+        wire: Wire::new(arguments.key_size as usize, arguments.keys).unwrap_or_else(|error| usage(error)),
+        wants_hlog: arguments.hlog.is_some(),
+    })
+}
+
+/// Raises the limit of open files as far as this process may, if it needs more. Where that is not enough, connecting fails
+/// and says so.
+fn allow_descriptors(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 + 100;
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
+}
+
+fn load(conductor: &mut Conductor, target: &Target) -> Result<Measured, String> {
+    let loaded = conductor.load()?;
+    match loaded.tally.errors.keys().next() {
+        Some(error) => Err(format!("the keys can't be written: {}", target::explain_reply(error, &target.address))),
+        None => Ok(loaded),
+    }
+}
+
+/// Measures once, or as often as a search takes. Returns the rate and result of the measurement that counts.
+fn measure(
+    arguments: &Arguments,
+    conductor: &mut Conductor,
+    arrivals: Arrivals,
+) -> Result<(Option<f64>, Measured, Option<Search>), String> {
+    let Some(objective) = &arguments.slo else {
+        let open = arguments.rate.map(|rate| (rate, arrivals));
+        let is_wanted = !arguments.duration.is_zero();
+        let measured = if is_wanted { conductor.measure(open)? } else { Measured::default() };
+        return Ok((arguments.rate, measured, None));
+    };
+    let mut search = Search::new(arguments.rate.unwrap_or(slo::FIRST_RATE));
+    let mut best: Option<(f64, Measured, bool)> = None;
+    while let Some(rate) = search.next() {
+        let measured = conductor.measure(Some((rate, arrivals)))?;
+        let value_us = objective.value_us(&tally::both(&measured.tally.since_due));
+        // What has errors or could not even be sent meets nothing. A generator that was busy is the verdict's affair.
+        let (verdict, _) = verdict::judge(&Facts { cpus: Vec::new(), ..facts(arguments, Some(rate), &measured) });
+        let met = verdict == Verdict::Ok && objective.is_met(value_us);
+        search.tried(Tried { rate, value_us, met });
+        let is_better = best.as_ref().is_none_or(|(_, _, best_met)| met || !*best_met);
+        if is_better {
+            best = Some((rate, measured, met));
+        }
+    }
+    let (rate, measured, _) = best.ok_or("no rate was tried")?;
+    Ok((Some(rate), measured, Some(search)))
+}
+
+fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts {
+    let duration = arguments.duration.as_secs_f64();
+    Facts {
+        operations: (0.0 < duration).then(|| measured.tally.operations.iter().sum()),
+        errors: measured.tally.errors_total(),
+        wrong_values: measured.tally.wrong.total(),
+        scheduled: rate.map(|rate| (rate * duration, measured.unsent)),
+        cpus: measured.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy, cpu.starved)).collect(),
+        unmet_objective: None,
+    }
+}
+
+fn judge(
+    arguments: &Arguments,
+    rate: Option<f64>,
+    verify: Option<&Measured>,
+    measured: &Measured,
+    search: Option<&Search>,
+) -> (Verdict, Vec<String>) {
+    let mut facts = facts(arguments, rate, measured);
+    if let Some(verify) = verify {
+        facts.errors += verify.tally.errors_total();
+        facts.wrong_values += verify.tally.wrong.total();
+    }
+    let is_unmet = search.is_some_and(|search| search.found().is_none());
+    facts.unmet_objective = arguments.slo.as_ref().filter(|_| is_unmet).map(ToString::to_string);
+    verdict::judge(&facts)
+}
+
+fn publish(arguments: &Arguments, report: &Report<'_>) -> Result<(), String> {
+    let write = |path: &Path, bytes: &[u8]| {
+        fs::write(path, bytes).map_err(|error| format!("{} can't be written: {error}", path.display()))
+    };
+    if let Some(path) = &arguments.hlog {
+        write(path, &report.measured.hlog)?;
+    }
+    let is_json_out = arguments.json.as_deref() == Some(Path::new("-"));
+    if let Some(path) = &arguments.json {
+        let json = format!("{:#}\n", report.to_json());
+        if is_json_out {
+            print!("{json}");
+        } else {
+            write(path, json.as_bytes())?;
+        }
+    }
+    if !is_json_out && !arguments.quiet {
+        print!("{}", report.to_text());
+    }
+    Ok(())
+}

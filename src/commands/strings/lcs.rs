@@ -6,9 +6,9 @@ use crate::{
     store::Key,
 };
 
-/// The product of the strings' lengths, plus one each, is at most this: two strings of 2 KiB. The table takes two bytes
-/// for each, and the core a few milliseconds. Redis goes up to `proto-max-bulk-len` bytes, and stalls for as long.
-const CELLS_MAX: usize = 2049 * 2049;
+/// The product of the strings' lengths, plus one each, is at most this: two strings of 1 KiB. The table takes two bytes
+/// for each, and the core 2 ms. Redis goes up to a table of `proto-max-bulk-len` bytes, and stalls for as long.
+const CELLS_MAX: usize = 1025 * 1025;
 
 /// What is asked of the subsequence: itself, or one of these.
 #[derive(Default)]

@@ -1,0 +1,311 @@
+//! Conducts the executors through the phases, and adds up what they count.
+
+use super::{
+    crew::Orders,
+    engine::{self, Clock, Done, News, Phase, Setup},
+    hlog::HistogramLog,
+    progress::Progress,
+    random::Random,
+    schedule::{Arrivals, Schedule},
+    source::Source,
+    tally::{Tally, both},
+    target::Target,
+    wire::Wire,
+    workload::{Distribution, ValueSize, Workload},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+use trine_client::{Options, pipeline::Nanos};
+
+/// Executors begin a phase so much after they were told: all of them together.
+const LEAD: Duration = Duration::from_millis(2);
+/// Loading and verifying keep at least so many requests in flight per client.
+const BULK_DEPTH: usize = 32;
+/// How often the progress line is drawn.
+const PROGRESS: Duration = Duration::from_millis(200);
+/// The bits of a writer's number that tell executors of a run apart; sixteen more tell runs apart.
+const EXECUTOR_BITS: u32 = 8;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cpus: Vec<usize>,
+    pub(crate) concurrency: usize,
+    pub(crate) pipeline: usize,
+    pub(crate) keys: u64,
+    pub(crate) read_share: f64,
+    pub(crate) distribution: Distribution,
+    pub(crate) sizes: ValueSize,
+    pub(crate) seed: u64,
+    pub(crate) warmup: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) allow_misses: bool,
+    pub(crate) options: Options,
+    pub(crate) wire: Wire,
+    pub(crate) wants_hlog: bool,
+}
+
+/// One second of a measurement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second {
+    pub(crate) ops: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+}
+
+/// A CPU of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoadCpu {
+    pub(crate) cpu: usize,
+    pub(crate) busy: f64,
+    pub(crate) starved: f64,
+}
+
+/// What came of a phase.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) tally: Tally,
+    pub(crate) seconds: Vec<Second>,
+    pub(crate) cpus: Vec<LoadCpu>,
+    pub(crate) unsent: u64,
+    /// The whole phase, for loading and verifying.
+    pub(crate) took: Duration,
+    pub(crate) hlog: Vec<u8>,
+}
+
+struct Executor {
+    phases: mpsc::Sender<Phase>,
+    spares: mpsc::Sender<Box<Tally>>,
+    answered: Arc<AtomicU64>,
+}
+
+/// All executors of a run.
+pub(crate) struct Conductor {
+    plan: Plan,
+    executors: Vec<Executor>,
+    news: mpsc::Receiver<(usize, News)>,
+    clock: Clock,
+    progress: Progress,
+}
+
+impl Conductor {
+    /// Starts the executors and waits until all are connected.
+    ///
+    /// # Errors
+    /// What is in the way, for people.
+    pub(crate) fn start(mut plan: Plan, target: &Target, progress: Progress) -> Result<Self, String> {
+        // An executor without a client would have nothing to do.
+        plan.cpus.truncate(plan.concurrency);
+        let (send, news) = mpsc::channel();
+        let clock = Clock(Instant::now());
+        let run = (rand_run() & 0xffff) << EXECUTOR_BITS;
+        let mut conductor = Self { executors: Vec::new(), news, clock, progress, plan };
+        for (index, &cpu) in conductor.plan.cpus.iter().enumerate() {
+            let plan = &conductor.plan;
+            let (phases_out, phases) = mpsc::channel();
+            let (spares_out, spares) = mpsc::channel();
+            let answered = Arc::new(AtomicU64::new(0));
+            let orders = Orders {
+                workers: share(plan.concurrency, index, plan.cpus.len()),
+                follow: target.is_cluster,
+                timeout: plan.options.timeout,
+                allow_misses: plan.allow_misses,
+                writer: run | (index as u64 & ((1 << EXECUTOR_BITS) - 1)),
+            };
+            let (news, setup) = (
+                send.clone(),
+                Setup {
+                    cpu,
+                    clock,
+                    orders,
+                    options: plan.options.clone(),
+                    routing: target.routing.clone(),
+                    wire: plan.wire.clone(),
+                    keys: plan.keys,
+                    phases,
+                    spares,
+                    answered: Arc::clone(&answered),
+                },
+            );
+            let main = move || engine::run(setup, move |told| news.send((index, told)).is_ok());
+            trine::io::executor::start(&format!("load-{cpu}"), cpu, main)
+                .map_err(|error| format!("no executor can be started on CPU {cpu}: {error}"))?;
+            conductor.executors.push(Executor { phases: phases_out, spares: spares_out, answered });
+        }
+        for _ in 0..conductor.executors.len() {
+            match conductor.news.recv() {
+                Ok((_, News::Ready)) => {}
+                Ok((_, News::Failed(error))) => return Err(error),
+                _ => return Err("an executor ended before it began".into()),
+            }
+        }
+        Ok(conductor)
+    }
+
+    /// Writes every key once.
+    pub(crate) fn load(&mut self) -> Result<Measured, String> {
+        let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
+        self.conduct("load", plan.keys, |index| {
+            let (next, end) = (plan.keys * index / count, plan.keys * (index + 1) / count);
+            let random = Random::new(plan.seed, 1000 + index);
+            let source = Source::Load { next, end, sizes: plan.sizes.clone(), random };
+            (source, plan.pipeline.max(BULK_DEPTH), None, None)
+        })
+    }
+
+    /// Reads every key back.
+    pub(crate) fn verify(&mut self) -> Result<Measured, String> {
+        let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
+        self.conduct("verify", plan.keys, |index| {
+            let source = Source::Verify { next: plan.keys * index / count, end: plan.keys * (index + 1) / count };
+            (source, plan.pipeline.max(BULK_DEPTH), None, None)
+        })
+    }
+
+    /// Warms up and measures: a closed loop, or an open one with a rate.
+    pub(crate) fn measure(&mut self, open: Option<(f64, Arrivals)>) -> Result<Measured, String> {
+        let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
+        let begin = self.clock.now().after(LEAD);
+        let start = begin.after(plan.warmup);
+        let window = (start, start.after(plan.duration));
+        let label = open.map_or("measure".into(), |(rate, _)| format!("measure at {rate:.0}/s"));
+        let mut measured = self.conduct(&label, 0, |index| {
+            let random = |stream: u64| Random::new(plan.seed, stream * 1000 + index);
+            let workload = Workload::new(plan.keys, plan.read_share, plan.distribution, (index, count), random(2));
+            let schedule = open.map(|(rate, arrivals)| {
+                let share = rate / count as f64;
+                Schedule::new(arrivals, share, begin, index as f64 / count as f64, random(3))
+            });
+            let source = Source::Draw { workload, sizes: plan.sizes.clone(), random: random(4) };
+            (source, plan.pipeline, schedule, Some((begin, window)))
+        })?;
+        measured.took = plan.duration;
+        Ok(measured)
+    }
+
+    fn conduct(
+        &mut self,
+        label: &str,
+        expected: u64,
+        part: impl Fn(u64) -> (Source, usize, Option<Schedule>, Option<(Nanos, (Nanos, Nanos))>),
+    ) -> Result<Measured, String> {
+        let begun = Instant::now();
+        let before = self.answered();
+        let soon = self.clock.now().after(LEAD);
+        let mut start = soon;
+        for (index, executor) in self.executors.iter().enumerate() {
+            let (source, depth, schedule, times) = part(index as u64);
+            let (begin, window) = times.map_or((soon, None), |(begin, window)| (begin, Some(window)));
+            start = window.map_or(begin, |window| window.0);
+            let _ = executor.phases.send(Phase { source, depth, schedule, begin, window });
+        }
+        let is_measured = expected == 0;
+        let mut sum = Sum::new(self.executors.len(), is_measured && self.plan.wants_hlog, &self.plan);
+        while sum.done < self.executors.len() {
+            match self.news.recv_timeout(PROGRESS) {
+                Ok((_, News::Ready)) => {}
+                Ok((_, News::Failed(error))) => return Err(error),
+                Ok((index, News::Second(tally))) => {
+                    sum.second(&tally);
+                    let mut spare = tally;
+                    spare.clear();
+                    let _ = self.executors[index].spares.send(spare);
+                }
+                Ok((_, News::Done(done))) => sum.finish(*done),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let answered = self.answered() - before;
+                    let state = if is_measured && self.clock.now() < start { "warm-up" } else { label };
+                    self.progress.show(state, answered, expected, begun.elapsed(), sum.last_second());
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err("an executor has ended early".into()),
+            }
+        }
+        self.progress.clear();
+        Ok(sum.end(begun.elapsed(), self.plan.duration))
+    }
+
+    fn answered(&self) -> u64 {
+        self.executors.iter().map(|executor| executor.answered.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Adds up what executors tell.
+struct Sum {
+    executors: usize,
+    done: usize,
+    measured: Measured,
+    /// Seconds that some executors have told of, and how many.
+    open: BTreeMap<u64, (usize, Tally)>,
+    hlog: Option<HistogramLog>,
+}
+
+impl Sum {
+    fn new(executors: usize, wants_hlog: bool, plan: &Plan) -> Self {
+        let hlog = wants_hlog.then(|| HistogramLog::begin(plan.warmup));
+        Self { executors, done: 0, measured: Measured::default(), open: BTreeMap::new(), hlog }
+    }
+
+    fn second(&mut self, tally: &Tally) {
+        let (told, sum) = self.open.entry(tally.second).or_default();
+        sum.add(tally);
+        *told += 1;
+        if *told == self.executors {
+            self.close(tally.second);
+        }
+    }
+
+    fn close(&mut self, second: u64) {
+        let Some((_, tally)) = self.open.remove(&second) else { return };
+        let latencies = both(&tally.since_due);
+        self.measured.seconds.push(Second {
+            ops: tally.operations.iter().sum(),
+            p50_us: latencies.value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: latencies.value_at_quantile(0.99) as f64 / 1e3,
+        });
+        if let Some(hlog) = &mut self.hlog {
+            hlog.write(second, &tally);
+        }
+        self.measured.tally.add(&tally);
+    }
+
+    fn last_second(&self) -> Option<Second> {
+        self.measured.seconds.last().copied()
+    }
+
+    fn finish(&mut self, done: Done) {
+        self.second(&done.tally);
+        self.measured.cpus.push(LoadCpu { cpu: done.cpu, busy: done.busy, starved: done.starved });
+        self.measured.unsent += done.unsent;
+        self.done += 1;
+    }
+
+    fn end(mut self, took: Duration, duration: Duration) -> Measured {
+        while let Some((&second, _)) = self.open.first_key_value() {
+            self.close(second);
+        }
+        // The last second has what came after the end; the rest of a second that was none is no point of a series.
+        self.measured.seconds.truncate(duration.as_secs() as usize);
+        self.measured.cpus.sort_by_key(|cpu| cpu.cpu);
+        self.measured.took = took;
+        self.measured.hlog = self.hlog.map(HistogramLog::end).unwrap_or_default();
+        self.measured
+    }
+}
+
+/// The part of `total` that falls to one of `count`.
+fn share(total: usize, index: usize, count: usize) -> usize {
+    total / count + usize::from(index < total % count)
+}
+
+/// Something that no other run has, to tell its values from ours.
+fn rand_run() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    super::random::mix(since.as_nanos() as u64 ^ u64::from(std::process::id()))
+}

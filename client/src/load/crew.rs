@@ -1,0 +1,358 @@
+//! The workers of one executor: who asks for what on which connection, and what became of it. No socket, no clock.
+//!
+//! A *worker* is one client: it has `depth` requests in flight and a connection of its own to each node, so that C workers
+//! have C × depth requests in flight whatever the number of nodes, as C real clients of the cluster would, and each request
+//! goes to the owner of its key. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such
+//! connection, or the place where one will be.
+
+use super::{
+    freshness::{Epoch, Freshness},
+    schedule::Schedule,
+    source::Source,
+    tally::Tally,
+    value::{self, Version},
+    wire::Wire,
+    workload::Kind,
+};
+use std::{collections::VecDeque, time::Duration};
+use trine::slot::Slot;
+use trine_client::{
+    REDIRECTIONS_MAX,
+    pipeline::{Nanos, Pending, Pipeline},
+    reply::Reply,
+    routing::{Node, Routing, moved_address, parse_moved},
+};
+
+/// A request, as long as it has no reply: all that it takes to judge the reply, or to ask again elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    key: u64,
+    /// Of a write: its number.
+    number: u64,
+    due: Nanos,
+    /// Of a read: the earliest that it may see. Of a write: what reads behind it may see.
+    epoch: Epoch,
+    length: u32,
+    kind: Kind,
+    redirections: u8,
+}
+
+/// A worker's connection to a node.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) pipeline: Pipeline<Request>,
+    /// It is in the list of those that want to send.
+    is_listed: bool,
+}
+
+/// What a crew was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    pub(crate) workers: usize,
+    /// Follow MOVED, in a cluster.
+    pub(crate) follow: bool,
+    pub(crate) timeout: Duration,
+    /// A key that is not there is no wrong value: the server may evict.
+    pub(crate) allow_misses: bool,
+    /// In the upper bits of every version: which run and which executor wrote it.
+    pub(crate) writer: u64,
+}
+
+/// The bits of a version that number an executor's writes.
+pub(crate) const NUMBER_BITS: u32 = 40;
+
+/// The workers of one executor.
+pub(crate) struct Crew {
+    orders: Orders,
+    routing: Routing,
+    /// By node and then by worker: a node that turns up later is appended.
+    links: Vec<Link>,
+    /// Links that want to send.
+    listed: Vec<u32>,
+    wire: Wire,
+    source: Source,
+    freshness: Freshness,
+    /// In an open loop: when requests are due, and who is free to send them.
+    schedule: Option<Schedule>,
+    idle: VecDeque<u32>,
+    in_flight: usize,
+    /// Requests due from here to there count.
+    window: (Nanos, Nanos),
+    pub(crate) tally: Box<Tally>,
+    /// Replies since the start, for those who watch.
+    pub(crate) answered: u64,
+    /// Requests that were sent to the wrong node, with where they go next.
+    redirected: Vec<(Node, Request)>,
+}
+
+impl Crew {
+    pub(crate) fn new(orders: Orders, routing: Routing, wire: Wire, keys: u64) -> Self {
+        let mut crew = Self {
+            orders,
+            routing,
+            links: Vec::new(),
+            listed: Vec::new(),
+            wire,
+            source: Source::Nothing,
+            freshness: Freshness::new(keys),
+            schedule: None,
+            idle: VecDeque::new(),
+            in_flight: 0,
+            window: (Nanos(0), Nanos(0)),
+            tally: Box::default(),
+            answered: 0,
+            redirected: Vec::new(),
+        };
+        crew.make_links();
+        crew
+    }
+
+    /// Begins a phase: `depth` requests per worker from `source`, as soon as may be or as a schedule says. Those due
+    /// within the window are counted.
+    pub(crate) fn begin(
+        &mut self,
+        source: Source,
+        depth: usize,
+        schedule: Option<Schedule>,
+        window: (Nanos, Nanos),
+        now: Nanos,
+    ) {
+        assert!(self.in_flight == 0, "a phase begins when the last has ended");
+        (self.source, self.schedule, self.window) = (source, schedule, window);
+        self.idle.clear();
+        for _ in 0..depth {
+            self.idle.extend(0..self.orders.workers as u32);
+        }
+        if self.schedule.is_none() {
+            while let Some(worker) = self.idle.pop_front() {
+                self.ask(worker, now, now);
+            }
+        }
+    }
+
+    /// Nothing more is to be asked; what is in flight is waited for. Returns how many requests were due before `now` and
+    /// have not been sent.
+    pub(crate) fn end(&mut self, now: Nanos) -> u64 {
+        self.source = Source::Nothing;
+        self.schedule.take().map_or(0, |schedule| schedule.backlog(now))
+    }
+
+    /// Whether the phase has ended: nothing is in flight, and nothing more will be asked.
+    pub(crate) fn is_done(&self) -> bool {
+        self.in_flight == 0 && self.schedule.is_none()
+    }
+
+    /// The number of links. Grows where a node turns up.
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The address that a link goes to.
+    pub(crate) fn address(&self, link: usize) -> &str {
+        self.routing.address(self.node(link))
+    }
+
+    /// A link's pipeline.
+    #[inline]
+    pub(crate) fn pipeline(&mut self, link: usize) -> &mut Pipeline<Request> {
+        &mut self.links[link].pipeline
+    }
+
+    /// Swaps the list of links that want to send for an empty one.
+    #[inline]
+    pub(crate) fn take_listed(&mut self, list: &mut Vec<u32>) {
+        list.clear();
+        std::mem::swap(&mut self.listed, list);
+        for &link in list.iter() {
+            self.links[link as usize].is_listed = false;
+        }
+    }
+
+    /// A link can send again.
+    #[inline]
+    pub(crate) fn can_send(&mut self, link: usize) {
+        let Link { pipeline, is_listed } = &mut self.links[link];
+        if pipeline.has_output() && !*is_listed {
+            *is_listed = true;
+            self.listed.push(link as u32);
+        }
+    }
+
+    /// Sends what is due. Returns when the next is, where a worker is free to send it.
+    #[inline]
+    pub(crate) fn send_due(&mut self, now: Nanos) -> Option<Nanos> {
+        loop {
+            let schedule = self.schedule.as_mut()?;
+            let due = schedule.due();
+            if now < due || self.idle.is_empty() {
+                return (!self.idle.is_empty()).then_some(due);
+            }
+            schedule.take();
+            let worker = self.idle.pop_front().expect("somebody is idle");
+            self.ask(worker, due, now);
+        }
+    }
+
+    /// Takes what has arrived on a link at `now`, and asks for more in its place.
+    ///
+    /// # Errors
+    /// Where it is no reply: the link must be [failed](Self::fail).
+    #[inline]
+    pub(crate) fn arrived(&mut self, link: usize, bytes: &[u8], now: Nanos) -> Result<(), String> {
+        let mut freed = 0;
+        let mut pipeline = std::mem::take(&mut self.links[link].pipeline);
+        let received = pipeline.receive(bytes, |pending, reply| {
+            freed += usize::from(self.answer(link, pending, reply, now));
+        });
+        self.links[link].pipeline = pipeline;
+        self.in_flight -= freed;
+        self.answered += freed as u64;
+        let worker = self.worker(link);
+        for _ in 0..freed {
+            self.free(worker, now);
+        }
+        while let Some((node, request)) = self.redirected.pop() {
+            self.send(node.index() * self.orders.workers + worker as usize, request, now);
+        }
+        received.map_err(|error| error.to_string())
+    }
+
+    /// A link has broken or been stuck: its requests have failed with an error of this kind.
+    #[cold]
+    pub(crate) fn fail(&mut self, link: usize, kind: &str, now: Nanos) {
+        let failed: Vec<Request> = self.pipeline(link).fail().map(|pending| pending.tag).collect();
+        self.in_flight -= failed.len();
+        let counted = failed.iter().filter(|request| self.is_counted(request.due)).count();
+        if 0 < counted {
+            self.tally.error(kind, counted as u64);
+        }
+        let worker = self.worker(link);
+        failed.iter().for_each(|_| self.free(worker, now));
+    }
+
+    /// A link whose oldest request has waited too long.
+    pub(crate) fn overdue(&self, now: Nanos) -> Option<usize> {
+        self.links.iter().position(|link| link.pipeline.is_overdue(now, self.orders.timeout))
+    }
+
+    /// A worker has room for another request.
+    #[inline]
+    fn free(&mut self, worker: u32, now: Nanos) {
+        if self.schedule.is_some() {
+            self.idle.push_back(worker);
+        } else {
+            self.ask(worker, now, now);
+        }
+    }
+
+    /// Draws the next request and sends it to the owner of its key.
+    #[inline]
+    fn ask(&mut self, worker: u32, due: Nanos, now: Nanos) {
+        let Some((kind, key, length)) = self.source.next() else { return };
+        let (number, epoch) = match kind {
+            Kind::Set => self.freshness.sent(),
+            Kind::Get => (0, self.freshness.floor(key)),
+        };
+        let request = Request { key, number, due, epoch, length, kind, redirections: 0 };
+        let node = if self.orders.follow { self.routing.owner(Slot::of(self.wire.key(key))) } else { Node(0) };
+        self.in_flight += 1;
+        self.send(node.index() * self.orders.workers + worker as usize, request, now);
+    }
+
+    #[inline]
+    fn send(&mut self, link: usize, request: Request, now: Nanos) {
+        let output = self.links[link].pipeline.request(request, now);
+        match request.kind {
+            Kind::Get => self.wire.get(output, request.key),
+            Kind::Set => {
+                let version = Version(self.orders.writer << NUMBER_BITS | request.number);
+                self.wire.set(output, request.key, version, request.length as usize);
+            }
+        }
+        self.can_send(link);
+    }
+
+    /// Judges a reply. Returns whether its request is over and done with.
+    #[inline]
+    fn answer(&mut self, link: usize, pending: Pending<Request>, reply: Reply<'_>, now: Nanos) -> bool {
+        let request = pending.tag;
+        match (request.kind, reply) {
+            (Kind::Set, Reply::Simple(_)) => {
+                self.freshness.answered(request.number, request.key, request.epoch, true);
+            }
+            (Kind::Get, Reply::Bulk(value)) => self.judge(&request, value),
+            (Kind::Get, Reply::Null) => {
+                self.tally.misses += 1;
+                self.tally.wrong.missing += u64::from(!self.orders.allow_misses);
+            }
+            (_, other) => return self.refused(link, request, other),
+        }
+        // Throughput counts the replies of the window, whenever they were asked for; latency counts its requests,
+        // whenever they were answered. Each is the honest way for itself.
+        if self.is_counted(now) {
+            self.tally.operations[request.kind as usize] += 1;
+        }
+        if self.is_counted(request.due) {
+            self.tally.latency(request.kind, request.due, pending.sent, now);
+        }
+        true
+    }
+
+    #[inline]
+    fn judge(&mut self, request: &Request, value: &[u8]) {
+        match value::check(value, request.key) {
+            None => self.tally.wrong.damaged += 1,
+            Some(Version(version)) => {
+                let number = version & ((1 << NUMBER_BITS) - 1);
+                let is_ours = version >> NUMBER_BITS == self.orders.writer;
+                self.tally.wrong.stale += u64::from(is_ours && Freshness::is_stale(number, request.epoch));
+            }
+        }
+    }
+
+    /// A reply that nobody wants: an error, or something else altogether. A request that went to the wrong node is sent
+    /// to the right one and is not done yet.
+    #[cold]
+    fn refused(&mut self, link: usize, request: Request, reply: Reply<'_>) -> bool {
+        let text = match reply {
+            Reply::Error(text) => text,
+            _ => b"a reply of an unexpected type",
+        };
+        if self.orders.follow
+            && usize::from(request.redirections) < REDIRECTIONS_MAX
+            && let Some((slot, address)) = parse_moved(text)
+            && let Some(address) = moved_address(address, self.address(link))
+            && let Some(node) = self.routing.moved(slot, address)
+        {
+            self.make_links();
+            self.redirected.push((node, Request { redirections: request.redirections + 1, ..request }));
+            return false;
+        }
+        if request.kind == Kind::Set {
+            self.freshness.answered(request.number, request.key, request.epoch, false);
+        }
+        if self.is_counted(request.due) {
+            self.tally.error(&String::from_utf8_lossy(text), 1);
+        }
+        true
+    }
+
+    #[inline]
+    fn is_counted(&self, moment: Nanos) -> bool {
+        self.window.0 <= moment && moment < self.window.1
+    }
+
+    /// Gives every worker a link to every node.
+    fn make_links(&mut self) {
+        self.links.resize_with(self.routing.nodes().len() * self.orders.workers, Link::default);
+    }
+
+    fn node(&self, link: usize) -> Node {
+        Node(u16::try_from(link / self.orders.workers).expect("a node's index is a u16"))
+    }
+
+    #[inline]
+    fn worker(&self, link: usize) -> u32 {
+        (link % self.orders.workers) as u32
+    }
+}

@@ -1,0 +1,208 @@
+//! The command line.
+
+use super::{
+    schedule::Arrivals,
+    slo::Objective,
+    workload::{Distribution, ValueSize},
+};
+use clap::{ArgGroup, Parser};
+use std::{path::PathBuf, time::Duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  trine-load                                          50 clients, half reads, against 127.0.0.1:7000
+  trine-load --concurrency 200 --pipeline 16 --read-share 0.9 --distribution zipf:0.99
+  trine-load --rate 20000 --arrivals poisson          open loop: what latency do 20,000 requests a second get?
+  trine-load --slo 'p99<1ms' --duration 3s            the highest rate whose p99 stays below a millisecond
+  trine-load 10.0.0.1:6379 --single --json out.json   any server that speaks the Redis protocol
+  trine-load --no-load --duration 0s                  only check that everything that was written is still there
+
+Closed loop (without --rate): each of --concurrency clients has --pipeline requests in flight and sends the next when a
+reply comes. Open loop (--rate): requests are due at their times whatever the server does; one that can't be sent waits, and
+its latency counts from when it was due. In a cluster each client has a connection to every node and asks the owner of each
+key; --concurrency times --pipeline is what is in flight altogether.
+
+Phases: load writes every key once, verify reads every key back, then warm-up and measurement. Every value is checked on
+every read, all of its bytes: a value that was not written for this key, is incomplete, missing, or older than a write that
+was acknowledged before, is a wrong value.
+
+Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck); 4 INVALID (errors, wrong values, or the rate was missed);
+1 nothing could be measured; 2 usage.";
+
+/// Measures a server that speaks the Redis protocol, or a cluster of them: how many requests a second, and how fast.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "trine-load", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
+pub(crate) struct Arguments {
+    /// Server to begin with, as host:port; a cluster's other nodes are learned from it
+    #[arg(default_value = "127.0.0.1:7000", value_parser = parse_address)]
+    pub(crate) address: String,
+    /// Take it as one node of a cluster (default: ask the server)
+    #[arg(long, conflicts_with = "single")]
+    pub(crate) cluster: bool,
+    /// Take it as a server of its own: all requests go to this address
+    #[arg(long)]
+    pub(crate) single: bool,
+    /// Clients
+    #[arg(long, short = 'c', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) concurrency: u32,
+    /// Requests that each client has in flight
+    #[arg(long, short = 'P', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) pipeline: u32,
+    /// Requests a second (open loop); without it, as many as the server answers (closed loop)
+    #[arg(long, short = 'r', value_name = "OPS", value_parser = parse_rate)]
+    pub(crate) rate: Option<f64>,
+    /// How requests are spread over time in an open loop [default: poisson]
+    #[arg(long, requires = "open")]
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Share of reads, from 0 to 1
+    #[arg(long, default_value_t = 0.5, value_parser = parse_share)]
+    pub(crate) read_share: f64,
+    /// Number of keys
+    #[arg(long, short = 'k', default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub(crate) keys: u64,
+    /// Length of keys in bytes
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(5..=65_536))]
+    pub(crate) key_size: u32,
+    /// uniform, zipf[:0.99], sequential, hotspot[:0.2:0.8] or latest
+    #[arg(long, default_value = "uniform")]
+    pub(crate) distribution: Distribution,
+    /// Bytes: 64, 10..1000, 64,128,256 or lognormal:5.0:0.5 (logarithm of the median, deviation)
+    #[arg(long, short = 'd', default_value = "64")]
+    pub(crate) value_size: ValueSize,
+    /// Load before the measurement
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    pub(crate) warmup: Duration,
+    /// Length of the measurement; 0s for none
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+    /// Don't write the keys first: an earlier run with the same keys has
+    #[arg(long)]
+    pub(crate) no_load: bool,
+    /// Don't read all keys back first
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// A key that is not there is no wrong value: the server evicts
+    #[arg(long)]
+    pub(crate) allow_misses: bool,
+    /// CPUs to load from, one thread each, as in 1,2 or 4-7 [default: the last that is allowed]
+    #[arg(long)]
+    pub(crate) cpus: Option<String>,
+    /// The same seed draws the same keys, sizes and arrivals
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write the results as JSON; - for standard output, in place of the summary
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write latencies since due, second by second, as an HdrHistogram log (in nanoseconds)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max)
+    #[arg(long, value_name = "OBJECTIVE")]
+    pub(crate) slo: Option<Objective>,
+    /// Password for AUTH
+    #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+    /// How long to wait for a connection or a reply
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// No progress, and no summary
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("an address is host:port, as in 127.0.0.1:7000")?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err("an address is host:port, as in 127.0.0.1:7000 or [::1]:7000".into());
+    }
+    Ok(text.into())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate)).ok_or_else(|| "requests a second, above 0".into())
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share is between 0 and 1".into())
+}
+
+/// Reads `500us`, `20ms`, `1.5s`, `2m`; a number alone is in seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const FORMS: &str = "a duration is a number and ns, us, ms, s or m, as in 500ms";
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..split].parse().map_err(|_| FORMS)?;
+    let unit = match &text[split..] {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        _ => return Err(FORMS.into()),
+    };
+    Duration::try_from_secs_f64(number * unit).ok().filter(|d| d.as_secs() < 1 << 24).ok_or_else(|| FORMS.into())
+}
+
+/// Reads `1,2` and `4-7`.
+pub(crate) fn parse_cpus(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let parse = |text: &str| text.trim().parse::<usize>().map_err(|_| format!("--cpus: {part:?} is no CPU"));
+        let (first, last) = (parse(first)?, parse(last)?);
+        cpus.extend(first..=last.min(first.saturating_add(4096)));
+    }
+    if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(format!("--cpus: this process may not run on CPU {cpu}; it may on {allowed:?}"));
+    }
+    Ok(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// clap finds no contradiction in the definition.
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        for arguments in
+            [&["--slo", "p99<1ms", "--arrivals", "constant"][..], &["--rate", "5", "--arrivals", "poisson"]]
+        {
+            Arguments::try_parse_from([&["trine-load"], arguments].concat()).unwrap();
+        }
+        for arguments in [
+            &["--cluster", "--single"][..],
+            &["--arrivals", "poisson"],
+            &["--rate", "0"],
+            &["--read-share", "1.1"],
+            &["localhost"],
+            &["--slo", "p98<1ms"],
+            &["--duration", "5h"],
+        ] {
+            assert!(Arguments::try_parse_from([&["trine-load"], arguments].concat()).is_err(), "{arguments:?}");
+        }
+    }
+
+    /// Durations have units.
+    #[test]
+    fn durations_have_units() {
+        for (text, nanos) in
+            [("500us", 500_000), ("1.5ms", 1_500_000), ("2", 2_000_000_000), ("1m", 60_000_000_000), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text).map(|duration| duration.as_nanos()), Ok(nanos), "{text}");
+        }
+        for text in ["", "s", "1h", "-1s", "1 s"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    /// CPUs are a list of numbers and ranges, all of them allowed.
+    #[test]
+    fn cpus_are_numbers_and_ranges() {
+        assert_eq!(parse_cpus("1,3-4", &[0, 1, 3, 4]), Ok(vec![1, 3, 4]));
+        assert!(parse_cpus("2", &[0, 1]).is_err());
+        assert!(parse_cpus("x", &[0, 1]).is_err());
+    }
+}

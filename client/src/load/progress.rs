@@ -1,0 +1,57 @@
+//! The progress line on a terminal; silence anywhere else.
+
+use super::conductor::Second;
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
+
+/// Draws one line over and over.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    is_shown: bool,
+    is_drawn: bool,
+    last: (u64, Duration),
+}
+
+impl Progress {
+    /// Shows progress if standard error is a terminal and nobody wants quiet.
+    pub(crate) fn new(is_quiet: bool) -> Self {
+        Self { is_shown: !is_quiet && io::stderr().is_terminal(), is_drawn: false, last: (0, Duration::ZERO) }
+    }
+
+    pub(crate) fn show(
+        &mut self,
+        label: &str,
+        answered: u64,
+        expected: u64,
+        elapsed: Duration,
+        second: Option<Second>,
+    ) {
+        if !self.is_shown {
+            return;
+        }
+        let (before, then) = if self.last.1 < elapsed { self.last } else { (0, Duration::ZERO) };
+        let rate = answered.saturating_sub(before) as f64 / (elapsed - then).as_secs_f64().max(1e-3);
+        self.last = (answered, elapsed);
+        let seconds = elapsed.as_secs_f64();
+        let mut line = format!("{label} {seconds:5.1} s  {rate:>9.0} ops/s");
+        if 0 < expected {
+            line += &format!("  {:3.0} %", 100.0 * answered as f64 / expected as f64);
+        }
+        if let Some(second) = second {
+            line += &format!("  p50 {:.0} µs  p99 {:.0} µs", second.p50_us, second.p99_us);
+        }
+        self.is_drawn = true;
+        // A terminal that has gone is no reason to stop.
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+        self.last = (0, Duration::ZERO);
+    }
+}

@@ -1,0 +1,282 @@
+//! The results: a summary for people, and JSON for programs.
+
+use super::{conductor::Measured, options::Arguments, slo::Search, tally::both, target::Target, verdict::Verdict};
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// Changes when a program that reads the JSON has to.
+const SCHEMA: u32 = 1;
+/// Points of a chart of latency by percentile, for each halving of the distance to 100 %.
+const PERCENTILE_TICKS: u32 = 4;
+
+/// A whole run.
+pub(crate) struct Report<'a> {
+    pub(crate) arguments: &'a Arguments,
+    pub(crate) arrivals: &'a str,
+    /// The rate of the measurement, in an open loop.
+    pub(crate) rate: Option<f64>,
+    pub(crate) target: &'a Target,
+    pub(crate) load: Option<&'a Measured>,
+    pub(crate) verify: Option<&'a Measured>,
+    pub(crate) measured: &'a Measured,
+    pub(crate) search: Option<&'a Search>,
+    pub(crate) verdict: Verdict,
+    pub(crate) reasons: &'a [String],
+}
+
+impl Report<'_> {
+    fn operations(&self) -> u64 {
+        self.measured.tally.operations.iter().sum()
+    }
+
+    fn ops_per_s(&self) -> f64 {
+        let seconds = self.arguments.duration.as_secs_f64();
+        if 0.0 < seconds { self.operations() as f64 / seconds } else { 0.0 }
+    }
+
+    /// Misses, wrong values and errors of the measurement and of verifying.
+    fn found(&self) -> (u64, u64) {
+        let verified = self.verify.map_or((0, 0), |verify| (verify.tally.misses, verify.tally.wrong.total()));
+        let tally = &self.measured.tally;
+        (tally.misses + verified.0, tally.wrong.total() + verified.1)
+    }
+
+    /// The report as one JSON object.
+    pub(crate) fn to_json(&self) -> Value {
+        let (arguments, tally) = (self.arguments, &self.measured.tally);
+        let (misses, wrong_values) = self.found();
+        let seconds =
+            |measured: Option<&Measured>| measured.map_or(0.0, |measured| round(measured.took.as_secs_f64(), 3));
+        json!({
+            "schema": SCHEMA,
+            "tool": concat!("trine-load ", env!("CARGO_PKG_VERSION")),
+            "command_line": command_line(),
+            "target": {
+                "address": self.target.address,
+                "mode": if self.target.is_cluster { "cluster" } else { "single" },
+                "nodes": self.target.routing.nodes().len(),
+                "server": self.target.server,
+            },
+            "workload": {
+                "concurrency": arguments.concurrency,
+                "pipeline": arguments.pipeline,
+                "read_share": arguments.read_share,
+                "keys": arguments.keys,
+                "key_size": arguments.key_size,
+                "distribution": arguments.distribution.to_string(),
+                "value_size": arguments.value_size.to_string(),
+                "rate": self.rate,
+                "arrivals": self.rate.map(|_| self.arrivals),
+                "seed": arguments.seed,
+            },
+            "phases": {
+                "load_s": seconds(self.load),
+                "verify_s": seconds(self.verify),
+                "warmup_s": arguments.warmup.as_secs_f64(),
+                "measure_s": arguments.duration.as_secs_f64(),
+            },
+            "operations": self.operations(),
+            "ops_per_s": round(self.ops_per_s(), 1),
+            "reads": tally.operations[0],
+            "writes": tally.operations[1],
+            "misses": misses,
+            "errors": { "total": tally.errors_total(), "by_kind": tally.errors },
+            "wrong_values": wrong_values,
+            "wrong_values_by_kind": {
+                "damaged": self.wrong(|wrong| wrong.damaged),
+                "stale": self.wrong(|wrong| wrong.stale),
+                "missing": self.wrong(|wrong| wrong.missing),
+            },
+            "latency_since_due_us": latencies(&tally.since_due),
+            "latency_since_sent_us": latencies(&tally.since_sent),
+            "load_cpus": self.measured.cpus.iter().map(|cpu| json!({
+                "cpu": cpu.cpu,
+                "busy_fraction": round(cpu.busy, 4),
+                "starved_fraction": round(cpu.starved, 4),
+            })).collect::<Vec<_>>(),
+            "series": self.measured.seconds.iter().enumerate().map(|(second, point)| json!({
+                "second": second,
+                "ops": point.ops,
+                "p50_us": round(point.p50_us, 3),
+                "p99_us": round(point.p99_us, 3),
+            })).collect::<Vec<_>>(),
+            "slo": self.search.map(|search| self.slo(search)),
+            "verdict": self.verdict.name(),
+            "reasons": self.reasons,
+        })
+    }
+
+    fn wrong(&self, kind: impl Fn(super::tally::Wrong) -> u64) -> u64 {
+        kind(self.measured.tally.wrong) + self.verify.map_or(0, |verify| kind(verify.tally.wrong))
+    }
+
+    fn slo(&self, search: &Search) -> Value {
+        json!({
+            "expression": self.arguments.slo.as_ref().map(ToString::to_string),
+            "rate": search.found(),
+            "met": search.found().is_some(),
+            "tried": search.all_tried().iter().map(|tried| json!({
+                "rate": tried.rate,
+                "value_us": round(tried.value_us, 3),
+                "met": tried.met,
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The report for people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let (arguments, tally) = (self.arguments, &self.measured.tally);
+        let nodes = self.target.routing.nodes().len();
+        let whom = if self.target.is_cluster { format!("cluster of {nodes} nodes") } else { "one server".into() };
+        writeln!(out, "{} ({}), {whom}", self.target.address, self.target.server)?;
+        let rate =
+            self.rate.map_or("closed loop".into(), |rate| format!("{} requests/s, {}", group(rate), self.arrivals));
+        writeln!(
+            out,
+            "{} clients x {} in flight, {rate}; {:.0} % reads; {} keys, {}; values of {} bytes",
+            arguments.concurrency,
+            arguments.pipeline,
+            arguments.read_share * 100.0,
+            group(arguments.keys as f64),
+            arguments.distribution,
+            arguments.value_size,
+        )?;
+        if !arguments.duration.is_zero() {
+            writeln!(out)?;
+            let duration = arguments.duration.as_secs_f64();
+            writeln!(
+                out,
+                "{:>14} ops/s   ({} in {duration} s)",
+                group(self.ops_per_s()),
+                group(self.operations() as f64)
+            )?;
+            writeln!(out)?;
+            writeln!(out, "latency, µs           p50       p90       p99     p99.9       max      mean")?;
+            for (name, histograms) in [("due", &tally.since_due), ("sent", &tally.since_sent)] {
+                let all = [("", both(histograms)), (" GET", histograms[0].clone()), (" SET", histograms[1].clone())];
+                let is_mixed = !histograms[0].is_empty() && !histograms[1].is_empty();
+                for (kind, latencies) in all.iter().take(if is_mixed { 3 } else { 1 }) {
+                    writeln!(out, "{:<16}{}", format!("since {name}{kind}"), row(latencies))?;
+                }
+            }
+        }
+        self.write_findings(out)
+    }
+
+    fn write_findings(&self, out: &mut String) -> std::fmt::Result {
+        let tally = &self.measured.tally;
+        writeln!(out)?;
+        if let (Some(search), Some(objective)) = (self.search, &self.arguments.slo) {
+            for tried in search.all_tried() {
+                let met = if tried.met { "met" } else { "not met" };
+                writeln!(out, "{:>14} requests/s: {:>10.0} µs  {met}", group(tried.rate), tried.value_us)?;
+            }
+            match search.found() {
+                Some(rate) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
+                None => writeln!(out, "{objective} is met at no rate that was tried")?,
+            }
+        }
+        let (misses, wrong) = self.found();
+        let (damaged, stale, missing) =
+            (self.wrong(|wrong| wrong.damaged), self.wrong(|wrong| wrong.stale), self.wrong(|wrong| wrong.missing));
+        writeln!(
+            out,
+            "wrong values {wrong} (damaged {damaged}, stale {stale}, missing {missing}), misses {misses}, errors {}",
+            tally.errors_total()
+        )?;
+        for (kind, count) in &tally.errors {
+            writeln!(out, "{count:>14} x {kind}")?;
+        }
+        let cpus = self.measured.cpus.iter().map(|cpu| format!("CPU {} {:.0} % busy", cpu.cpu, cpu.busy * 100.0));
+        let cpus: Vec<String> = cpus.collect();
+        if !cpus.is_empty() {
+            writeln!(out, "load: {}", cpus.join(", "))?;
+        }
+        writeln!(
+            out,
+            "{}{}{}",
+            self.verdict.name(),
+            if self.reasons.is_empty() { "" } else { ": " },
+            self.reasons.join("; ")
+        )
+    }
+}
+
+/// The arguments as they were given, without the password.
+fn command_line() -> Vec<String> {
+    let mut arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    for index in 0..arguments.len() {
+        if arguments[index].starts_with("--password=") {
+            arguments[index] = "--password=***".into();
+        } else if 0 < index && arguments[index - 1] == "--password" {
+            arguments[index] = "***".into();
+        }
+    }
+    arguments
+}
+
+fn latencies(histograms: &[Histogram<u64>; 2]) -> Value {
+    let one = |histogram: &Histogram<u64>| if histogram.is_empty() { Value::Null } else { latency(histogram) };
+    json!({ "all": latency(&both(histograms)), "get": one(&histograms[0]), "set": one(&histograms[1]) })
+}
+
+fn latency(histogram: &Histogram<u64>) -> Value {
+    let at = |quantile| us(histogram.value_at_quantile(quantile));
+    let percentiles: Vec<Value> = if histogram.is_empty() {
+        Vec::new()
+    } else {
+        let points = histogram.iter_quantiles(PERCENTILE_TICKS);
+        let points = points.map(|point| (point.quantile_iterated_to() * 100.0, us(point.value_iterated_to())));
+        points.filter(|(percentile, _)| 50.0 <= *percentile).map(|(percentile, us)| json!([percentile, us])).collect()
+    };
+    json!({
+        "count": histogram.len(),
+        "mean": round(histogram.mean() / 1e3, 3),
+        "min": us(if histogram.is_empty() { 0 } else { histogram.min() }),
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p95": at(0.95),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "p9999": at(0.9999),
+        "max": us(histogram.max()),
+        "percentiles": percentiles,
+    })
+}
+
+fn row(histogram: &Histogram<u64>) -> String {
+    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile) as f64);
+    let [p50, p90, p99, p999] = quantiles.map(|ns| ns / 1e3);
+    let (max, mean) = (histogram.max() as f64 / 1e3, histogram.mean() / 1e3);
+    format!("{p50:>9.1} {p90:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1} {mean:>9.1}")
+}
+
+fn us(ns: u64) -> f64 {
+    round(ns as f64 / 1e3, 3)
+}
+
+fn round(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
+}
+
+/// A whole number with its thousands apart.
+fn group(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

@@ -1,0 +1,127 @@
+//! Whether a measurement shows what it seems to show.
+
+/// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
+const BUSY_MAX: f64 = 0.95;
+/// A rate may be missed by this share, for what is just being sent at the end.
+const MISSED_SUSPECT: f64 = 0.01;
+const MISSED_INVALID: f64 = 0.05;
+
+/// How far a result can be believed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Verdict {
+    /// It shows the server.
+    Ok,
+    /// It may show the generator.
+    Suspect,
+    /// It does not show what was asked for.
+    Invalid,
+}
+
+impl Verdict {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Suspect => "SUSPECT",
+            Self::Invalid => "INVALID",
+        }
+    }
+
+    pub(crate) fn exit_status(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Suspect => 3,
+            Self::Invalid => 4,
+        }
+    }
+}
+
+/// What a verdict depends on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Whether anything was measured, and how many replies there were.
+    pub(crate) operations: Option<u64>,
+    pub(crate) errors: u64,
+    pub(crate) wrong_values: u64,
+    /// In an open loop: requests that should have been sent while measuring, and those left over at the end.
+    pub(crate) scheduled: Option<(f64, u64)>,
+    /// For each CPU: its number, the share of time it worked, and the share that others took from it.
+    pub(crate) cpus: Vec<(usize, f64, f64)>,
+    /// An objective that no rate met.
+    pub(crate) unmet_objective: Option<String>,
+}
+
+/// Judges, and says why.
+pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
+    let mut verdict = Verdict::Ok;
+    let mut reasons = Vec::new();
+    let mut find = |found: Verdict, reason: String| {
+        verdict = verdict.max(found);
+        reasons.push(reason);
+    };
+    if facts.operations == Some(0) {
+        find(Verdict::Invalid, "no request was answered while measuring".into());
+    }
+    if 0 < facts.wrong_values {
+        find(Verdict::Invalid, format!("{} reads got a wrong value", facts.wrong_values));
+    }
+    if 0 < facts.errors {
+        find(Verdict::Invalid, format!("{} requests failed", facts.errors));
+    }
+    if let Some((scheduled, unsent)) = facts.scheduled {
+        let missed = unsent as f64 / scheduled.max(1.0);
+        let found = if MISSED_INVALID < missed { Verdict::Invalid } else { Verdict::Suspect };
+        if MISSED_SUSPECT < missed && 1 < unsent {
+            let percent = missed * 100.0;
+            find(found, format!("the rate was missed: {unsent} requests ({percent:.0} %) could not be sent in time"));
+        }
+    }
+    for &(cpu, busy, starved) in &facts.cpus {
+        if BUSY_MAX <= busy {
+            let percent = busy * 100.0;
+            find(
+                Verdict::Suspect,
+                format!("load CPU {cpu} was {percent:.0} % busy: the server may be faster than this shows"),
+            );
+        } else if BUSY_MAX <= busy + starved {
+            let (busy, starved) = (busy * 100.0, starved * 100.0);
+            let reason = format!(
+                "load CPU {cpu} was {busy:.0} % busy and taken by others for {starved:.0} %: the server may be faster than this shows"
+            );
+            find(Verdict::Suspect, reason);
+        }
+    }
+    if let Some(objective) = &facts.unmet_objective {
+        find(Verdict::Invalid, format!("no rate that was tried met {objective}"));
+    }
+    (verdict, reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What makes a result doubtful, and what makes it void.
+    #[test]
+    fn verdicts_follow_from_facts() {
+        let good = Facts { operations: Some(1000), cpus: vec![(1, 0.9, 0.01)], ..Facts::default() };
+        for (facts, expected) in [
+            (good.clone(), Verdict::Ok),
+            (Facts { operations: None, ..good.clone() }, Verdict::Ok),
+            (Facts { operations: Some(0), ..good.clone() }, Verdict::Invalid),
+            (Facts { errors: 1, ..good.clone() }, Verdict::Invalid),
+            (Facts { wrong_values: 1, ..good.clone() }, Verdict::Invalid),
+            (Facts { cpus: vec![(0, 0.1, 0.0), (1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
+            (Facts { scheduled: Some((1000.0, 10)), ..good.clone() }, Verdict::Ok),
+            (Facts { scheduled: Some((1000.0, 20)), ..good.clone() }, Verdict::Suspect),
+            (Facts { scheduled: Some((1000.0, 60)), ..good.clone() }, Verdict::Invalid),
+            (Facts { scheduled: Some((10.0, 1)), ..good.clone() }, Verdict::Ok),
+            (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
+            (Facts { errors: 1, cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
+        ] {
+            let (verdict, reasons) = judge(&facts);
+            assert_eq!(verdict, expected, "{facts:?}");
+            assert_eq!(reasons.is_empty(), verdict == Verdict::Ok, "{facts:?}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is in flight on a connection: requests that were asked for, handed over, and answered, in this order.
+//!
+//! No socket and no clock: the driver takes [`Pipeline::output`] to its socket and brings what arrived to
+//! [`Pipeline::receive`]. A tag of the caller's own travels with each request and comes back with its reply.
+
+use crate::reply::{Decoder, Reply, ReplyError};
+use std::{collections::VecDeque, time::Duration};
+
+/// Nanoseconds since a moment of the caller's choosing.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// How much later than `earlier` this is; 0 where it is not.
+    #[inline]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment and a while.
+    #[inline]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A request that waits for its reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pending<T> {
+    /// What the caller calls it.
+    pub tag: T,
+    /// When it was asked for.
+    pub asked: Nanos,
+    /// When it was handed to the socket; `asked` until then.
+    pub sent: Nanos,
+}
+
+/// One connection's requests and replies. Replies come in the order of their requests.
+#[derive(Debug)]
+pub struct Pipeline<T> {
+    output: Vec<u8>,
+    /// The start of a reply whose end has not arrived.
+    input: Vec<u8>,
+    decoder: Decoder,
+    pending: VecDeque<Pending<T>>,
+    /// How many of `pending`, at its end, are still in `output`.
+    unsent: usize,
+}
+
+impl<T> Default for Pipeline<T> {
+    fn default() -> Self {
+        Self { output: Vec::new(), input: Vec::new(), decoder: Decoder::default(), pending: VecDeque::new(), unsent: 0 }
+    }
+}
+
+/// An input buffer that one big reply has grown beyond this is given back.
+const INPUT_BYTES_KEPT: usize = 64 * 1024;
+
+impl<T> Pipeline<T> {
+    /// Asks for something: append exactly one request to the buffer that this returns.
+    #[inline]
+    pub fn request(&mut self, tag: T, now: Nanos) -> &mut Vec<u8> {
+        self.pending.push_back(Pending { tag, asked: now, sent: now });
+        self.unsent += 1;
+        &mut self.output
+    }
+
+    /// Whether there is something to send.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Takes what is to be sent, and leaves `empty` for what comes next.
+    #[inline]
+    pub fn output(&mut self, now: Nanos, empty: Vec<u8>) -> Vec<u8> {
+        let first = self.pending.len() - self.unsent;
+        self.pending.range_mut(first..).for_each(|pending| pending.sent = now);
+        self.unsent = 0;
+        std::mem::replace(&mut self.output, empty)
+    }
+
+    /// The number of requests that wait for a reply, whether sent or not.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether no request waits for a reply.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Takes what has arrived, and shows every whole reply with its request. What nobody asked for (a RESP3 push) is
+    /// passed over.
+    ///
+    /// # Errors
+    /// [`ReplyError`] where the bytes are no replies: the connection is of no more use. A reply without a request counts
+    /// as such.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
+    ) -> Result<(), ReplyError> {
+        if !self.input.is_empty() {
+            return self.receive_rest(bytes, on_reply);
+        }
+        while !bytes.is_empty() {
+            let Some((reply, used)) = self.decoder.decode(bytes)? else {
+                self.input.extend_from_slice(bytes);
+                break;
+            };
+            self.answer(bytes[0], reply, &mut on_reply)?;
+            bytes = &bytes[used..];
+        }
+        Ok(())
+    }
+
+    /// As `receive`, where a reply has begun in earlier bytes.
+    fn receive_rest(
+        &mut self,
+        bytes: &[u8],
+        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
+    ) -> Result<(), ReplyError> {
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(bytes);
+        let mut start = 0;
+        while start < input.len() {
+            let Some((reply, used)) = self.decoder.decode(&input[start..])? else { break };
+            self.answer(input[start], reply, &mut on_reply)?;
+            start += used;
+        }
+        if start == input.len() && INPUT_BYTES_KEPT < input.capacity() {
+            input = Vec::new();
+        }
+        input.drain(..start);
+        self.input = input;
+        Ok(())
+    }
+
+    #[inline]
+    fn answer(
+        &mut self,
+        sign: u8,
+        reply: Reply<'_>,
+        on_reply: &mut impl FnMut(Pending<T>, Reply<'_>),
+    ) -> Result<(), ReplyError> {
+        if matches!(reply, Reply::Push(_)) {
+            return Ok(());
+        }
+        if self.pending.len() == self.unsent {
+            return Err(ReplyError::Sign(sign));
+        }
+        let pending = self.pending.pop_front().expect("more pending than unsent");
+        on_reply(pending, reply);
+        Ok(())
+    }
+
+    /// Whether the oldest request has waited longer than `timeout`. Replies are in order, so that nothing behind it can
+    /// have been answered: the connection is stuck as a whole.
+    #[inline]
+    pub fn is_overdue(&self, now: Nanos, timeout: Duration) -> bool {
+        self.pending.front().is_some_and(|oldest| oldest.asked.after(timeout) < now)
+    }
+
+    /// Forgets the connection: returns the requests that will not be answered, and is as new.
+    pub fn fail(&mut self) -> impl Iterator<Item = Pending<T>> + use<T> {
+        let failed = std::mem::take(self);
+        failed.pending.into_iter()
+    }
+}
+
+/// How long to wait before the next attempt to connect: twice as long after each failure, from 10 ms to a second.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// An attempt has failed: how long to wait before the next.
+    pub fn failed(&mut self) -> Duration {
+        let delay = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        self.failures += 1;
+        delay
+    }
+
+    /// The connection works.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Replies find their requests, in order, however they are cut up.
+        #[test]
+        fn replies_find_their_requests(values in proptest::collection::vec(0_i64..1_000_000, 1..50), cut in 1_usize..20) {
+            let mut pipeline = Pipeline::default();
+            let mut bytes = Vec::new();
+            for value in &values {
+                pipeline.request(*value, Nanos(1)).extend_from_slice(b"GET");
+                bytes.extend_from_slice(format!(":{value}\r\n").as_bytes());
+            }
+            prop_assert_eq!(pipeline.output(Nanos(2), Vec::new()).len(), values.len() * 3);
+            let mut answered = Vec::new();
+            for piece in bytes.chunks(cut) {
+                pipeline.receive(piece, |pending, reply| {
+                    assert_eq!(reply, Reply::Integer(pending.tag));
+                    assert_eq!((pending.asked, pending.sent), (Nanos(1), Nanos(2)));
+                    answered.push(pending.tag);
+                }).unwrap();
+            }
+            prop_assert_eq!(answered, values);
+            prop_assert!(pipeline.is_empty() && !pipeline.has_output());
+        }
+    }
+
+    /// A reply that nobody waits for means that the connection is confused; a push does not.
+    #[test]
+    fn a_reply_needs_a_request() {
+        let mut pipeline = Pipeline::<()>::default();
+        assert!(pipeline.receive(b">1\r\n+invalidate\r\n", |_, _| unreachable!()).is_ok());
+        pipeline.request((), Nanos(0)).push(b'x');
+        assert!(pipeline.receive(b"+OK\r\n", |_, _| ()).is_err(), "it has not been sent yet");
+    }
+
+    /// The oldest request decides whether a connection is stuck, and a failure returns all that will not be answered.
+    #[test]
+    fn the_oldest_request_decides() {
+        let mut pipeline = Pipeline::default();
+        let timeout = Duration::from_nanos(10);
+        assert!(!pipeline.is_overdue(Nanos(100), timeout));
+        pipeline.request('a', Nanos(5)).push(b'a');
+        pipeline.request('b', Nanos(50)).push(b'b');
+        assert!(!pipeline.is_overdue(Nanos(15), timeout));
+        assert!(pipeline.is_overdue(Nanos(16), timeout));
+        assert_eq!(pipeline.fail().map(|pending| pending.tag).collect::<String>(), "ab");
+        assert!(pipeline.is_empty() && !pipeline.has_output());
+    }
+
+    /// Waiting times double up to a second and begin again after a success.
+    #[test]
+    fn backoff_doubles_up_to_a_second() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<u128> = (0..9).map(|_| backoff.failed().as_millis()).collect();
+        assert_eq!(delays, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        backoff.succeeded();
+        assert_eq!(backoff.failed().as_millis(), 10);
+    }
+}

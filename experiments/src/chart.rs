@@ -1,0 +1,152 @@
+//! Draws charts: panels of lines and heat maps as SVG, and the same as PNG. Knows nothing of experiments.
+
+mod axis;
+mod heat;
+mod panel;
+mod png;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+pub use axis::{Axis, duration};
+pub use heat::HeatMap;
+pub use panel::{Dot, Line, Mark, Panel};
+pub use png::{RasterError, Rasteriser};
+
+/// One file: a title, a legend, and panels side by side.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// The name of its files, without extension.
+    pub name: String,
+    pub title: String,
+    /// What to look at and how to read it; shown below the figure on the page.
+    pub caption: String,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    Panels(Vec<Panel>),
+    HeatMaps(Vec<HeatMap>),
+}
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// The width of a figure in pixels: what a page shows on a laptop without scaling.
+const WIDTH: u32 = 1200;
+const SINGLE_WIDTH: u32 = 860;
+const PANEL_HEIGHT: u32 = 380;
+const SINGLE_HEIGHT: u32 = 440;
+const TITLE_HEIGHT: u32 = 40;
+const LEGEND_ROW: u32 = 24;
+/// Sizes of text as plotters counts them: with the room above and below, 1.24 times the size of the font.
+pub(crate) const SMALL: f64 = 15.0;
+const LARGE: f64 = 20.0;
+const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+const FAINT: RGBColor = RGBColor(0xE2, 0xE2, 0xE2);
+
+/// Colours that people with any common colour vision tell apart on white (Okabe and Ito, "Color universal design",
+/// 2008; their yellow is too light for lines, so grey stands in). Markers differ as well.
+const PALETTE: [RGBColor; STYLES] = [
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x56, 0xB4, 0xE9),
+    RGBColor(0x00, 0x00, 0x00),
+    RGBColor(0x77, 0x77, 0x77),
+];
+
+/// How many lines of one figure look different.
+pub const STYLES: usize = 8;
+
+impl Figure {
+    /// Returns the figure as SVG.
+    pub fn svg(&self) -> String {
+        let mut svg = String::new();
+        {
+            let root = SVGBackend::with_string(&mut svg, self.size()).into_drawing_area();
+            self.draw(&root).expect("writing into a string succeeds");
+        }
+        // So that the page may shrink it, and a reader who cannot see it is told what it is.
+        svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", crate::page::escape(&self.title)), 1)
+    }
+
+    fn size(&self) -> (u32, u32) {
+        let header = TITLE_HEIGHT + LEGEND_ROW * self.legend().last().map_or(0, |entry| entry.row + 1);
+        match &self.body {
+            Body::Panels(panels) if panels.len() == 1 => (SINGLE_WIDTH, header + SINGLE_HEIGHT),
+            Body::Panels(panels) => {
+                (WIDTH, header + PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1))
+            }
+            Body::HeatMaps(maps) => (WIDTH, header + heat::height(maps)),
+        }
+    }
+
+    fn draw(&self, root: &Canvas<'_>) -> Drawn {
+        root.fill(&WHITE)?;
+        root.draw(&Text::new(self.title.clone(), (16, 12), bold(LARGE)))?;
+        let legend = self.legend();
+        for entry in &legend {
+            let y = (TITLE_HEIGHT + entry.row * LEGEND_ROW) as i32 + 8;
+            panel::draw_key(root, entry.style, (entry.x, y))?;
+            root.draw(&Text::new(entry.name.clone(), (entry.x + KEY_WIDTH, y), text(SMALL, HPos::Left, VPos::Center)))?;
+        }
+        let top = TITLE_HEIGHT + LEGEND_ROW * legend.last().map_or(0, |entry| entry.row + 1);
+        let (_, body) = root.split_vertically(top);
+        match &self.body {
+            Body::Panels(panels) => {
+                let columns = panels.len().clamp(1, 3);
+                let areas = body.split_evenly((panels.len().div_ceil(columns), columns));
+                panels.iter().zip(&areas).try_for_each(|(panel, area)| panel.draw(root, area))
+            }
+            Body::HeatMaps(maps) => heat::draw(maps, root, top),
+        }
+    }
+
+    /// Lays out the legend: every line once, by its name, in rows that fit the width.
+    fn legend(&self) -> Vec<LegendEntry> {
+        let Body::Panels(panels) = &self.body else { return Vec::new() };
+        let width = if panels.len() == 1 { SINGLE_WIDTH } else { WIDTH };
+        let mut entries: Vec<LegendEntry> = Vec::new();
+        let (mut x, mut row) = (16, 0);
+        for line in panels.iter().flat_map(|panel| &panel.lines) {
+            if line.name.is_empty() || entries.iter().any(|entry| entry.name == line.name) {
+                continue;
+            }
+            let needs = KEY_WIDTH + text_width(&line.name, SMALL) as i32 + 22;
+            if x != 16 && width as i32 - 16 < x + needs {
+                (x, row) = (16, row + 1);
+            }
+            entries.push(LegendEntry { name: line.name.clone(), style: line.style, x, row });
+            x += needs;
+        }
+        entries
+    }
+}
+
+struct LegendEntry {
+    name: String,
+    style: usize,
+    x: i32,
+    row: u32,
+}
+
+const KEY_WIDTH: i32 = 38;
+
+/// Estimates how wide text is in pixels: 0.62 of the font's size for a letter, as in DejaVu Sans, which is wider than
+/// most.
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
+    text.chars().count() as f64 * size / 1.24 * 0.62
+}
+
+fn text(size: f64, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK).pos(Pos::new(horizontal, vertical))
+}
+
+fn bold(size: f64) -> TextStyle<'static> {
+    ("sans-serif", size, FontStyle::Bold).into_font().color(&INK)
+}

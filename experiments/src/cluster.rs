@@ -1,0 +1,230 @@
+//! Starts and stops what is measured.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::experiment::{Deployment, Size, Target};
+use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
+
+/// A target that runs. What was started for it ends when this value is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    pub address: String,
+    /// `--cluster`, `--single`, or nothing: the load generator then asks the server.
+    pub mode: Option<&'static str>,
+    /// Empty for a target that already ran.
+    pub command: Vec<String>,
+    group: Option<Group>,
+}
+
+/// How and where to start.
+pub struct Site<'a> {
+    pub trine: &'a Path,
+    pub port: u16,
+    pub cpus: Option<Vec<usize>>,
+    pub log: &'a Path,
+}
+
+/// From one server's port to the next one's, as `trine up` lays them out; each core listens on the ports between.
+const PORTS_PER_SERVER: u16 = 100;
+/// Ours are up within two seconds; others may load a snapshot first.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Cluster {
+    /// Starts a deployment and waits until it accepts connections.
+    pub fn start(deployment: &Deployment, site: &Site<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
+        let local = format!("127.0.0.1:{}", site.port);
+        match &deployment.target {
+            Target::Address { address, cluster, .. } => {
+                let mode = cluster.map(mode);
+                Ok(Self { address: address.clone(), mode, command: Vec::new(), group: None })
+            }
+            Target::Command { command, cluster, .. } => {
+                let words = shlex::split(&command.replace("{port}", &site.port.to_string())).unwrap_or_default();
+                check_ports(deployment, site.port)?;
+                let address = SocketAddr::from(([127, 0, 0, 1], site.port));
+                let is_ready = |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
+                Self::launch(words, local, mode(*cluster), site, interrupt, is_ready)
+            }
+            Target::Trine { .. } => {
+                let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
+                check_ports(deployment, site.port)?;
+                let words = vec![
+                    site.trine.display().to_string(),
+                    "up".to_owned(),
+                    "--servers".to_owned(),
+                    size.servers.to_string(),
+                    "--cores".to_owned(),
+                    size.cores.to_string(),
+                    "--port".to_owned(),
+                    site.port.to_string(),
+                ];
+                let is_ready = |group: &Group| says_ready(&group.log);
+                Self::launch(words, local, mode(true), site, interrupt, is_ready)
+            }
+        }
+    }
+
+    fn launch(
+        words: Vec<String>,
+        address: String,
+        mode: &'static str,
+        site: &Site<'_>,
+        interrupt: &Interrupt,
+        is_ready: impl Fn(&Group) -> bool,
+    ) -> Result<Self, ClusterError> {
+        let invocation = Invocation { words, cpus: site.cpus.clone() };
+        let mut group = Group::start(&invocation, site.log).map_err(ClusterError::Process)?;
+        let began = Instant::now();
+        // First whether it lives: what answers on the port of a dead server is another one.
+        loop {
+            if let Some(status) = group.ended() {
+                return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
+            }
+            if is_ready(&group) {
+                return Ok(Self { address, mode: Some(mode), command: invocation.command_line(), group: Some(group) });
+            }
+            if interrupt.is_set() {
+                return Err(ClusterError::Interrupted);
+            }
+            if START_TIMEOUT < began.elapsed() {
+                return Err(ClusterError::NotReady { last_words: group.last_words() });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Returns whether it still runs, as far as that can be known.
+    pub fn is_alive(&mut self) -> bool {
+        self.group.as_mut().is_none_or(|group| group.ended().is_none())
+    }
+
+    /// Returns the last lines that its processes printed.
+    pub fn last_words(&self) -> String {
+        self.group.as_ref().map(Group::last_words).unwrap_or_default()
+    }
+
+    /// Returns the process that all the others descend from.
+    pub fn root(&self) -> Option<u32> {
+        self.group.as_ref().map(Group::pid)
+    }
+}
+
+fn mode(cluster: bool) -> &'static str {
+    if cluster { "--cluster" } else { "--single" }
+}
+
+fn says_ready(log: &Path) -> bool {
+    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    text.split_inclusive('\n').any(|line| line.starts_with("ready"))
+}
+
+/// Returns every port that `trine up` will listen on.
+fn ports(first: u16, size: Size) -> Result<Vec<u16>, ClusterError> {
+    let mut ports = Vec::new();
+    for server in 0..size.servers {
+        for core in 0..=size.cores {
+            let port = server.checked_mul(PORTS_PER_SERVER).and_then(|offset| offset.checked_add(core));
+            let port = port.and_then(|offset| offset.checked_add(first));
+            ports.push(port.ok_or(ClusterError::NoSuchPort { first, size })?);
+        }
+    }
+    Ok(ports)
+}
+
+/// Refuses a port that a deployment needs and cannot have.
+pub fn check_ports(deployment: &Deployment, first: u16) -> Result<(), ClusterError> {
+    match (&deployment.target, deployment.size) {
+        (Target::Address { .. }, _) => Ok(()),
+        (_, Some(size)) => check_free(ports(first, size)?),
+        (_, None) => check_free([first]),
+    }
+}
+
+fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> {
+    for port in ports {
+        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+            return Err(ClusterError::PortTaken { port, error });
+        }
+    }
+    Ok(())
+}
+
+/// Why a target does not run.
+#[derive(Debug)]
+pub enum ClusterError {
+    /// Stop what listens there, or move the experiment's `port`.
+    PortTaken {
+        port: u16,
+        error: std::io::Error,
+    },
+    /// Lower the experiment's `port`, or start fewer servers.
+    NoSuchPort {
+        first: u16,
+        size: Size,
+    },
+    Process(ProcessError),
+    /// It has said why, perhaps.
+    Ended {
+        status: String,
+        last_words: String,
+    },
+    NotReady {
+        last_words: String,
+    },
+    Interrupted,
+}
+
+impl std::error::Error for ClusterError {}
+
+impl fmt::Display for ClusterError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PortTaken { port, error } => write!(
+                formatter,
+                "port {port} cannot be used ({error}): stop what listens there, or set `port` in the experiment"
+            ),
+            Self::NoSuchPort { first, size } => write!(
+                formatter,
+                "{} servers of {} cores from port {first} need ports above 65535: lower `port` in the experiment",
+                size.servers, size.cores
+            ),
+            Self::Process(error) => error.fmt(formatter),
+            Self::Ended { status, last_words } => {
+                write!(formatter, "the target ended while it started ({status}): {last_words}")
+            }
+            Self::NotReady { last_words } => write!(
+                formatter,
+                "the target was not ready within {} s; it said: {last_words}",
+                START_TIMEOUT.as_secs()
+            ),
+            Self::Interrupted => formatter.write_str("interrupted"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three servers of one core from 17000 listen where DESIGN says they do.
+    #[test]
+    fn ports_are_known_before_anything_starts() {
+        let ports = |first, servers, cores| super::ports(first, Size { servers, cores });
+        assert_eq!(ports(17_000, 3, 1).unwrap(), [17_000, 17_001, 17_100, 17_101, 17_200, 17_201]);
+        assert!(matches!(ports(65_500, 2, 1), Err(ClusterError::NoSuchPort { .. })));
+    }
+
+    /// A taken port is named, before anything is started that would say so less clearly.
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = check_free([port]).unwrap_err();
+        assert!(error.to_string().contains(&format!("port {port} ")), "{error}");
+        drop(taken);
+        check_free([port]).unwrap();
+    }
+}

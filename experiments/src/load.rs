@@ -1,0 +1,94 @@
+//! What the load generator is asked to do.
+
+use std::path::Path;
+
+use crate::cluster::Cluster;
+use crate::experiment::Experiment;
+use crate::point::Point;
+use crate::settings::{Span, cpu_list};
+
+/// One run of `trine-load`.
+pub struct Ask<'a> {
+    pub program: &'a Path,
+    pub cluster: &'a Cluster,
+    pub point: &'a Point,
+    /// From 1.
+    pub repeat: u32,
+    pub warmup: Span,
+    pub cpus: Option<&'a [usize]>,
+}
+
+impl Ask<'_> {
+    /// Returns the command line, program first. The report goes to the file `report`.
+    pub fn words(&self, experiment: &Experiment, report: &Path) -> Vec<String> {
+        let (workload, point) = (&experiment.workload, self.point);
+        let mut words = vec![self.program.display().to_string(), self.cluster.address.clone()];
+        words.extend(self.cluster.mode.map(str::to_owned));
+        let mut option = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([format!("--{name}"), value]);
+            }
+        };
+        option("concurrency", Some(point.concurrency.to_string()));
+        option("pipeline", Some(point.pipeline.to_string()));
+        option("value-size", Some(point.value_size.to_string()));
+        option("read-share", Some(point.read_share.to_string()));
+        option("rate", point.rate.map(|rate| rate.to_string()));
+        option("arrivals", workload.arrivals.clone().filter(|_| point.rate.is_some()));
+        option("keys", workload.keys.map(|keys| keys.to_string()));
+        option("key-size", workload.key_size.map(|size| size.to_string()));
+        option("distribution", workload.distribution.clone());
+        option("timeout", workload.timeout.map(|timeout| timeout.to_string()));
+        option("warmup", Some(self.warmup.to_string()));
+        option("duration", Some(experiment.duration.to_string()));
+        option("cpus", self.cpus.map(cpu_list));
+        // Other keys in each repeat, or repeats would agree more than the truth does.
+        option("seed", Some(experiment.seed.wrapping_add(u64::from(self.repeat) - 1).to_string()));
+        option("json", Some(report.display().to_string()));
+        words.push("--quiet".to_owned());
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Target;
+    use crate::process::Interrupt;
+    use crate::sample;
+
+    /// The command line is the one that `trine-load` documents: what the file fixes, what the point varies, and no
+    /// more.
+    #[test]
+    fn the_command_line_says_it_all() {
+        let text = "title = \"t\"\nquestion = \"q\"\nseed = 7\nduration = \"1500ms\"\n[workload]\nkeys = 10\n\
+                    arrivals = \"poisson\"\ntimeout = \"2s\"\n[[targets]]\nname = \"lab\"\nkind = \"address\"\n\
+                    address = \"10.0.0.1:7000\"\ncluster = true\n";
+        let experiment = Experiment::parse(text, Path::new("some.toml")).unwrap();
+        let deployment = experiment.deployments().remove(0);
+        assert!(matches!(deployment.target, Target::Address { .. }));
+        let nowhere = Path::new("/nowhere");
+        let site = crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere };
+        let cluster = Cluster::start(&deployment, &site, &Interrupt::default()).unwrap();
+        let mut point = sample::point(16, 0.25);
+        let words = |point: &Point, cpus| {
+            let ask = Ask {
+                program: Path::new("trine-load"),
+                cluster: &cluster,
+                point,
+                repeat: 3,
+                warmup: Span::one_second(),
+                cpus,
+            };
+            ask.words(&experiment, Path::new("out.json")).join(" ")
+        };
+        assert_eq!(
+            words(&point, None),
+            "trine-load 10.0.0.1:7000 --cluster --concurrency 16 --pipeline 1 --value-size 64 --read-share 0.25 \
+             --keys 10 --timeout 2s --warmup 1s --duration 1500ms --seed 9 --json out.json --quiet"
+        );
+        point.rate = Some(50_000.0);
+        let open = words(&point, Some(&[1, 3]));
+        assert!(open.contains("--rate 50000 --arrivals poisson") && open.contains("--cpus 1,3"), "{open}");
+    }
+}

@@ -1,0 +1,166 @@
+//! The gateway's hop to another core, and the way back.
+//!
+//! Between any two cores runs one queue each way: a ring of boxed parcels with one writer and one reader, which is all that
+//! two cores ever share. What a core has for another in a turn goes as one parcel; the box comes back with the replies in
+//! it, so that memory is freed where it was allocated. A core that is asleep is woken by its [`Bell`].
+//!
+//! Nobody ever waits here: a parcel that finds its queue full stays in an outbox, and every core takes what comes in
+//! whatever it has going out, so two cores can't block each other. Outboxes are bounded because the requests that a
+//! connection may have under way are (`gateway-in-flight`).
+
+use super::ring::{Bell, ConnectionId};
+use crate::{resp::Version, session::Ticket};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::{collections::VecDeque, net::TcpStream, sync::Arc};
+
+/// What goes from one core to another.
+pub enum Parcel {
+    /// A connection that the gateway accepted, for this core to serve.
+    Connection(TcpStream),
+    /// A connection of the gateway's has left this core.
+    Left,
+    /// Requests for keys of this core.
+    Requests(Box<Batch>),
+    /// The same box, with the replies.
+    Replies(Box<Batch>),
+}
+
+/// Requests that go to a core together, and then their replies.
+#[derive(Default)]
+pub struct Batch {
+    /// Who waits for what, in the order of the requests.
+    pub items: Vec<Item>,
+    /// The requests as a client would send them, one behind the other.
+    pub requests: Vec<u8>,
+    /// The replies, one behind the other.
+    pub replies: Vec<u8>,
+}
+
+/// One request of a batch.
+pub struct Item {
+    /// The connection that asked.
+    pub connection: ConnectionId,
+    /// Its ticket for the reply.
+    pub ticket: Ticket,
+    /// Which part of the reply this is, where several cores give one.
+    pub part: Option<u16>,
+    /// The version of the protocol that the reply is to be in.
+    pub version: Version,
+    /// Whether reads leave no trace (`CLIENT NO-TOUCH`).
+    pub no_touch: bool,
+    /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
+    pub is_unwanted: bool,
+    /// Where its reply ends in [`Batch::replies`].
+    pub reply_end: usize,
+}
+
+/// A core's ends of the mesh.
+pub struct Mesh {
+    me: usize,
+    outgoing: Vec<Option<Producer<Parcel>>>,
+    incoming: Vec<Option<Consumer<Parcel>>>,
+    bells: Vec<Option<Arc<Bell>>>,
+    /// Parcels that found their queue full, or have not been tried.
+    outboxes: Vec<VecDeque<Parcel>>,
+    /// What this turn has for each core.
+    building: Vec<Option<Box<Batch>>>,
+    /// Boxes that have come back.
+    spare: Vec<Box<Batch>>,
+}
+
+/// Boxes that a core keeps for its next turns.
+const SPARE_MAX: usize = 64;
+/// A box that has grown beyond this is not kept.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+impl Mesh {
+    /// Makes the ends for `cores` cores, with room for `capacity` parcels in each queue.
+    pub fn new(cores: usize, capacity: usize) -> Vec<Self> {
+        let mut ends: Vec<Self> = (0..cores)
+            .map(|me| Self {
+                me,
+                outgoing: (0..cores).map(|_| None).collect(),
+                incoming: (0..cores).map(|_| None).collect(),
+                bells: vec![None; cores],
+                outboxes: (0..cores).map(|_| VecDeque::new()).collect(),
+                building: (0..cores).map(|_| None).collect(),
+                spare: Vec::new(),
+            })
+            .collect();
+        for from in 0..cores {
+            for to in (0..cores).filter(|&to| to != from) {
+                let (producer, consumer) = RingBuffer::new(capacity);
+                ends[from].outgoing[to] = Some(producer);
+                ends[to].incoming[from] = Some(consumer);
+            }
+        }
+        ends
+    }
+
+    /// Tells this core how to wake the others. Nothing may be sent before.
+    pub fn set_bells(&mut self, bells: Vec<Arc<Bell>>) {
+        assert_eq!(bells.len(), self.bells.len(), "a bell for each core");
+        self.bells = bells.into_iter().map(Some).collect();
+    }
+
+    /// The box in which this turn's requests for a core are put.
+    pub fn batch(&mut self, core: usize) -> &mut Batch {
+        assert_ne!(core, self.me, "a core does not send to itself");
+        let spare = &mut self.spare;
+        self.building[core].get_or_insert_with(|| spare.pop().unwrap_or_default())
+    }
+
+    /// Puts a parcel into the outbox for a core; [`flush`](Self::flush) sends it.
+    pub fn post(&mut self, core: usize, parcel: Parcel) {
+        self.outboxes[core].push_back(parcel);
+    }
+
+    /// Takes the next parcel that has come in, and who it is from.
+    pub fn receive(&mut self) -> Option<(usize, Parcel)> {
+        self.incoming.iter_mut().enumerate().find_map(|(from, queue)| Some((from, queue.as_mut()?.pop().ok()?)))
+    }
+
+    /// Whether a parcel has come in.
+    pub fn has_arrivals(&self) -> bool {
+        self.incoming.iter().flatten().any(|queue| !queue.is_empty())
+    }
+
+    /// Whether something waits for room in a queue.
+    pub fn has_backlog(&self) -> bool {
+        self.outboxes.iter().any(|outbox| !outbox.is_empty())
+    }
+
+    /// Takes a box back once its replies have been handed out.
+    pub fn recycle(&mut self, mut batch: Box<Batch>) {
+        if self.spare.len() < SPARE_MAX && batch.requests.capacity() + batch.replies.capacity() < SPARE_BYTES_MAX {
+            batch.items.clear();
+            batch.requests.clear();
+            batch.replies.clear();
+            self.spare.push(batch);
+        }
+    }
+
+    /// Sends what has room, and wakes who gets something.
+    pub fn flush(&mut self) {
+        for core in 0..self.outboxes.len() {
+            if let Some(batch) = self.building[core].take() {
+                self.outboxes[core].push_back(Parcel::Requests(batch));
+            }
+            let outbox = &mut self.outboxes[core];
+            let Some(queue) = self.outgoing[core].as_mut().filter(|_| !outbox.is_empty()) else { continue };
+            let mut has_sent = false;
+            while let Some(parcel) = outbox.pop_front() {
+                match queue.push(parcel) {
+                    Ok(()) => has_sent = true,
+                    Err(rtrb::PushError::Full(parcel)) => {
+                        outbox.push_front(parcel);
+                        break;
+                    }
+                }
+            }
+            if let Some(bell) = self.bells[core].as_ref().filter(|_| has_sent) {
+                bell.ring();
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Executing what has arrived: from a client, or from another core in a client's name.
+
+use super::{ConnectionId, State};
+use crate::{
+    client::{Client, ReplyMode},
+    commands::{Now, Outcome},
+    gateway::{self, Gather},
+    io::mesh::{Batch, Item, Mesh, Parcel},
+    resp::{Decoded, Decoder, Limits, Reply, Request},
+    session::{Answer, Executor, Ticket},
+    shard::{Away, Execution, Shard},
+};
+
+/// Parcels of a turn at most, so that connections get theirs.
+const PARCELS_PER_TURN: usize = 64;
+/// What comes from another core has been through the limits already.
+const NO_LIMITS: Limits = Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1 };
+
+/// Executes the requests of one connection.
+struct Turn<'a> {
+    shard: &'a mut Shard,
+    mesh: &'a mut Mesh,
+    /// In whose name this core's own part of a spread request is executed.
+    passed: &'a mut Client,
+    client: &'a mut Client,
+    gathers: &'a mut Vec<(Ticket, Gather)>,
+    /// Replies that were whole before the session knew that it has to wait.
+    early: Vec<(Ticket, Vec<u8>)>,
+    connection: ConnectionId,
+    now: Now,
+}
+
+impl Executor for Turn<'_> {
+    #[inline]
+    fn limits(&self) -> Limits {
+        let config = &self.shard.core.config;
+        if self.client.authenticated {
+            Limits { arguments_max: config.max_request_args, argument_bytes_max: config.proto_max_bulk_len }
+        } else {
+            Limits::UNAUTHENTICATED
+        }
+    }
+
+    #[inline]
+    fn foresee(&self, request: Request<'_>) {
+        self.shard.foresee(request);
+    }
+
+    #[inline]
+    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+        let is_unwanted = self.client.reply_mode != ReplyMode::On;
+        match self.shard.execute(request, self.client, self.now, output) {
+            Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
+            Execution::Done(Outcome::Done) => Answer::Here,
+            Execution::Done(outcome) => self.after(outcome),
+            Execution::Away(away) => {
+                self.pass_on(request, away, ticket, is_unwanted);
+                Answer::Later
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    #[cold]
+    fn after(&mut self, outcome: Outcome) -> Answer {
+        match outcome {
+            Outcome::Done => Answer::Here,
+            Outcome::Stall(time) => {
+                std::thread::sleep(time);
+                Answer::Here
+            }
+        }
+    }
+
+    /// Sends a request to the core that owns its keys, or its parts to several.
+    fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
+        self.shard.core.statistics.passed_on += 1;
+        let item = |part| Item {
+            connection: self.connection,
+            ticket,
+            part,
+            version: self.client.version,
+            no_touch: self.client.no_touch,
+            is_unwanted,
+            reply_end: 0,
+        };
+        let me = self.shard.core.me.core;
+        if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
+            let batch = self.mesh.batch(core.into());
+            batch.items.push(item(None));
+            crate::resp::encode_request(&mut batch.requests, request.args_from(0));
+            return;
+        }
+        let shard = &mut *self.shard;
+        let random = self.now.unix_us;
+        let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
+        let mut gather = spread.gather;
+        let mut whole = None;
+        for (position, part) in spread.parts.into_iter().enumerate() {
+            let item = item(Some(position as u16));
+            if part.core == me {
+                let reply = execute_passed(shard, self.passed, self.now, &item, &part.bytes);
+                whole = gather.put(position, reply);
+            } else {
+                let batch = self.mesh.batch(part.core.into());
+                batch.items.push(item);
+                batch.requests.extend_from_slice(&part.bytes);
+            }
+        }
+        match whole {
+            Some(reply) => self.early.push((ticket, if is_unwanted { Vec::new() } else { reply })),
+            None => self.gathers.push((ticket, gather)),
+        }
+    }
+}
+
+/// Executes this core's own part of a spread request.
+fn execute_passed(shard: &mut Shard, passed: &mut Client, now: Now, item: &Item, bytes: &[u8]) -> Vec<u8> {
+    let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
+    let decoded = decoder.decode(bytes, &NO_LIMITS);
+    assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
+    lend(passed, item);
+    shard.execute_passed(decoder.request(bytes), passed, now, &mut reply);
+    reply
+}
+
+/// Makes the client in whose name others' requests are executed want what this one's wants.
+fn lend(passed: &mut Client, item: &Item) {
+    passed.version = item.version;
+    passed.no_touch = item.no_touch;
+}
+
+impl State {
+    /// Executes what has arrived on a connection, and what had to wait before it.
+    #[inline]
+    pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections[id.place()].as_mut() else { return };
+        let Some(mut client) = self.shard.core.clients.take(id.place()) else { return };
+        let connection = &mut **connection;
+        if connection.session.output.capacity() == 0 {
+            connection.session.output = self.buffers.pop().unwrap_or_default();
+        }
+        client.active_at = self.now.unix_millis();
+        self.shard.core.statistics.input_bytes += bytes.len() as u64;
+        let began_us = self.clock.monotonic_us();
+        let mut turn = Turn {
+            shard: &mut self.shard,
+            mesh: &mut self.mesh,
+            passed: &mut self.passed,
+            client: &mut client,
+            gathers: &mut connection.gathers,
+            early: Vec::new(),
+            connection: id,
+            now: self.now,
+        };
+        connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
+        let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
+        if let Err(error) = received {
+            let output = connection.session.tail().0;
+            Reply { output, version: client.version }.error(&format!("ERR {error}"));
+        } else {
+            turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
+        }
+        let statistics = &mut self.shard.core.statistics;
+        statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        client.input_bytes = connection.session.unread_bytes();
+        if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
+            self.buffers.push(std::mem::take(&mut connection.session.output));
+        }
+        self.shard.core.clients.put(id.place(), client);
+        self.touch(id);
+    }
+
+    /// Executes what other cores have sent, and takes the replies that they give. Returns how many parcels there were.
+    pub(super) fn take_parcels(&mut self) -> usize {
+        for count in 0..PARCELS_PER_TURN {
+            let Some((from, parcel)) = self.mesh.receive() else { return count };
+            match parcel {
+                Parcel::Connection(socket) => self.accepted.push((crate::client::Port::Gateway, socket)),
+                Parcel::Left => self.gateway_connections[from] -= 1,
+                Parcel::Requests(batch) => self.execute_batch(from, batch),
+                Parcel::Replies(batch) => self.hand_out(batch),
+            }
+        }
+        PARCELS_PER_TURN
+    }
+
+    fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
+        let Batch { items, requests, replies } = &mut *batch;
+        let mut used = 0;
+        for item in items {
+            let rest = &requests[used..];
+            let decoded = self.decoder.decode(rest, &NO_LIMITS);
+            let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
+            used += length;
+            lend(&mut self.passed, item);
+            let outcome = self.shard.execute_passed(self.decoder.request(rest), &mut self.passed, self.now, replies);
+            if let Outcome::Stall(time) = outcome {
+                std::thread::sleep(time);
+            }
+            item.reply_end = replies.len();
+        }
+        self.mesh.post(from, Parcel::Replies(batch));
+    }
+
+    fn hand_out(&mut self, batch: Box<Batch>) {
+        let mut start = 0;
+        for item in &batch.items {
+            let reply = &batch.replies[start..item.reply_end];
+            start = item.reply_end;
+            let Some(connection) = self.connections[item.connection.place()].as_mut() else { continue };
+            if connection.id != item.connection {
+                continue;
+            }
+            let reply = match item.part {
+                None => reply.to_vec(),
+                Some(part) => {
+                    let position = connection.gathers.iter().position(|(ticket, _)| *ticket == item.ticket);
+                    let position = position.expect("a spread request is gathered");
+                    let Some(reply) = connection.gathers[position].1.put(part.into(), reply.to_vec()) else { continue };
+                    connection.gathers.swap_remove(position);
+                    reply
+                }
+            };
+            connection.session.complete(item.ticket, if item.is_unwanted { Vec::new() } else { reply });
+            self.touch(item.connection);
+        }
+        self.mesh.recycle(batch);
+    }
+}
+
+/// Bytes of replies that a client may be owed before no more of its requests are executed.
+fn output_bytes_max(shard: &Shard, is_authenticated: bool) -> usize {
+    let config = &shard.core.config;
+    if is_authenticated { config.output_soft_limit } else { config.unauthenticated_max_owed_bytes }
+}
