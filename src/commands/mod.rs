@@ -18,7 +18,7 @@ use crate::{
     resp::{Reply, Request, Version},
     slot::Slot,
     statistics::Statistics,
-    store::{Entry, Key, Policy, Store, UnixMillis},
+    store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
 };
 
@@ -258,7 +258,8 @@ impl<'a> Call<'a> {
         self.request.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Whether the client is at this core. Another core's part of a request has a stand-in, whose id is 0.
+    /// Whether the client is at this core. For a part of a request that came by another core, [`client`](Self::client) is a
+    /// stand-in, whose id is 0.
     pub fn is_at_home(&self) -> bool {
         self.client.id != 0
     }
@@ -339,18 +340,6 @@ pub struct Process {
 }
 
 impl Core {
-    /// What the store is to be told: the configuration, of whose memory each core has an even share.
-    pub fn policy(&self) -> Policy {
-        // A limit stays one, however small the share.
-        let share = self.config.max_memory.div_ceil(u64::from(self.cores()));
-        Policy {
-            memory_max: usize::try_from(share).unwrap_or(usize::MAX),
-            eviction: self.config.eviction,
-            lfu_log_factor: self.config.lfu_log_factor,
-            lfu_decay_minutes: self.config.lfu_decay_time,
-        }
-    }
-
     /// The number of cores of this server.
     #[inline]
     pub fn cores(&self) -> u16 {

@@ -3,7 +3,7 @@
 mod slow;
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
-use crate::resp::parse_i64;
+use crate::{resp::parse_i64, store::Policy};
 use std::time::Duration;
 
 const PLAIN: Flags = Flags::LOADING.and(Flags::STALE);
@@ -76,7 +76,7 @@ fn config_set(call: &mut Call<'_>) -> Outcome {
     if let Err(text) = call.core.config.change(&pairs) {
         return call.fail(&text);
     }
-    call.store.policy = call.core.policy();
+    call.store.policy = Policy::new(&call.core.config, call.core.cores());
     call.reply.ok();
     Outcome::Done
 }
