@@ -178,7 +178,9 @@ impl Session {
                 break;
             }
             if 1 < count {
-                (0..count).filter_map(|position| decoder.request_at(rest, position).0).for_each(|r| executor.foresee(r));
+                (0..count)
+                    .filter_map(|position| decoder.request_at(rest, position).0)
+                    .for_each(|r| executor.foresee(r));
             }
             let mut end = 0;
             for position in 0..count {
