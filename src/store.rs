@@ -54,7 +54,8 @@ impl Policy {
     /// A shard's part of what the server was told, which has `cores` of them.
     pub fn new(config: &Config, cores: u16) -> Self {
         Self {
-            memory_max: usize::try_from(config.max_memory / u64::from(cores)).unwrap_or(usize::MAX),
+            // Rounded up: 0 would be no limit.
+            memory_max: usize::try_from(config.max_memory.div_ceil(u64::from(cores))).unwrap_or(usize::MAX),
             eviction: config.eviction,
             lfu_log_factor: config.lfu_log_factor,
             lfu_decay_minutes: config.lfu_decay_time,

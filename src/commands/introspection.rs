@@ -32,14 +32,24 @@ pub static COMMANDS: &[Command] = &[
     ]),
 ];
 
+/// The rows that clients are told of.
+fn listed(rows: &'static [Command]) -> impl Iterator<Item = &'static Command> {
+    rows.iter().filter(|row| is_listed(row))
+}
+
+fn is_listed(row: &Command) -> bool {
+    !row.flags.has(Flags::REFUSED)
+}
+
 /// The commands that are no subcommands.
 fn top(call: &Call<'_>) -> Vec<&'static Command> {
-    call.core.rows.iter().copied().filter(|row| !row.name.contains('|')).collect()
+    call.core.rows.iter().copied().filter(|row| is_listed(row) && !row.name.contains('|')).collect()
 }
 
 /// The row with this name: a command's, or `container|subcommand`.
 fn named(call: &Call<'_>, name: &[u8]) -> Option<&'static Command> {
-    call.core.rows.iter().copied().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
+    let mut rows = call.core.rows.iter().copied().filter(|row| is_listed(row));
+    rows.find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn command(call: &mut Call<'_>) -> Outcome {
@@ -82,6 +92,7 @@ fn docs(call: &mut Call<'_>) -> Outcome {
 
 fn list(call: &mut Call<'_>) -> Outcome {
     let mut rows = call.core.rows.clone();
+    rows.retain(|row| is_listed(row));
     if call.request.len() == 5 && call.is(2, "FILTERBY") {
         let value = call.request.arg(4).to_ascii_lowercase();
         if call.is(3, "PATTERN") {
@@ -190,11 +201,11 @@ fn describe(reply: &mut Reply<'_>, row: &Command) {
     let specs = key_specs(row);
     reply.set(specs.len());
     specs.iter().for_each(|spec| spec.write(reply));
-    match row.subcommands.len() {
+    match listed(row.subcommands).count() {
         0 => reply.set(0),
         count => reply.array(count),
     }
-    row.subcommands.iter().for_each(|row| describe(reply, row));
+    listed(row.subcommands).for_each(|row| describe(reply, row));
 }
 
 fn document(reply: &mut Reply<'_>, row: &Command) {
@@ -206,8 +217,8 @@ fn document(reply: &mut Reply<'_>, row: &Command) {
     }
     if !row.subcommands.is_empty() {
         reply.bulk(b"subcommands");
-        reply.map(row.subcommands.len());
-        row.subcommands.iter().for_each(|row| document(reply, row));
+        reply.map(listed(row.subcommands).count());
+        listed(row.subcommands).for_each(|row| document(reply, row));
     }
 }
 
@@ -228,6 +239,7 @@ fn flags(flags: Flags) -> Vec<&'static str> {
         (Flags::STALE, "stale"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
+        (Flags::NO_MULTI, "no_multi"),
         (Flags::ALLOW_BUSY, "allow_busy"),
     ];
     names.into_iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| name).collect()

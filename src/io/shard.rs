@@ -124,7 +124,7 @@ impl State {
     fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
-        let passed = Client::new(0, "", "", Port::Core, true, now.unix_millis());
+        let passed = Client::new(0, "", "", Port::Gateway, true, now.unix_millis());
         // Unique in the server, in the order of connecting on each core.
         let next_client_id = 1 + u64::from(shard.core.me.core);
         Self {
@@ -251,6 +251,7 @@ impl State {
                 _ => self.adopt(ring, port, socket),
             }
         }
+        self.close_killed();
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.settle_one(ring, id);
@@ -314,7 +315,6 @@ impl State {
         for listener in std::mem::take(&mut self.refused) {
             ring.accept_again(listener);
         }
-        self.close_killed(ring);
         if self.next_second_us <= now.monotonic_us {
             self.next_second_us = now.monotonic_us + 1_000_000;
             self.shard.core.process.resident_bytes = clock::resident_bytes();
@@ -328,14 +328,12 @@ impl State {
     }
 
     /// Closes clients that others have killed.
-    fn close_killed(&mut self, ring: &mut Ring) {
-        let clients = &self.shard.core.clients;
-        let killed: Vec<_> = clients.iter().filter(|(_, client)| client.closing).map(|(place, _)| place).collect();
-        for place in killed {
+    fn close_killed(&mut self) {
+        for place in std::mem::take(&mut self.shard.core.clients.closed) {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             connection.session.closing = true;
             let id = connection.id;
-            self.settle_one(ring, id);
+            self.touch(id);
         }
     }
 

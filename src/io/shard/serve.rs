@@ -5,7 +5,10 @@ use crate::{
     client::{Client, ReplyMode},
     commands::{Now, Outcome},
     gateway::{self, Gather},
-    io::mesh::{Batch, Item, Mesh, Parcel},
+    io::{
+        mesh::{Batch, Item, Mesh, Parcel},
+        server::Control,
+    },
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard},
@@ -20,9 +23,8 @@ const NO_LIMITS: Limits = Limits { arguments_max: usize::MAX >> 1, argument_byte
 struct Turn<'a> {
     shard: &'a mut Shard,
     mesh: &'a mut Mesh,
-    /// In whose name this core's own part of a spread request is executed.
-    passed: &'a mut Client,
     client: &'a mut Client,
+    control: &'a Control,
     gathers: &'a mut Vec<(Ticket, Gather)>,
     /// Replies that were whole before the session knew that it has to wait.
     early: Vec<(Ticket, Vec<u8>)>,
@@ -70,21 +72,18 @@ impl Turn<'_> {
                 std::thread::sleep(time);
                 Answer::Here
             }
+            Outcome::Shutdown => {
+                self.control.stop();
+                Answer::Last
+            }
         }
     }
 
     /// Sends a request to the core that owns its keys, or its parts to several.
     fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
-        let item = |part| Item {
-            connection: self.connection,
-            ticket,
-            part,
-            version: self.client.version,
-            no_touch: self.client.no_touch,
-            is_unwanted,
-            reply_end: 0,
-        };
+        let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
+        let item = |part| Item { connection, ticket, part, version, no_touch, is_unwanted, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
             let batch = self.mesh.batch(core.into());
@@ -98,13 +97,13 @@ impl Turn<'_> {
         let mut gather = spread.gather;
         let mut whole = None;
         for (position, part) in spread.parts.into_iter().enumerate() {
-            let item = item(Some(position as u16));
             if part.core == me {
-                let reply = execute_passed(shard, self.passed, self.now, &item, &part.bytes);
+                // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
+                let reply = execute_part(shard, self.client, self.now, &part.bytes);
                 whole = gather.put(position, reply);
             } else {
                 let batch = self.mesh.batch(part.core.into());
-                batch.items.push(item);
+                batch.items.push(item(Some(position as u16)));
                 batch.requests.extend_from_slice(&part.bytes);
             }
         }
@@ -116,12 +115,13 @@ impl Turn<'_> {
 }
 
 /// Executes this core's own part of a spread request.
-fn execute_passed(shard: &mut Shard, passed: &mut Client, now: Now, item: &Item, bytes: &[u8]) -> Vec<u8> {
+fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, bytes: &[u8]) -> Vec<u8> {
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    lend(passed, item);
-    shard.execute_passed(decoder.request(bytes), passed, now, &mut reply);
+    if let Outcome::Stall(time) = shard.execute_passed(decoder.request(bytes), client, now, &mut reply) {
+        std::thread::sleep(time);
+    }
     reply
 }
 
@@ -147,8 +147,8 @@ impl State {
         let mut turn = Turn {
             shard: &mut self.shard,
             mesh: &mut self.mesh,
-            passed: &mut self.passed,
             client: &mut client,
+            control: &self.control,
             gathers: &mut connection.gathers,
             early: Vec::new(),
             connection: id,
@@ -165,6 +165,8 @@ impl State {
         connection.has_waited |= connection.session.is_blocked(&connection.backpressure);
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        // CLIENT KILL may have meant who sent it; its answer still leaves.
+        connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
             self.buffers.push(std::mem::take(&mut connection.session.output));
