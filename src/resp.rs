@@ -207,7 +207,12 @@ impl Decoder {
                         break;
                     }
                 }
-                Err(error) if is_first => return Err(error),
+                Err(error) if is_first => {
+                    // What it has seen of this client's request is none of the next one's.
+                    self.position = 0;
+                    self.remaining = 0;
+                    return Err(error);
+                }
                 Ok(None) if is_first => break,
                 Ok(None) | Err(_) => {
                     // It will be the first next time, and is then begun anew.
@@ -710,6 +715,18 @@ mod tests {
         ] {
             let error = decode(bytes).expect_err("it is no request");
             assert_eq!(error.to_string(), format!("Protocol error: {text}"));
+        }
+    }
+
+    /// A core has one decoder for all clients: what one of them has begun is not taken for the next one's.
+    #[test]
+    fn an_error_leaves_a_decoder_as_new() {
+        for bytes in ["*2\r\n$3\r\nGET\r\n:5\r\n", "*2\r\n!", "*3\r\n$1\r\na\r\n$-1\r\n", "set k 'a\n", "*x\r\n"] {
+            let mut decoder = Decoder::default();
+            decoder.decode(bytes.as_bytes(), &LIMITS).expect_err("it is no request");
+            let whole = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+            assert_eq!(decoder.decode(whole, &LIMITS), Ok(Decoded::Request(whole.len())), "{bytes:?}");
+            assert_eq!(decoder.request(whole).args_from(0).collect::<Vec<_>>(), [&b"GET"[..], b"k"], "{bytes:?}");
         }
     }
 

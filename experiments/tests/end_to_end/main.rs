@@ -7,6 +7,7 @@
 mod harness;
 mod wire;
 
+mod abuse;
 mod clients;
 mod cluster;
 mod gateway;
