@@ -37,6 +37,8 @@ pub struct Shard {
     pub store: Store,
     /// What it knows besides.
     pub core: Core,
+    /// The row of the command that ran last; for who measures its time.
+    pub ran: Option<Found>,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
 }
@@ -54,7 +56,7 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table, store, owners: owners.collect(), core }
+        Self { table, store, ran: None, owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -223,6 +225,7 @@ impl Shard {
             return Outcome::Done;
         }
         client.last_command = command.name;
+        self.ran = Some(found);
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };
