@@ -370,7 +370,7 @@ impl Connection {
 }
 
 /// Asks a server for the topology. One that knows of none owns everything.
-fn learn(connection: &mut Connection) -> Result<Routing, Error> {
+pub(crate) fn learn(connection: &mut Connection) -> Result<Routing, Error> {
     let address = connection.address.clone();
     let learned = connection.command_with(&["CLUSTER", "SLOTS"], |reply| match reply {
         Reply::Error(text) => Err(Error::from_reply(text)),
