@@ -1,12 +1,21 @@
 //! The command table: every row of every family, found by name.
 
 use crate::{
-    commands::{Command, connection, keys, strings},
+    commands::{Command, cluster, connection, info, introspection, keys, refused, server, strings},
     resp::Request,
 };
 
 /// The families, in the order in which `COMMAND` lists them.
-static FAMILIES: &[&[Command]] = &[strings::COMMANDS, keys::COMMANDS, connection::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    connection::COMMANDS,
+    server::COMMANDS,
+    info::COMMANDS,
+    introspection::COMMANDS,
+    cluster::COMMANDS,
+    refused::COMMANDS,
+];
 
 /// A row and its number, which statistics are kept under.
 #[derive(Clone, Copy)]

@@ -16,6 +16,7 @@ pub mod config;
 pub mod gateway;
 pub mod session;
 pub mod shard;
+pub mod slow_log;
 pub mod statistics;
 pub mod store;
 pub mod topology;

@@ -137,10 +137,13 @@ pub enum Decoded {
     Incomplete,
 }
 
-/// Cuts requests out of bytes, one at a time.
+/// Cuts requests out of bytes: one at a time, or several ahead of their execution.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// The arguments of all requests that were cut, and of the one that is being cut.
     spans: Vec<Span>,
+    /// The requests that were cut by the last call.
+    cuts: Vec<Cut>,
     /// Arguments of an inline command, whose quotes are taken off.
     inline: Vec<u8>,
     is_inline: bool,
@@ -150,43 +153,105 @@ pub struct Decoder {
     remaining: usize,
 }
 
+/// A request among several.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Its arguments among all.
+    first_span: u32,
+    end_span: u32,
+    /// Where the next request begins.
+    end: usize,
+}
+
 impl Decoder {
     /// Looks for a request at the start of `bytes`. After [`Decoded::Incomplete`], `bytes` must begin with what it began
     /// with before.
     ///
     /// # Errors
     /// [`ProtocolError`] where the bytes can't become a request, whatever follows.
-    #[inline]
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Decoded, ProtocolError> {
+        let count = self.decode_ahead(bytes, limits, 1)?;
+        if count == 0 {
+            return Ok(Decoded::Incomplete);
+        }
+        let cut = self.cuts[0];
+        Ok(if cut.first_span == cut.end_span { Decoded::Empty(cut.end) } else { Decoded::Request(cut.end) })
+    }
+
+    /// Cuts all whole requests at the start of `bytes`, `max` (at least 1) at most, and returns how many there are; among
+    /// them are those that ask nothing (an empty line or array). [`request_at`](Self::request_at) shows them. After 0,
+    /// `bytes` must begin with what it began with before.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] where the bytes can't become a request, whatever follows. What stands before them is cut first.
+    #[inline]
+    pub fn decode_ahead(&mut self, bytes: &[u8], limits: &Limits, max: usize) -> Result<usize, ProtocolError> {
+        self.cuts.clear();
         if self.position == 0 {
-            match bytes.first() {
-                None => return Ok(Decoded::Incomplete),
+            self.spans.clear();
+        }
+        let mut start = 0;
+        while self.cuts.len() < max {
+            let is_first = self.cuts.is_empty();
+            // One inline command at a time: they share the memory that their quotes are taken off in.
+            if !is_first && bytes.get(start) != Some(&b'*') {
+                break;
+            }
+            let first_span = if is_first { 0 } else { self.spans.len() };
+            match self.cut(bytes, start, limits) {
+                Ok(Some(end)) => {
+                    let (first_span, end_span) = (first_span as u32, self.spans.len() as u32);
+                    self.cuts.push(Cut { first_span, end_span, end });
+                    start = end;
+                    if self.is_inline {
+                        break;
+                    }
+                }
+                Err(error) if is_first => return Err(error),
+                Ok(None) if is_first => break,
+                Ok(None) | Err(_) => {
+                    // It will be the first next time, and is then begun anew.
+                    self.spans.truncate(first_span);
+                    self.position = 0;
+                    self.remaining = 0;
+                    break;
+                }
+            }
+        }
+        Ok(self.cuts.len())
+    }
+
+    /// Cuts one request at `start`, or goes on where the last call stopped. Returns where it ends.
+    #[inline]
+    fn cut(&mut self, bytes: &[u8], start: usize, limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        if self.position == 0 {
+            match bytes.get(start) {
+                None => return Ok(None),
                 Some(b'*') => {
-                    let Some((count, at)) = header(bytes, 1, ProtocolError::MultibulkHeaderTooLong)? else {
-                        return Ok(Decoded::Incomplete);
+                    let Some((count, at)) = header(bytes, start + 1, ProtocolError::MultibulkHeaderTooLong)? else {
+                        return Ok(None);
                     };
                     let count = count.ok_or(ProtocolError::MultibulkLength)?;
                     if (limits.arguments_max as i64) < count {
                         return Err(limits.multibulk_error());
                     }
-                    if count <= 0 {
-                        return Ok(Decoded::Empty(at));
-                    }
-                    self.spans.clear();
                     self.is_inline = false;
+                    if count <= 0 {
+                        return Ok(Some(at));
+                    }
                     self.remaining = count as usize;
                     self.position = at;
                 }
-                Some(_) => return self.decode_inline(bytes),
+                Some(_) => return self.cut_inline(bytes),
             }
         }
         while 0 < self.remaining {
-            let Some(&sign) = bytes.get(self.position) else { return Ok(Decoded::Incomplete) };
+            let Some(&sign) = bytes.get(self.position) else { return Ok(None) };
             if sign != b'$' {
                 return Err(ProtocolError::ExpectedBulk(sign));
             }
             let Some((length, at)) = header(bytes, self.position + 1, ProtocolError::BulkHeaderTooLong)? else {
-                return Ok(Decoded::Incomplete);
+                return Ok(None);
             };
             let length = length.filter(|&length| 0 <= length).ok_or(ProtocolError::BulkLength)?;
             if (limits.argument_bytes_max as i64) < length {
@@ -195,7 +260,7 @@ impl Decoder {
             let length = length as usize;
             // The two bytes after it are a line end, which nobody checks, as in Redis.
             if bytes.len() < at + length + 2 {
-                return Ok(Decoded::Incomplete);
+                return Ok(None);
             }
             let (Ok(start), Ok(length)) = (u32::try_from(at), u32::try_from(length)) else {
                 return Err(ProtocolError::BulkLength);
@@ -204,9 +269,9 @@ impl Decoder {
             self.position = at + length as usize + 2;
             self.remaining -= 1;
         }
-        let used = self.position;
+        let end = self.position;
         self.position = 0;
-        Ok(Decoded::Request(used))
+        Ok(Some(end))
     }
 
     /// The request that [`decode`](Self::decode) just found in `bytes`.
@@ -215,27 +280,32 @@ impl Decoder {
         Request { bytes: if self.is_inline { &self.inline } else { bytes }, spans: &self.spans }
     }
 
+    /// The request at this position among those that [`decode_ahead`](Self::decode_ahead) just cut from `bytes`, unless it
+    /// asks nothing; and where the next one begins.
+    #[inline]
+    pub fn request_at<'a>(&'a self, bytes: &'a [u8], position: usize) -> (Option<Request<'a>>, usize) {
+        let cut = self.cuts[position];
+        let spans = &self.spans[cut.first_span as usize..cut.end_span as usize];
+        let bytes = if self.is_inline { &self.inline } else { bytes };
+        ((!spans.is_empty()).then_some(Request { bytes, spans }), cut.end)
+    }
+
     /// Bytes of memory that the decoder holds on to.
     pub fn memory(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>() + self.inline.capacity()
+        self.spans.capacity() * size_of::<Span>() + self.cuts.capacity() * size_of::<Cut>() + self.inline.capacity()
     }
 
     #[cold]
-    fn decode_inline(&mut self, bytes: &[u8]) -> Result<Decoded, ProtocolError> {
+    fn cut_inline(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let window = &bytes[..bytes.len().min(INLINE_BYTES_MAX)];
         let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
-            return if window.len() < INLINE_BYTES_MAX {
-                Ok(Decoded::Incomplete)
-            } else {
-                Err(ProtocolError::InlineTooLong)
-            };
+            return if window.len() < INLINE_BYTES_MAX { Ok(None) } else { Err(ProtocolError::InlineTooLong) };
         };
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-        self.spans.clear();
         self.inline.clear();
         self.is_inline = true;
         split_words(line, &mut self.inline, &mut self.spans)?;
-        Ok(if self.spans.is_empty() { Decoded::Empty(end + 1) } else { Decoded::Request(end + 1) })
+        Ok(Some(end + 1))
     }
 }
 

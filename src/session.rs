@@ -3,7 +3,7 @@
 //! A request is executed as soon as it is whole. Its reply goes straight into [`Session::output`], unless an earlier
 //! reply has to wait for another core: then it queues behind that one, and leaves with it.
 
-use crate::resp::{Decoded, Decoder, Limits, ProtocolError, Request};
+use crate::resp::{Decoder, Limits, ProtocolError, Request};
 use std::collections::VecDeque;
 
 /// Numbers a reply that has to wait. Unique within its session.
@@ -25,6 +25,8 @@ pub enum Answer {
 pub trait Executor {
     /// What the next request may cost.
     fn limits(&self) -> Limits;
+    /// Looks at a request that will be executed soon, to have at hand what it needs.
+    fn foresee(&self, request: Request<'_>);
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
 }
@@ -53,6 +55,10 @@ struct Unread {
     used: usize,
     decoder: Decoder,
 }
+
+/// Requests that are cut before the first of them is executed, so that the memory which they need is fetched for all of them
+/// at once instead of for one after the other.
+const AHEAD: usize = 32;
 
 /// One connection's requests and replies. Idle, it holds no buffer.
 #[derive(Debug, Default)]
@@ -164,31 +170,35 @@ impl Session {
         executor: &mut impl Executor,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
-        let mut limits = executor.limits();
-        while used < bytes.len() && !self.is_blocked(backpressure) {
+        while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) {
             let rest = &bytes[used..];
-            match decoder.decode(rest, &limits) {
-                Err(error) => {
-                    self.closing = true;
-                    return Err(error);
+            let limits = executor.limits();
+            let count = decoder.decode_ahead(rest, &limits, AHEAD).inspect_err(|_| self.closing = true)?;
+            if count == 0 {
+                break;
+            }
+            if 1 < count {
+                (0..count)
+                    .filter_map(|position| decoder.request_at(rest, position).0)
+                    .for_each(|r| executor.foresee(r));
+            }
+            let mut end = 0;
+            for position in 0..count {
+                let (request, next) = decoder.request_at(rest, position);
+                end = next;
+                let Some(request) = request else { continue };
+                let (output, ticket) = self.tail();
+                match executor.execute(request, output, ticket) {
+                    Answer::Here => {}
+                    Answer::Later => self.defer(ticket),
+                    Answer::Last => self.closing = true,
                 }
-                Ok(Decoded::Incomplete) => break,
-                Ok(Decoded::Empty(length)) => used += length,
-                Ok(Decoded::Request(length)) => {
-                    used += length;
-                    let (output, ticket) = self.tail();
-                    match executor.execute(decoder.request(rest), output, ticket) {
-                        Answer::Here => {}
-                        Answer::Later => self.defer(ticket),
-                        Answer::Last => {
-                            self.closing = true;
-                            break;
-                        }
-                    }
-                    // AUTH may just have changed them.
-                    limits = executor.limits();
+                // What follows was cut within limits that AUTH may just have changed.
+                if self.closing || self.is_blocked(backpressure) || executor.limits() != limits {
+                    break;
                 }
             }
+            used += end;
         }
         Ok(used)
     }

@@ -7,7 +7,7 @@ use crate::{
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
-    store::Store,
+    store::{Key, Store},
 };
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -37,6 +37,8 @@ pub struct Shard {
     pub store: Store,
     /// What it knows besides.
     pub core: Core,
+    /// The row of the command that ran last; for who measures its time.
+    pub ran: Option<Found>,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
 }
@@ -54,12 +56,20 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table, store, owners: owners.collect(), core }
+        Self { table, store, ran: None, owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
     pub fn local_owner(&self, slot: Slot) -> Option<u16> {
         Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
+    }
+
+    /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
+    #[inline]
+    pub fn foresee(&self, request: Request<'_>) {
+        if let Some(key) = request.get(1) {
+            self.store.foresee(Key::of(key));
+        }
     }
 
     /// Executes a client's request, or says which cores should.
@@ -144,6 +154,7 @@ impl Shard {
         if keys.first == 0 {
             return Ok(None);
         }
+        self.check_keys(keys, request)?;
         if keys != Keys::ONE {
             same_slot(keys, request, slot)?;
         }
@@ -153,6 +164,7 @@ impl Shard {
     #[inline]
     fn place_on_gateway(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
+        self.check_keys(keys, request)?;
         let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys });
         let is_alone = self.core.cores() == 1;
         match route {
@@ -185,6 +197,18 @@ impl Shard {
         }
     }
 
+    /// Keys have a limit of their own, far below that of values: they are what always stays in memory.
+    #[inline]
+    fn check_keys(&self, keys: Keys, request: Request<'_>) -> Result<(), String> {
+        let max = self.core.config.max_key_bytes;
+        let is_short = match keys {
+            Keys::NONE => true,
+            Keys::ONE => request.arg(1).len() <= max,
+            _ => keys.indices(request.len()).all(|index| request.arg(index).len() <= max),
+        };
+        if is_short { Ok(()) } else { Err(format!("ERR key is longer than {max} bytes (max-key-bytes)")) }
+    }
+
     #[inline]
     fn run(
         &mut self,
@@ -201,6 +225,7 @@ impl Shard {
             return Outcome::Done;
         }
         client.last_command = command.name;
+        self.ran = Some(found);
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };

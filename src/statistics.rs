@@ -1,5 +1,7 @@
 //! What a shard counts of its work, for INFO and for whoever measures it.
 
+use crate::slow_log::SlowLog;
+
 /// What a shard counted since it began, or since `CONFIG RESETSTAT`.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
@@ -27,6 +29,29 @@ pub struct Statistics {
     pub batch_us_max: u64,
     /// Requests a second, lately.
     pub rate: Rate,
+    /// The slowest of them.
+    pub slow_log: SlowLog,
+}
+
+impl Statistics {
+    /// Notes that a command, by the number of its row, took so many microseconds for so many calls.
+    #[inline]
+    pub fn note(&mut self, index: u16, us: u64, calls: u64) {
+        let counted = &mut self.commands[usize::from(index)];
+        counted.us += us;
+        counted.times.note(us, calls);
+    }
+
+    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own.
+    pub fn reset(&mut self) {
+        *self = Self {
+            commands: vec![CommandStatistics::default(); self.commands.len()],
+            rate: self.rate,
+            slow_log: std::mem::take(&mut self.slow_log),
+            ..Self::default()
+        };
+        self.rate.requests = 0;
+    }
 }
 
 /// What is counted of one command.
@@ -41,6 +66,42 @@ pub struct CommandStatistics {
     /// Microseconds that it took: measured for commands whose time depends on their data, and for the others their share
     /// of the batch that they came in.
     pub us: u64,
+    /// How these are spread.
+    pub times: Times,
+}
+
+/// How long calls took: a count for each power of two, from a sixteenth of a microsecond to two minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Of each bucket the calls that took at most 2^position sixteenths, and more than half of that.
+    buckets: [u32; 32],
+}
+
+impl Times {
+    /// Notes calls that together took so many microseconds.
+    #[inline]
+    pub fn note(&mut self, us: u64, calls: u64) {
+        let Some(sixteenths) = us.saturating_mul(16).checked_div(calls) else { return };
+        let position = u64::BITS - sixteenths.saturating_sub(1).leading_zeros();
+        let bucket = &mut self.buckets[(position as usize).min(31)];
+        *bucket = bucket.saturating_add(u32::try_from(calls).unwrap_or(u32::MAX));
+    }
+
+    /// For each bucket that has calls, what they took at most, in microseconds, and how many calls took no more.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let counted = self.buckets.iter().zip(0..32).filter(|(calls, _)| 0 < **calls);
+        counted.scan(0, |sum, (&calls, position)| {
+            *sum += u64::from(calls);
+            Some((2f64.powi(position) / 16.0, *sum))
+        })
+    }
+
+    /// What that part of the calls took at most, in microseconds: at most twice the truth.
+    pub fn percentile(&self, percent: f64) -> f64 {
+        let Some((_, count)) = self.cumulative().last() else { return 0.0 };
+        let needed = count as f64 * percent / 100.0;
+        self.cumulative().find(|&(_, sum)| needed <= sum as f64).map_or(0.0, |(us, _)| us)
+    }
 }
 
 /// Requests a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
@@ -64,5 +125,25 @@ impl Rate {
     /// The mean of the last samples.
     pub fn per_second(&self) -> u64 {
         self.samples.iter().sum::<u64>() / self.samples.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A percentile is never below the truth, and less than twice as much.
+    #[test]
+    fn percentiles_are_powers_of_two() {
+        let mut times = Times::default();
+        assert_eq!(times.percentile(50.0), 0.0);
+        for (us, calls) in [(0, 10), (3, 3), (30, 10), (1000, 1), (u64::MAX, 1), (1, 0)] {
+            times.note(us, calls);
+        }
+        let counts: Vec<_> = times.cumulative().collect();
+        assert_eq!(counts, [(0.0625, 10), (1.0, 13), (4.0, 23), (1024.0, 24), (134_217_728.0, 25)]);
+        for (percent, us) in [(1.0, 0.0625), (40.0, 0.0625), (50.0, 1.0), (92.0, 4.0), (96.0, 1024.0)] {
+            assert_eq!(times.percentile(percent), us, "{percent}");
+        }
     }
 }

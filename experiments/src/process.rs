@@ -117,6 +117,7 @@ impl Group {
         }
         // Also when the leader has ended: it may have left others behind.
         self.signal(Signal::KILL);
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

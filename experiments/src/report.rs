@@ -66,8 +66,8 @@ fn page<'a>(
     page.list(&notes(experiment, results, summaries));
     page.heading("Charts");
     page.paragraph(
-        "A hollow marker is a point in doubt (SUSPECT), one with a cross inside is not valid (INVALID), and a cross on \
-         the axis is a point that failed. The table below says why.",
+        "A hollow marker is a point in doubt (SUSPECT), one with a cross inside is not valid (INVALID), and a cross \
+         above the axis is a point that failed. The table below says why.",
     );
     for (figure, svg) in figures {
         page.figure(svg, &figure.caption);

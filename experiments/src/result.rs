@@ -374,6 +374,25 @@ mod tests {
         assert_eq!(results.runs.len(), 1);
     }
 
+    /// A run that was not steady is in doubt, with the reason, however sure the load generator was; one that was not
+    /// valid does not become better.
+    #[test]
+    fn unsteady_runs_are_in_doubt() {
+        for (said, drift, expected) in [
+            ("OK", None, Verdict::Ok),
+            ("OK", Some(0.2), Verdict::Suspect),
+            ("SUSPECT", None, Verdict::Suspect),
+            ("INVALID", Some(0.2), Verdict::Invalid),
+        ] {
+            let mut run = sample::measured(sample::point(1, 0.0), 1, 1000.0, said);
+            if let (Outcome::Measured { steadiness, .. }, Some(drift)) = (&mut run.outcome, drift) {
+                *steadiness = Steadiness::Drifted(drift);
+            }
+            assert_eq!(run.verdict(), Some(expected), "{said}, {drift:?}");
+            assert_eq!(run.reasons().iter().any(|reason| reason.contains("drifted by +20 %")), drift.is_some());
+        }
+    }
+
     /// Two programs never write to the same file.
     #[test]
     fn a_folder_has_one_writer() {

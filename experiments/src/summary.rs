@@ -62,11 +62,13 @@ pub fn summarise(runs: &[Run]) -> Vec<Summary> {
     summaries
 }
 
-/// Compares two points in one dimension: numbers by size, then text.
+/// Compares two points in one dimension: numbers by size, and all before text.
 pub fn order(a: &Point, b: &Point, dimension: Dimension) -> Ordering {
     match (a.number(dimension), b.number(dimension)) {
         (Some(a), Some(b)) => a.total_cmp(&b),
-        _ => a.value(dimension).cmp(&b.value(dimension)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.value(dimension).cmp(&b.value(dimension)),
     }
 }
 
@@ -106,5 +108,62 @@ impl Summary {
         }
         let say = |(reason, times)| if times == 1 { reason } else { format!("{reason} ({times} times)") };
         reasons.into_iter().map(say).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use proptest::prelude::*;
+
+    fn sized(size: &str) -> Point {
+        let value_size = serde_json::from_value(size.into()).unwrap();
+        Point { value_size, ..sample::point(1, 0.5) }
+    }
+
+    /// Repeats of a point come together in order, whatever the order they were measured in; a failure is one of them.
+    #[test]
+    fn repeats_come_together() {
+        let mut runs = sample::sweep(3, 1.0);
+        runs.reverse();
+        runs[0] = sample::failed(runs[0].point.clone(), runs[0].repeat);
+        let summaries = summarise(&runs);
+        assert_eq!(summaries.len(), 10);
+        for summary in &summaries {
+            assert_eq!(summary.runs.iter().map(|run| run.repeat).collect::<Vec<_>>(), [1, 2, 3]);
+        }
+        assert_eq!(summaries.iter().map(Summary::failures).sum::<usize>(), 1);
+        let order: Vec<(f64, u32)> =
+            summaries.iter().map(|summary| (summary.point.read_share, summary.point.concurrency)).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    /// The verdict of a point is its worst, and each reason is said once.
+    #[test]
+    fn doubts_add_up() {
+        let run = |repeat, verdict: &str| sample::measured(sample::point(1, 0.0), repeat, 1000.0, verdict);
+        let summary = |verdicts: [&str; 3]| {
+            let runs = [run(1, verdicts[0]), run(2, verdicts[1]), run(3, verdicts[2])];
+            summarise(&runs).remove(0)
+        };
+        assert_eq!(summary(["OK", "OK", "OK"]).verdict(), Some(Verdict::Ok));
+        let doubtful = summary(["SUSPECT", "OK", "SUSPECT"]);
+        assert_eq!(doubtful.verdict(), Some(Verdict::Suspect));
+        assert_eq!(doubtful.reasons(), ["the load generator was busy (2 times)"]);
+        assert_eq!(summary(["SUSPECT", "INVALID", "OK"]).verdict(), Some(Verdict::Invalid));
+    }
+
+    proptest! {
+        /// The order of points is a total one, also where numbers and text meet.
+        #[test]
+        fn points_have_one_order(sizes in prop::collection::vec("[0-9]{1,3}|[0-9]{1,2}x|[a-z]", 3)) {
+            let points: Vec<Point> = sizes.iter().map(|size| sized(size)).collect();
+            let before = |a: usize, b: usize| order(&points[a], &points[b], Dimension::ValueSize) != Ordering::Greater;
+            if before(0, 1) && before(1, 2) {
+                prop_assert!(before(0, 2), "{sizes:?}");
+            }
+            prop_assert!(before(0, 1) || before(1, 0));
+        }
     }
 }

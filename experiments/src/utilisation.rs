@@ -16,8 +16,8 @@ const CPUS_SHOWN: usize = 16;
 pub fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let maps: Vec<HeatMap> = facet.series.iter().filter_map(|series| map(facet, series)).collect();
     let caption = "Percent of time busy while measuring, mean over the repeats. CPUs are the whole machine's, load \
-                   generator included; a process at 100 uses one full core. Processes that were idle throughout are \
-                   left out, and so are idle CPUs of large machines.";
+                   generator included; a process at 100 uses one full core. A process that \
+                   only starts others is left out, and so are idle CPUs of large machines.";
     let title = "Utilisation of each CPU and each server process (% busy)";
     (!maps.is_empty()).then(|| facet.named("utilisation", title, caption, Body::HeatMaps(maps)))
 }
@@ -39,9 +39,13 @@ fn map(facet: &Facet<'_>, series: &Series<'_>) -> Option<HeatMap> {
         .map(|(cpu, values)| (format!("CPU {cpu}"), values))
         .collect();
     let name = process_name(series);
-    let processes: Vec<_> = processes.into_iter().filter(|(_, values)| busy(values)).collect();
+    let mut processes: Vec<_> = processes.into_values().collect();
+    if 1 < processes.len() && !busy(&processes[0]) {
+        // The one that was started, and that started the others.
+        processes.remove(0);
+    }
     let several = 1 < processes.len();
-    for (index, (_, values)) in processes.into_iter().enumerate() {
+    for (index, values) in processes.into_iter().enumerate() {
         let label = if several { format!("{name} {}", index + 1) } else { name.clone() };
         rows.push((label, values));
     }

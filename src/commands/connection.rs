@@ -2,7 +2,7 @@
 
 mod clients;
 
-use super::{Call, Command, Flags, Keys, Outcome, Route, errors};
+use super::{Call, Command, Flags, Keys, Outcome, Route, cluster::NO_CLUSTER, errors};
 use crate::{
     client::ReplyMode,
     resp::{Version, parse_i64},
@@ -49,7 +49,6 @@ pub static COMMANDS: &[Command] = &[
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
 const HELLO_WITHOUT_AUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
-const NO_CLUSTER: &str = "ERR This instance has cluster support disabled";
 
 fn auth(call: &mut Call<'_>) -> Outcome {
     let (user, password) = match call.request.len() {

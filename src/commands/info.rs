@@ -1,4 +1,226 @@
-//! INFO.
+//! `INFO`: what a core knows of itself, in the fields that people and tools read from a Redis. On the gateway
+//! [`crate::gateway`] adds up those of all cores.
+
+use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, connection::REDIS_VERSION};
+use crate::client::Port;
+use std::fmt::{Display, Write};
+
+/// The family's rows.
+#[rustfmt::skip]
+pub static COMMANDS: &[Command] = &[
+    Command::new("info", -1, Flags::LOADING.and(Flags::STALE), Keys::NONE, Route::Everywhere(Merge::Info), info)
+        .doc("server", "1.0.0", "Returns information and statistics about the server."),
+];
+
+/// A section's name, whether `INFO` without arguments has it, and its fields.
+type Section = (&'static str, bool, fn(&mut Fields, &Call<'_>));
+
+/// The sections in Redis's order, and one of our own.
+const SECTIONS: &[Section] = &[
+    ("Server", true, server),
+    ("Clients", true, clients),
+    ("Memory", true, memory),
+    ("Persistence", true, persistence),
+    ("Stats", true, stats),
+    ("Replication", true, replication),
+    ("Modules", true, |_, _| {}),
+    ("Commandstats", false, command_stats),
+    ("Latencystats", false, latency_stats),
+    ("Cluster", true, cluster),
+    ("Keyspace", true, keyspace),
+    ("Trine", true, trine),
+];
+
+/// Lines of `name:value`.
+#[derive(Default)]
+struct Fields(String);
+
+impl Fields {
+    fn add(&mut self, name: &str, value: impl Display) {
+        // Writing to a text can't fail.
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+
+    fn add_bytes(&mut self, name: &str, bytes: u64) {
+        self.add(name, bytes);
+        self.add(&format!("{name}_human"), human(bytes));
+    }
+}
+
+fn info(call: &mut Call<'_>) -> Outcome {
+    let is_asked = |name: &str, is_default: bool| {
+        let asked = |word: &[u8]| match word.to_ascii_lowercase().as_slice() {
+            b"all" | b"everything" => true,
+            b"default" => is_default,
+            word => word.eq_ignore_ascii_case(name.as_bytes()),
+        };
+        if call.request.len() == 1 { is_default } else { call.request.args_from(1).any(asked) }
+    };
+    let mut fields = Fields::default();
+    for (name, is_default, write) in SECTIONS {
+        if is_asked(name, *is_default) {
+            if !fields.0.is_empty() {
+                fields.0 += "\r\n";
+            }
+            fields.0 += &format!("# {name}\r\n");
+            write(&mut fields, call);
+        }
+    }
+    call.reply.verbatim(fields.0.as_bytes());
+    Outcome::Done
+}
+
+fn server(fields: &mut Fields, call: &Call<'_>) {
+    let core = &*call.core;
+    let uptime = call.millis().0.saturating_sub(core.process.started_at.0) / 1000;
+    let port = match call.client.port {
+        Port::Core => core.topology.address(core.me).1,
+        Port::Gateway => core.topology.servers()[usize::from(core.me.server)].port,
+    };
+    fields.add("redis_version", REDIS_VERSION);
+    fields.add("trine_version", env!("CARGO_PKG_VERSION"));
+    fields.add("redis_git_sha1", "00000000");
+    fields.add("redis_git_dirty", 0);
+    fields.add("redis_build_id", 0);
+    fields.add("redis_mode", if call.is_cluster() { "cluster" } else { "standalone" });
+    fields.add("os", &core.process.os);
+    fields.add("arch_bits", usize::BITS);
+    fields.add("multiplexing_api", "io_uring");
+    fields.add("process_id", core.process.id);
+    fields.add("process_supervised", "no");
+    fields.add("run_id", &core.process.run_id);
+    fields.add("tcp_port", port);
+    fields.add("server_time_usec", call.now.unix_us);
+    fields.add("uptime_in_seconds", uptime);
+    fields.add("uptime_in_days", uptime / 86_400);
+    fields.add("hz", 10);
+    fields.add("configured_hz", 10);
+    fields.add("executable", &core.process.executable);
+    fields.add("config_file", core.config.config.as_ref().map_or(String::new(), |path| path.display().to_string()));
+}
+
+fn clients(fields: &mut Fields, call: &Call<'_>) {
+    fields.add("connected_clients", call.core.clients.len() + usize::from(call.is_at_home()));
+    fields.add("cluster_connections", 0);
+    fields.add("maxclients", call.core.config.maxclients);
+    for name in ["client_recent_max_input_buffer", "client_recent_max_output_buffer", "blocked_clients"] {
+        fields.add(name, 0);
+    }
+    fields.add("tracking_clients", 0);
+    fields.add("clients_in_timeout_table", 0);
+}
+
+fn memory(fields: &mut Fields, call: &Call<'_>) {
+    let (process, used) = (&call.core.process, call.store.memory() as u64);
+    let max = match call.client.port {
+        Port::Core => call.store.policy.memory_max as u64,
+        Port::Gateway => call.core.config.max_memory,
+    };
+    let policy = call.core.config.matching(&[b"maxmemory-policy"]);
+    fields.add_bytes("used_memory", used);
+    fields.add_bytes("used_memory_rss", process.resident_bytes);
+    fields.add_bytes("total_system_memory", process.total_memory_bytes);
+    fields.add_bytes("maxmemory", max);
+    fields.add("maxmemory_policy", policy.first().map_or("", |(_, value)| value));
+    fields.add("mem_fragmentation_ratio", ratio(process.resident_bytes, used));
+    fields.add("mem_allocator", "mimalloc");
+    fields.add("active_defrag_running", 0);
+    fields.add("lazyfree_pending_objects", 0);
+}
+
+/// There is no snapshot and no log yet; tools read these fields, and what they say is true.
+fn persistence(fields: &mut Fields, call: &Call<'_>) {
+    fields.add("loading", 0);
+    fields.add("async_loading", 0);
+    fields.add("rdb_changes_since_last_save", 0);
+    fields.add("rdb_bgsave_in_progress", 0);
+    fields.add("rdb_last_save_time", call.core.process.started_at.0 / 1000);
+    fields.add("rdb_last_bgsave_status", "ok");
+    fields.add("rdb_last_bgsave_time_sec", -1);
+    fields.add("aof_enabled", 0);
+    fields.add("aof_rewrite_in_progress", 0);
+    fields.add("aof_last_bgrewrite_status", "ok");
+    fields.add("aof_last_write_status", "ok");
+}
+
+fn stats(fields: &mut Fields, call: &Call<'_>) {
+    let (statistics, counters) = (&call.core.statistics, &call.store.counters);
+    fields.add("total_connections_received", statistics.connections_received);
+    fields.add("total_commands_processed", statistics.requests);
+    fields.add("instantaneous_ops_per_sec", statistics.rate.per_second());
+    fields.add("total_net_input_bytes", statistics.input_bytes);
+    fields.add("total_net_output_bytes", statistics.output_bytes);
+    fields.add("rejected_connections", statistics.connections_rejected);
+    fields.add("expired_keys", counters.expired);
+    fields.add("evicted_keys", counters.evicted);
+    fields.add("keyspace_hits", counters.hits);
+    fields.add("keyspace_misses", counters.misses);
+    fields.add("pubsub_channels", 0);
+    fields.add("pubsub_patterns", 0);
+    fields.add("latest_fork_usec", 0);
+    fields.add("total_error_replies", statistics.errors);
+    fields.add("slowlog_len", statistics.slow_log.iter().len());
+}
+
+fn replication(fields: &mut Fields, call: &Call<'_>) {
+    fields.add("role", "master");
+    fields.add("connected_slaves", 0);
+    fields.add("master_failover_state", "no-failover");
+    fields.add("master_replid", &call.core.process.run_id);
+    fields.add("master_replid2", "0".repeat(40));
+    fields.add("master_repl_offset", 0);
+    fields.add("second_repl_offset", -1);
+    fields.add("repl_backlog_active", 0);
+}
+
+fn command_stats(fields: &mut Fields, call: &Call<'_>) {
+    let core = &*call.core;
+    for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
+        let (calls, us, rejected, failed) = (counted.calls, counted.us, counted.rejected, counted.failed);
+        if calls + rejected + failed == 0 {
+            continue;
+        }
+        let name = format!("cmdstat_{}", row.name);
+        let each = ratio(us, calls);
+        let value =
+            format!("calls={calls},usec={us},usec_per_call={each},rejected_calls={rejected},failed_calls={failed}");
+        fields.add(&name, value);
+    }
+}
+
+fn latency_stats(fields: &mut Fields, call: &Call<'_>) {
+    let core = &*call.core;
+    for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
+        if counted.times.cumulative().next().is_some() {
+            let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| counted.times.percentile(percent));
+            let name = format!("latency_percentiles_usec_{}", row.name);
+            fields.add(&name, format!("p50={p50:.3},p99={p99:.3},p99.9={p999:.3}"));
+        }
+    }
+}
+
+fn cluster(fields: &mut Fields, call: &Call<'_>) {
+    fields.add("cluster_enabled", u8::from(call.is_cluster()));
+}
+
+fn keyspace(fields: &mut Fields, call: &Call<'_>) {
+    if !call.store.is_empty() {
+        fields.add("db0", format!("keys={},expires={},avg_ttl=0", call.store.len(), call.store.expiring()));
+    }
+}
+
+fn trine(fields: &mut Fields, call: &Call<'_>) {
+    let core = &*call.core;
+    let server = &core.topology.servers()[usize::from(core.me.server)];
+    fields.add("trine_server", &server.name);
+    fields.add("trine_core", core.me.core);
+    fields.add("trine_cores", server.cores);
+    fields.add("trine_epoch", core.topology.epoch.number());
+    fields.add("trine_busy_usec", core.statistics.busy_us);
+    fields.add("trine_turns", core.statistics.turns);
+    fields.add("trine_passed_on", core.statistics.passed_on);
+    fields.add("trine_batch_usec_max", core.statistics.batch_us_max);
+}
 
 /// Bytes as Redis writes them for people: `512B`, `1.50K`, `3.00M`.
 pub fn human(bytes: u64) -> String {
@@ -13,4 +235,91 @@ pub fn human(bytes: u64) -> String {
 /// A quotient with two decimals, 0 where there is nothing to divide by.
 pub fn ratio(dividend: u64, divisor: u64) -> String {
     format!("{:.2}", if divisor == 0 { 0.0 } else { dividend as f64 / divisor as f64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::tests::Bench;
+
+    /// What `PROTOCOL.md` lists: exporters and client suites read these.
+    #[test]
+    fn info_has_the_fields_that_tools_read() {
+        let mut bench = Bench::new();
+        bench.line("SET a 1 EX 100");
+        bench.line("GET b");
+        let text = bench.line("INFO").replace("\\r\\n", "\r\n");
+        for field in [
+            "redis_version:7.2.4",
+            "redis_mode:standalone",
+            "os:",
+            "arch_bits:64",
+            "process_id:",
+            "run_id:",
+            "tcp_port:7000",
+            "uptime_in_seconds:",
+            "loading:0",
+            "connected_clients:1",
+            "maxclients:",
+            "used_memory:",
+            "used_memory_rss:",
+            "maxmemory:0",
+            "maxmemory_policy:noeviction",
+            "role:master",
+            "master_repl_offset:0",
+            "total_connections_received:",
+            "total_commands_processed:2",
+            "instantaneous_ops_per_sec:",
+            "keyspace_hits:0",
+            "keyspace_misses:1",
+            "expired_keys:0",
+            "evicted_keys:0",
+            "cluster_enabled:0",
+            "db0:keys=1,expires=1,avg_ttl=0",
+            "trine_version:",
+        ] {
+            assert!(text.contains(&format!(" {field}")), "{field}: {text}");
+        }
+        assert!(!text.contains("cmdstat_"));
+    }
+
+    /// Sections by name, in any case, several or all.
+    #[test]
+    fn sections_can_be_asked_for() {
+        let mut bench = Bench::new();
+        bench.line("GET a");
+        bench.shard.core.statistics.note(
+            bench.shard.core.rows.iter().position(|row| row.name == "get").unwrap() as u16,
+            3,
+            1,
+        );
+        let stats = "cmdstat_get:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=0";
+        let latency = "latency_percentiles_usec_get:p50=4.000,p99=4.000,p99.9=4.000";
+        for (line, reply) in [
+            ("INFO cluster", "$30 # Cluster cluster_enabled:0".to_owned()),
+            ("INFO CLUSTER keyspace", "$44 # Cluster cluster_enabled:0  # Keyspace".to_owned()),
+            ("INFO nope", "$0".to_owned()),
+            ("INFO commandstats", format!("${} # Commandstats {stats}", stats.len() + 18)),
+            ("INFO latencystats", format!("${} # Latencystats {latency}", latency.len() + 18)),
+        ] {
+            let got = bench.line(line);
+            assert_eq!(got.trim_end(), reply, "{line}");
+            // So that the counts of this test stay out of the next line.
+            let info = bench.shard.core.rows.iter().position(|row| row.name == "info").unwrap();
+            bench.shard.core.statistics.commands[info] = Default::default();
+        }
+        for word in ["all", "everything"] {
+            let text = bench.line(&format!("INFO {word}"));
+            assert!(text.contains("# Server") && text.contains("# Commandstats") && text.contains("# Trine"));
+        }
+    }
+
+    /// As `bytesToHuman` of Redis.
+    #[test]
+    fn bytes_are_written_for_people() {
+        for (bytes, text) in [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (1536, "1.50K"), (25_276_510_208, "23.54G")]
+        {
+            assert_eq!(human(bytes), text);
+        }
+    }
 }

@@ -1,9 +1,13 @@
 //! What a command is: a row in a table and a function. One file per family; [`crate::command`] puts the rows together.
 
+pub mod cluster;
 pub mod connection;
 pub mod errors;
 pub mod info;
+pub mod introspection;
 pub mod keys;
+pub mod refused;
+pub mod server;
 pub mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -106,6 +110,10 @@ impl Flags {
     pub const NOSCRIPT: Self = Self(256);
     /// Answered while a script runs, were there scripts.
     pub const ALLOW_BUSY: Self = Self(512);
+    /// Not in a transaction.
+    pub const NO_MULTI: Self = Self(2048);
+    /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
+    pub const REFUSED: Self = Self(1024);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -162,6 +170,8 @@ pub enum Outcome {
     Done,
     /// `DEBUG SLEEP`: the core stops for this long, for tests that need a slow core.
     Stall(std::time::Duration),
+    /// `SHUTDOWN`: the server stops as it does at a signal. There is no reply.
+    Shutdown,
 }
 
 /// Time, as a command sees it: read once for everything that arrived together.
@@ -248,7 +258,8 @@ impl<'a> Call<'a> {
         self.request.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Whether the client is at this core. Another core's part of a request has a stand-in, whose id is 0.
+    /// Whether the client is at this core. For a part of a request that came by another core, [`client`](Self::client) is a
+    /// stand-in, whose id is 0.
     pub fn is_at_home(&self) -> bool {
         self.client.id != 0
     }

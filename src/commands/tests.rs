@@ -1,6 +1,6 @@
 //! A shard that takes lines and gives replies, for the tests of commands.
 
-mod redis;
+pub(crate) mod redis;
 
 use super::{Core, Now, Process};
 use crate::{
@@ -27,27 +27,8 @@ impl Bench {
     }
 
     pub(crate) fn at(now: UnixMillis, policy: Policy) -> Self {
-        let server = Server { name: "a".into(), host: "127.0.0.1".into(), port: 7000, core_port: 7001, cores: 1 };
-        let topology = Topology::single(server).expect("one server is a topology");
-        let me = ShardId { server: 0, core: 0 };
-        let rendered = topology.render(me);
-        let core = Core {
-            config: Config::default(),
-            clients: Clients::default(),
-            statistics: Statistics::default(),
-            topology,
-            rendered,
-            me,
-            has_topology: false,
-            rows: Vec::new(),
-            process: Process::default(),
-        };
         let client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, now);
-        Self {
-            shard: Shard::new(Store::new(1, policy), core),
-            client,
-            now: Now { unix_us: now.0 * 1000, monotonic_us: 0 },
-        }
+        Self { shard: shard(1, 0, policy), client, now: Now { unix_us: now.0 * 1000, monotonic_us: 0 } }
     }
 
     /// Lets time pass.
@@ -79,6 +60,25 @@ impl Bench {
         let reply = reply.strip_suffix(b"\r\n").expect("a reply ends with a line end");
         reply.escape_ascii().to_string().replace("\\r\\n", " ").replace("\\'", "'")
     }
+}
+
+/// A core of a server that stands alone.
+pub(crate) fn shard(cores: u16, core: u16, policy: Policy) -> Shard {
+    let server = Server { name: "a".into(), host: "127.0.0.1".into(), port: 7000, core_port: 7001, cores };
+    let topology = Topology::single(server).expect("one server is a topology");
+    let me = ShardId { server: 0, core };
+    let core = Core {
+        config: Config::default(),
+        clients: Clients::default(),
+        statistics: Statistics::default(),
+        rendered: topology.render(me),
+        topology,
+        me,
+        has_topology: false,
+        rows: Vec::new(),
+        process: Process::default(),
+    };
+    Shard::new(Store::new(1, policy), core)
 }
 
 /// Checks a transcript: each line is a request, `->`, and its reply as [`Bench::line`] gives it. `wait 10` lets ten

@@ -2,8 +2,8 @@
 
 use super::{bulk, text_like};
 
-/// Fields that count what each core has: the server has their sum. Every other field is the same on all cores, or means
-/// the core that was asked.
+/// Fields that count what each core has: the server has their sum. Of those that end in `_max` it has the highest. Every
+/// other field is the same on all cores, or means the core that was asked.
 const ADDED: &[&str] = &[
     "blocked_clients",
     "connected_clients",
@@ -78,9 +78,13 @@ fn add_field(name: &str, total: &str, value: &str) -> String {
     if value.contains('=') {
         return add_pairs(total, value);
     }
-    match (ADDED.contains(&name), total.parse::<u64>(), value.parse::<u64>()) {
-        (true, Ok(total), Ok(value)) => total.saturating_add(value).to_string(),
-        _ => total.to_owned(),
+    let (Ok(left), Ok(right)) = (total.parse::<u64>(), value.parse::<u64>()) else { return total.to_owned() };
+    if ADDED.contains(&name) {
+        left.saturating_add(right).to_string()
+    } else if name.ends_with("_max") {
+        left.max(right).to_string()
+    } else {
+        total.to_owned()
     }
 }
 

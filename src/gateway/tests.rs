@@ -1,10 +1,15 @@
 use super::*;
 use crate::{
-    commands::Keys,
-    resp::{Decoded, Decoder, Limits},
+    client::{Client, Port},
+    commands::{
+        Keys, Now,
+        tests::{Bench, shard},
+    },
+    resp::{Decoded, Decoder, Limits, Version},
+    shard::{Execution, Shard},
+    store::{Policy, UnixMillis},
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 const LIMITS: Limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 1 << 20 };
 
@@ -93,79 +98,168 @@ fn a_key_without_a_value_is_one_cores_error() {
     assert_eq!(words(&spread.parts[0].bytes).len(), 4);
 }
 
-/// A core of the property tests: keys, and the commands that are split.
-#[derive(Default)]
-struct Core(BTreeMap<Vec<u8>, Vec<u8>>);
+/// A server of several cores, driven as a driver would, and a client of its gateway, which is at core 1.
+struct Server {
+    shards: Vec<Shard>,
+    client: Client,
+    now: Now,
+}
 
-impl Core {
-    fn run(&mut self, request: &[u8]) -> Vec<u8> {
-        let words = words(request);
-        let (name, args) = (String::from_utf8(words[0].clone()).expect("a name"), &words[1..]);
-        match name.as_str() {
-            "MSET" => {
-                args.chunks(2).for_each(|pair| drop(self.0.insert(pair[0].clone(), pair[1].clone())));
-                b"+OK\r\n".to_vec()
+impl Server {
+    fn new(cores: u16) -> Self {
+        let Bench { client, now, .. } = Bench::new();
+        Self { shards: (0..cores).map(|core| shard(cores, core, Policy::default())).collect(), client, now }
+    }
+
+    fn execute(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        let bytes = encode(words.iter().map(Vec::as_slice));
+        let (mut decoder, mut output) = (Decoder::default(), Vec::new());
+        assert_eq!(decoder.decode(&bytes, &LIMITS), Ok(Decoded::Request(bytes.len())));
+        let me = 1 % self.shards.len();
+        let shard = &mut self.shards[me];
+        let away = match shard.execute(decoder.request(&bytes), &mut self.client, self.now, &mut output) {
+            Execution::Done(_) => return output,
+            Execution::Away(away) => away,
+        };
+        let (shard, cores) = (&self.shards[me], self.shards.len() as u16);
+        let Spread { parts, mut gather } =
+            spread(decoder.request(&bytes), away, cores, |slot| shard.local_owner(slot), 3);
+        let mut answer = None;
+        // The last comes first.
+        for (position, part) in parts.iter().enumerate().rev() {
+            assert!(answer.is_none(), "the answer comes with the last part");
+            let mut stand_in = Client { id: 0, ..self.client.clone() };
+            let client = if usize::from(part.core) == me { &mut self.client } else { &mut stand_in };
+            let (mut decoder, mut output) = (Decoder::default(), Vec::new());
+            assert_eq!(decoder.decode(&part.bytes, &LIMITS), Ok(Decoded::Request(part.bytes.len())));
+            let shard = &mut self.shards[usize::from(part.core)];
+            shard.execute_passed(decoder.request(&part.bytes), client, self.now, &mut output);
+            answer = gather.put(position, output);
+        }
+        answer.expect("all parts are in")
+    }
+
+    fn line(&mut self, line: &str) -> String {
+        let words: Vec<_> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        String::from_utf8(self.execute(&words)).expect("text").replace("\r\n", " ").trim_end().to_owned()
+    }
+}
+
+/// Which command, and its keys and values.
+type Asked = (usize, Vec<(u8, Vec<u8>)>);
+
+fn requests() -> impl Strategy<Value = Vec<Asked>> {
+    let pair = (0u8..12, prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..6));
+    prop::collection::vec((0..COMMANDS.len(), prop::collection::vec(pair, 1..9)), 1..12)
+}
+
+/// What the property test asks: a command, how many keys it takes, and whether it takes values.
+const COMMANDS: &[(&str, usize, bool)] = &[
+    ("MSET", 9, true),
+    ("MSET", 9, true),
+    ("MGET", 9, false),
+    ("DEL", 9, false),
+    ("UNLINK", 9, false),
+    ("EXISTS", 9, false),
+    ("TOUCH", 9, false),
+    ("SET", 1, true),
+    ("GET", 1, false),
+    ("APPEND", 1, true),
+    ("STRLEN", 1, false),
+    ("DBSIZE", 0, false),
+    ("FLUSHALL", 0, false),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Spread over cores and put together in any order, the answer is that of one core with all keys.
+    #[test]
+    fn several_cores_answer_as_one(requests in requests(), cores in 2u16..5, is_three in any::<bool>()) {
+        let (mut alone, mut several) = (Bench::new(), Server::new(cores));
+        let version = if is_three { Version::Three } else { Version::Two };
+        (alone.client.version, several.client.version) = (version, version);
+        for (command, pairs) in requests {
+            let (name, keys, has_values) = COMMANDS[command];
+            let mut words = vec![name.as_bytes().to_vec()];
+            for (key, value) in pairs.into_iter().take(keys) {
+                words.push(format!("key{key}").into_bytes());
+                words.extend(has_values.then_some(value));
             }
-            "MGET" => {
-                let mut reply = format!("*{}\r\n", args.len()).into_bytes();
-                for key in args {
-                    match self.0.get(key) {
-                        None => reply.extend(b"$-1\r\n"),
-                        Some(value) => {
-                            reply.extend(format!("${}\r\n", value.len()).bytes());
-                            reply.extend(value);
-                            reply.extend(b"\r\n");
-                        }
-                    }
-                }
-                reply
-            }
-            _ => format!(":{}\r\n", args.iter().filter(|key| self.0.remove(*key).is_some()).count()).into_bytes(),
+            prop_assert_eq!(several.execute(&words), alone.execute(&words), "{:?}", words);
         }
     }
 }
 
-fn requests() -> impl Strategy<Value = Vec<(usize, Vec<(u8, Vec<u8>)>)>> {
-    let pair = (0u8..12, prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..6));
-    prop::collection::vec((0usize..3, prop::collection::vec(pair, 1..9)), 1..12)
+/// Walks over all keys meet those of every core.
+#[test]
+fn walks_go_over_every_core() {
+    let mut server = Server::new(3);
+    for key in 0..50 {
+        assert_eq!(server.line(&format!("SET key{key} v")), "+OK");
+    }
+    assert!(server.shards.iter().all(|shard| 5 < shard.store.len()), "every core has some");
+    let keys = |reply: &str| {
+        let mut keys: Vec<_> = reply.split(' ').filter(|word| word.starts_with("key")).map(str::to_owned).collect();
+        keys.sort();
+        keys
+    };
+    let all = keys(&server.line("KEYS *"));
+    assert_eq!(all.len(), 50);
+    let (mut cursor, mut seen, mut turns) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let reply = server.line(&format!("SCAN {cursor} COUNT 7"));
+        seen.extend(keys(&reply));
+        cursor = reply.split(' ').nth(2).expect("a cursor").to_owned();
+        turns += 1;
+        if cursor == "0" {
+            break;
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, all);
+    assert!(6 < turns, "seven at a time");
+    assert_eq!(server.line("SCAN abc"), "-ERR invalid cursor");
+    assert!(server.line("RANDOMKEY").contains(" key"));
+    assert!(server.line("INFO keyspace").contains("db0:keys=50,expires=0"));
+    assert_eq!(server.line("MSET a 1 b"), "-ERR wrong number of arguments for 'mset' command");
+    assert_eq!(server.line("DBSIZE"), ":50");
+}
+
+/// The server's clients are at several cores, and the one that asks is listed once.
+#[test]
+fn clients_of_every_core_are_listed_and_closed() {
+    let mut server = Server::new(3);
+    for (core, id) in [(0, 10), (2, 12), (2, 13)] {
+        let client = Client::new(id, &format!("h:{id}"), "l", Port::Gateway, true, UnixMillis(0));
+        server.shards[core].core.clients.put(id as usize, Box::new(client));
+    }
+    let ids = |reply: String| -> Vec<u64> {
+        reply.split("id=").skip(1).filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+    };
+    assert_eq!(ids(server.line("CLIENT LIST")), [10, 1, 12, 13]);
+    assert!(server.line("INFO clients").contains("connected_clients:4"));
+    assert_eq!(server.line("CLIENT KILL h:12"), "+OK");
+    assert_eq!(server.line("CLIENT KILL h:99"), "-ERR No such client");
+    assert_eq!(server.line("CLIENT KILL TYPE normal SKIPME no"), ":3");
+    assert!(server.client.closing);
+    assert_eq!(server.shards[2].core.clients.closed, [12, 13]);
+}
+
+/// What is set by the gateway is set on every core, which has its share of memory.
+#[test]
+fn settings_reach_every_core() {
+    let mut server = Server::new(3);
+    assert_eq!(server.line("CONFIG SET maxmemory 300mb"), "+OK");
+    assert!(server.shards.iter().all(|shard| shard.store.policy.memory_max == 100 << 20));
+    assert!(server.line("CONFIG SET maxmemory x").starts_with("-ERR CONFIG SET failed"));
+    assert_eq!(server.line("CONFIG RESETSTAT"), "+OK");
+    assert_eq!(server.line("SLOWLOG LEN"), ":0");
+    assert_eq!(server.line("SLOWLOG GET"), "*0");
 }
 
 proptest! {
-    /// Split over any owners and put together in any order, the answer is that of one shard with all keys.
-    #[test]
-    fn several_cores_answer_as_one(requests in requests(), cores in 1u16..6, seed in any::<u16>(), reversed in any::<bool>()) {
-        let owner = |slot: Slot| Some((slot.number() ^ seed) % cores);
-        let mut alone = Core::default();
-        let mut several: Vec<Core> = (0..cores).map(|_| Core::default()).collect();
-        for (kind, pairs) in requests {
-            let (name, keys, merge) = [
-                ("MSET", Keys::PAIRS, Merge::Ok), ("MGET", Keys::ALL, Merge::Elements), ("DEL", Keys::ALL, Merge::Sum),
-            ][kind];
-            let mut args = vec![name.as_bytes().to_vec()];
-            for (key, value) in pairs {
-                args.push(format!("key{key}").into_bytes());
-                if name == "MSET" {
-                    args.push(value);
-                }
-            }
-            let bytes = encode(args.iter().map(Vec::as_slice));
-            let mut decoder = Decoder::default();
-            prop_assert_eq!(decoder.decode(&bytes, &LIMITS), Ok(Decoded::Request(bytes.len())));
-            let away = Away { route: Route::Split(merge), core: 0, keys };
-            let Spread { parts, mut gather } = spread(decoder.request(&bytes), away, cores, owner, 0);
-            let mut positions: Vec<_> = (0..parts.len()).collect();
-            if reversed {
-                positions.reverse();
-            }
-            let mut answer = None;
-            for position in positions {
-                prop_assert!(answer.is_none());
-                let part = &parts[position];
-                answer = gather.put(position, several[usize::from(part.core)].run(&part.bytes));
-            }
-            prop_assert_eq!(answer, Some(alone.run(&bytes)));
-        }
-    }
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// A scan meets every slot of every core once and in the end has cursor 0, whoever owns which slots.
     #[test]

@@ -209,6 +209,13 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Lets the kernel back memory with huge pages from now on, or not. The allocator asks for them wherever it may.
+pub fn allow_huge_pages(allowed: bool) {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(!allowed) {
+        tracing::debug!(%error, allowed, "huge pages stay as they are");
+    }
+}
+
 fn process(kernel: &str) -> Process {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Process {

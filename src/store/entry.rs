@@ -251,6 +251,19 @@ impl Entry {
         self.bytes_mut(layout.expiry)[at..].copy_from_slice(&(length as u32).to_le_bytes()[..value_width]);
     }
 
+    /// Fetches the header, the key and the start of the value into the processor's cache, without waiting for them.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a prefetch reads nothing and faults nowhere, not even behind the end of a small entry.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = self.memory.as_ptr().cast::<i8>();
+            _mm_prefetch::<_MM_HINT_T0>(start);
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64));
+        }
+    }
+
     /// Bytes of memory that the entry takes, as it asks the allocator for them.
     #[inline]
     pub fn memory(&self) -> usize {

@@ -27,7 +27,6 @@ enum Step {
     Sweep(usize),
     RandomKey,
     Wait(u64),
-    ClearSlot(u16),
     Clear,
     /// One call of the scan that runs through all steps.
     Scan(usize),
@@ -49,7 +48,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2000_usize).prop_map(Step::Sweep),
         1 => Just(Step::RandomKey),
         3 => (0..20_u64).prop_map(Step::Wait),
-        1 => (0..3_u16).prop_map(Step::ClearSlot),
         1 => Just(Step::Clear),
         4 => (1..100_usize).prop_map(Step::Scan),
     ]
@@ -142,13 +140,10 @@ fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) 
             }
         }
         Step::Wait(time) => model.now += time,
-        Step::ClearSlot(tag) => {
-            let prefix = format!("{{{tag}}}");
-            store.clear_slot(Slot::of(prefix.as_bytes()));
-            model.remove(|name| name.starts_with(&prefix));
-        }
         Step::Clear => {
             store.clear();
+            // What was cleared is not there, however much of it is still in memory.
+            store.bury(3);
             model.remove(|_| true);
         }
         Step::Scan(count) => {

@@ -18,7 +18,7 @@ use std::{
 };
 
 type Word = Vec<u8>;
-type Words = Vec<Word>;
+pub(crate) type Words = Vec<Word>;
 
 /// A command that a failed test can show.
 #[derive(Clone)]
@@ -31,14 +31,14 @@ impl fmt::Debug for Shown {
 }
 
 /// A `redis-server` of our own, gone when this is.
-struct Redis {
+pub(crate) struct Redis {
     process: Child,
     stream: TcpStream,
 }
 
 impl Redis {
     /// Starts one; `None`, and a word about it, where it is not installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let spawned = Command::new("redis-server")
             .args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--databases", "1"])
@@ -63,7 +63,7 @@ impl Redis {
     }
 
     /// The replies to commands, sent together. Each is followed by an ECHO, whose reply marks where its own ends.
-    fn replies(&mut self, commands: &[Words]) -> Vec<Vec<u8>> {
+    pub(crate) fn replies(&mut self, commands: &[Words]) -> Vec<Vec<u8>> {
         let mut bytes = Vec::new();
         for command in commands {
             encode_request(&mut bytes, command.iter().map(Vec::as_slice));

@@ -3,9 +3,13 @@
 use super::{ConnectionId, State};
 use crate::{
     client::{Client, ReplyMode},
-    commands::{Now, Outcome},
+    commands::{Flags, Keys, Now, Outcome},
     gateway::{self, Gather},
-    io::mesh::{Batch, Item, Mesh, Parcel},
+    io::clock::Clock,
+    io::{
+        mesh::{Batch, Item, Mesh, Parcel},
+        server::Control,
+    },
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard},
@@ -20,14 +24,59 @@ const NO_LIMITS: Limits = Limits { arguments_max: usize::MAX >> 1, argument_byte
 struct Turn<'a> {
     shard: &'a mut Shard,
     mesh: &'a mut Mesh,
-    /// In whose name this core's own part of a spread request is executed.
-    passed: &'a mut Client,
     client: &'a mut Client,
+    control: &'a Control,
     gathers: &'a mut Vec<(Ticket, Gather)>,
     /// Replies that were whole before the session knew that it has to wait.
     early: Vec<(Ticket, Vec<u8>)>,
     connection: ConnectionId,
     now: Now,
+    stopwatch: Stopwatch,
+}
+
+/// Measures commands. Those whose time depends on their data are measured one by one; a look at the clock for each of the
+/// others would cost a twentieth of their time, so they share what their batch took.
+struct Stopwatch {
+    clock: Clock,
+    /// The end of what has been accounted for.
+    lap_us: u64,
+    /// Commands since then, and the last one's row.
+    shared: u64,
+    row: u16,
+}
+
+impl Stopwatch {
+    /// Accounts for a command that has just run.
+    #[inline]
+    fn note(&mut self, shard: &mut Shard, request: Request<'_>, client: &Client, now: Now) {
+        let Some(found) = shard.ran.take() else { return };
+        if found.command.flags.has(Flags::FAST) || found.command.keys == Keys::ONE {
+            self.shared += 1;
+            self.row = found.index;
+            return;
+        }
+        let us = self.lap();
+        let core = &mut shard.core;
+        core.statistics.note(found.index, us, 1);
+        if core.config.slowlog_log_slower_than.is_some_and(|limit| limit.as_micros() as u64 <= us) {
+            let length_max = core.config.slowlog_max_len;
+            core.statistics.slow_log.note(request, client, us, now, length_max);
+        }
+    }
+
+    fn lap(&mut self) -> u64 {
+        let (before, now) = (self.lap_us, self.clock.monotonic_us());
+        self.lap_us = now;
+        now - before
+    }
+
+    /// Accounts for those that share.
+    fn finish(mut self, shard: &mut Shard) {
+        if 0 < self.shared {
+            let us = self.lap();
+            shard.core.statistics.note(self.row, us, self.shared);
+        }
+    }
 }
 
 impl Executor for Turn<'_> {
@@ -42,9 +91,16 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
+    fn foresee(&self, request: Request<'_>) {
+        self.shard.foresee(request);
+    }
+
+    #[inline]
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
-        match self.shard.execute(request, self.client, self.now, output) {
+        let execution = self.shard.execute(request, self.client, self.now, output);
+        self.stopwatch.note(self.shard, request, self.client, self.now);
+        match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
             Execution::Done(Outcome::Done) => Answer::Here,
             Execution::Done(outcome) => self.after(outcome),
@@ -65,21 +121,18 @@ impl Turn<'_> {
                 std::thread::sleep(time);
                 Answer::Here
             }
+            Outcome::Shutdown => {
+                self.control.stop();
+                Answer::Last
+            }
         }
     }
 
     /// Sends a request to the core that owns its keys, or its parts to several.
     fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
-        let item = |part| Item {
-            connection: self.connection,
-            ticket,
-            part,
-            version: self.client.version,
-            no_touch: self.client.no_touch,
-            is_unwanted,
-            reply_end: 0,
-        };
+        let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
+        let item = |part| Item { connection, ticket, part, version, no_touch, is_unwanted, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
             let batch = self.mesh.batch(core.into());
@@ -93,13 +146,13 @@ impl Turn<'_> {
         let mut gather = spread.gather;
         let mut whole = None;
         for (position, part) in spread.parts.into_iter().enumerate() {
-            let item = item(Some(position as u16));
             if part.core == me {
-                let reply = execute_passed(shard, self.passed, self.now, &item, &part.bytes);
+                // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
+                let reply = execute_part(shard, self.client, self.now, &part.bytes);
                 whole = gather.put(position, reply);
             } else {
                 let batch = self.mesh.batch(part.core.into());
-                batch.items.push(item);
+                batch.items.push(item(Some(position as u16)));
                 batch.requests.extend_from_slice(&part.bytes);
             }
         }
@@ -111,12 +164,13 @@ impl Turn<'_> {
 }
 
 /// Executes this core's own part of a spread request.
-fn execute_passed(shard: &mut Shard, passed: &mut Client, now: Now, item: &Item, bytes: &[u8]) -> Vec<u8> {
+fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, bytes: &[u8]) -> Vec<u8> {
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    lend(passed, item);
-    shard.execute_passed(decoder.request(bytes), passed, now, &mut reply);
+    if let Outcome::Stall(time) = shard.execute_passed(decoder.request(bytes), client, now, &mut reply) {
+        std::thread::sleep(time);
+    }
     reply
 }
 
@@ -142,15 +196,17 @@ impl State {
         let mut turn = Turn {
             shard: &mut self.shard,
             mesh: &mut self.mesh,
-            passed: &mut self.passed,
             client: &mut client,
+            control: &self.control,
             gathers: &mut connection.gathers,
             early: Vec::new(),
             connection: id,
             now: self.now,
+            stopwatch: Stopwatch { clock: self.clock, lap_us: began_us, shared: 0, row: 0 },
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
+        turn.stopwatch.finish(turn.shard);
         if let Err(error) = received {
             let output = connection.session.tail().0;
             Reply { output, version: client.version }.error(&format!("ERR {error}"));
@@ -159,6 +215,8 @@ impl State {
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        // CLIENT KILL may have meant who sent it; its answer still leaves.
+        connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
             self.buffers.push(std::mem::take(&mut connection.session.output));

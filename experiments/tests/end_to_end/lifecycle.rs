@@ -1,0 +1,154 @@
+//! How a server starts and how it ends.
+
+use crate::{
+    harness::{Process, Server, eventually, free_ports, program},
+    wire::{Wire, encode},
+};
+use rustix::process::Signal;
+use std::{
+    io,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What a server may take to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// SIGTERM under load: a client gets the replies to a prefix of its requests, each whole and in order, and then the
+/// connection's end. The server ends with status 0, within five seconds.
+#[test]
+fn a_server_that_is_told_to_stop_under_load_sends_what_it_owes() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(2, &[]);
+        let answered = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let ports = [server.port, server.port, server.core(0), server.core(1)];
+            let clients = ports.map(|port| {
+                let answered = &answered;
+                scope.spawn(move || {
+                    let mut wire = Wire::connect(port);
+                    for round in 0_u64.. {
+                        let mut bytes = Vec::new();
+                        (0..50)
+                            .for_each(|number| encode(&mut bytes, &[b"ECHO", format!("{round}:{number}").as_bytes()]));
+                        if wire.try_send(&bytes).is_err() {
+                            return;
+                        }
+                        for number in 0..50 {
+                            match wire.try_reply() {
+                                Ok(reply) => assert_eq!(reply.to_string(), format!("{round}:{number}")),
+                                Err(error) => {
+                                    let kind = error.kind();
+                                    let is_end =
+                                        matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+                                    return assert!(is_end, "{error}");
+                                }
+                            }
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                })
+            });
+            eventually("load", || (2000 < answered.load(Ordering::Relaxed)).then_some(()));
+            let began = Instant::now();
+            server.process.signal(signal);
+            let status = server.process.end();
+            assert_eq!(status.code(), Some(0), "{status}");
+            assert!(began.elapsed() < END_WITHIN, "{:?}", began.elapsed());
+            clients.into_iter().for_each(|client| client.join().unwrap());
+        });
+    }
+}
+
+/// What was read is finished: replies that wait for another core, or for the client to read, are sent before the end.
+#[test]
+fn a_server_that_stops_finishes_what_it_has_read() {
+    let mut server = Server::start(2, &["--debug-commands"]);
+    assert_eq!(server.connect().ask("MSET {b} one foo two"), "+OK");
+    let mut clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("PING"), "+PONG"));
+    let mut sleeper = Wire::connect(server.core(0));
+    sleeper.send(b"DEBUG SLEEP 1\r\n");
+    // The second core has taken these when it answers what came behind them.
+    for client in &mut clients {
+        client.send(b"MGET {b} foo\r\n");
+    }
+    let mut witness = Wire::connect(server.core(1));
+    (0..3).for_each(|_| assert_eq!(witness.ask("PING"), "+PONG"));
+    let began = Instant::now();
+    server.process.signal(Signal::TERM);
+    // Both were read before the signal, or lie unread in the kernel of a core that sleeps: that one may be cut off.
+    let replies: Vec<_> = clients.iter_mut().map(|client| client.try_reply().map(|reply| reply.to_string())).collect();
+    assert!(replies.iter().any(|reply| matches!(reply, Ok(reply) if reply == "[one two]")), "{replies:?}");
+    assert!(clients.iter_mut().all(Wire::is_closed));
+    assert_eq!(sleeper.reply().to_string(), "+OK");
+    assert_eq!(server.process.end().code(), Some(0));
+    assert!(began.elapsed() < END_WITHIN, "{:?}", began.elapsed());
+}
+
+/// A client that never reads does not keep a server from ending.
+#[test]
+fn a_server_ends_though_a_client_does_not_read() {
+    let mut server = Server::start(1, &["--shutdown-timeout", "1"]);
+    let mut wire = server.connect();
+    assert_eq!(wire.request(&[b"SET", b"k", &vec![b'x'; 8 << 20]]).to_string(), "+OK");
+    wire.send(b"GET k\r\nGET k\r\nGET k\r\n");
+    let mut witness = server.connect();
+    assert_eq!(witness.ask("PING"), "+PONG");
+    let began = Instant::now();
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.end().code(), Some(0));
+    assert!(began.elapsed() < END_WITHIN, "{:?}", began.elapsed());
+}
+
+/// A second server on a taken port ends at once and names the port, be it a gateway's or a core's.
+#[test]
+fn a_second_server_on_a_taken_port_names_it() {
+    let first = Server::start(1, &[]);
+    for (port, taken) in [(first.port, first.port), (first.port - 1, first.port), (free_ports(&[0]), first.core(0))] {
+        let mut command = Command::new(program("trine"));
+        command.args(["serve", "--cores", "1", "--port", &port.to_string()]);
+        if taken == first.core(0) {
+            command.args(["--core-port", &taken.to_string()]);
+        }
+        let began = Instant::now();
+        let mut second = Process::start(command.stdout(Stdio::null()));
+        assert_eq!(second.end().code(), Some(1));
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        eventually("it says why", || second.said().contains(&format!("port {taken} is taken")).then_some(()));
+    }
+    assert_eq!(first.connect().ask("PING"), "+PONG");
+}
+
+/// Nobody is let in from elsewhere without a password, unless that was asked for.
+#[test]
+fn a_wide_bind_without_a_password_is_refused() {
+    let start = |settings: &[&str]| {
+        let port = free_ports(&[0, 1]);
+        let mut command = Command::new(program("trine"));
+        command.args(["serve", "--bind", "0.0.0.0", "--cores", "1", "--port", &port.to_string()]).args(settings);
+        (Process::start(command.stdout(Stdio::null())), port)
+    };
+    let (mut refused, _) = start(&[]);
+    assert_eq!(refused.end().code(), Some(2));
+    eventually("it says why", || {
+        let said = refused.said();
+        (said.contains("0.0.0.0") && said.contains("password") && said.contains("allow-wide-bind")).then_some(())
+    });
+    for settings in [&["--allow-wide-bind"][..], &["--requirepass", "secret"]] {
+        let (_server, port) = start(settings);
+        eventually("it answers", || Wire::try_connect(port).ok()?.try_ask("QUIT").ok());
+    }
+}
+
+/// SIGTERM before anybody has connected, and right after the start.
+#[test]
+fn an_idle_server_ends_at_once() {
+    let mut server = Server::start(2, &[]);
+    let began = Instant::now();
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.end().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}

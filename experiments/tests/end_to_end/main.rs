@@ -1,0 +1,14 @@
+//! Real servers, real sockets, our client and stock clients.
+//!
+//! Every test starts its own processes on ports of their own and waits for what it expects, with a deadline; none sleeps
+//! and hopes. Random input comes from a seed that a failure prints, and `TRINE_TEST_SEED` repeats.
+#![expect(unreachable_pub, reason = "a test program exports nothing: `pub` means for the other files of it")]
+
+mod harness;
+mod wire;
+
+mod clients;
+mod cluster;
+mod gateway;
+mod lifecycle;
+mod settings;

@@ -1,0 +1,119 @@
+//! What an operator can set, seen from outside.
+
+use crate::{
+    harness::{Server, eventually},
+    wire::{Reply, Wire},
+};
+
+/// With a password set, nothing is told before AUTH.
+#[test]
+fn nothing_is_served_before_the_password() {
+    let server = Server::start(2, &["--requirepass", "secret"]);
+    for port in [server.port, server.core(0), server.core(1)] {
+        Wire::connect(port).check(
+            "PING -> -NOAUTH Authentication required.
+             GET {b} -> -NOAUTH Authentication required.
+             CONFIG GET requirepass -> -NOAUTH Authentication required.
+             AUTH wrong -> -WRONGPASS invalid username-password pair or user is disabled.
+             AUTH secret -> +OK
+             PING -> +PONG",
+        );
+        let hello = Wire::connect(port).ask("HELLO 3 AUTH default secret");
+        assert!(hello.starts_with("{server redis") && hello.contains("proto :3"), "{hello}");
+    }
+}
+
+/// A stranger gets eight arguments of a kilobyte, and no more of the server's memory.
+#[test]
+fn before_the_password_requests_are_small() {
+    let server = Server::start(1, &["--requirepass", "secret"]);
+    for (bytes, answer) in [
+        (&b"*9\r\n"[..], "-ERR Protocol error: unauthenticated multibulk length"),
+        (b"*2\r\n$4\r\nAUTH\r\n$1025\r\n", "-ERR Protocol error: unauthenticated bulk length"),
+    ] {
+        let mut wire = server.connect();
+        wire.send(bytes);
+        assert_eq!(wire.reply().to_string(), answer);
+        assert!(wire.is_closed());
+    }
+    let mut wire = server.connect();
+    assert_eq!(wire.ask("AUTH secret"), "+OK");
+    assert_eq!(wire.request(&[b"SET", b"k", &vec![b'x'; 5000]]).to_string(), "+OK");
+}
+
+/// What CONFIG SET sets, CONFIG GET shows, in Redis's name for it and in ours, on every core.
+#[test]
+fn settings_can_be_changed_at_run_time() {
+    let server = Server::start(2, &["--max-memory", "100mb"]);
+    server.connect().check(
+        "CONFIG GET maxmemory -> [maxmemory 104857600]
+         CONFIG SET maxmemory 64mb timeout 100 -> +OK
+         CONFIG GET max-memory -> [max-memory 67108864]
+         CONFIG SET maxmemory-policy allkeys-lfu -> +OK
+         CONFIG GET eviction -> [eviction lfu]",
+    );
+    for core in 0..2 {
+        Wire::connect(server.core(core)).check("CONFIG GET timeout -> [timeout 100]");
+    }
+    let answer = server.connect().ask("CONFIG SET maxmemory nonsense");
+    assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
+    let answer = server.connect().ask("CONFIG SET port 1");
+    assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
+}
+
+/// A key is gone when its time is up, whether somebody asks for it or not.
+#[test]
+fn keys_expire() {
+    let server = Server::start(2, &[]);
+    let mut wire = server.connect();
+    for number in 0..100 {
+        assert_eq!(wire.ask(&format!("SET key:{number} v PX {}", 50 + number)), "+OK");
+    }
+    assert_eq!(wire.ask("SET stays v"), "+OK");
+    // Nobody asks for them: they are swept.
+    eventually("keys are swept", || (wire.ask("DBSIZE") == ":1").then_some(()));
+    assert_eq!(wire.ask("SET k v PX 20"), "+OK");
+    eventually("a key expires", || (wire.ask("GET k") == "nil").then_some(()));
+    assert_eq!(wire.ask("GET stays"), "v");
+}
+
+/// Fills a server until a value is refused or `most` of them are in.
+fn fill(wire: &mut Wire, most: usize) -> Option<String> {
+    let value = vec![b'v'; 1000];
+    (0..most).find_map(|number| {
+        let key = format!("key:{number}");
+        let reply = wire.request(&[b"SET", key.as_bytes(), &value]);
+        (reply != Reply::Simple("OK".into())).then(|| reply.to_string())
+    })
+}
+
+/// At the limit, commands that need memory are refused, and those that don't go on.
+#[test]
+fn without_eviction_a_full_server_says_so() {
+    let server = Server::start(1, &["--max-memory", "2mb"]);
+    let mut wire = server.connect();
+    let refused = fill(&mut wire, 10_000).expect("two megabytes are full");
+    assert_eq!(refused, "-OOM command not allowed when used memory > 'maxmemory'.");
+    assert_eq!(wire.ask("STRLEN key:0"), ":1000");
+    for number in 0..100 {
+        assert_eq!(wire.ask(&format!("DEL key:{number}")), ":1");
+    }
+    assert_eq!(wire.ask("SET k v"), "+OK");
+}
+
+/// At the limit, what is least used makes room; what is used stays.
+#[test]
+fn with_eviction_a_full_server_makes_room() {
+    let server = Server::start(1, &["--max-memory", "4mb", "--eviction", "lfu"]);
+    let mut wire = server.connect();
+    assert_eq!(wire.ask("SET used v"), "+OK");
+    for _ in 0..1000 {
+        assert_eq!(wire.ask("GET used"), "v");
+    }
+    assert_eq!(fill(&mut wire, 20_000), None);
+    let keys: usize = wire.ask("DBSIZE").trim_start_matches(':').parse().unwrap();
+    assert!((1000..4200).contains(&keys), "{keys} keys of a kilobyte");
+    assert_eq!(wire.ask("GET used"), "v");
+    let resident = server.process.resident_bytes();
+    assert!(resident < 40 << 20, "{resident} bytes");
+}

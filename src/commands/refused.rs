@@ -1,0 +1,68 @@
+//! What is refused on purpose, with a word on what to use instead. `COMMAND` does not list these.
+
+use super::{Call, Command, Flags, Keys, Outcome, Route, Run};
+
+const fn row(name: &'static str, run: Run) -> Command {
+    Command::new(name, -1, Flags::REFUSED, Keys::NONE, Route::Here, run)
+}
+
+const fn transaction(name: &'static str, since: &'static str) -> Command {
+    row(name, in_one_command).doc("transactions", since, "Refused: use a command that does it all in one.")
+}
+
+const fn replication(name: &'static str, since: &'static str) -> Command {
+    row(name, by_topology).doc("server", since, "Refused: which server holds what is written in the topology file.")
+}
+
+const fn database(name: &'static str, since: &'static str) -> Command {
+    row(name, one_database).doc("generic", since, "Refused: there is one database.")
+}
+
+/// The family's rows.
+pub static COMMANDS: &[Command] = &[
+    transaction("discard", "2.0.0"),
+    transaction("exec", "1.2.0"),
+    row("migrate", by_topology).doc("generic", "2.6.0", "Refused: slots move with the topology."),
+    database("move", "1.0.0"),
+    transaction("multi", "1.2.0"),
+    replication("psync", "2.8.0"),
+    replication("replicaof", "5.0.0"),
+    replication("slaveof", "1.0.0"),
+    database("swapdb", "4.0.0"),
+    replication("sync", "1.0.0"),
+    transaction("unwatch", "2.2.0"),
+    transaction("watch", "2.2.0"),
+];
+
+fn refuse(call: &mut Call<'_>, instead: &str) -> Outcome {
+    let name = call.command.name.to_ascii_uppercase();
+    call.fail(&format!("ERR {name} is not supported: {instead}"))
+}
+
+fn in_one_command(call: &mut Call<'_>) -> Outcome {
+    refuse(call, "use a command that does it all in one, such as SET with IFEQ, GETEX, MSETNX or INCRBY")
+}
+
+fn by_topology(call: &mut Call<'_>) -> Outcome {
+    refuse(call, "which server holds which slots is written in the topology file (trine plan)")
+}
+
+fn one_database(call: &mut Call<'_>) -> Outcome {
+    refuse(call, "there is one database, 0; use a prefix, or another server")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::tests::check;
+
+    #[test]
+    fn who_is_refused_is_told_what_to_use_instead() {
+        check(
+            "MULTI -> -ERR MULTI is not supported: use a command that does it all in one, such as SET with IFEQ, GETEX, MSETNX or INCRBY
+             REPLICAOF no one -> -ERR REPLICAOF is not supported: which server holds which slots is written in the topology file (trine plan)
+             MOVE a 1 -> -ERR MOVE is not supported: there is one database, 0; use a prefix, or another server
+             COMMAND INFO multi cluster|meet -> *2 $-1 $-1
+             COMMAND LIST FILTERBY PATTERN [ms][ul][la]t* -> *0",
+        );
+    }
+}
