@@ -16,6 +16,7 @@ use crate::{
     session::{Backpressure, Session, Ticket},
     shard::Shard,
 };
+use rustix::net::sockopt;
 use std::{
     io::{self, Write as _},
     net::{SocketAddr, TcpStream},
@@ -269,6 +270,8 @@ impl State {
         }
         connection.is_touched = false;
         if connection.has_failed || self.shard.core.config.output_hard_limit < connection.session.output.len() {
+            // With a reset, so that who is still sending learns of it at once. Where it fails the peer has gone.
+            let _ = ring.socket(id).map(|socket| sockopt::set_socket_linger(socket, Some(Duration::ZERO)));
             self.drop_connection(ring, id);
             return;
         }

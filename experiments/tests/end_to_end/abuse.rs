@@ -42,7 +42,7 @@ fn half_requests_leave_nothing_behind() {
             }
         }
     }
-    eventually("connections are closed", || (server.process.descriptors() == descriptors).then_some(()));
+    eventually("connections are closed", || (server.process.descriptors() <= descriptors).then_some(()));
     assert_eq!(witness.ask("EXISTS k"), ":0");
 }
 
@@ -189,7 +189,7 @@ fn a_client_that_never_reads_is_not_read_from() {
     }
     assert!(most < before + 96 * MIB, "{before} bytes before, {most} at most");
     drop(deaf);
-    eventually("their connections are closed", || (server.process.descriptors() == descriptors).then_some(()));
+    eventually("their connections are closed", || (server.process.descriptors() <= descriptors).then_some(()));
     assert_eq!(witness.ask("PING"), "+PONG");
 }
 

@@ -93,3 +93,28 @@ fn a_cluster_client_finds_every_core() {
         }
     }
 }
+
+/// Our own client is told one address: on a gateway it finds a plain server, in a cluster every core.
+#[test]
+fn our_client_finds_its_way() {
+    let (alone, cluster) = (Server::start(2, &[]), Cluster::start(3, 2, &[]));
+    for (port, nodes) in [(alone.port, 1), (alone.core(1), 2), (cluster.port, 6), (cluster.core_ports()[3], 6)] {
+        let mut client = trine_client::blocking::Client::connect(&format!("127.0.0.1:{port}")).unwrap();
+        assert_eq!(client.nodes().len(), nodes, "by port {port}");
+        let keys: Vec<_> = (0..300).map(|number| format!("{port}:{number}")).collect();
+        for key in &keys {
+            client.set(key, format!("value of {key}")).unwrap();
+        }
+        for key in &keys {
+            assert_eq!(client.get(key).unwrap(), Some(format!("value of {key}").into_bytes()));
+        }
+        let requests: Vec<_> = keys.iter().map(|key| ["STRLEN", key]).collect();
+        let requests: Vec<_> = requests.iter().map(|words| &words[..]).collect();
+        let lengths = client.pipeline(&requests).unwrap();
+        for (key, length) in keys.iter().zip(lengths) {
+            assert_eq!(length, trine_client::reply::Value::Integer((9 + key.len()) as i64), "{key}");
+        }
+        assert!(client.del(&keys[0]).unwrap());
+        assert_eq!(client.get(&keys[0]).unwrap(), None);
+    }
+}

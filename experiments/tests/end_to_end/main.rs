@@ -12,4 +12,5 @@ mod clients;
 mod cluster;
 mod gateway;
 mod lifecycle;
+mod load;
 mod settings;

@@ -5,7 +5,6 @@ use std::{
     fmt::{self, Write as _},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
-    time::Duration,
 };
 
 /// A reply, of whichever version of the protocol.
@@ -174,13 +173,5 @@ impl Wire {
             Ok(bytes) => bytes.is_empty(),
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
         }
-    }
-
-    /// Whether nothing arrives for this long.
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.socket().set_read_timeout(Some(time)).expect("a timeout");
-        let silent = matches!(self.stream.fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.socket().set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        silent
     }
 }

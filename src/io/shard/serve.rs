@@ -219,6 +219,9 @@ impl State {
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
+        // Of a blocked session these are whole requests, which a pause bounds.
+        let is_too_big = self.shard.core.config.max_request_bytes < client.input_bytes;
+        connection.has_failed |= is_too_big && !connection.session.is_blocked(&connection.backpressure);
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
             self.buffers.push(std::mem::take(&mut connection.session.output));
         }
