@@ -52,6 +52,7 @@ pub struct Config {
     pub slowlog_log_slower_than: Option<Duration>,
     pub slowlog_max_len: usize,
     pub log: String,
+    pub huge_pages: bool,
     pub debug_commands: bool,
     /// `None`: drawn when the server starts.
     pub seed: Option<u64>,

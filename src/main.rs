@@ -7,7 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before much memory has been touched; a shard that has grown takes it back.
+    // Before much memory has been touched; --huge-pages allows them again.
     trine::io::server::allow_huge_pages(false);
     trine::io::cli::run(trine::io::server::run)
 }

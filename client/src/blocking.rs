@@ -30,6 +30,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// without reading while its server does the same; so much fits into the sockets' buffers in any case.
 const WINDOW_REQUESTS: usize = 512;
 const WINDOW_BYTES: usize = 64 * 1024;
+/// A connection that was not used for so long is looked at before it is used.
+const IDLE: Duration = Duration::from_millis(500);
 /// How often a broken connection is made again before an error is returned.
 const ATTEMPTS: usize = 3;
 
@@ -41,6 +43,7 @@ pub struct Connection {
     timeout: Duration,
     pipeline: Pipeline<usize>,
     buffer: Vec<u8>,
+    used: Instant,
 }
 
 impl Connection {
@@ -57,6 +60,7 @@ impl Connection {
             timeout: options.timeout,
             pipeline: Pipeline::default(),
             buffer: vec![0; READ_BYTES],
+            used: Instant::now(),
         };
         if let Some(password) = &options.password
             && let Value::Error(text) = connection.command(&["AUTH", password])?
@@ -117,6 +121,7 @@ impl Connection {
     fn try_exchange(&mut self, on_reply: &mut impl FnMut(usize, Reply<'_>)) -> Result<(), Error> {
         let output = self.pipeline.output(Nanos(0), Vec::new());
         let begun = Instant::now();
+        self.used = begun;
         self.set_timeout(self.timeout)?;
         self.socket.write_all(&output).map_err(|error| self.broken(error))?;
         while !self.pipeline.is_empty() {
@@ -133,6 +138,17 @@ impl Connection {
                 .map_err(|source| Error::Protocol { address: self.address.clone(), source })?;
         }
         Ok(())
+    }
+
+    /// Whether the server has closed the connection while nobody used it, as servers do with idle ones. Only looks where it
+    /// may have had the time: a request that a closed connection takes is lost, and nobody knows whether it was executed.
+    fn has_ended(&mut self) -> bool {
+        if self.used.elapsed() < IDLE {
+            return false;
+        }
+        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
+        let is_open = matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        !is_open || self.socket.set_nonblocking(false).is_err()
     }
 
     fn set_timeout(&self, timeout: Duration) -> Result<(), Error> {
@@ -230,7 +246,8 @@ impl Client {
 
     /// Any command. Its second word decides who is asked; where that is not its key, the server says who is.
     ///
-    /// A connection that breaks is made again, and the command repeated only if it certainly was not executed.
+    /// A connection that the server closed while it was idle is made again first. Where it breaks under a command, the
+    /// error says so, as the command may have been executed; the next command connects again.
     ///
     /// # Errors
     /// [`Error`], whose variants say what to do; an error reply among them.
@@ -295,6 +312,9 @@ impl Client {
     fn connection(&mut self, node: Node) -> Result<&mut Connection, Error> {
         self.connections.resize_with(self.routing.nodes().len(), || None);
         let place = &mut self.connections[node.index()];
+        if place.as_mut().is_some_and(Connection::has_ended) {
+            *place = None;
+        }
         let mut backoff = Backoff::default();
         for attempt in 1.. {
             if place.is_some() {
@@ -350,7 +370,7 @@ impl Connection {
 }
 
 /// Asks a server for the topology. One that knows of none owns everything.
-fn learn(connection: &mut Connection) -> Result<Routing, Error> {
+pub(crate) fn learn(connection: &mut Connection) -> Result<Routing, Error> {
     let address = connection.address.clone();
     let learned = connection.command_with(&["CLUSTER", "SLOTS"], |reply| match reply {
         Reply::Error(text) => Err(Error::from_reply(text)),

@@ -132,10 +132,10 @@ impl<T> Pipeline<T> {
             self.answer(input[start], reply, &mut on_reply)?;
             start += used;
         }
-        if start == input.len() && INPUT_BYTES_KEPT < input.capacity() {
+        input.drain(..start);
+        if input.is_empty() && INPUT_BYTES_KEPT < input.capacity() {
             input = Vec::new();
         }
-        input.drain(..start);
         self.input = input;
         Ok(())
     }
@@ -222,6 +222,27 @@ mod tests {
             prop_assert_eq!(answered, values);
             prop_assert!(pipeline.is_empty() && !pipeline.has_output());
         }
+    }
+
+    /// A reply far bigger than what arrives at once is whole in the end, and its buffer is given back.
+    #[test]
+    fn a_big_reply_comes_in_pieces() {
+        let mut pipeline = Pipeline::default();
+        let length = 3 * INPUT_BYTES_KEPT;
+        let mut bytes = format!("${length}\r\n").into_bytes();
+        bytes.resize(bytes.len() + length, b'x');
+        bytes.extend_from_slice(b"\r\n");
+        pipeline.request((), Nanos(0)).push(b'x');
+        pipeline.output(Nanos(0), Vec::new());
+        let mut answers = 0;
+        for piece in bytes.chunks(16 * 1024) {
+            let count = |_, reply: Reply<'_>| {
+                assert!(matches!(reply, Reply::Bulk(value) if value.len() == length));
+                answers += 1;
+            };
+            pipeline.receive(piece, count).unwrap();
+        }
+        assert_eq!((answers, pipeline.input.capacity()), (1, 0));
     }
 
     /// A reply that nobody waits for means that the connection is confused; a push does not.

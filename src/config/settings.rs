@@ -48,6 +48,7 @@ impl Default for Config {
             slowlog_log_slower_than: Some(Duration::from_millis(10)),
             slowlog_max_len: 128,
             log: "warn".into(),
+            huge_pages: false,
             debug_commands: false,
             seed: None,
             config: None,
@@ -390,6 +391,14 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.log, Ok(text.into())),
     )
     .redis("loglevel"),
+    Setting::new(
+        "huge-pages",
+        Kind::Switch,
+        "Take memory in huge pages where the kernel has them: some 10 % more throughput on a large store, for pauses \
+         while it grows, each as long as clearing 2 MiB takes (0.1 ms on bare metal, 10 ms in some virtual machines)",
+        |config| yes_no(config.huge_pages),
+        |config, text| put(&mut config.huge_pages, switch(text)),
+    ),
     Setting::new(
         "debug-commands",
         Kind::Switch,

@@ -62,6 +62,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     probe::check(&kernel)?;
     let (topology, position) = topology::load(&mut config)?;
     raise_descriptor_limit();
+    allow_huge_pages(config.huge_pages);
     // Before any thread starts, so that all inherit it and the signals wait for core 0.
     signal::block(&[libc::SIGTERM, libc::SIGINT]).map_err(|error| format!("signals can't be blocked: {error}"))?;
 

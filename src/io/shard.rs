@@ -6,7 +6,7 @@ use super::{
     clock::{self, Clock},
     mesh::{Mesh, Parcel},
     ring::{ConnectionId, Event, Ring},
-    server::{self, Control},
+    server::Control,
 };
 use crate::{
     client::{Client, Port},
@@ -32,9 +32,6 @@ const SWEEP_ENTRIES: usize = 500;
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
-/// Bytes of keys and values from which on memory is taken in huge pages: lookups in a large store touch a new page each
-/// time, and a fifth of a GET was spent on finding pages. A small server would pay 14 MiB for nothing.
-const HUGE_PAGES_FROM: usize = 64 << 20;
 /// The position of the gateway's listener; the core's own is 0.
 const GATEWAY: usize = 1;
 
@@ -69,7 +66,6 @@ struct State {
     /// Its last client has gone since.
     is_drained: bool,
     awake_since_us: u64,
-    has_huge_pages: bool,
 }
 
 struct Connection {
@@ -154,7 +150,6 @@ impl State {
             stopping_since: None,
             is_drained: false,
             awake_since_us: now.monotonic_us,
-            has_huge_pages: false,
         }
     }
 
@@ -327,10 +322,6 @@ impl State {
             self.next_second_us = now.monotonic_us + 1_000_000;
             self.shard.core.process.resident_bytes = clock::resident_bytes();
             self.close_idle(ring);
-        }
-        if !self.has_huge_pages && HUGE_PAGES_FROM <= self.shard.store.memory() {
-            self.has_huge_pages = true;
-            server::allow_huge_pages(true);
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);

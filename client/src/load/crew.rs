@@ -356,3 +356,110 @@ impl Crew {
         (link % self.orders.workers) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{random::Random, schedule::Arrivals, workload::ValueSize};
+
+    const ALWAYS: (Nanos, Nanos) = (Nanos(0), Nanos(u64::MAX));
+
+    fn crew(workers: usize, allow_misses: bool) -> Crew {
+        let timeout = Duration::from_secs(1);
+        let orders = Orders { workers, follow: true, timeout, allow_misses, writer: 7 };
+        Crew::new(orders, Routing::single("a:1"), Wire::new(16, 1000).unwrap(), 1000)
+    }
+
+    fn load(end: u64) -> Source {
+        Source::Load { next: 0, end, sizes: ValueSize::Fixed(20), random: Random::new(1, 1) }
+    }
+
+    /// Takes what a link has to send.
+    fn sent(crew: &mut Crew, link: usize, now: u64) -> Vec<u8> {
+        crew.pipeline(link).output(Nanos(now), Vec::new())
+    }
+
+    /// A request that went to the wrong node is sent to the right one, and counts once, from when it was due.
+    #[test]
+    fn moved_is_followed() {
+        let mut crew = crew(2, false);
+        crew.begin(load(1), 1, None, ALWAYS, Nanos(100));
+        let request = sent(&mut crew, 0, 110);
+        let slot = Slot::of(b"key:000000000000").number();
+        crew.arrived(0, format!("-MOVED {slot} b:1\r\n").as_bytes(), Nanos(200)).unwrap();
+        assert_eq!((crew.len(), crew.address(2), crew.is_done()), (4, "b:1", false));
+        assert_eq!(sent(&mut crew, 2, 210), request);
+        crew.arrived(2, b"+OK\r\n", Nanos(400)).unwrap();
+        assert!(crew.is_done());
+        assert_eq!((crew.tally.operations, crew.tally.errors_total()), ([0, 1], 0));
+        assert_eq!((crew.tally.since_due[1].max(), crew.tally.since_sent[1].max()), (300, 190));
+    }
+
+    /// Two nodes that send a request to and fro make an error of it in the end.
+    #[test]
+    fn a_circle_of_moved_ends() {
+        let mut crew = crew(1, false);
+        crew.begin(load(1), 1, None, ALWAYS, Nanos(0));
+        for hop in 0..=REDIRECTIONS_MAX {
+            let (from, to) = (hop % 2, ["b:1", "a:1"][hop % 2]);
+            sent(&mut crew, from, 1);
+            crew.arrived(from, format!("-MOVED 1 {to}\r\n").as_bytes(), Nanos(1)).unwrap();
+        }
+        assert!(crew.is_done());
+        assert_eq!(crew.tally.errors.get("MOVED"), Some(&1));
+    }
+
+    /// Where all workers are busy a request waits, and its due time stands.
+    #[test]
+    fn an_open_loop_keeps_its_due_times() {
+        let mut crew = crew(1, false);
+        let schedule = Schedule::new(Arrivals::Constant, 1e7, Nanos(1000), 0.0, Random::new(1, 1));
+        crew.begin(load(9), 1, Some(schedule), ALWAYS, Nanos(0));
+        assert_eq!(crew.send_due(Nanos(999)), Some(Nanos(1000)));
+        assert_eq!(crew.send_due(Nanos(1000)), None, "the worker is busy");
+        sent(&mut crew, 0, 1000);
+        crew.arrived(0, b"+OK\r\n", Nanos(1500)).unwrap();
+        crew.send_due(Nanos(1500));
+        sent(&mut crew, 0, 1500);
+        crew.arrived(0, b"+OK\r\n", Nanos(1600)).unwrap();
+        assert_eq!((crew.tally.since_due[1].min(), crew.tally.since_due[1].max()), (500, 500), "due at 1000 and 1100");
+        assert_eq!((crew.tally.since_sent[1].min(), crew.tally.since_sent[1].max()), (100, 500));
+        assert_eq!(crew.end(Nanos(1650)), 5, "1200, 1300, 1400, 1500 and 1600 were due");
+        assert!(crew.is_done());
+    }
+
+    /// Reads are judged: what was written is right, what is missing or of another key is wrong.
+    #[test]
+    fn reads_are_judged() {
+        let reply = |key: u64| {
+            let mut reply = b"$20\r\n".to_vec();
+            value::write(&mut reply, key, Version(1), 20);
+            [&reply[..], b"\r\n"].concat()
+        };
+        let mut crew = crew(1, false);
+        crew.begin(Source::Verify { next: 0, end: 3 }, 3, None, ALWAYS, Nanos(0));
+        sent(&mut crew, 0, 0);
+        crew.arrived(0, &[&reply(0)[..], b"$-1\r\n", &reply(3)].concat(), Nanos(1)).unwrap();
+        let wrong = crew.tally.wrong;
+        assert_eq!((wrong.damaged, wrong.missing, wrong.stale, crew.tally.misses), (1, 1, 0, 1));
+        let mut lenient = self::crew(1, true);
+        lenient.begin(Source::Verify { next: 0, end: 1 }, 1, None, ALWAYS, Nanos(0));
+        sent(&mut lenient, 0, 0);
+        lenient.arrived(0, b"$-1\r\n", Nanos(1)).unwrap();
+        assert_eq!((lenient.tally.wrong.total(), lenient.tally.misses), (0, 1));
+    }
+
+    /// A broken connection's requests are errors, and its workers go on.
+    #[test]
+    fn what_is_lost_is_counted() {
+        let mut crew = crew(1, false);
+        crew.begin(load(5), 2, None, ALWAYS, Nanos(0));
+        sent(&mut crew, 0, 0);
+        assert_eq!(crew.overdue(Nanos(1_000_000_000)), None);
+        assert_eq!(crew.overdue(Nanos(1_000_000_001)), Some(0));
+        crew.fail(0, "timeout", Nanos(1));
+        assert_eq!(crew.tally.errors.get("timeout"), Some(&2));
+        assert_eq!(crew.pipeline(0).len(), 2, "the worker asks for the next two");
+        assert!(crew.arrived(0, b"HTTP/1.1 400\r\n", Nanos(1)).is_err());
+    }
+}

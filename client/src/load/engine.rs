@@ -25,8 +25,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use trine::io::ring::{Bell, ConnectionId, Event, Ring};
-use trine_client::{Options, blocking::Connection, pipeline::Nanos, routing::Routing};
+use trine::io::ring::{ConnectionId, Event, Ring};
+use trine_client::{Options, beat::beat, blocking::Connection, pipeline::Nanos, routing::Routing};
 
 /// Receive buffers of the ring: enough for every connection to have something in one turn, and small enough to stay in
 /// the cache.
@@ -113,7 +113,7 @@ pub(crate) async fn run(setup: Setup, tell: impl Fn(News) -> bool) {
 
 async fn try_run(setup: Setup, tell: &dyn Fn(News) -> bool) -> Result<(), String> {
     let mut engine = Engine::connect(&setup)?;
-    let ticker = glommio::spawn_local(tick(engine.ring.bell()));
+    let ticker = glommio::spawn_local(beat(engine.ring.bell(), CHORES));
     tell(News::Ready);
     // Blocks the executor between phases, when it has nothing else to do.
     for phase in &setup.phases {
@@ -124,20 +124,6 @@ async fn try_run(setup: Setup, tell: &dyn Fn(News) -> bool) -> Result<(), String
     }
     ticker.cancel().await;
     Ok(())
-}
-
-/// Wakes the executor every [`CHORES`].
-///
-/// glommio forgets that it has something to run, and sleeps until the next timer, where this thread loses its CPU for longer
-/// than the preempt timer just before a task would have run (`run_task_queues` sees the preemption and says that nothing
-/// ran). The timer whose task was forgotten is spent by then. So there is always a later one: each beat arms them anew, and
-/// they fire only when beats are missing.
-async fn tick(bell: Arc<Bell>) {
-    loop {
-        let later = or(sleep(CHORES * 2), or(sleep(CHORES * 20), sleep(CHORES * 2000)));
-        or(sleep(CHORES), later).await;
-        bell.ring();
-    }
 }
 
 struct Engine {

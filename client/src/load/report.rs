@@ -1,6 +1,13 @@
 //! The results: a summary for people, and JSON for programs.
 
-use super::{conductor::Measured, options::Arguments, slo::Search, tally::both, target::Target, verdict::Verdict};
+use super::{
+    conductor::{LoadCpu, Measured},
+    options::Arguments,
+    slo::Search,
+    tally::both,
+    target::Target,
+    verdict::Verdict,
+};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -9,6 +16,9 @@ use std::fmt::Write;
 const SCHEMA: u32 = 1;
 /// Points of a chart of latency by percentile, for each halving of the distance to 100 %.
 const PERCENTILE_TICKS: u32 = 4;
+
+/// From this share on it is told that somebody else used a CPU of ours.
+const STARVED_WORTH_TELLING: f64 = 0.05;
 
 /// A whole run.
 pub(crate) struct Report<'a> {
@@ -195,8 +205,7 @@ impl Report<'_> {
         for (kind, count) in &tally.errors {
             writeln!(out, "{count:>14} x {kind}")?;
         }
-        let cpus = self.measured.cpus.iter().map(|cpu| format!("CPU {} {:.0} % busy", cpu.cpu, cpu.busy * 100.0));
-        let cpus: Vec<String> = cpus.collect();
+        let cpus: Vec<String> = self.measured.cpus.iter().map(load_cpu).collect();
         if !cpus.is_empty() {
             writeln!(out, "load: {}", cpus.join(", "))?;
         }
@@ -208,6 +217,14 @@ impl Report<'_> {
             self.reasons.join("; ")
         )
     }
+}
+
+fn load_cpu(load: &LoadCpu) -> String {
+    let mut text = format!("CPU {} {:.0} % busy", load.cpu, load.busy * 100.0);
+    if STARVED_WORTH_TELLING <= load.starved {
+        text += &format!(" and taken by others for {:.0} %, which latencies include", load.starved * 100.0);
+    }
+    text
 }
 
 /// The arguments as they were given, without the password.
