@@ -244,7 +244,7 @@ fn requests_for_a_slow_core_do_not_pile_up() {
 #[test]
 fn replies_behind_one_of_a_slow_core_do_not_pile_up() {
     let server = Server::start(2, &["--debug-commands"]);
-    let value = vec![b'v'; 100_000];
+    let value = vec![b'v'; 10_000];
     let mut clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.request(&[b"MSET", b"{b}", b"slow", b"foo", &value]).to_string(), "+OK");
@@ -254,13 +254,14 @@ fn replies_behind_one_of_a_slow_core_do_not_pile_up() {
     sleeper.send(b"DEBUG SLEEP 2\r\n");
     let mut bytes = Vec::new();
     encode(&mut bytes, &[b"GET", b"{b}"]);
-    (0..3000).for_each(|_| encode(&mut bytes, &[b"GET", b"foo"])); // 300 MB
+    (0..30_000).for_each(|_| encode(&mut bytes, &[b"GET", b"foo"])); // 300 MB
     let readers = clients.into_iter().map(|mut client| {
-        client.send(&bytes);
+        let (mut socket, bytes) = (client.socket().try_clone().unwrap(), bytes.clone());
+        thread::spawn(move || socket.write_all(&bytes).unwrap());
         let value = value.clone();
         thread::spawn(move || {
             assert_eq!(client.reply().to_string(), "slow");
-            (0..3000).for_each(|number| assert!(client.reply() == Reply::Bulk(value.clone()), "reply {number}"));
+            (0..30_000).for_each(|number| assert!(client.reply() == Reply::Bulk(value.clone()), "reply {number}"));
         })
     });
     let readers: Vec<_> = readers.collect();
@@ -270,5 +271,5 @@ fn replies_behind_one_of_a_slow_core_do_not_pile_up() {
         readers.iter().all(thread::JoinHandle::is_finished).then_some(())
     });
     readers.into_iter().for_each(|reader| reader.join().unwrap());
-    assert!(most < before + (64 << 20), "{before} bytes before, {most} at most");
+    assert!(most < before + (128 << 20), "{before} bytes before, {most} at most");
 }
