@@ -267,3 +267,168 @@ fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
 }
 
 const _: () = assert!(SLOT_COUNT < ELSEWHERE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::Clients,
+        commands::{Process, tests::Bench, tests::check_on},
+        config::Config,
+        statistics::Statistics,
+        store::Policy,
+        topology::{Server, ShardId, Topology},
+    };
+
+    /// Core 0 of the first of these servers, and a client that came in by this kind of port.
+    fn bench(servers: u16, cores: u16, port: Port) -> Bench {
+        let server = |number: u16| Server {
+            name: format!("s{number}"),
+            host: "127.0.0.1".into(),
+            port: 7000 + 100 * number,
+            core_port: 7001 + 100 * number,
+            cores,
+        };
+        let topology = Topology::plan((0..servers).map(server).collect()).expect("these servers fit together");
+        let me = ShardId { server: 0, core: 0 };
+        let mut bench = Bench::new();
+        let core = Core {
+            config: Config::default(),
+            clients: Clients::default(),
+            statistics: Statistics::default(),
+            rendered: topology.render(me),
+            topology,
+            me,
+            has_topology: 1 < servers,
+            rows: Vec::new(),
+            process: Process::default(),
+        };
+        bench.shard = Shard::new(Store::new(1, Policy::default()), core);
+        bench.client.port = port;
+        bench
+    }
+
+    /// What comes of a request: `here`, or where it goes.
+    fn away(bench: &mut Bench, line: &str) -> String {
+        let line = format!("{line}\n");
+        let mut decoder = crate::resp::Decoder::default();
+        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000 };
+        decoder.decode(line.as_bytes(), &limits).expect("a request");
+        let mut output = Vec::new();
+        match bench.shard.execute(decoder.request(line.as_bytes()), &mut bench.client, bench.now, &mut output) {
+            Execution::Done(_) => format!("here: {}", String::from_utf8_lossy(&output).trim_end()),
+            Execution::Away(away) => {
+                assert!(output.is_empty(), "who passes a request on has not answered it");
+                format!("{:?} to core {}", away.route, away.core)
+            }
+        }
+    }
+
+    /// A core answers for its own slots and sends clients to the owners of the others; keys of several slots are refused
+    /// before anybody is sent anywhere. `{b}` is slot 3300, `{c}` 7365, `foo` 12182.
+    #[test]
+    fn a_core_sends_clients_to_the_owners_of_other_slots() {
+        let crossslot = "-CROSSSLOT Keys in request don't hash to the same slot";
+        check_on(
+            &mut bench(2, 2, Port::Core),
+            &format!(
+                "SET {{b}} 1 -> +OK
+                 SET {{c}} 1 -> -MOVED 7365 127.0.0.1:7002
+                 GET foo -> -MOVED 12182 127.0.0.1:7101
+                 MGET {{b}} {{b}}2 -> *2 $1 1 $-1
+                 MGET {{b}} foo -> {crossslot}
+                 MGET foo {{b}} -> {crossslot}
+                 MSET foo 1 foo{{}} 2 -> {crossslot}
+                 DEL {{c}}1 {{c}}2 -> -MOVED 7365 127.0.0.1:7002
+                 RENAME {{b}} foo -> {crossslot}
+                 PING -> +PONG
+                 DBSIZE -> :1"
+            ),
+        );
+    }
+
+    /// A gateway with a topology answers for all cores of its server, and follows the rules of a cluster for the rest.
+    #[test]
+    fn a_gateway_passes_requests_to_the_cores_of_its_server() {
+        let mut cluster = bench(2, 2, Port::Gateway);
+        let mut alone = bench(1, 2, Port::Gateway);
+        let crossslot = "here: -CROSSSLOT Keys in request don't hash to the same slot";
+        // Alone, the second core begins with slot 8192; in the cluster with 4096, and the other server with 8192.
+        for (line, in_cluster, on_its_own) in [
+            ("SET {b} 1", "here: +OK", "here: +OK"),
+            ("GET {c}", "Keys to core 1", "here: $-1"),
+            ("GET foo", "here: -MOVED 12182 127.0.0.1:7101", "Keys to core 1"),
+            ("MGET {b} {b}2", "here: *2\r\n$1\r\n1\r\n$-1", "here: *2\r\n$1\r\n1\r\n$-1"),
+            ("MGET {b} foo", crossslot, "Split(Elements) to core 0"),
+            ("MGET foo foo", "here: -MOVED 12182 127.0.0.1:7101", "Keys to core 1"),
+            ("RENAME {b} foo", crossslot, crossslot),
+            ("DBSIZE", "Everywhere(Sum) to core 0", "Everywhere(Sum) to core 0"),
+            ("SCAN 0", "CursorAt(1) to core 0", "CursorAt(1) to core 0"),
+            ("PING", "here: +PONG", "here: +PONG"),
+            (
+                "GET",
+                "here: -ERR wrong number of arguments for 'get' command",
+                "here: -ERR wrong number of arguments for 'get' command",
+            ),
+        ] {
+            assert_eq!(away(&mut cluster, line), in_cluster, "{line}");
+            assert_eq!(away(&mut alone, line), on_its_own, "{line}");
+        }
+    }
+
+    /// What a request lacks is told in this order: it is no command, has too few arguments, or the client is a stranger.
+    #[test]
+    fn what_a_stranger_is_told() {
+        let mut bench = bench(1, 1, Port::Core);
+        bench.client.authenticated = false;
+        bench.shard.core.config.requirepass.0 = "secret".into();
+        check_on(
+            &mut bench,
+            "NOSUCH a b -> -ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b'
+             GET -> -ERR wrong number of arguments for 'get' command
+             GET a b -> -ERR wrong number of arguments for 'get' command
+             GET a -> -NOAUTH Authentication required.
+             CLIENT NOSUCH -> -ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.
+             AUTH nonsense -> -WRONGPASS invalid username-password pair or user is disabled.
+             GET a -> -NOAUTH Authentication required.
+             AUTH secret -> +OK
+             GET a -> $-1",
+        );
+        assert_eq!(bench.shard.core.statistics.errors, 1, "only AUTH ran and failed");
+    }
+
+    /// A full shard refuses what needs memory, and executes the rest.
+    #[test]
+    fn a_full_shard_refuses_what_needs_memory() {
+        let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+        let mut bench = bench(1, 1, Port::Core);
+        check_on(&mut bench, "SET a 1 -> +OK\nSET b 2 EX 10 -> +OK");
+        bench.shard.store.policy = Policy { memory_max: 1, ..Policy::default() };
+        check_on(
+            &mut bench,
+            &format!(
+                "SET c 3 -> {oom}
+                 APPEND a x -> {oom}
+                 INCR a -> {oom}
+                 GET a -> $1 1
+                 EXPIRE a 100 -> :1
+                 DEL a b -> -CROSSSLOT Keys in request don't hash to the same slot
+                 DEL b -> :1"
+            ),
+        );
+    }
+
+    /// A reply that the client does not want is taken back, errors among it; what is executed is executed.
+    #[test]
+    fn unwanted_replies_are_taken_back() {
+        let mut bench = bench(1, 1, Port::Core);
+        let mut replies = |line: &str| away(&mut bench, line);
+        assert_eq!(replies("CLIENT REPLY OFF"), "here: ");
+        assert_eq!(replies("SET a 1"), "here: ");
+        assert_eq!(replies("NOSUCH"), "here: ");
+        assert_eq!(replies("CLIENT REPLY ON"), "here: +OK");
+        assert_eq!(replies("CLIENT REPLY SKIP"), "here: ");
+        assert_eq!(replies("INCR a"), "here: ");
+        assert_eq!(replies("INCR a"), "here: :3");
+    }
+}

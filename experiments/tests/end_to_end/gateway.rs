@@ -239,3 +239,37 @@ fn requests_for_a_slow_core_do_not_pile_up() {
     senders.into_iter().chain(readers).for_each(|thread| thread.join().unwrap());
     assert!(most < before + (64 << 20), "{before} bytes before, {most} at most");
 }
+
+/// Replies that are ready, and wait behind one of a slow core, do not pile up either.
+#[test]
+fn replies_behind_one_of_a_slow_core_do_not_pile_up() {
+    let server = Server::start(2, &["--debug-commands"]);
+    let value = vec![b'v'; 10_000];
+    let mut clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.request(&[b"MSET", b"{b}", b"slow", b"foo", &value]).to_string(), "+OK");
+    }
+    let mut sleeper = Wire::connect(server.core(0));
+    let before = server.process.resident_bytes();
+    sleeper.send(b"DEBUG SLEEP 2\r\n");
+    let mut bytes = Vec::new();
+    encode(&mut bytes, &[b"GET", b"{b}"]);
+    (0..30_000).for_each(|_| encode(&mut bytes, &[b"GET", b"foo"])); // 300 MB
+    let readers = clients.into_iter().map(|mut client| {
+        let (mut socket, bytes) = (client.socket().try_clone().unwrap(), bytes.clone());
+        thread::spawn(move || socket.write_all(&bytes).unwrap());
+        let value = value.clone();
+        thread::spawn(move || {
+            assert_eq!(client.reply().to_string(), "slow");
+            (0..30_000).for_each(|number| assert!(client.reply() == Reply::Bulk(value.clone()), "reply {number}"));
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let mut most = 0;
+    eventually("all is answered", || {
+        most = most.max(server.process.resident_bytes());
+        readers.iter().all(thread::JoinHandle::is_finished).then_some(())
+    });
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert!(most < before + (128 << 20), "{before} bytes before, {most} at most");
+}
