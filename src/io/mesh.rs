@@ -65,6 +65,7 @@ pub struct Mesh {
     /// What this turn has for each core.
     building: Vec<Option<Box<Batch>>>,
     /// Boxes that have come back.
+    #[expect(clippy::vec_box, reason = "the box itself travels, and is to be the same when it does so again")]
     spare: Vec<Box<Batch>>,
 }
 

@@ -149,7 +149,8 @@ fn few_buffers_serve_many_clients() {
 }
 
 /// The test that hangs without the heartbeat of [`executor`]: with a preempt timer that is due before the first task runs,
-/// glommio goes to sleep with the task still waiting.
+/// glommio goes to sleep with the task still waiting. Without it, two runs of three stood still after 783 and 1246 round
+/// trips, for as long as the client waited.
 #[test]
 fn an_executor_does_not_sleep_with_work_to_do() {
     with_ring(
