@@ -154,9 +154,9 @@ fn ten_thousand_idle_connections_are_cheap() {
 /// A connection from an address of this machine's own.
 fn connect_from(source: Ipv4Addr, port: u16) -> std::net::TcpStream {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &SocketAddrV4::new(source, 0)).unwrap();
-    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a connection");
+    bind(&socket, &SocketAddrV4::new(source, 0)).expect("a connection");
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("a connection");
     socket.into()
 }
 

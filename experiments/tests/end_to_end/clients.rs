@@ -5,8 +5,8 @@ use redis::{Client, Commands as _, Connection, ConnectionLike as _, ProtocolVers
 use std::collections::HashMap;
 
 fn connect(port: u16, protocol: &str) -> Connection {
-    let client = Client::open(format!("redis://127.0.0.1:{port}/?protocol={protocol}")).unwrap();
-    client.get_connection().unwrap()
+    let client = Client::open(format!("redis://127.0.0.1:{port}/?protocol={protocol}")).expect("an address");
+    client.get_connection().expect("it is let in")
 }
 
 /// A client that knows nothing of clusters finds a plain Redis on the gateway, in both versions of the protocol.

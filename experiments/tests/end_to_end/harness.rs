@@ -114,7 +114,7 @@ impl Process {
         let (stderr, heard) = (child.stderr.take().expect("it is a pipe"), Arc::clone(&said));
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                *heard.lock().unwrap() += &format!("{line}\n");
+                *heard.lock().expect("nobody panics with it in hand") += &format!("{line}\n");
             }
         });
         Self { child, said }
@@ -141,7 +141,7 @@ impl Process {
 
     /// What it has said so far.
     pub fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
+        self.said.lock().expect("nobody panics with it in hand").clone()
     }
 
     /// Bytes of it in memory.
