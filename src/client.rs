@@ -126,6 +126,11 @@ impl Clients {
         client
     }
 
+    /// Whether there is a client in this place that is to be closed.
+    pub fn is_closing(&self, place: usize) -> bool {
+        self.places.get(place).and_then(Option::as_ref).is_some_and(|client| client.closing)
+    }
+
     /// How many are in their places.
     pub fn len(&self) -> usize {
         self.count

@@ -22,6 +22,8 @@ pub struct Limits {
     pub arguments_max: usize,
     /// The most bytes of one argument.
     pub argument_bytes_max: usize,
+    /// Whether these are the limits of a client that has authenticated; the others are told so.
+    pub is_authenticated: bool,
 }
 
 /// An inline command is at most this long, as in Redis: who sends more without a line end is not typing.
@@ -316,22 +318,18 @@ impl Decoder {
 
 impl Limits {
     /// What a client may send before it has authenticated, as in Redis: eight arguments, with room for a long password.
-    pub const UNAUTHENTICATED: Self = Self { arguments_max: 8, argument_bytes_max: 1024 };
+    pub const UNAUTHENTICATED: Self = Self { arguments_max: 8, argument_bytes_max: 1024, is_authenticated: false };
 
     fn multibulk_error(&self) -> ProtocolError {
-        if *self == Self::UNAUTHENTICATED {
-            ProtocolError::UnauthenticatedMultibulkLength
-        } else {
+        if self.is_authenticated {
             ProtocolError::MultibulkLength
+        } else {
+            ProtocolError::UnauthenticatedMultibulkLength
         }
     }
 
     fn bulk_error(&self) -> ProtocolError {
-        if *self == Self::UNAUTHENTICATED {
-            ProtocolError::UnauthenticatedBulkLength
-        } else {
-            ProtocolError::BulkLength
-        }
+        if self.is_authenticated { ProtocolError::BulkLength } else { ProtocolError::UnauthenticatedBulkLength }
     }
 }
 
@@ -611,7 +609,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 512 << 20 };
+    const LIMITS: Limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 512 << 20, is_authenticated: true };
 
     type Words = Vec<Vec<u8>>;
 
@@ -668,7 +666,7 @@ mod tests {
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..9),
         ) {
             let cuts = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-            let limits = Limits { arguments_max: 64, argument_bytes_max: 64 };
+            let limits = Limits { arguments_max: 64, argument_bytes_max: 64, is_authenticated: true };
             prop_assert_eq!(decode_in_pieces(&bytes, cuts, &limits), decode_in_pieces(&bytes, vec![], &limits));
         }
 

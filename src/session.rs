@@ -60,6 +60,9 @@ struct Unread {
 /// at once instead of for one after the other.
 const AHEAD: usize = 32;
 
+/// Replies that may be waited for before the first of them has come, of whatever size it will be.
+const WINDOW_AT_FIRST: usize = 32;
+
 /// One connection's requests and replies. Idle, it holds no buffer.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -75,6 +78,11 @@ pub struct Session {
     queued: usize,
     /// The size of the replies that came of late: the last, or the mean with those before where that is larger.
     reply_bytes: usize,
+    /// How many replies have come, up to what may be waited for: see [`window`](Self::window).
+    opened: usize,
+    /// Requests were left that could have been executed, because the session was blocked. Who has read this gives it what
+    /// is left (`receive` of no bytes) once it is not blocked any more.
+    pub has_waited: bool,
     /// The peer will send no more.
     pub ended: bool,
     /// No more requests are executed; it is closed when what it is owed has left.
@@ -104,8 +112,15 @@ impl Session {
 
     /// How many replies may be waited for: as many as would fit into the output if they were as large as the last ones,
     /// so that a client which doesn't read what it asked for from another core costs little more than one that asks here.
+    /// Before any has come, few; with each that comes, one more.
     fn window(&self, limit: &Backpressure) -> usize {
-        (limit.output_bytes_max / self.reply_bytes.max(1)).clamp(1, limit.waiting_max)
+        let opened = (WINDOW_AT_FIRST + self.opened).min(limit.waiting_max).max(1);
+        (limit.output_bytes_max / self.reply_bytes.max(1)).clamp(1, opened)
+    }
+
+    /// Bytes of replies that have not left.
+    pub fn owed_bytes(&self) -> usize {
+        self.output.len() + self.queued
     }
 
     /// Bytes that were received and not executed.
@@ -207,6 +222,7 @@ impl Session {
             }
             used += end;
         }
+        self.has_waited |= used < bytes.len() && !self.closing && self.is_blocked(backpressure);
         Ok(used)
     }
 
@@ -252,6 +268,7 @@ impl Session {
         assert!(matches!(self.parts.get(position), Some(Part::Waiting)), "a ticket is answered once");
         self.reply_bytes = reply.len().max(self.reply_bytes.midpoint(reply.len()));
         self.queued += reply.len();
+        self.opened = self.opened.saturating_add(1);
         self.parts[position] = Part::Done(reply);
         self.waiting -= 1;
         while let Some(Part::Done(_)) = self.parts.front() {
@@ -286,7 +303,7 @@ mod tests {
 
     impl Executor for Echo {
         fn limits(&self) -> Limits {
-            Limits { arguments_max: 4, argument_bytes_max: 100 }
+            Limits { arguments_max: 4, argument_bytes_max: 100, is_authenticated: true }
         }
 
         fn foresee(&self, _: Request<'_>) {}

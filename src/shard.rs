@@ -67,7 +67,7 @@ impl Shard {
     /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
     #[inline]
     pub fn foresee(&self, request: Request<'_>) {
-        if let Some(key) = request.get(1) {
+        if let Some(key) = request.get(1).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
             self.store.foresee(Key::of(key));
         }
     }
@@ -94,14 +94,17 @@ impl Shard {
             }
         };
         let keys = found.command.keys;
-        let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
-        let place = match client.port {
-            Port::Core => self.place_on_core(found, request, slot),
-            Port::Gateway => self.place_on_gateway(found, request, slot),
-        };
+        let place = self.check_keys(keys, request).and_then(|()| {
+            let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
+            let away = match client.port {
+                Port::Core => self.place_on_core(found, request, slot),
+                Port::Gateway => self.place_on_gateway(found, request, slot),
+            };
+            away.map(|away| (slot, away))
+        });
         match place {
-            Ok(None) => Execution::Done(self.run(found, request, slot, client, now, reply)),
-            Ok(Some(away)) => Execution::Away(away),
+            Ok((slot, None)) => Execution::Done(self.run(found, request, slot, client, now, reply)),
+            Ok((_, Some(away))) => Execution::Away(away),
             Err(text) => {
                 reply.error(&text);
                 Execution::Done(Outcome::Done)
@@ -154,7 +157,6 @@ impl Shard {
         if keys.first == 0 {
             return Ok(None);
         }
-        self.check_keys(keys, request)?;
         if keys != Keys::ONE {
             same_slot(keys, request, slot)?;
         }
@@ -164,7 +166,6 @@ impl Shard {
     #[inline]
     fn place_on_gateway(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
-        self.check_keys(keys, request)?;
         let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys });
         let is_alone = self.core.cores() == 1;
         match route {
@@ -241,6 +242,8 @@ impl Shard {
     }
 }
 
+/// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
+const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
@@ -312,7 +315,7 @@ mod tests {
     fn away(bench: &mut Bench, line: &str) -> String {
         let line = format!("{line}\n");
         let mut decoder = crate::resp::Decoder::default();
-        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000 };
+        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: true };
         decoder.decode(line.as_bytes(), &limits).expect("a request");
         let mut output = Vec::new();
         match bench.shard.execute(decoder.request(line.as_bytes()), &mut bench.client, bench.now, &mut output) {

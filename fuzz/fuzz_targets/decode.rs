@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use trine::resp::{Decoded, Decoder, Limits, ProtocolError};
 
-const LIMITS: Limits = Limits { arguments_max: 1024, argument_bytes_max: 4096 };
+const LIMITS: Limits = Limits { arguments_max: 1024, argument_bytes_max: 4096, is_authenticated: true };
 
 fuzz_target!(|input: &[u8]| {
     let Some((&count, rest)) = input.split_first() else { return };

@@ -101,11 +101,18 @@ fn delifeq(call: &mut Call<'_>) -> Outcome {
 
 fn mget(call: &mut Call<'_>) -> Outcome {
     let keys = call.request.args_from(1);
+    let start = call.reply.output.len();
     call.reply.array(keys.len());
     for key in keys {
         match call.read(Key::of(key)) {
             (Some(entry), reply) => reply.bulk(entry.value()),
             (None, reply) => reply.null(),
+        }
+        // A small request may name a large value a thousand times.
+        if call.core.config.output_hard_limit < call.reply.output.len() {
+            call.reply.output.truncate(start);
+            call.client.closing = true;
+            return call.fail("ERR the reply is larger than output-hard-limit: ask for fewer values at a time");
         }
     }
     Outcome::Done

@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn execute_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 512 << 20 };
+        let limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 512 << 20, is_authenticated: true };
         let (mut decoder, mut output) = (Decoder::default(), Vec::new());
         let decoded = decoder.decode(bytes, &limits);
         assert!(matches!(decoded, Ok(Decoded::Request(_))), "a request: {}", bytes.escape_ascii());

@@ -307,7 +307,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "unauthenticated-max-owed-bytes",
         Kind::Size,
-        "The most bytes of replies that a client may leave unread before AUTH; then it is closed",
+        "The most bytes of replies that a client may leave unread before AUTH; then it is not read from",
         |config| config.unauthenticated_max_owed_bytes.to_string(),
         |config, text| put(&mut config.unauthenticated_max_owed_bytes, size_within(text, KIB, MIB)),
     )

@@ -11,7 +11,7 @@ use crate::{
 };
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 1 << 20, is_authenticated: true };
 
 fn words(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut decoder = Decoder::default();

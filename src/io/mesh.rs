@@ -57,6 +57,8 @@ pub struct Item {
 /// A core's ends of the mesh.
 pub struct Mesh {
     me: usize,
+    /// The core whose parcels were taken last.
+    next: usize,
     outgoing: Vec<Option<Producer<Parcel>>>,
     incoming: Vec<Option<Consumer<Parcel>>>,
     bells: Vec<Option<Arc<Bell>>>,
@@ -80,6 +82,7 @@ impl Mesh {
         let mut ends: Vec<Self> = (0..cores)
             .map(|me| Self {
                 me,
+                next: me,
                 outgoing: (0..cores).map(|_| None).collect(),
                 incoming: (0..cores).map(|_| None).collect(),
                 bells: vec![None; cores],
@@ -118,7 +121,12 @@ impl Mesh {
 
     /// Takes the next parcel that has come in, and who it is from.
     pub fn receive(&mut self) -> Option<(usize, Parcel)> {
-        self.incoming.iter_mut().enumerate().find_map(|(from, queue)| Some((from, queue.as_mut()?.pop().ok()?)))
+        let cores = self.incoming.len();
+        (0..cores).find_map(|_| {
+            // Each core in its turn, so that a busy one can't keep the others waiting.
+            self.next = (self.next + 1) % cores;
+            Some((self.next, self.incoming[self.next].as_mut()?.pop().ok()?))
+        })
     }
 
     /// Whether a parcel has come in.

@@ -382,8 +382,8 @@ impl Ring {
             match entered {
                 Ok(_) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                // The completion queue is full: take what is there first.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => break,
+                // The completion queue is full, or the kernel is short of memory: take what is there, and try again.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)) => break,
                 Err(error) => return Err(error),
             }
         }

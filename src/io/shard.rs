@@ -32,6 +32,8 @@ const SWEEP_ENTRIES: usize = 500;
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
+/// Silence after which a peer is asked whether it is still there (Redis: `tcp-keepalive`).
+const KEEPALIVE: Duration = Duration::from_secs(300);
 /// The position of the gateway's listener; the core's own is 0.
 const GATEWAY: usize = 1;
 
@@ -57,6 +59,8 @@ struct State {
     next_client_id: u64,
     next_tick_us: u64,
     next_second_us: u64,
+    /// When it was last told that connections can't be accepted.
+    warned_us: u64,
     sweep_entries: usize,
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
@@ -76,8 +80,6 @@ struct Connection {
     backpressure: Backpressure,
     is_touched: bool,
     is_paused: bool,
-    /// Requests may be left that were not executed because the session was blocked.
-    has_waited: bool,
     has_failed: bool,
     port: Port,
 }
@@ -144,6 +146,7 @@ impl State {
             next_client_id,
             next_tick_us: 0,
             next_second_us: 0,
+            warned_us: 0,
             sweep_entries: SWEEP_ENTRIES,
             gateway_connections: vec![0; cores],
             control,
@@ -167,7 +170,11 @@ impl State {
             Event::Accepted(GATEWAY, socket) => self.accepted.push((Port::Gateway, socket)),
             Event::Accepted(_, socket) => self.accepted.push((Port::Core, socket)),
             Event::AcceptFailed(listener, error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Tried again with every tick, told once a second.
+                if self.warned_us + 1_000_000 <= self.now.monotonic_us {
+                    self.warned_us = self.now.monotonic_us;
+                    tracing::warn!(%error, "connections can't be accepted: raise the limit of open files (ulimit -n)");
+                }
                 self.refused.push(listener);
             }
             Event::Ended(id) => {
@@ -208,6 +215,9 @@ impl State {
         let authenticated = config.requirepass.0.is_empty();
         let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
         let (peer, local) = (address(socket.peer_addr()), address(socket.local_addr()));
+        // A peer that vanished without a word is found out after some minutes, as by Redis.
+        let _ = sockopt::set_socket_keepalive(&socket, true);
+        let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
         let id = ring.adopt(socket);
         let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.unix_millis());
         self.next_client_id += u64::from(self.shard.core.cores());
@@ -246,13 +256,13 @@ impl State {
 
     /// Hands over what this turn has made: replies to the ring, connections to their places or their end.
     fn settle(&mut self, ring: &mut Ring) {
+        self.close_killed(ring);
         for (port, socket) in std::mem::take(&mut self.accepted) {
             match port {
                 Port::Gateway if self.me() == 0 => self.place(ring, socket),
                 _ => self.adopt(ring, port, socket),
             }
         }
-        self.close_killed();
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.settle_one(ring, id);
@@ -269,19 +279,21 @@ impl State {
             return;
         }
         connection.is_touched = false;
-        if connection.has_failed || self.shard.core.config.output_hard_limit < connection.session.output.len() {
+        if connection.has_failed || self.shard.core.config.output_hard_limit < connection.session.owed_bytes() {
             // With a reset, so that who is still sending learns of it at once. Where it fails the peer has gone.
             let _ = ring.socket(id).map(|socket| sockopt::set_socket_linger(socket, Some(Duration::ZERO)));
             self.drop_connection(ring, id);
             return;
         }
         if !ring.is_sending(id) && !connection.session.output.is_empty() {
-            ring.send(id, std::mem::take(&mut connection.session.output));
+            let output = std::mem::take(&mut connection.session.output);
+            self.shard.core.statistics.output_bytes += output.len() as u64;
+            ring.send(id, output);
         }
         let is_blocked = connection.session.is_blocked(&connection.backpressure);
-        if !is_blocked && connection.session.has_unread() && connection.has_waited {
+        if !is_blocked && connection.session.has_unread() && connection.session.has_waited {
             // It was blocked and is not any more: what it sent meanwhile gets its turn, and the next.
-            connection.has_waited = false;
+            connection.session.has_waited = false;
             self.receive(id, &[]);
             return;
         }
@@ -316,7 +328,9 @@ impl State {
         self.sweep_entries = if self.sweep_entries / 4 < removed { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
         self.shard.store.bury(BURIED_ENTRIES);
         for listener in std::mem::take(&mut self.refused) {
-            ring.accept_again(listener);
+            if self.stopping_since.is_none() {
+                ring.accept_again(listener);
+            }
         }
         if self.next_second_us <= now.monotonic_us {
             self.next_second_us = now.monotonic_us + 1_000_000;
@@ -330,13 +344,15 @@ impl State {
         }
     }
 
-    /// Closes clients that others have killed.
-    fn close_killed(&mut self) {
+    /// Cuts off clients that others have killed, whatever they are owed: they may be killed because they don't read it.
+    fn close_killed(&mut self, ring: &mut Ring) {
         for place in std::mem::take(&mut self.shard.core.clients.closed) {
-            let Some(connection) = self.connections[place].as_mut() else { continue };
-            connection.session.closing = true;
-            let id = connection.id;
-            self.touch(id);
+            if self.shard.core.clients.is_closing(place)
+                && let Some(connection) = self.connections[place].as_ref()
+            {
+                let id = connection.id;
+                self.drop_connection(ring, id);
+            }
         }
     }
 
@@ -366,7 +382,7 @@ impl State {
         for place in 0..self.connections.len() {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
-            let has_waited = connection.has_waited && connection.session.has_unread();
+            let has_waited = connection.session.has_waited && connection.session.has_unread();
             if has_waited || connection.session.is_blocked(&connection.backpressure) {
                 continue;
             }
@@ -382,7 +398,8 @@ impl State {
     /// Whether the core has nothing left to do: told to stop, and every core has let its last client go, or time is up.
     fn is_over(&self) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        let patience = self.shard.core.config.shutdown_timeout.as_micros() as u64;
+        // Somewhat less than was promised: ending takes a moment too.
+        let patience = (self.shard.core.config.shutdown_timeout.as_micros() as u64).saturating_sub(500_000);
         let all = self.gateway_connections.len();
         self.control.drained.load(Ordering::SeqCst) == all || since + patience <= self.now.monotonic_us
     }
@@ -404,7 +421,6 @@ impl Connection {
             backpressure: Backpressure { output_bytes_max: usize::MAX, waiting_max },
             is_touched: false,
             is_paused: false,
-            has_waited: false,
             has_failed: false,
             port,
         }

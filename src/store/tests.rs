@@ -369,3 +369,20 @@ fn idle_time_runs_from_the_last_use() {
     store.get(key("key0"), later);
     assert_eq!(idle(&store, later), 0);
 }
+
+/// A shard owns some slots of all; what it samples comes from each of them, not from the first behind a gap.
+#[test]
+fn sampling_favours_no_slot_of_a_shard_with_few() {
+    let mut store = Store::new(7, Policy::default());
+    let now = UnixMillis(1);
+    let is_owned = |slot: Slot| slot.number() % 1000 < 80;
+    let names: Vec<String> = (0..200_000).map(|number| format!("key{number}")).collect();
+    for name in names.iter().filter(|name| is_owned(Slot::of(name.as_bytes()))) {
+        store.put(key(name), b"v", None, now);
+    }
+    let draws = 4000;
+    let first_of_a_run =
+        (0..draws).filter(|_| Slot::of(store.random_key(now).expect("there are keys")).number() % 1000 == 0).count();
+    // One slot in eighty is the first of a run.
+    assert!((10..=150).contains(&first_of_a_run), "{first_of_a_run} of {draws}");
+}

@@ -351,3 +351,21 @@ fn one_client_too_many_is_told_so() {
     assert_eq!(clients.pop().unwrap().ask("QUIT"), "+OK");
     eventually("there is room again", || server.connect().try_ask("PING").ok().filter(|answer| answer == "+PONG"));
 }
+
+/// CLIENT KILL cuts off who does not read what it is owed, and takes its memory back.
+#[test]
+fn who_does_not_read_can_be_killed() {
+    let server = Server::start(1, &[]);
+    let mut witness = server.connect();
+    assert_eq!(witness.request(&[b"SET", b"k", &vec![b'v'; 20 * MIB]]).to_string(), "+OK");
+    let mut idle = server.connect();
+    let id = idle.ask("CLIENT ID").trim_start_matches(':').to_owned();
+    let descriptors = server.process.descriptors();
+    idle.send(&b"GET k\r\n".repeat(3));
+    eventually("it is owed something", || {
+        witness.ask(&format!("CLIENT LIST ID {id}")).contains("cmd=get").then_some(())
+    });
+    assert_eq!(witness.ask(&format!("CLIENT KILL ID {id}")), ":1");
+    eventually("it is gone", || (server.process.descriptors() < descriptors).then_some(()));
+    assert!(!witness.ask("CLIENT LIST").contains(&format!("id={id} ")));
+}

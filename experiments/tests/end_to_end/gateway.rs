@@ -273,3 +273,41 @@ fn replies_behind_one_of_a_slow_core_do_not_pile_up() {
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     assert!(most < before + (128 << 20), "{before} bytes before, {most} at most");
 }
+
+/// Requests for all cores that this core can answer alone are answered at once; what is pipelined behind them is not
+/// forgotten.
+#[test]
+fn spread_requests_that_end_here_are_all_answered() {
+    let server = Server::start(2, &[]);
+    // One connection for each core, at least.
+    for _ in 0..4 {
+        let mut client = server.connect();
+        client.send(&b"SCAN 0\r\n".repeat(3000));
+        for number in 0..3000 {
+            assert!(matches!(client.reply(), Reply::Array(_)), "reply {number}");
+        }
+    }
+}
+
+/// Who asks for large values of another core and reads none costs a bounded amount, whatever was asked first.
+#[test]
+fn large_values_of_another_core_are_not_fetched_ahead_of_who_reads_them() {
+    let server = Server::start(2, &[]);
+    let mut witness = server.connect();
+    let value = vec![b'v'; 1_000_000];
+    for name in [&b"foo"[..], b"{b}"] {
+        assert_eq!(witness.request(&[b"SET", name, &value]).to_string(), "+OK");
+    }
+    let before = server.process.resident_bytes();
+    let _idle: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&b"GET foo\r\nGET {b}\r\n".repeat(600));
+            assert!(client.reply() == Reply::Bulk(value.clone()));
+            client
+        })
+        .collect();
+    assert_eq!(witness.ask("PING"), "+PONG");
+    let after = server.process.resident_bytes();
+    assert!(after < before + (512 << 20), "{before} bytes before, {after} after 2.4 GB were asked for");
+}

@@ -113,7 +113,7 @@ fn slow_commands_are_kept() {
     for (us, words) in [(1, vec!["GET"; 2]), (20, vec!["MGET"; 33]), (300, vec!["GET", &"x".repeat(130)])] {
         let (mut bytes, mut decoder) = (Vec::new(), Decoder::default());
         encode_request(&mut bytes, words.iter().map(|word| word.as_bytes()));
-        let limits = Limits { arguments_max: 99, argument_bytes_max: 999 };
+        let limits = Limits { arguments_max: 99, argument_bytes_max: 999, is_authenticated: true };
         decoder.decode(&bytes, &limits).expect("a request");
         bench.shard.core.statistics.slow_log.note(decoder.request(&bytes), &bench.client, us, bench.now, 2);
     }

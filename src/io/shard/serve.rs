@@ -18,7 +18,8 @@ use crate::{
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
 /// What comes from another core has been through the limits already.
-const NO_LIMITS: Limits = Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1 };
+const NO_LIMITS: Limits =
+    Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
 
 /// Executes the requests of one connection.
 struct Turn<'a> {
@@ -46,6 +47,10 @@ struct Stopwatch {
 }
 
 impl Stopwatch {
+    fn new(clock: Clock) -> Self {
+        Self { clock, lap_us: clock.monotonic_us(), shared: 0, row: 0 }
+    }
+
     /// Accounts for a command that has just run.
     #[inline]
     fn note(&mut self, shard: &mut Shard, request: Request<'_>, client: &Client, now: Now) {
@@ -84,9 +89,17 @@ impl Executor for Turn<'_> {
     fn limits(&self) -> Limits {
         let config = &self.shard.core.config;
         if self.client.authenticated {
-            Limits { arguments_max: config.max_request_args, argument_bytes_max: config.proto_max_bulk_len }
+            Limits {
+                arguments_max: config.max_request_args,
+                argument_bytes_max: config.proto_max_bulk_len,
+                is_authenticated: true,
+            }
         } else {
-            Limits::UNAUTHENTICATED
+            Limits {
+                arguments_max: config.unauthenticated_max_args,
+                argument_bytes_max: config.unauthenticated_max_arg_bytes,
+                is_authenticated: false,
+            }
         }
     }
 
@@ -192,7 +205,8 @@ impl State {
         }
         client.active_at = self.now.unix_millis();
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
-        let began_us = self.clock.monotonic_us();
+        let stopwatch = Stopwatch::new(self.clock);
+        let began_us = stopwatch.lap_us;
         let mut turn = Turn {
             shard: &mut self.shard,
             mesh: &mut self.mesh,
@@ -202,7 +216,7 @@ impl State {
             early: Vec::new(),
             connection: id,
             now: self.now,
-            stopwatch: Stopwatch { clock: self.clock, lap_us: began_us, shared: 0, row: 0 },
+            stopwatch,
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
@@ -212,13 +226,12 @@ impl State {
             let output = connection.session.tail().0;
             Reply { output, version: client.version }.error(&format!("ERR {error}"));
         }
-        // Looked at here, and not when it is settled: by then the output may have left and replies may have come.
-        connection.has_waited |= connection.session.is_blocked(&connection.backpressure);
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
+        client.output_bytes = connection.session.owed_bytes();
         // Of a blocked session these are whole requests, which a pause bounds.
         let is_too_big = self.shard.core.config.max_request_bytes < client.input_bytes;
         connection.has_failed |= is_too_big && !connection.session.is_blocked(&connection.backpressure);
@@ -246,18 +259,24 @@ impl State {
     fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
         let Batch { items, requests, replies } = &mut *batch;
         let mut used = 0;
+        let mut stopwatch = Stopwatch::new(self.clock);
+        // One of its own: what clients send is in another's state.
+        let mut decoder = Decoder::default();
         for item in items {
             let rest = &requests[used..];
-            let decoded = self.decoder.decode(rest, &NO_LIMITS);
+            let decoded = decoder.decode(rest, &NO_LIMITS);
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             used += length;
             lend(&mut self.passed, item);
-            let outcome = self.shard.execute_passed(self.decoder.request(rest), &mut self.passed, self.now, replies);
+            let request = decoder.request(rest);
+            let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, replies);
+            stopwatch.note(&mut self.shard, request, &self.passed, self.now);
             if let Outcome::Stall(time) = outcome {
                 std::thread::sleep(time);
             }
             item.reply_end = replies.len();
         }
+        stopwatch.finish(&mut self.shard);
         self.mesh.post(from, Parcel::Replies(batch));
     }
 
