@@ -15,8 +15,8 @@
 //! }
 //! ```
 //!
-//! `unsafe` stays in here and in [`buffers`]. What makes it sound: the kernel reads a send's bytes until its completion,
-//! and they stay where they are in [`Connection::in_flight`] until then, whatever the caller does meanwhile; a received
+//! `unsafe` stays in here and in `buffers`. What makes it sound: the kernel reads a send's bytes until its completion,
+//! and they stay where they are in `Connection::in_flight` until then, whatever the caller does meanwhile; a received
 //! buffer goes back to the kernel only after the event that showed it has been handled; and dropping the ring first
 //! cancels whatever is in flight.
 #![expect(unsafe_code, reason = "io_uring's submissions are pointers; see the invariants above")]
