@@ -111,7 +111,7 @@ mod tests {
         let mut output = Vec::new();
         wire.set(&mut output, 42, Version(1), 20);
         wire.get(&mut output, 42);
-        let limits = Limits { arguments_max: 10, argument_bytes_max: 1000 };
+        let limits = Limits { arguments_max: 10, argument_bytes_max: 1000, is_authenticated: true };
         let mut decoder = Decoder::default();
         let Ok(Decoded::Request(used)) = decoder.decode(&output, &limits) else { panic!("no request") };
         let request = decoder.request(&output);
