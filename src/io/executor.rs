@@ -8,8 +8,10 @@ use std::{future::Future, io, time::Duration};
 /// fires just before the first task runs; a timer that is always armed ends that sleep. It also bounds how late a core
 /// notices what is only looked at in passing.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
-/// How long a busy core may leave files and timers alone. glommio's own 100 ms would delay a log that much.
-const PREEMPT_TIMER: Duration = Duration::from_millis(2);
+/// After how long without the reactor glommio interrupts its tasks. Where a thread loses its CPU for that long at the wrong
+/// moment, its executor goes to sleep with runnable tasks, at its very start even before there is a heartbeat; with 2 ms that
+/// was seen on a busy machine, so it is long, and a loop that is busy visits the reactor by itself (`Ring::visit_reactor`).
+const PREEMPT_TIMER: Duration = Duration::from_millis(200);
 /// Submissions of glommio's rings; 128, its default, makes a log's segments wait.
 const RING_DEPTH: usize = 1024;
 /// Memory for direct I/O, per core, counted against RLIMIT_MEMLOCK; glommio's default of 10 MiB is over the usual limit.

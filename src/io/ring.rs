@@ -386,6 +386,14 @@ impl Ring {
         Ok(has_something)
     }
 
+    /// Lets the core's other tasks run, and glommio look after files and timers, which it does not while a task goes on.
+    ///
+    /// # Errors
+    /// Only where the executor's own ring is broken.
+    pub async fn visit_reactor(&mut self) -> io::Result<()> {
+        self.sleeper.visit().await
+    }
+
     /// Sleeps until something has arrived or the [`Bell`] is rung; other tasks of the core run meanwhile. Returns at once
     /// where something has arrived, something is queued, or `has_work` says so, which is asked when a bell would be heard.
     ///

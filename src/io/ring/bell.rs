@@ -113,6 +113,12 @@ impl Sleeper {
         silence(&self.bell.nap);
     }
 
+    /// Sleeps for no longer than it takes glommio to see that it need not.
+    pub(super) async fn visit(&self) -> io::Result<()> {
+        let _ = (&self.bell.sleep).write(&1_u64.to_ne_bytes());
+        self.sleep().await
+    }
+
     /// Returns when the bell has rung or the kernel has announced a completion.
     pub(super) async fn sleep(&self) -> io::Result<()> {
         self.sleep.readable().await.map_err(|error| io::Error::other(error.to_string()))?;
