@@ -233,7 +233,8 @@ impl Driver {
             let result = match turned {
                 Ok(0) => self.ring.wait(has_work).await,
                 Ok(_) => {
-                    glommio::yield_if_needed().await;
+                    // Whoever waits for what has just arrived goes on.
+                    futures_lite::future::yield_now().await;
                     Ok(())
                 }
                 Err(error) => Err(error),
