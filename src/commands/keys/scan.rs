@@ -83,17 +83,24 @@ fn parse_cursor(text: &[u8]) -> Option<Cursor> {
 
 /// Shows all keys at once and so stops the core for as long as that takes; `SCAN` does not.
 pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
-    let pattern = call.request.arg(1);
-    let mut keys = Vec::new();
+    let (pattern, limit) = (call.request.arg(1), call.core.config.output_hard_limit);
+    let (mut keys, mut bytes) = (Vec::new(), 0);
     call.store.scan(Cursor::START, usize::MAX, call.millis(), |entry| {
-        if pattern == b"*" || glob::matches(pattern, entry.key()) {
+        if bytes <= limit && (pattern == b"*" || glob::matches(pattern, entry.key())) {
+            bytes += entry.key().len() + BULK_BYTES;
             keys.push(entry.key());
         }
     });
+    if limit < bytes {
+        return call.fail("ERR the reply is larger than output-hard-limit: use SCAN");
+    }
     call.reply.array(keys.len());
     keys.iter().for_each(|key| call.reply.bulk(key));
     Outcome::Done
 }
+
+/// What a short bulk string takes on the wire beside its bytes.
+const BULK_BYTES: usize = 8;
 
 pub(super) fn randomkey(call: &mut Call<'_>) -> Outcome {
     match call.store.random_key(call.millis()) {
