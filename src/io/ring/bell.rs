@@ -2,8 +2,8 @@
 //!
 //! A core that sleeps in glommio waits for the eventfd that the kernel writes to when something has arrived on the ring;
 //! others write to the same. A core that naps in its ring waits for completions, so the ring polls a second eventfd. One for
-//! both can't be had: the completion of such a poll would have to announce itself from within a write to an eventfd, which
-//! the kernel puts off, and (6.18) does only once.
+//! both can't be had: the completion of such a poll would have to announce itself from within a write to an eventfd. On
+//! Linux 6.18 such announcements were seen to get lost: a core slept on though its bell had been rung.
 
 use glommio::io::PollableFd;
 use std::{

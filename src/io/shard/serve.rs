@@ -36,7 +36,7 @@ struct Turn<'a> {
 }
 
 /// Measures commands. Those whose time depends on their data are measured one by one; a look at the clock for each of the
-/// others would cost a twentieth of their time, so they share what their batch took.
+/// others would be a good part of their half a microsecond, so they share what their batch took.
 struct Stopwatch {
     clock: Clock,
     /// The end of what has been accounted for.
