@@ -10,7 +10,8 @@
 //! This is one of the two rooms that may be `unsafe` (the other is the network ring). What makes it sound: an entry
 //! owns exactly one allocation of [`allocation`]`(total)` bytes, `total` follows from the header alone, the header is
 //! written in full before the pointer is used, and everything else is reached through the slices that
-//! [`Entry::bytes`] and [`Entry::bytes_mut`] make. Miri runs the tests: `cargo +nightly miri test --lib store::entry`.
+//! [`Entry::bytes`] and [`Entry::bytes_mut`] make. Miri runs the tests (`MIRIFLAGS=-Zmiri-disable-isolation`
+//! `cargo +nightly miri test -p trine --no-default-features --lib store::entry`).
 #![expect(unsafe_code, reason = "one pointer to one allocation of varying length has no safe type that is as small")]
 
 use crate::store::UnixMillis;
