@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod slot;
+pub mod time;
 
 pub mod glob;
 pub mod resp;
@@ -20,6 +21,7 @@ pub mod slow_log;
 pub mod statistics;
 pub mod store;
 pub mod topology;
+pub mod wal;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

@@ -2,23 +2,22 @@
 //!
 //! A table per slot grows in steps of a slot, not of the whole keyspace, and makes counting, clearing, and later moving
 //! a slot, an operation on one table. All changes go through a few verbs ([`Store::put`], [`Store::remove`],
-//! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect: here records for a log will be made.
+//! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect and, where there is a log, one
+//! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
 
 mod entry;
 
+pub use crate::time::UnixMillis;
 pub use entry::{Access, Entry};
 
 use crate::{
     config::{Config, Eviction},
     slot::{SLOT_COUNT, Slot},
+    wal::{Log, Lsn, Record},
 };
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 use std::hash::BuildHasher;
-
-/// Milliseconds since 1970-01-01 UTC.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct UnixMillis(pub u64);
 
 /// A key, with the slot that it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +162,8 @@ pub struct Store {
     expiring: usize,
     /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
+    /// Where its changes are recorded, if they are.
+    pub log: Option<Box<Log>>,
     /// What the store was told.
     pub policy: Policy,
     /// What the store counted.
@@ -205,6 +206,7 @@ impl Store {
             length: 0,
             expiring: 0,
             graveyard: Vec::new(),
+            log: None,
             policy,
             counters: Counters::default(),
             sweeps: true,
@@ -299,10 +301,33 @@ impl Store {
         }
     }
 
+    /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
+    /// it never does.
+    pub fn apply(&mut self, record: Record<'_>, now: UnixMillis) {
+        assert!(self.log.is_none(), "what is applied has been recorded already");
+        const LONG_AGO: UnixMillis = UnixMillis(0);
+        match record {
+            Record::Put { key, value, expires_at } => self.put(Key::of(key), value, expires_at, now),
+            Record::Expire { key, expires_at } => drop(self.set_expiry(Key::of(key), expires_at, LONG_AGO)),
+            Record::Remove { key } => drop(self.remove(Key::of(key), LONG_AGO)),
+            Record::Clear => self.clear(),
+            Record::Together(together) => together.each().flatten().for_each(|record| self.apply(record, now)),
+        }
+    }
+
+    /// What a reply that tells of this key has to wait for, if anything.
+    #[inline]
+    pub fn uncommitted(&self, key: &[u8]) -> Option<Lsn> {
+        self.log.as_ref().and_then(|log| log.uncommitted(self.hasher.hash_one(key)))
+    }
+
     /// Gives a key this value until that time, whatever it had before.
     #[inline]
     pub fn put(&mut self, key: Key<'_>, value: &[u8], expires_at: Option<UnixMillis>, now: UnixMillis) {
         let hash = self.hasher.hash_one(key.bytes);
+        if let Some(log) = &mut self.log {
+            log.append(hash, Record::Put { key: key.bytes, value, expires_at });
+        }
         let table = &mut self.tables[key.slot.index()];
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
             self.counters.expired += u64::from(is_expired(entry, now));
@@ -340,6 +365,9 @@ impl Store {
         let table = &mut self.tables[key.slot.index()];
         let found = table.entries.find_entry(hash, |entry| entry.key() == key.bytes).ok()?;
         let (entry, _) = found.remove();
+        if let Some(log) = &mut self.log {
+            log.append(hash, Record::Remove { key: key.bytes });
+        }
         self.forget(key.slot, &entry);
         if is_expired(&entry, now) {
             self.counters.expired += 1;
@@ -353,6 +381,9 @@ impl Store {
         let hash = self.hasher.hash_one(key.bytes);
         let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
         let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
+        if let Some(log) = &mut self.log {
+            log.append(hash, Record::Expire { key: key.bytes, expires_at });
+        }
         entry.set_expiry(expires_at);
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;
@@ -370,6 +401,9 @@ impl Store {
             entry.resize_value(length);
             change(entry.value_mut());
             touch(entry, &self.policy, &mut self.random, now);
+            if let Some(log) = &mut self.log {
+                log.append(hash, put(entry));
+            }
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
@@ -378,12 +412,18 @@ impl Store {
         }
         let mut entry = Entry::zeroed(key.bytes, length, fresh_access(&self.policy, now));
         change(entry.value_mut());
+        if let Some(log) = &mut self.log {
+            log.append(hash, put(&entry));
+        }
         self.insert(key.slot, hash, entry);
     }
 
     /// Removes all keys. Their memory is given back in slices, by [`bury`](Self::bury): a million keys would take a tenth of a
     /// second.
     pub fn clear(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.append_clear();
+        }
         for slot in Slot::all() {
             let table = &mut self.tables[slot.index()];
             let entries = std::mem::take(&mut table.entries);
@@ -527,6 +567,9 @@ impl Store {
             let table = &mut self.tables[slot.index()];
             let Ok(entry) = table.entries.get_bucket_entry(bucket) else { continue };
             let (entry, _) = entry.remove();
+            if let Some(log) = &mut self.log {
+                log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+            }
             self.forget(slot, &entry);
             self.counters.evicted += 1;
             if self.memory <= self.policy.memory_max {
@@ -606,6 +649,11 @@ impl Store {
             self.expiring = self.expiring.wrapping_add_signed(change as isize);
         }
     }
+}
+
+/// The record that makes an entry what it is.
+pub fn put(entry: &Entry) -> Record<'_> {
+    Record::Put { key: entry.key(), value: entry.value(), expires_at: entry.expires_at() }
 }
 
 #[inline]

@@ -1,0 +1,32 @@
+//! The log: what a shard has to write so that it can come back, and what it may believe of that afterwards.
+//!
+//! A shard's changes are a stream of [records](Record). A position in that stream, in bytes, is an [`Lsn`]. The stream is
+//! cut into [frames](frame), each written and synced in one operation, one at a time; frames fill files of a fixed size, the
+//! **segments**. A **snapshot** is a file of the same frames whose records are every key that was live. `README.md` beside
+//! this file draws the bytes.
+//!
+//! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
+//! to read and what to trust. `io::wal` writes and reads.
+
+pub mod frame;
+mod log;
+mod record;
+mod recovery;
+
+pub use log::Log;
+pub use record::{Malformed, Record};
+pub use recovery::{Damage, FileInfo, Lost, Recovery, Report, Step};
+
+/// A position in a shard's stream of records: how many bytes of records come before it.
+///
+/// It never goes back, survives restarts, and is the same for whoever holds a copy of the stream.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// The position `bytes` further on.
+    #[must_use]
+    pub fn after(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+}

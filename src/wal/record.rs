@@ -1,0 +1,252 @@
+//! One effect on the store, and its bytes.
+//!
+//! Records are effects: applying one twice changes nothing, so that a log may be replayed over a snapshot that was taken while
+//! it was written.
+
+use crate::time::UnixMillis;
+
+/// One effect on the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Record<'a> {
+    /// The key has this value until that time, whatever it had before.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// All of its value.
+        value: &'a [u8],
+        /// When it ceases to exist.
+        expires_at: Option<UnixMillis>,
+    },
+    /// The key, if it is there, ceases to exist at that time, or stays.
+    Expire {
+        /// The key.
+        key: &'a [u8],
+        /// When it ceases to exist.
+        expires_at: Option<UnixMillis>,
+    },
+    /// The key is gone.
+    Remove {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Every key is gone.
+    Clear,
+    /// The records of one command, in order: all of them or none.
+    Together(Together<'a>),
+}
+
+/// Several records that count as one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Together<'a>(&'a [u8]);
+
+impl<'a> Together<'a> {
+    /// The records, in order.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the bytes are none, or end inside one.
+    pub fn each(self) -> impl Iterator<Item = Result<Record<'a>, Malformed>> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            match Record::decode(rest) {
+                Ok(Some((Record::Together(_), _)) | None) | Err(Malformed) => {
+                    rest = &[];
+                    Some(Err(Malformed))
+                }
+                Ok(Some((record, length))) => {
+                    rest = &rest[length..];
+                    Some(Ok(record))
+                }
+            }
+        })
+    }
+}
+
+/// Bytes that no version wrote, though their checksum is right: we are wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Malformed;
+
+const PUT: u8 = 1;
+const PUT_UNTIL: u8 = 2;
+const REMOVE: u8 = 3;
+const EXPIRE: u8 = 4;
+const PERSIST: u8 = 5;
+const CLEAR: u8 = 6;
+const TOGETHER: u8 = 7;
+
+/// Bytes of [`Record::Together`] before its records: the kind and their length.
+const TOGETHER_HEADER: usize = 9;
+
+impl<'a> Record<'a> {
+    /// Appends the record's bytes.
+    #[inline]
+    pub fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Put { key, value, expires_at } => {
+                out.reserve(17 + key.len() + value.len());
+                out.push(if expires_at.is_some() { PUT_UNTIL } else { PUT });
+                put_length(out, key);
+                put_length(out, value);
+                put_expiry(out, expires_at);
+                out.extend_from_slice(key);
+                out.extend_from_slice(value);
+            }
+            Self::Expire { key, expires_at } => {
+                out.push(if expires_at.is_some() { EXPIRE } else { PERSIST });
+                put_length(out, key);
+                put_expiry(out, expires_at);
+                out.extend_from_slice(key);
+            }
+            Self::Remove { key } => {
+                out.push(REMOVE);
+                put_length(out, key);
+                out.extend_from_slice(key);
+            }
+            Self::Clear => out.push(CLEAR),
+            Self::Together(Together(records)) => {
+                out.extend_from_slice(&together_header(records.len()));
+                out.extend_from_slice(records);
+            }
+        }
+    }
+
+    /// Reads the record that begins here, and how long it is; `None` where its end is not there yet.
+    ///
+    /// # Errors
+    /// [`Malformed`] where no record begins so.
+    pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        let mut rest = Cursor { bytes, at: 0 };
+        let record = match rest.record() {
+            Some(Ok(record)) => record,
+            Some(Err(malformed)) => return Err(malformed),
+            None => return Ok(None),
+        };
+        Ok(Some((record, rest.at)))
+    }
+}
+
+/// Begins a [`Record::Together`] whose records take this many bytes.
+pub(super) fn together_header(length: usize) -> [u8; TOGETHER_HEADER] {
+    let mut header = [TOGETHER; TOGETHER_HEADER];
+    header[1..].copy_from_slice(&(length as u64).to_le_bytes());
+    header
+}
+
+#[inline]
+fn put_length(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("keys and values are below 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+#[inline]
+fn put_expiry(out: &mut Vec<u8>, expires_at: Option<UnixMillis>) {
+    if let Some(at) = expires_at {
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn record(&mut self) -> Option<Result<Record<'a>, Malformed>> {
+        let kind = self.take(1)?[0];
+        Some(Ok(match kind {
+            PUT | PUT_UNTIL => {
+                let (key, value) = (self.length()?, self.length()?);
+                let expires_at = self.expiry(kind == PUT_UNTIL)?;
+                Record::Put { key: self.take(key)?, value: self.take(value)?, expires_at }
+            }
+            EXPIRE | PERSIST => {
+                let key = self.length()?;
+                let expires_at = self.expiry(kind == EXPIRE)?;
+                Record::Expire { key: self.take(key)?, expires_at }
+            }
+            REMOVE => {
+                let key = self.length()?;
+                Record::Remove { key: self.take(key)? }
+            }
+            CLEAR => Record::Clear,
+            TOGETHER => {
+                let length = self.number()?;
+                Record::Together(Together(self.take(usize::try_from(length).unwrap_or(usize::MAX))?))
+            }
+            _ => return Some(Err(Malformed)),
+        }))
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(length)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        let bytes = self.take(4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn expiry(&mut self, is_there: bool) -> Option<Option<UnixMillis>> {
+        if is_there { Some(Some(UnixMillis(self.number()?))) } else { Some(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..300)
+    }
+
+    /// What is read is what was written, from however much of it is there; what is not whole is waited for.
+    fn check(record: Record<'_>) {
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded);
+        for end in 0..encoded.len() {
+            assert_eq!(Record::decode(&encoded[..end]), Ok(None));
+        }
+        let length = encoded.len();
+        encoded.push(0);
+        assert_eq!(Record::decode(&encoded), Ok(Some((record, length))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(key in bytes(), value in bytes(), at in any::<Option<u64>>()) {
+            let (key, value, expires_at) = (&key[..], &value[..], at.map(UnixMillis));
+            check(Record::Put { key, value, expires_at });
+            check(Record::Expire { key, expires_at });
+            check(Record::Remove { key });
+            check(Record::Clear);
+            let mut several = Vec::new();
+            Record::Remove { key }.encode(&mut several);
+            Record::Put { key, value, expires_at }.encode(&mut several);
+            let together = Together(&several);
+            check(Record::Together(together));
+            let each: Result<Vec<_>, _> = together.each().collect();
+            prop_assert_eq!(each, Ok(vec![Record::Remove { key }, Record::Put { key, value, expires_at }]));
+        }
+
+        /// Whatever the bytes, reading them ends, and reads no more than there is.
+        #[test]
+        fn random_bytes_are_read_or_refused(bytes in bytes()) {
+            if let Ok(Some((record, length))) = Record::decode(&bytes) {
+                prop_assert!(length <= bytes.len());
+                if let Record::Together(together) = record {
+                    prop_assert!(together.each().count() <= bytes.len());
+                }
+            }
+        }
+    }
+}
