@@ -8,6 +8,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
     store::{Key, Store},
+    wal::Lsn,
 };
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -39,6 +40,9 @@ pub struct Shard {
     pub core: Core,
     /// The row of the command that ran last; for who measures its time.
     pub ran: Option<Found>,
+    /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
+    /// wait for nothing.
+    pub told: Lsn,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
 }
@@ -56,7 +60,7 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table, store, ran: None, owners: owners.collect(), core }
+        Self { table, store, ran: None, told: Lsn(0), owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -86,6 +90,7 @@ impl Shard {
     #[inline]
     fn answer(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let mut reply = Reply { output, version: client.version };
+        self.told = Lsn(0);
         let found = match self.admit(request, client) {
             Ok(found) => found,
             Err(text) => {
@@ -121,6 +126,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
+        self.told = Lsn(0);
         match self.admit(request, client) {
             Ok(found) => {
                 let keys = found.command.keys;
@@ -146,6 +152,9 @@ impl Shard {
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return Err("NOAUTH Authentication required.".to_owned());
+        }
+        if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
+            return Err(LOADING.to_owned());
         }
         Ok(found)
     }
@@ -221,6 +230,13 @@ impl Shard {
         mut reply: Reply<'_>,
     ) -> Outcome {
         let command = found.command;
+        if command.flags.has(Flags::WRITE)
+            && let Some(reason) = self.core.persistence.refusal
+        {
+            reply.error(reason);
+            return Outcome::Done;
+        }
+        let recorded = self.store.log.as_ref().map(|log| log.end());
         if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             reply.error(OUT_OF_MEMORY);
             return Outcome::Done;
@@ -232,6 +248,9 @@ impl Shard {
         let mut call = Call { request, command, slot, now, reply, client, store, core };
         let outcome = (command.run)(&mut call);
         let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
+        if let Some(recorded) = recorded {
+            self.told = self.note_recorded(found, request, recorded);
+        }
         let statistics = &mut self.core.statistics;
         statistics.requests += 1;
         statistics.errors += failed;
@@ -242,9 +261,34 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
+    /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
+    #[inline]
+    fn note_recorded(&mut self, found: Found, request: Request<'_>, recorded: Lsn) -> Lsn {
+        let Some(log) = &mut self.store.log else { return Lsn(0) };
+        log.end_command();
+        if !log.has_uncommitted() {
+            return Lsn(0);
+        }
+        let (end, command) = (log.end(), found.command);
+        if recorded < end {
+            return end;
+        }
+        if command.keys.first == 0 {
+            // It may tell of any key.
+            let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
+            return if tells { end } else { Lsn(0) };
+        }
+        let keys = command.keys.indices(request.len());
+        keys.filter_map(|index| self.store.uncommitted(request.arg(index))).max().unwrap_or_default()
+    }
+}
+
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String> {
@@ -276,7 +320,7 @@ mod tests {
     use super::*;
     use crate::{
         client::Clients,
-        commands::{Process, tests::Bench, tests::check_on},
+        commands::{Persistence, Process, tests::Bench, tests::check_on},
         config::Config,
         statistics::Statistics,
         store::Policy,
@@ -305,6 +349,7 @@ mod tests {
             has_topology: 1 < servers,
             rows: Vec::new(),
             process: Process::default(),
+            persistence: Persistence::default(),
         };
         bench.shard = Shard::new(Store::new(1, Policy::default()), core);
         bench.client.port = port;

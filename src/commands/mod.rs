@@ -20,6 +20,7 @@ use crate::{
     statistics::Statistics,
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
+    wal::Lsn,
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -318,6 +319,45 @@ pub struct Core {
     pub rows: Vec<&'static Command>,
     /// The process that the shard runs in.
     pub process: Process,
+    /// What becomes of its keys when it ends.
+    pub persistence: Persistence,
+}
+
+/// How a shard's log and snapshots are doing, and what is asked of them. Who does the work keeps it up to date.
+#[derive(Clone, Debug, Default)]
+pub struct Persistence {
+    /// Its files are being read: few commands are answered.
+    pub is_loading: bool,
+    /// How much of them has been read, of 1.
+    pub loaded: f64,
+    /// Whether there is a data directory, and a log in it.
+    pub has_directory: bool,
+    /// Whether there is a log in it.
+    pub has_log: bool,
+    /// Why writes are refused for the time being, as an error reply says it.
+    pub refusal: Option<&'static str>,
+    /// `BGSAVE` has asked for a snapshot.
+    pub wants_snapshot: bool,
+    /// One is being written, since then.
+    pub snapshot_since: Option<UnixMillis>,
+    /// When the last one was finished.
+    pub saved_at: UnixMillis,
+    /// How long it took.
+    pub save_seconds: Option<u64>,
+    /// Whether the last try failed.
+    pub save_failed: bool,
+    /// Where the log ended when the last snapshot began: what is behind it is in the log alone.
+    pub saved_lsn: Lsn,
+    /// Bytes of the log's files.
+    pub log_bytes: u64,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// Writes of the log.
+    pub syncs: u64,
+    /// The longest, in microseconds from when it was handed to the kernel until it was on disk.
+    pub sync_us_max: u64,
+    /// All of them together.
+    pub sync_us_sum: u64,
 }
 
 /// What INFO tells of the process.
