@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod directory;
 pub mod executor;
 pub mod mesh;
 mod plan;
