@@ -21,12 +21,8 @@ use std::{
 /// How a shard's files are written.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Where they are.
+    /// Where they are, and whose.
     pub files: ShardFiles,
-    /// The identity of their directory.
-    pub directory: u64,
-    /// Whose they are.
-    pub shard: u16,
     /// Bytes of a segment.
     pub segment_bytes: u64,
     /// Whether the file system takes direct I/O.
@@ -50,7 +46,7 @@ pub struct Segment {
 const SPARES_MAX: usize = 4;
 
 impl Layout {
-    fn options(&self, flags: i32) -> OpenOptions {
+    pub(in crate::io) fn options(&self, flags: i32) -> OpenOptions {
         let direct = if self.is_direct { libc::O_DIRECT } else { 0 };
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(flags | direct);
@@ -65,8 +61,8 @@ impl Layout {
         let path = self.files.path_of(FileKind::Segment, number);
         let header = FileHeader {
             kind: FileKind::Segment,
-            shard: self.shard,
-            directory: self.directory,
+            shard: self.files.shard(),
+            directory: self.files.directory(),
             id,
             number,
             lsn: end,
@@ -74,7 +70,7 @@ impl Layout {
         let mut buffer = Aligned::new(FRAME_BYTES_MAX);
         let unfinished = match self.take_spare()? {
             Some(spare) => spare,
-            None => self.fill(path.with_extension("tmp"), &mut buffer)?,
+            None => self.fill(self.files.unfinished_path_of(FileKind::Segment, number), &mut buffer)?,
         };
         buffer.bytes_mut()[..BLOCK_BYTES].copy_from_slice(&header.encode());
         let finish = || {
@@ -114,7 +110,8 @@ impl Layout {
 
     /// A spare segment of the right size; those of another are removed.
     fn take_spare(&self) -> io::Result<Option<PathBuf>> {
-        for spare in self.files.spares()? {
+        for number in self.files.spares()? {
+            let spare = self.files.spare_path(number);
             if fs::metadata(&spare)?.len() == self.segment_bytes {
                 return Ok(Some(spare));
             }
