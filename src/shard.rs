@@ -107,6 +107,7 @@ impl Shard {
             Ok((_, Some(away))) => Execution::Away(away),
             Err(text) => {
                 reply.error(&text);
+                self.core.statistics.reject(found.index, &text);
                 Execution::Done(Outcome::Done)
             }
         }
@@ -137,15 +138,22 @@ impl Shard {
     /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
     #[inline]
     fn admit(&mut self, request: Request<'_>, client: &Client) -> Result<Found, String> {
-        let found = self.table.find_for(request).map_err(|unknown| unknown.text(request))?;
+        let found = self.table.find_for(request).map_err(|unknown| {
+            let text = unknown.text(request);
+            self.core.statistics.errors.note(text.as_bytes());
+            text
+        })?;
         let command = found.command;
         let length = request.len() as i64;
         let arity = i64::from(command.arity);
         if (0 < arity && length != arity) || length < -arity {
-            return Err(format!("ERR wrong number of arguments for '{}' command", command.name));
+            let text = format!("ERR wrong number of arguments for '{}' command", command.name);
+            self.core.statistics.reject(found.index, &text);
+            return Err(text);
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            return Err("NOAUTH Authentication required.".to_owned());
+            self.core.statistics.reject(found.index, NO_AUTH);
+            return Err(NO_AUTH.to_owned());
         }
         Ok(found)
     }
@@ -223,6 +231,7 @@ impl Shard {
         let command = found.command;
         if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             reply.error(OUT_OF_MEMORY);
+            self.core.statistics.reject(found.index, OUT_OF_MEMORY);
             return Outcome::Done;
         }
         client.last_command = command.name;
@@ -231,19 +240,22 @@ impl Shard {
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };
         let outcome = (command.run)(&mut call);
-        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
-        let statistics = &mut self.core.statistics;
+        let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
+        let statistics = &mut call.core.statistics;
         statistics.requests += 1;
-        statistics.errors += failed;
         let counted = &mut statistics.commands[usize::from(found.index)];
         counted.calls += 1;
-        counted.failed += failed;
+        if let Some(text) = error {
+            counted.failed += 1;
+            statistics.errors.note(text);
+        }
         outcome
     }
 }
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
+const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
@@ -397,7 +409,19 @@ mod tests {
              AUTH secret -> +OK
              GET a -> $-1",
         );
-        assert_eq!(bench.shard.core.statistics.errors, 1, "only AUTH ran and failed");
+        let statistics = &bench.shard.core.statistics;
+        let errors: Vec<_> = statistics.errors.by_code().collect();
+        assert_eq!((statistics.errors.total, errors), (7, vec![("ERR", 4), ("NOAUTH", 2), ("WRONGPASS", 1)]));
+        assert_eq!(counts(&bench, "get"), [1, 0, 4], "unknown names are nobody's");
+        assert_eq!(counts(&bench, "auth"), [2, 1, 0], "it ran, and failed once");
+    }
+
+    /// Calls of a command, those that failed, and requests that were refused before it ran.
+    fn counts(bench: &Bench, name: &str) -> [u64; 3] {
+        let core = &bench.shard.core;
+        let index = core.rows.iter().position(|row| row.name == name).expect("a command");
+        let counted = &core.statistics.commands[index];
+        [counted.calls, counted.failed, counted.rejected]
     }
 
     /// A full shard refuses what needs memory, and executes the rest.
@@ -419,6 +443,10 @@ mod tests {
                  DEL b -> :1"
             ),
         );
+        assert_eq!(counts(&bench, "append"), [0, 0, 1]);
+        assert_eq!(counts(&bench, "del"), [1, 0, 1]);
+        let errors: Vec<_> = bench.shard.core.statistics.errors.by_code().collect();
+        assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
     }
 
     /// A reply that the client does not want is taken back, errors among it; what is executed is executed.

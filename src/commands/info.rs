@@ -25,6 +25,7 @@ const SECTIONS: &[Section] = &[
     ("Replication", true, replication),
     ("Modules", true, |_, _| {}),
     ("Commandstats", false, command_stats),
+    ("Errorstats", true, error_stats),
     ("Latencystats", false, latency_stats),
     ("Cluster", true, cluster),
     ("Keyspace", true, keyspace),
@@ -158,7 +159,7 @@ fn stats(fields: &mut Fields, call: &Call<'_>) {
     fields.add("pubsub_channels", 0);
     fields.add("pubsub_patterns", 0);
     fields.add("latest_fork_usec", 0);
-    fields.add("total_error_replies", statistics.errors);
+    fields.add("total_error_replies", statistics.errors.total);
     fields.add("slowlog_len", statistics.slow_log.iter().len());
 }
 
@@ -185,6 +186,12 @@ fn command_stats(fields: &mut Fields, call: &Call<'_>) {
         let value =
             format!("calls={calls},usec={us},usec_per_call={each},rejected_calls={rejected},failed_calls={failed}");
         fields.add(&name, value);
+    }
+}
+
+fn error_stats(fields: &mut Fields, call: &Call<'_>) {
+    for (code, count) in call.core.statistics.errors.by_code() {
+        fields.add(&format!("errorstat_{code}"), format!("count={count}"));
     }
 }
 
@@ -312,6 +319,26 @@ mod tests {
             let text = bench.line(&format!("INFO {word}"));
             assert!(text.contains("# Server") && text.contains("# Commandstats") && text.contains("# Trine"));
         }
+    }
+
+    /// What is refused before it runs is no call of its command, and an error as every other.
+    #[test]
+    fn errors_are_counted_by_their_code() {
+        let mut bench = Bench::new();
+        for line in ["SET a b", "INCR a", "INCR", "GET", "NOSUCH", "HELLO 9"] {
+            bench.line(line);
+        }
+        let text = bench.line("INFO all").replace("\\r\\n", "\r\n");
+        for field in [
+            "total_error_replies:5",
+            "errorstat_ERR:count=4 errorstat_NOPROTO:count=1",
+            "cmdstat_incr:calls=1,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=1",
+            "cmdstat_get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0",
+        ] {
+            assert!(text.contains(&format!(" {field}")), "{field}: {text}");
+        }
+        bench.line("CONFIG RESETSTAT");
+        assert_eq!(bench.line("INFO errorstats").trim_end(), "$14 # Errorstats");
     }
 
     /// As `bytesToHuman` of Redis.

@@ -224,7 +224,9 @@ impl State {
         turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
         if let Err(error) = received {
             let output = connection.session.tail().0;
-            Reply { output, version: client.version }.error(&format!("ERR {error}"));
+            let text = format!("ERR {error}");
+            Reply { output, version: client.version }.error(&text);
+            self.shard.core.statistics.errors.note(text.as_bytes());
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
