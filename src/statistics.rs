@@ -19,6 +19,8 @@ pub struct Statistics {
     pub errors: Errors,
     /// Requests that this core passed on to another (gateway).
     pub passed_on: u64,
+    /// The most bytes that the store had, as seen when what had arrived together was executed.
+    pub memory_peak: usize,
     /// By command, in the order of the table's rows.
     pub commands: Vec<CommandStatistics>,
     /// Microseconds in which the core worked; the rest it slept.
@@ -42,6 +44,12 @@ impl Statistics {
         counted.times.note(us, calls);
     }
 
+    /// Notes how many bytes the store has.
+    #[inline]
+    pub fn note_memory(&mut self, bytes: usize) {
+        self.memory_peak = self.memory_peak.max(bytes);
+    }
+
     /// Notes that a request was refused with this text before its command, by the number of its row, ran.
     #[cold]
     pub fn reject(&mut self, index: u16, text: &str) {
@@ -49,11 +57,12 @@ impl Statistics {
         self.errors.note(text.as_bytes());
     }
 
-    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own.
+    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own, and the peak of memory none, as in Redis.
     pub fn reset(&mut self) {
         *self = Self {
             commands: vec![CommandStatistics::default(); self.commands.len()],
             rate: self.rate,
+            memory_peak: self.memory_peak,
             slow_log: std::mem::take(&mut self.slow_log),
             ..Self::default()
         };

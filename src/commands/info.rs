@@ -112,7 +112,9 @@ fn clients(fields: &mut Fields, call: &Call<'_>) {
 }
 
 fn memory(fields: &mut Fields, call: &Call<'_>) {
-    let (process, used) = (&call.core.process, call.store.memory() as u64);
+    let (process, used) = (&call.core.process, call.store.memory());
+    let peak = call.core.statistics.memory_peak.max(used);
+    let used = used as u64;
     let max = match call.client.port {
         Port::Core => call.store.policy.memory_max as u64,
         Port::Gateway => call.core.config.max_memory,
@@ -120,6 +122,7 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     let policy = call.core.config.matching(&[b"maxmemory-policy"]);
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", process.resident_bytes);
+    fields.add_bytes("used_memory_peak", peak as u64);
     fields.add_bytes("total_system_memory", process.total_memory_bytes);
     fields.add_bytes("maxmemory", max);
     fields.add("maxmemory_policy", policy.first().map_or("", |(_, value)| value));
@@ -319,6 +322,26 @@ mod tests {
             let text = bench.line(&format!("INFO {word}"));
             assert!(text.contains("# Server") && text.contains("# Commandstats") && text.contains("# Trine"));
         }
+    }
+
+    /// A peak is never below what is used now, and stays where it was when that is given back.
+    #[test]
+    fn the_peak_of_memory_stays() {
+        let mut bench = Bench::new();
+        let field = |bench: &mut Bench, name: &str| -> usize {
+            let text = bench.line("INFO memory");
+            let value = text.split(' ').find_map(|field| field.strip_prefix(&format!("{name}:")).map(str::to_owned));
+            value.expect("a field").parse().expect("a number")
+        };
+        bench.line(&format!("SET k {}", "x".repeat(10_000)));
+        let full = bench.shard.store.memory();
+        assert_eq!(field(&mut bench, "used_memory_peak"), full, "nobody has noted it yet");
+        bench.shard.core.statistics.note_memory(full);
+        bench.line("DEL k");
+        bench.shard.core.statistics.note_memory(bench.shard.store.memory());
+        bench.line("CONFIG RESETSTAT");
+        assert_eq!(field(&mut bench, "used_memory_peak"), full);
+        assert!(field(&mut bench, "used_memory") < full);
     }
 
     /// What is refused before it runs is no call of its command, and an error as every other.

@@ -230,6 +230,7 @@ impl State {
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        statistics.note_memory(self.shard.store.memory());
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
@@ -279,6 +280,7 @@ impl State {
             item.reply_end = replies.len();
         }
         stopwatch.finish(&mut self.shard);
+        self.shard.core.statistics.note_memory(self.shard.store.memory());
         self.mesh.post(from, Parcel::Replies(batch));
     }
 
