@@ -23,6 +23,7 @@ const SECTIONS: &[Section] = &[
     ("Persistence", true, persistence),
     ("Stats", true, stats),
     ("Replication", true, replication),
+    ("CPU", true, cpu),
     ("Modules", true, |_, _| {}),
     ("Commandstats", false, command_stats),
     ("Errorstats", true, error_stats),
@@ -177,6 +178,14 @@ fn replication(fields: &mut Fields, call: &Call<'_>) {
     fields.add("repl_backlog_active", 0);
 }
 
+/// Of the process: every core says the same.
+fn cpu(fields: &mut Fields, call: &Call<'_>) {
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let times = call.core.process.cpu;
+    fields.add("used_cpu_sys", seconds(times.system_us));
+    fields.add("used_cpu_user", seconds(times.user_us));
+}
+
 fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
@@ -250,7 +259,7 @@ pub fn ratio(dividend: u64, divisor: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::tests::Bench;
+    use crate::commands::{CpuTimes, tests::Bench};
 
     /// What `PROTOCOL.md` lists: exporters and client suites read these.
     #[test]
@@ -322,6 +331,15 @@ mod tests {
             let text = bench.line(&format!("INFO {word}"));
             assert!(text.contains("# Server") && text.contains("# Commandstats") && text.contains("# Trine"));
         }
+    }
+
+    /// In seconds, as Redis has it.
+    #[test]
+    fn the_time_of_processors_is_shown() {
+        let mut bench = Bench::new();
+        bench.shard.core.process.cpu = CpuTimes { user_us: 61_000_000, system_us: 20_450, read_at_us: 0 };
+        let text = bench.line("INFO cpu");
+        assert_eq!(text.trim_end(), "$55 # CPU used_cpu_sys:0.020450 used_cpu_user:61.000000");
     }
 
     /// A peak is never below what is used now, and stays where it was when that is given back.
