@@ -151,6 +151,8 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
+    /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
+    Sums,
     /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
     Elements,
     /// Texts of whole lines, one behind the other (`CLIENT LIST`).
