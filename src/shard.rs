@@ -112,6 +112,7 @@ impl Shard {
             Ok((_, Some(away))) => Execution::Away(away),
             Err(text) => {
                 reply.error(&text);
+                self.core.statistics.reject(found.index, &text);
                 Execution::Done(Outcome::Done)
             }
         }
@@ -143,17 +144,25 @@ impl Shard {
     /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
     #[inline]
     fn admit(&mut self, request: Request<'_>, client: &Client) -> Result<Found, String> {
-        let found = self.table.find_for(request).map_err(|unknown| unknown.text(request))?;
+        let found = self.table.find_for(request).map_err(|unknown| {
+            let text = unknown.text(request);
+            self.core.statistics.errors.note(text.as_bytes());
+            text
+        })?;
         let command = found.command;
         let length = request.len() as i64;
         let arity = i64::from(command.arity);
         if (0 < arity && length != arity) || length < -arity {
-            return Err(format!("ERR wrong number of arguments for '{}' command", command.name));
+            let text = format!("ERR wrong number of arguments for '{}' command", command.name);
+            self.core.statistics.reject(found.index, &text);
+            return Err(text);
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            return Err("NOAUTH Authentication required.".to_owned());
+            self.core.statistics.reject(found.index, NO_AUTH);
+            return Err(NO_AUTH.to_owned());
         }
         if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
+            self.core.statistics.reject(found.index, LOADING);
             return Err(LOADING.to_owned());
         }
         Ok(found)
@@ -234,11 +243,15 @@ impl Shard {
             && let Some(reason) = self.core.persistence.refusal
         {
             reply.error(reason);
+            self.core.statistics.reject(found.index, reason);
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
         if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             reply.error(OUT_OF_MEMORY);
+            // It may have evicted some, and not enough.
+            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
+            self.core.statistics.reject(found.index, OUT_OF_MEMORY);
             return Outcome::Done;
         }
         client.last_command = command.name;
@@ -247,16 +260,18 @@ impl Shard {
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };
         let outcome = (command.run)(&mut call);
-        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
+        let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
+        let statistics = &mut call.core.statistics;
+        statistics.requests += 1;
+        let counted = &mut statistics.commands[usize::from(found.index)];
+        counted.calls += 1;
+        if let Some(text) = error {
+            counted.failed += 1;
+            statistics.errors.note(text);
+        }
         if let Some(recorded) = recorded {
             self.told = self.note_recorded(found, request, recorded);
         }
-        let statistics = &mut self.core.statistics;
-        statistics.requests += 1;
-        statistics.errors += failed;
-        let counted = &mut statistics.commands[usize::from(found.index)];
-        counted.calls += 1;
-        counted.failed += failed;
         outcome
     }
 }
@@ -287,6 +302,7 @@ impl Shard {
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
+const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -442,7 +458,19 @@ mod tests {
              AUTH secret -> +OK
              GET a -> $-1",
         );
-        assert_eq!(bench.shard.core.statistics.errors, 1, "only AUTH ran and failed");
+        let statistics = &bench.shard.core.statistics;
+        let errors: Vec<_> = statistics.errors.by_code().collect();
+        assert_eq!((statistics.errors.total, errors), (7, vec![("ERR", 4), ("NOAUTH", 2), ("WRONGPASS", 1)]));
+        assert_eq!(counts(&bench, "get"), [1, 0, 4], "unknown names are nobody's");
+        assert_eq!(counts(&bench, "auth"), [2, 1, 0], "it ran, and failed once");
+    }
+
+    /// Calls of a command, those that failed, and requests that were refused before it ran.
+    fn counts(bench: &Bench, name: &str) -> [u64; 3] {
+        let core = &bench.shard.core;
+        let index = core.rows.iter().position(|row| row.name == name).expect("a command");
+        let counted = &core.statistics.commands[index];
+        [counted.calls, counted.failed, counted.rejected]
     }
 
     /// A full shard refuses what needs memory, and executes the rest.
@@ -464,6 +492,10 @@ mod tests {
                  DEL b -> :1"
             ),
         );
+        assert_eq!(counts(&bench, "append"), [0, 0, 1]);
+        assert_eq!(counts(&bench, "del"), [1, 0, 1]);
+        let errors: Vec<_> = bench.shard.core.statistics.errors.by_code().collect();
+        assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
     }
 
     /// A reply that the client does not want is taken back, errors among it; what is executed is executed.

@@ -152,6 +152,8 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
+    /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
+    Sums,
     /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
     Elements,
     /// Texts of whole lines, one behind the other (`CLIENT LIST`).
@@ -377,6 +379,19 @@ pub struct Process {
     pub resident_bytes: u64,
     /// Bytes of memory that the machine has.
     pub total_memory_bytes: u64,
+    /// What it has had of the processors.
+    pub cpu: CpuTimes,
+}
+
+/// How long all threads of a process have run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CpuTimes {
+    /// Microseconds in the process's own code.
+    pub user_us: u64,
+    /// Microseconds in the kernel, on its behalf.
+    pub system_us: u64,
+    /// When that was so, by [`Now::monotonic_us`].
+    pub read_at_us: u64,
 }
 
 impl Core {

@@ -2,7 +2,8 @@
 
 use super::{bulk, text_like};
 
-/// Fields that count what each core has: the server has their sum. Of those that end in `_max` it has the highest. Every
+/// Fields that count what each core has: the server has their sum, and of peaks what it had at most, since the cores need
+/// not have met them at the same moment. Of those that end in `_max` it has the highest. Every
 /// other field is the same on all cores, or means the core that was asked.
 const ADDED: &[&str] = &[
     "blocked_clients",
@@ -25,6 +26,7 @@ const ADDED: &[&str] = &[
     "trine_turns",
     "used_memory",
     "used_memory_dataset",
+    "used_memory_peak",
 ];
 
 /// A section: its heading, and its fields with their values.

@@ -1,9 +1,9 @@
 //! A server: one pinned executor per core; start, signals, graceful stop.
 
-use super::{clock::Clock, executor, mesh::Mesh, probe, ring::Bell, ring::Ring, shard, topology};
+use super::{clock, clock::Clock, executor, mesh::Mesh, probe, ring::Bell, ring::Ring, shard, topology};
 use crate::{
     client::Clients,
-    commands::{Core, Process},
+    commands::{Core, Now, Process},
     config::Config,
     shard::Shard,
     statistics::Statistics,
@@ -226,6 +226,7 @@ fn process(kernel: &str) -> Process {
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         started_at: UnixMillis(unix.as_millis() as u64),
         resident_bytes: 0,
+        cpu: clock::cpu_times(Now::default()),
         total_memory_bytes: rustix::system::sysinfo().totalram,
     }
 }

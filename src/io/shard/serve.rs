@@ -5,8 +5,8 @@ use crate::{
     client::{Client, ReplyMode},
     commands::{Flags, Keys, Now, Outcome},
     gateway::{self, Gather},
-    io::clock::Clock,
     io::{
+        clock::{self, Clock},
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
@@ -14,7 +14,10 @@ use crate::{
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard},
 };
+use std::time::Duration;
 
+/// How old the process's CPU times may be when somebody asks.
+const CPU_TIMES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
 /// What comes from another core has been through the limits already.
@@ -204,6 +207,10 @@ impl State {
             connection.session.output = self.buffers.pop().unwrap_or_default();
         }
         client.active_at = self.now.unix_millis();
+        let process = &mut self.shard.core.process;
+        if process.cpu.read_at_us + CPU_TIMES_AGE_MAX.as_micros() as u64 <= self.now.monotonic_us {
+            process.cpu = clock::cpu_times(self.now);
+        }
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
         let stopwatch = Stopwatch::new(self.clock);
         let began_us = stopwatch.lap_us;
@@ -224,10 +231,13 @@ impl State {
         turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
         if let Err(error) = received {
             let output = connection.session.tail().0;
-            Reply { output, version: client.version }.error(&format!("ERR {error}"));
+            let text = format!("ERR {error}");
+            Reply { output, version: client.version }.error(&text);
+            self.shard.core.statistics.errors.note(text.as_bytes());
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        statistics.note_memory(self.shard.store.memory());
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
@@ -277,6 +287,7 @@ impl State {
             item.reply_end = replies.len();
         }
         stopwatch.finish(&mut self.shard);
+        self.shard.core.statistics.note_memory(self.shard.store.memory());
         self.mesh.post(from, Parcel::Replies(batch));
     }
 
