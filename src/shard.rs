@@ -68,6 +68,18 @@ impl Shard {
         Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
     }
 
+    /// Whether so much of the log waits for the disk that no request may be executed.
+    #[inline]
+    pub fn is_stalled(&self) -> bool {
+        self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
+    }
+
+    /// How far the log is committed: replies that tell of no more may leave.
+    #[inline]
+    pub fn committed(&self) -> Lsn {
+        self.store.log.as_ref().map_or(Lsn(u64::MAX), |log| log.committed())
+    }
+
     /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
     #[inline]
     pub fn foresee(&self, request: Request<'_>) {

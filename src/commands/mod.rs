@@ -6,6 +6,7 @@ pub mod errors;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod persistence;
 pub mod refused;
 pub mod server;
 pub mod strings;
@@ -113,6 +114,8 @@ impl Flags {
     pub const ALLOW_BUSY: Self = Self(512);
     /// Not in a transaction.
     pub const NO_MULTI: Self = Self(2048);
+    /// Not while a server reads its data from another.
+    pub const NO_ASYNC_LOADING: Self = Self(4096);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
@@ -175,6 +178,8 @@ pub enum Outcome {
     Stall(std::time::Duration),
     /// `SHUTDOWN`: the server stops as it does at a signal. There is no reply.
     Shutdown,
+    /// `SAVE`: the reply comes when the snapshot that the core was asked for is there.
+    Save,
 }
 
 /// Time, as a command sees it: read once for everything that arrived together.

@@ -1,5 +1,6 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+pub mod aligned;
 pub mod cli;
 pub mod clock;
 pub mod directory;
@@ -7,8 +8,11 @@ pub mod executor;
 pub mod mesh;
 mod plan;
 pub mod probe;
+pub mod recovery;
 pub mod ring;
 pub mod server;
 pub mod shard;
+pub mod snapshot;
 pub mod topology;
 mod up;
+pub mod wal;

@@ -32,8 +32,8 @@ pub enum Progress {
     Walking,
     /// The blocking thread is at it, or the log has to catch up.
     Waiting,
-    /// It is there, and this large.
-    Done { bytes: u64 },
+    /// It is there, of this many bytes.
+    Done(u64),
     /// It is not; nothing is left of it.
     Failed(io::Error),
 }
@@ -96,7 +96,7 @@ impl Snapshot {
         match outcome {
             Some(Ok(Job::Opened(file))) => self.file = Some(Arc::new(file)),
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
-            Some(Ok(Job::Finished(bytes))) => return Progress::Done { bytes },
+            Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
             Some(Err(error)) => {
                 let _ = fs::remove_file(self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
                 return Progress::Failed(error);

@@ -49,7 +49,6 @@ struct Used {
     number: u64,
     /// The position of its first frame.
     first: Lsn,
-    bytes: u64,
 }
 
 /// Writes a shard's log.
@@ -67,7 +66,6 @@ pub struct Writer {
     used: Vec<Used>,
     buffer: Option<Aligned>,
     began_us: u64,
-    in_flight_bytes: u64,
     /// When records came that have not been written, for `interval`.
     waiting_since_us: Option<u64>,
     written_us: u64,
@@ -85,7 +83,6 @@ impl Writer {
         older: impl IntoIterator<Item = (u64, Lsn)>,
         now_us: u64,
     ) -> Self {
-        let bytes = layout.segment_bytes;
         Self {
             next_number: active.number + 1,
             layout,
@@ -95,10 +92,9 @@ impl Writer {
             offset: BLOCK_BYTES as u64,
             next: Rc::default(),
             retry_us: 0,
-            used: older.into_iter().map(|(number, first)| Used { number, first, bytes }).collect(),
+            used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
-            in_flight_bytes: 0,
             waiting_since_us: None,
             written_us: now_us,
             is_sealed: true,
@@ -127,7 +123,8 @@ impl Writer {
         let Some(mut buffer) = self.buffer.take() else { return };
         if self.offset == BLOCK_BYTES as u64 {
             let first = Lsn(log.end().0 - log.pending_bytes() as u64);
-            self.used.push(Used { number: self.active.number, first, bytes: 0 });
+            self.used.push(Used { number: self.active.number, first });
+            state.log_bytes = self.used_bytes();
         }
         let length = log.take(self.active.id, buffer.bytes_mut());
         self.is_sealed = false;
@@ -137,7 +134,6 @@ impl Writer {
 
     fn submit(&mut self, ring: &mut Ring, buffer: Aligned, length: usize, now_us: u64) {
         self.began_us = now_us;
-        self.in_flight_bytes = length as u64;
         ring.write(&self.active.file, buffer, length, self.offset);
         self.offset += length as u64;
     }
@@ -186,16 +182,17 @@ impl Writer {
         state.syncs += 1;
         state.sync_us_sum += us;
         state.sync_us_max = state.sync_us_max.max(us);
-        state.log_bytes += self.in_flight_bytes;
-        if let Some(used) = self.used.last_mut() {
-            used.bytes = self.offset;
-        }
         if std::mem::take(&mut self.is_sealing) {
             self.is_sealed = true;
         } else {
             log.persisted();
         }
         Ok(())
+    }
+
+    /// Bytes of the segments in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.used.len() as u64 * self.layout.segment_bytes
     }
 
     /// Whether everything is on disk and sealed.
@@ -264,10 +261,14 @@ impl Writer {
 
     /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them. Returns what is to be done by
     /// a thread that may block.
-    pub fn release_before(&mut self, lsn: Lsn, state: &mut Persistence) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    pub fn release_before(
+        &mut self,
+        lsn: Lsn,
+        state: &mut Persistence,
+    ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
         let count = self.used.windows(2).take_while(|pair| pair[1].first <= lsn).count();
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
-        state.log_bytes = self.used.iter().map(|used| used.bytes).sum();
+        state.log_bytes = self.used_bytes();
         let layout = self.layout.clone();
         move || layout.release(&numbers)
     }

@@ -108,6 +108,8 @@ pub struct Report {
     pub snapshot: Option<Lsn>,
     /// The end of the log: where it goes on.
     pub end: Lsn,
+    /// The segments, by number, in order, and the position of the first frame of each; `None` where nothing was written to it.
+    pub segments: Vec<(u64, Option<Lsn>)>,
     /// The number that the next segment takes.
     pub next_segment: u64,
     /// Records that were applied.
@@ -325,6 +327,8 @@ impl Recovery {
             return Ok(());
         }
         self.phase = Phase::Done;
+        let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
+        self.report.segments = self.segments.iter().map(number).collect();
         // A log that ends inside a record ends before it.
         let end = Lsn(self.expected.0 - self.partial.len() as u64);
         self.report.end = end.max(self.known_end);
