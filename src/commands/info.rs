@@ -133,19 +133,44 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     fields.add("lazyfree_pending_objects", 0);
 }
 
-/// There is no snapshot and no log yet; tools read these fields, and what they say is true.
+/// Fields that tools read, and our own behind them.
 fn persistence(fields: &mut Fields, call: &Call<'_>) {
-    fields.add("loading", 0);
+    let (persistence, log) = (&call.core.persistence, call.store.log.as_deref());
+    let (end, persisted) =
+        log.map_or((persistence.saved_lsn, persistence.saved_lsn), |log| (log.end(), log.persisted_end()));
+    let status = |failed: bool| if failed { "err" } else { "ok" };
+    fields.add("loading", u8::from(persistence.is_loading));
     fields.add("async_loading", 0);
-    fields.add("rdb_changes_since_last_save", 0);
-    fields.add("rdb_bgsave_in_progress", 0);
-    fields.add("rdb_last_save_time", call.core.process.started_at.0 / 1000);
-    fields.add("rdb_last_bgsave_status", "ok");
-    fields.add("rdb_last_bgsave_time_sec", -1);
-    fields.add("aof_enabled", 0);
+    if persistence.is_loading {
+        fields.add("loading_start_time", call.core.process.started_at.0 / 1000);
+        fields.add("loading_loaded_perc", format!("{:.2}", persistence.loaded * 100.0));
+    }
+    // Of our log's bytes, since nobody counts changes that leave none.
+    fields.add("rdb_changes_since_last_save", end.0 - persistence.saved_lsn.0.min(end.0));
+    fields.add("rdb_bgsave_in_progress", u8::from(persistence.snapshot_since.is_some()));
+    let saved_at = if persistence.saved_at.0 == 0 { call.core.process.started_at } else { persistence.saved_at };
+    fields.add("rdb_last_save_time", saved_at.0 / 1000);
+    fields.add("rdb_last_bgsave_status", status(persistence.save_failed));
+    fields.add("rdb_last_bgsave_time_sec", persistence.save_seconds.map_or(-1, |seconds| seconds as i64));
+    let since =
+        persistence.snapshot_since.map(|since| (call.now.unix_millis().0.saturating_sub(since.0) / 1000) as i64);
+    fields.add("rdb_current_bgsave_time_sec", since.unwrap_or(-1));
+    fields.add("aof_enabled", u8::from(persistence.has_log));
     fields.add("aof_rewrite_in_progress", 0);
     fields.add("aof_last_bgrewrite_status", "ok");
-    fields.add("aof_last_write_status", "ok");
+    fields.add("aof_last_write_status", status(persistence.refusal.is_some()));
+    if persistence.has_log {
+        fields.add("aof_current_size", persistence.log_bytes);
+        fields.add("aof_pending_bio_fsync", u8::from(log.is_some_and(|log| log.is_in_flight())));
+        fields.add("aof_buffer_length", log.map_or(0, |log| log.pending_bytes()));
+        fields.add("trine_log_end", end.0);
+        fields.add("trine_log_persisted", persisted.0);
+        fields.add("trine_snapshot_lsn", persistence.saved_lsn.0);
+        fields.add("trine_snapshot_bytes", persistence.snapshot_bytes);
+        fields.add("trine_syncs", persistence.syncs);
+        fields.add("trine_sync_usec_mean", persistence.sync_us_sum.checked_div(persistence.syncs).unwrap_or_default());
+        fields.add("trine_sync_usec_max", persistence.sync_us_max);
+    }
 }
 
 fn stats(fields: &mut Fields, call: &Call<'_>) {
