@@ -7,6 +7,7 @@ pub mod executor;
 pub mod mesh;
 mod plan;
 pub mod probe;
+pub mod recover;
 pub mod ring;
 pub mod server;
 pub mod shard;

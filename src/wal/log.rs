@@ -269,10 +269,11 @@ impl Log {
     }
 
     /// Makes a frame without records that says how far the log is on disk, so that from then on damage before it is told from
-    /// a write that was cut off. Returns its bytes.
-    pub fn seal(&self, file: FileId, buffer: &mut [u8]) -> usize {
+    /// a write that was cut off. Returns its bytes. `synced`: of a log, its own end; of a snapshot, that of the log that it
+    /// was taken from.
+    pub fn seal(&self, file: FileId, synced: Lsn, buffer: &mut [u8]) -> usize {
         assert!(!self.is_in_flight(), "a seal tells of what is on disk");
-        let (lsn, synced) = (self.handed_over, self.persisted);
+        let lsn = self.handed_over;
         FrameHeader { kind: FrameKind::Seal, file, lsn, synced, length: 0 }.seal(buffer)
     }
 
