@@ -15,7 +15,7 @@ mod recovery;
 
 pub use log::Log;
 pub use record::{Malformed, Record};
-pub use recovery::{Damage, FileInfo, Lost, Recovery, Report, Step};
+pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Step};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

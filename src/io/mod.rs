@@ -8,7 +8,7 @@ pub mod executor;
 pub mod mesh;
 mod plan;
 pub mod probe;
-pub mod recovery;
+pub mod recover;
 pub mod ring;
 pub mod server;
 pub mod shard;

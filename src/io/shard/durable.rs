@@ -8,7 +8,7 @@ use crate::{
         aligned::Aligned,
         directory::{Directory, ShardFiles},
         mesh::{Batch, Parcel},
-        recovery::Recovering,
+        recover::{Recover, RecoverError, write_lost},
         ring::{Bell, Ring},
         snapshot::{Progress, Snapshot},
         wal::{
@@ -18,9 +18,13 @@ use crate::{
     },
     resp::{Reply, Version},
     session::Ticket,
-    wal::{Log, Lsn, frame::FileId},
+    store::UnixMillis,
+    wal::{
+        Log, Lsn,
+        frame::{FileId, FileKind},
+    },
 };
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, fs, io, path::Path, sync::Arc, time::UNIX_EPOCH};
 
 /// How long a core reads its files before it looks at its clients again, who are told to wait.
 const LOAD_SLICE_US: u64 = 5_000;
@@ -34,7 +38,7 @@ const RETRY_US: u64 = 10_000_000;
 pub(super) struct Durable {
     layout: Layout,
     bell: Arc<Bell>,
-    loading: Option<Recovering>,
+    loading: Option<Recover>,
     /// There is none without a log.
     writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
@@ -71,7 +75,8 @@ impl Durable {
     ) -> io::Result<Self> {
         let files: ShardFiles = directory.shard(shard);
         let is_direct = segment::probe_direct(files.path())?;
-        let loading = Recovering::new(&files, config.accept_loss)?;
+        let failed = |error: RecoverError| io::Error::other(error.to_string());
+        let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
         let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, is_direct };
         Ok(Self {
             layout,
@@ -86,6 +91,11 @@ impl Durable {
             was_stalled: false,
         })
     }
+}
+
+fn modified_at(path: &Path) -> io::Result<UnixMillis> {
+    let modified = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(UnixMillis(modified.as_millis() as u64))
 }
 
 impl State {
@@ -130,7 +140,12 @@ impl State {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let Some(loading) = durable.loading.take() else { return Ok(()) };
         let (report, seconds) = (loading.report(), self.now.monotonic_us as f64 / 1e6);
-        loading.write_lost(&durable.layout.files)?;
+        let files = &durable.layout.files;
+        if !report.lost.is_empty() {
+            let directory = files.path().parent().unwrap_or(files.path());
+            let path = write_lost(directory, files.shard(), &report.lost, self.now.unix_us / 1_000_000)?;
+            tracing::warn!(path = %path.display(), "started without what was damaged; what was lost is written down");
+        }
         if let Some((file, offset)) = &report.cut {
             tracing::warn!(file, offset, "the log was cut where a write had not come to its end");
         }
@@ -139,7 +154,12 @@ impl State {
         self.shard.store.counters = Default::default();
         persistence.is_loading = false;
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
-        (persistence.saved_at, persistence.snapshot_bytes) = loading.snapshot();
+        // So that the next start finds nothing damaged.
+        persistence.wants_snapshot = !report.lost.is_empty();
+        if let Some(file) = loading.files().iter().rfind(|file| file.kind == FileKind::Snapshot) {
+            persistence.snapshot_bytes = file.bytes;
+            persistence.saved_at = modified_at(&files.path_of(file.kind, file.number))?;
+        }
         let durability = config.durability();
         if durability == Durability::None {
             return Ok(());
