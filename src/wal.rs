@@ -10,12 +10,14 @@
 
 pub mod frame;
 mod log;
+mod place;
 mod record;
 mod recovery;
 
-pub use log::Log;
+pub use log::{Log, Value};
+pub use place::{At, Where, each_value};
 pub use record::{Malformed, Record};
-pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Step};
+pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Source, Step};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

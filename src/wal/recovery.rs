@@ -8,7 +8,9 @@
 
 use super::{
     Lsn, Malformed, Record,
-    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind, Invalid},
+    frame::{
+        BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileHeader, FileId, FileKind, FrameHeader, FrameKind, Invalid,
+    },
 };
 use std::fmt;
 
@@ -101,6 +103,15 @@ pub struct Lost {
     pub to: Lsn,
 }
 
+/// Where a record was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Source {
+    /// The segment's number: of a record in several pieces, that of the first. In a snapshot, 0.
+    pub segment: u32,
+    /// Of a value in one piece, its offset in the segment.
+    pub offset: Option<u32>,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
@@ -160,6 +171,8 @@ pub struct Recovery {
     expected: Lsn,
     /// The beginning of a record whose end has not come.
     partial: Vec<u8>,
+    /// The segment where that is.
+    partial_in: u32,
     /// How far the files themselves say that the log was on disk.
     known_end: Lsn,
     /// Records were lost, and what comes next may begin inside another.
@@ -192,6 +205,7 @@ impl Recovery {
             offset: 0,
             expected: Lsn(0),
             partial: Vec::new(),
+            partial_in: 0,
             known_end: Lsn(0),
             is_lost: false,
             read_bytes: 0,
@@ -235,6 +249,14 @@ impl Recovery {
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
     pub fn give(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
+        self.give_in_place(bytes, &mut |record, _| apply(record))
+    }
+
+    /// As [`give`](Self::give), and says where each record is.
+    ///
+    /// # Errors
+    /// [`Damage`]: the shard must not start on these files.
+    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Source)) -> Result<(), Damage> {
         match self.phase {
             Phase::SurveySnapshot => self.survey_snapshot(bytes),
             Phase::SurveySegment(index) => self.survey_segment(index, bytes),
@@ -316,6 +338,8 @@ impl Recovery {
         // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
         if let Some(position) = first {
             self.expected = self.segments[position].first.unwrap_or(start);
+            // It may begin inside a record, whose beginning is not needed any more: then neither is its end.
+            self.is_lost |= self.report.snapshot.is_some();
         }
         self.begin_segment(first.unwrap_or(0))
     }
@@ -329,11 +353,11 @@ impl Recovery {
         self.phase = Phase::Done;
         let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
         self.report.segments = self.segments.iter().map(number).collect();
-        // A log that ends inside a record ends before it.
+        // A log that ends inside a record ends before it; but no position is used again that a file was said to go on from.
         let end = Lsn(self.expected.0 - self.partial.len() as u64);
         self.report.end = end.max(self.known_end);
         match self.files.len().checked_sub(1) {
-            Some(last) if end < self.known_end => {
+            Some(last) if self.expected < self.known_end => {
                 let file = self.segments.last().map_or(last, |segment| segment.file);
                 self.lose(file, self.files[file].bytes, Problem::Missing(end, self.known_end), end, self.known_end)
             }
@@ -342,7 +366,12 @@ impl Recovery {
     }
 
     /// Reads the frames at the beginning of `bytes`.
-    fn read(&mut self, index: Option<usize>, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
+    fn read(
+        &mut self,
+        index: Option<usize>,
+        bytes: &[u8],
+        apply: &mut impl FnMut(Record<'_>, Source),
+    ) -> Result<(), Damage> {
         let (file, id) = match index {
             Some(index) => (self.segments[index].file, self.segments[index].id),
             None => self.snapshot.expect("there is a snapshot in this phase"),
@@ -399,10 +428,12 @@ impl Recovery {
         header: FrameHeader,
         records: &[u8],
         at: u64,
-        apply: &mut impl FnMut(Record<'_>),
+        apply: &mut impl FnMut(Record<'_>, Source),
     ) -> Result<(), Damage> {
         let offset = self.offset + at;
-        if header.lsn != self.expected && header.lsn.after(self.partial.len()) == self.expected {
+        let continues = header.kind == FrameKind::Continued;
+        let begun = Lsn(self.expected.0 - self.partial.len() as u64);
+        if !continues && !self.partial.is_empty() && (begun..=self.expected).contains(&header.lsn) {
             // An earlier start has cut off a record whose end never came.
             self.partial.clear();
             self.expected = header.lsn;
@@ -412,7 +443,6 @@ impl Recovery {
             self.lose(file, offset, problem, self.expected, header.lsn)?;
         }
         self.expected = header.lsn.after(records.len());
-        let continues = header.kind == FrameKind::Continued;
         if self.is_lost && continues {
             return Ok(());
         }
@@ -426,14 +456,26 @@ impl Recovery {
         self.is_lost = false;
         let mut whole = std::mem::take(&mut self.partial);
         let mut count = 0;
-        let mut visit = |record: Record<'_>| {
-            count += 1;
-            apply(record);
-        };
+        let info = &self.files[file];
+        let segment = if info.kind == FileKind::Segment { u32::try_from(info.number).unwrap_or(u32::MAX) } else { 0 };
         let used = if whole.is_empty() {
+            self.partial_in = segment;
+            let begin = offset + FRAME_HEADER_BYTES as u64;
+            let mut visit = |record: Record<'_>| {
+                count += 1;
+                let value = if let Record::Put { value, .. } = record { value } else { &[] };
+                let within = value.as_ptr().addr().wrapping_sub(records.as_ptr().addr()) as u64;
+                let at = u32::try_from(begin.saturating_add(within)).ok().filter(|_| segment != 0);
+                apply(record, Source { segment, offset: at });
+            };
             each_record(records, &mut visit).inspect(|&used| whole.extend_from_slice(&records[used..]))
         } else {
             whole.extend_from_slice(records);
+            let source = Source { segment: self.partial_in, offset: None };
+            let mut visit = |record: Record<'_>| {
+                count += 1;
+                apply(record, source);
+            };
             each_record(&whole, &mut visit).inspect(|&used| drop(whole.drain(..used)))
         };
         self.partial = whole;
