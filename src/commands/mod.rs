@@ -140,7 +140,12 @@ pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Ite
     let needs = command.flags.has(Flags::VALUES)
         && (command.name != "set"
             || (3 < request.len() && request.args_from(3).any(|word| is(word, "get") || is(word, "ifeq"))));
-    let keys = if needs { command.keys } else { Keys::NONE };
+    let keys = match command.name {
+        _ if !needs => Keys::NONE,
+        // What is overwritten is not needed.
+        "copy" | "rename" | "renamenx" => Keys::ONE,
+        _ => command.keys,
+    };
     keys.indices(request.len())
 }
 
@@ -378,6 +383,14 @@ pub struct Persistence {
     pub sync_us_max: u64,
     /// All of them together.
     pub sync_us_sum: u64,
+    /// Values that were read from the log's files because somebody needed them.
+    pub value_reads: u64,
+    /// Their bytes.
+    pub value_read_bytes: u64,
+    /// How many could not be read.
+    pub value_read_errors: u64,
+    /// Segments that were given up after what was live in them had been moved.
+    pub segments_released: u64,
 }
 
 /// What INFO tells of the process.

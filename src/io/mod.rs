@@ -3,6 +3,7 @@
 pub mod aligned;
 pub mod cli;
 pub mod clock;
+pub mod compaction;
 pub mod directory;
 pub mod executor;
 pub mod mesh;
@@ -15,4 +16,5 @@ pub mod shard;
 pub mod snapshot;
 pub mod topology;
 mod up;
+pub mod values;
 pub mod wal;

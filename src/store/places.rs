@@ -15,6 +15,8 @@ pub struct Places {
     /// The next promise.
     next: u64,
     segments: BTreeMap<u32, Needed>,
+    /// What they have in sum.
+    live: u64,
     /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
     hot: VecDeque<Value>,
     /// What is in memory and away.
@@ -91,6 +93,7 @@ impl Places {
     fn leave_segment(&mut self, at: At, weight: u64) {
         if let Some(needed) = at.segment().and_then(|segment| self.segments.get_mut(&segment)) {
             needed.live -= weight;
+            self.live -= weight;
         }
     }
 
@@ -99,6 +102,7 @@ impl Places {
         if let Some(segment) = value.at.segment() {
             let needed = self.segments.entry(segment).or_default();
             needed.live += weight(entry);
+            self.live += weight(entry);
             if let Where::Kept { .. } = value.at.place() {
                 needed.kept.push(value);
             }
@@ -116,6 +120,7 @@ impl Places {
         self.counts.away = 0;
         self.counts.away_bytes = 0;
         self.segments.clear();
+        self.live = 0;
         self.hot.clear();
     }
 
@@ -126,7 +131,7 @@ impl Places {
 
     /// Bytes of all segments that are needed.
     pub fn live_total(&self) -> u64 {
-        self.segments.values().map(|needed| needed.live).sum()
+        self.live
     }
 
     /// Whether a value could go away, now or soon.

@@ -183,6 +183,7 @@ impl Disk {
             away_bytes += if entry.is_away() { entry.value_len() as u64 } else { 0 };
         }
         assert_eq!((places.counts.away, places.counts.away_bytes), (away, away_bytes));
+        assert_eq!(places.live_total(), live.values().sum::<u64>());
         for (&segment, needed) in &places.segments {
             assert_eq!(needed.live, live.remove(&segment).unwrap_or_default(), "segment {segment}");
         }
