@@ -590,7 +590,7 @@ impl Store {
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
         let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
-        if self.places.as_ref().is_some_and(|places| has_notes || places.has_hot()) {
+        if self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent()) {
             // There are values that go away at the end of the turn, or once they are on disk.
             return Ok(());
         }

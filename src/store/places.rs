@@ -19,6 +19,8 @@ pub struct Places {
     live: u64,
     /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
     hot: VecDeque<Value>,
+    /// How many were brought back and not released since.
+    lent: usize,
     /// What is in memory and away.
     pub counts: Counts,
 }
@@ -134,9 +136,14 @@ impl Places {
         self.live
     }
 
-    /// Whether a value could go away, now or soon.
+    /// Whether there may be a value that could go away.
     pub(super) fn has_hot(&self) -> bool {
         !self.hot.is_empty()
+    }
+
+    /// Whether there will be one that could.
+    pub(super) fn has_lent(&self) -> bool {
+        0 < self.lent
     }
 }
 
@@ -222,6 +229,7 @@ impl Store {
             places.counts.away -= 1;
             places.counts.away_bytes -= bytes.len() as u64;
             places.counts.recalled += 1;
+            places.lent += 1;
         }
         true
     }
@@ -229,6 +237,7 @@ impl Store {
     /// Lets a value that was brought back go away again.
     pub fn release(&mut self, value: Value) {
         if let Some(places) = &mut self.places {
+            places.lent -= 1;
             places.hot.push_back(value);
         }
     }
@@ -259,7 +268,9 @@ impl Store {
                 if is_over {
                     entry.set_access(minutes(now, LFU_INITIAL + (uses - LFU_INITIAL) / 2));
                 }
-                self.release(value);
+                if let Some(places) = &mut self.places {
+                    places.hot.push_back(value);
+                }
                 continue;
             }
             let (before, length) = (entry.memory(), entry.value_len());

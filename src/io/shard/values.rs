@@ -32,7 +32,7 @@ const VALUES_PER_LOOK: usize = 32;
 const MOVE_US_BUSY: u64 = 50;
 const MOVE_US_IDLE: u64 = 500;
 /// How often a request's values are fetched before it is given up: each time, another write or move has come between.
-const FETCHES_MAX: u32 = 100;
+const FETCHES_MAX: u32 = 1000;
 
 /// A core's values on disk.
 pub(super) struct Values {
@@ -146,16 +146,19 @@ impl State {
     /// Goes on with the requests of another core, whose values have come.
     fn resume_core(&mut self, from: usize) {
         let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { return };
-        let kept = std::mem::take(&mut waiting.fetching.kept);
+        let mut kept = std::mem::take(&mut waiting.fetching.kept);
         let mut failure = waiting.fetching.failure.take();
         while let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) {
             let Some(batch) = waiting.batches.pop_front() else { break };
             let count = batch.items.len();
             let rest = self.execute_batch(from, batch, failure.take());
             let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { break };
-            if rest.as_ref().is_none_or(|rest| rest.items.len() < count) {
+            let is_stuck = rest.as_ref().is_some_and(|rest| rest.items.len() == count);
+            if !is_stuck {
                 // Another request than the one before: its first try, if it waits.
                 waiting.fetching.tries = u32::from(rest.is_some());
+            } else {
+                waiting.fetching.kept.append(&mut kept);
             }
             if let Some(rest) = rest {
                 waiting.batches.push_front(rest);
@@ -170,14 +173,18 @@ impl State {
         let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| connection.id == id) else {
             return;
         };
-        let kept = std::mem::take(&mut connection.fetching.kept);
+        let mut kept = std::mem::take(&mut connection.fetching.kept);
         let unread = connection.session.unread_bytes();
         connection.session.resume();
         self.receive(id, &[]);
-        if let Some(connection) = self.connections[id.place()].as_mut()
-            && connection.session.unread_bytes() < unread
-        {
-            connection.fetching.tries = u32::from(connection.session.is_suspended());
+        if let Some(connection) = self.connections[id.place()].as_mut() {
+            let session = &connection.session;
+            if session.unread_bytes() < unread {
+                connection.fetching.tries = u32::from(session.is_suspended());
+            } else if session.is_suspended() {
+                // Another of its values has gone away meanwhile: those that are there stay until that one is, too.
+                connection.fetching.kept.append(&mut kept);
+            }
         }
         kept.into_iter().for_each(|value| self.shard.store.release(value));
     }
