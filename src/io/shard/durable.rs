@@ -13,7 +13,7 @@ use crate::{
         snapshot::{Progress, Snapshot},
         wal::{
             Writer,
-            segment::{self, Layout},
+            segment::{Layout, Way},
         },
     },
     resp::{Reply, Version},
@@ -74,10 +74,13 @@ impl Durable {
         bell: Arc<Bell>,
     ) -> io::Result<Self> {
         let files: ShardFiles = directory.shard(shard);
-        let is_direct = segment::probe_direct(files.path())?;
+        let way = Way::probe(files.path())?;
+        if shard == 0 {
+            tracing::info!("the log is written with {way}");
+        }
         let failed = |error: RecoverError| io::Error::other(error.to_string());
         let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
-        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, is_direct };
+        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, way };
         Ok(Self {
             layout,
             bell,
