@@ -162,8 +162,8 @@ pub struct Recovery {
     partial: Vec<u8>,
     /// How far the files themselves say that the log was on disk.
     known_end: Lsn,
-    /// Records were lost, and what comes next may begin inside another.
-    is_lost: bool,
+    /// What comes next may begin inside a record whose beginning is not there: it was lost, or only the snapshot has it.
+    may_begin_inside: bool,
     read_bytes: u64,
     report: Report,
 }
@@ -193,7 +193,7 @@ impl Recovery {
             expected: Lsn(0),
             partial: Vec::new(),
             known_end: Lsn(0),
-            is_lost: false,
+            may_begin_inside: false,
             read_bytes: 0,
             report: Report { next_segment, ..Report::default() },
         }
@@ -316,6 +316,7 @@ impl Recovery {
         // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
         if let Some(position) = first {
             self.expected = self.segments[position].first.unwrap_or(start);
+            self.may_begin_inside = true;
         }
         self.begin_segment(first.unwrap_or(0))
     }
@@ -329,8 +330,8 @@ impl Recovery {
         self.phase = Phase::Done;
         let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
         self.report.segments = self.segments.iter().map(number).collect();
-        // A log that ends inside a record ends before it.
-        let end = Lsn(self.expected.0 - self.partial.len() as u64);
+        // The beginning of a record whose end never came is passed over: no position is given out twice.
+        let end = self.expected;
         self.report.end = end.max(self.known_end);
         match self.files.len().checked_sub(1) {
             Some(last) if end < self.known_end => {
@@ -402,18 +403,17 @@ impl Recovery {
         apply: &mut impl FnMut(Record<'_>),
     ) -> Result<(), Damage> {
         let offset = self.offset + at;
-        if header.lsn != self.expected && header.lsn.after(self.partial.len()) == self.expected {
-            // An earlier start has cut off a record whose end never came.
+        let continues = header.kind == FrameKind::Continued;
+        if offset == BLOCK_BYTES as u64 && !continues {
+            // A record whose end never came was passed over by an earlier start, which began this segment.
             self.partial.clear();
-            self.expected = header.lsn;
         }
         if header.lsn != self.expected {
             let problem = Problem::Missing(self.expected, header.lsn);
             self.lose(file, offset, problem, self.expected, header.lsn)?;
         }
         self.expected = header.lsn.after(records.len());
-        let continues = header.kind == FrameKind::Continued;
-        if self.is_lost && continues {
+        if self.may_begin_inside && continues {
             return Ok(());
         }
         if header.kind == FrameKind::Seal {
@@ -423,7 +423,7 @@ impl Recovery {
         if continues == self.partial.is_empty() {
             return Err(self.damage(file, offset, MALFORMED));
         }
-        self.is_lost = false;
+        self.may_begin_inside = false;
         let mut whole = std::mem::take(&mut self.partial);
         let mut count = 0;
         let mut visit = |record: Record<'_>| {
@@ -501,7 +501,7 @@ impl Recovery {
             return Err(damage);
         }
         self.partial.clear();
-        self.is_lost = true;
+        self.may_begin_inside = true;
         self.report.lost.push(Lost { damage, from, to });
         Ok(())
     }
