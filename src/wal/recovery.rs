@@ -156,6 +156,8 @@ pub struct Recovery {
     phase: Phase,
     /// Where to read on in the file at hand.
     offset: u64,
+    /// The snapshot has everything before this position.
+    start: Lsn,
     /// The position of the next record.
     expected: Lsn,
     /// The beginning of a record whose end has not come.
@@ -190,6 +192,7 @@ impl Recovery {
             files,
             segments: Vec::new(),
             offset: 0,
+            start: Lsn(0),
             expected: Lsn(0),
             partial: Vec::new(),
             known_end: Lsn(0),
@@ -312,8 +315,8 @@ impl Recovery {
     fn begin_log(&mut self, start: Lsn) -> Result<(), Damage> {
         // Those before the last one that begins at or before it hold nothing that is needed.
         let first = self.segments.iter().rposition(|segment| segment.first.is_some_and(|first| first <= start));
+        self.start = start;
         self.expected = start;
-        // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
         if let Some(position) = first {
             self.expected = self.segments[position].first.unwrap_or(start);
             self.may_begin_inside = true;
@@ -376,8 +379,8 @@ impl Recovery {
                     return self.end_segment(index.expect("just looked at"), None);
                 }
                 Err(invalid) => {
-                    // What was never written is zeros; what is neither zeros nor a frame has changed.
-                    let is_blank = rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
+                    // What was never written is zeros, or in a segment anything at all that its earlier use has left.
+                    let is_blank = index.is_some() || rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
                     let invalid = if invalid == Invalid::Magic && !is_blank { Invalid::Checksum } else { invalid };
                     self.advance(at);
                     self.phase = Phase::Search(index, invalid, self.offset);
@@ -419,6 +422,12 @@ impl Recovery {
         if header.kind == FrameKind::Seal {
             self.known_end = self.known_end.max(header.synced);
             return if self.partial.is_empty() { Ok(()) } else { Err(self.damage(file, offset, MALFORMED)) };
+        }
+        if self.expected <= self.start {
+            // Applying it again could even do harm: changes that were made while there was no log are in the snapshot alone.
+            self.partial.clear();
+            self.may_begin_inside = true;
+            return Ok(());
         }
         if continues == self.partial.is_empty() {
             return Err(self.damage(file, offset, MALFORMED));
