@@ -155,6 +155,8 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
+    /// The least of integers (`LASTSAVE`: all have been saved since).
+    Least,
     /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
     Sums,
     /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.

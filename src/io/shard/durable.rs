@@ -39,6 +39,8 @@ pub(super) struct Durable {
     layout: Layout,
     bell: Arc<Bell>,
     loading: Option<Recover>,
+    /// Where the log ended when it was read: the position of any snapshot that is taken without one.
+    found_end: Lsn,
     /// There is none without a log.
     writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
@@ -85,6 +87,7 @@ impl Durable {
             layout,
             bell,
             loading: Some(loading),
+            found_end: Lsn(0),
             writer: None,
             snapshot: None,
             retry_us: 0,
@@ -155,6 +158,7 @@ impl State {
         let (config, persistence) = (&self.shard.core.config, &mut self.shard.core.persistence);
         tracing::info!(records = report.records, keys = self.shard.store.len(), seconds, "the log has been read");
         self.shard.store.counters = Default::default();
+        durable.found_end = report.end;
         persistence.is_loading = false;
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
@@ -275,7 +279,7 @@ impl State {
         let log = self.shard.store.log.as_ref();
         let (end, persisted) = match log {
             Some(log) => (log.end(), log.persisted_end()),
-            None => (persistence.saved_lsn, persistence.saved_lsn),
+            None => (durable.found_end, durable.found_end),
         };
         let Some((snapshot, since_us)) = &mut durable.snapshot else {
             let after = self.shard.core.config.snapshot_log_bytes;
