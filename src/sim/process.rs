@@ -211,10 +211,11 @@ impl<'a> Process<'a> {
     }
 
     fn write_to_files(&mut self, world: &mut World) {
+        // Before a frame is taken, which may end it: connections have been paused already.
+        self.was_stalled |= self.shard.is_stalled();
         let log = self.shard.store.log.as_mut().expect("a process has a log");
         self.writer.write(world, log, &mut self.jobs, self.is_stopping);
         self.shard.core.persistence.log_bytes = self.writer.used_bytes();
-        self.was_stalled |= self.shard.is_stalled();
         self.save(world);
     }
 
