@@ -156,16 +156,14 @@ pub struct Recovery {
     phase: Phase,
     /// Where to read on in the file at hand.
     offset: u64,
-    /// The snapshot has everything before this position.
-    start: Lsn,
     /// The position of the next record.
     expected: Lsn,
     /// The beginning of a record whose end has not come.
     partial: Vec<u8>,
     /// How far the files themselves say that the log was on disk.
     known_end: Lsn,
-    /// What comes next may begin inside a record whose beginning is not there: it was lost, or only the snapshot has it.
-    may_begin_inside: bool,
+    /// Records were lost or are not needed, and what comes next may begin inside another.
+    is_lost: bool,
     read_bytes: u64,
     report: Report,
 }
@@ -192,11 +190,10 @@ impl Recovery {
             files,
             segments: Vec::new(),
             offset: 0,
-            start: Lsn(0),
             expected: Lsn(0),
             partial: Vec::new(),
             known_end: Lsn(0),
-            may_begin_inside: false,
+            is_lost: false,
             read_bytes: 0,
             report: Report { next_segment, ..Report::default() },
         }
@@ -315,11 +312,12 @@ impl Recovery {
     fn begin_log(&mut self, start: Lsn) -> Result<(), Damage> {
         // Those before the last one that begins at or before it hold nothing that is needed.
         let first = self.segments.iter().rposition(|segment| segment.first.is_some_and(|first| first <= start));
-        self.start = start;
         self.expected = start;
+        // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
         if let Some(position) = first {
             self.expected = self.segments[position].first.unwrap_or(start);
-            self.may_begin_inside = true;
+            // A segment may begin inside a record. The snapshot has that whole, and the segment before may be gone.
+            self.is_lost = self.expected < start;
         }
         self.begin_segment(first.unwrap_or(0))
     }
@@ -333,8 +331,8 @@ impl Recovery {
         self.phase = Phase::Done;
         let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
         self.report.segments = self.segments.iter().map(number).collect();
-        // The beginning of a record whose end never came is passed over: no position is given out twice.
-        let end = self.expected;
+        // A log that ends inside a record ends before it.
+        let end = Lsn(self.expected.0 - self.partial.len() as u64);
         self.report.end = end.max(self.known_end);
         match self.files.len().checked_sub(1) {
             Some(last) if end < self.known_end => {
@@ -379,8 +377,8 @@ impl Recovery {
                     return self.end_segment(index.expect("just looked at"), None);
                 }
                 Err(invalid) => {
-                    // What was never written is zeros, or in a segment anything at all that its earlier use has left.
-                    let is_blank = index.is_some() || rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
+                    // What was never written is zeros; what is neither zeros nor a frame has changed.
+                    let is_blank = rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
                     let invalid = if invalid == Invalid::Magic && !is_blank { Invalid::Checksum } else { invalid };
                     self.advance(at);
                     self.phase = Phase::Search(index, invalid, self.offset);
@@ -406,33 +404,28 @@ impl Recovery {
         apply: &mut impl FnMut(Record<'_>),
     ) -> Result<(), Damage> {
         let offset = self.offset + at;
-        let continues = header.kind == FrameKind::Continued;
-        if offset == BLOCK_BYTES as u64 && !continues {
-            // A record whose end never came was passed over by an earlier start, which began this segment.
+        if header.lsn != self.expected && header.lsn.after(self.partial.len()) == self.expected {
+            // An earlier start has cut off a record whose end never came.
             self.partial.clear();
+            self.expected = header.lsn;
         }
         if header.lsn != self.expected {
             let problem = Problem::Missing(self.expected, header.lsn);
             self.lose(file, offset, problem, self.expected, header.lsn)?;
         }
         self.expected = header.lsn.after(records.len());
-        if self.may_begin_inside && continues {
+        let continues = header.kind == FrameKind::Continued;
+        if self.is_lost && continues {
             return Ok(());
         }
         if header.kind == FrameKind::Seal {
             self.known_end = self.known_end.max(header.synced);
             return if self.partial.is_empty() { Ok(()) } else { Err(self.damage(file, offset, MALFORMED)) };
         }
-        if self.expected <= self.start {
-            // Applying it again could even do harm: changes that were made while there was no log are in the snapshot alone.
-            self.partial.clear();
-            self.may_begin_inside = true;
-            return Ok(());
-        }
         if continues == self.partial.is_empty() {
             return Err(self.damage(file, offset, MALFORMED));
         }
-        self.may_begin_inside = false;
+        self.is_lost = false;
         let mut whole = std::mem::take(&mut self.partial);
         let mut count = 0;
         let mut visit = |record: Record<'_>| {
@@ -510,7 +503,7 @@ impl Recovery {
             return Err(damage);
         }
         self.partial.clear();
-        self.may_begin_inside = true;
+        self.is_lost = true;
         self.report.lost.push(Lost { damage, from, to });
         Ok(())
     }
