@@ -63,6 +63,7 @@ fn recover(files: ShardFiles, accepts_loss: bool) -> Result<(Vec<Vec<u8>>, Repor
         other => panic!("{other:?} was not written"),
     };
     while recover.step(&mut apply)? {}
+    assert_eq!(recover.progress(), 1.0);
     Ok((values, recover.report().clone()))
 }
 
