@@ -1,9 +1,12 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+mod check;
 pub mod cli;
 pub mod clock;
 pub mod directory;
+mod dump;
 pub mod executor;
+mod frames;
 pub mod mesh;
 mod plan;
 pub mod probe;

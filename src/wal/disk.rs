@@ -19,11 +19,19 @@ pub(crate) struct File {
 }
 
 /// A shard's files.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Disk {
+    pub(crate) directory: u64,
+    pub(crate) shard: u16,
     pub(crate) files: Vec<File>,
     /// What segments were that were released: the next are made of them.
     pub(crate) spares: Vec<Vec<u8>>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { directory: DIRECTORY, shard: SHARD, files: Vec::new(), spares: Vec::new() }
+    }
 }
 
 /// Keys, values and expiries.
@@ -67,7 +75,7 @@ impl Disk {
     /// Recovers the keys; what was lost is in the report where that is accepted.
     pub(crate) fn recover(&self, accepts_loss: bool) -> Result<(Keys, Report), Damage> {
         let mut keys = Keys::new();
-        let mut recovery = Recovery::new(DIRECTORY, SHARD, self.infos(), accepts_loss);
+        let mut recovery = Recovery::new(self.directory, self.shard, self.infos(), accepts_loss);
         let (mut steps, mut progress) = (0, 0.0);
         while let Step::Read { file, offset, length } = recovery.step()? {
             let bytes = &self.files[file].bytes;
@@ -83,22 +91,22 @@ impl Disk {
         Ok((keys, recovery.report().clone()))
     }
 
-    fn header(kind: FileKind, id: FileId, number: u64, lsn: Lsn) -> [u8; BLOCK_BYTES] {
-        FileHeader { kind, shard: SHARD, directory: DIRECTORY, id, number, lsn }.encode()
+    fn header(&self, kind: FileKind, id: FileId, number: u64, lsn: Lsn) -> [u8; BLOCK_BYTES] {
+        FileHeader { kind, shard: self.shard, directory: self.directory, id, number, lsn }.encode()
     }
 
     /// Makes a segment ready: of a spare one where there is one, else of zeros.
     fn prepare(&mut self, id: FileId, number: u64, blocks: usize, end: Lsn) {
         let mut bytes = self.spares.pop().unwrap_or_default();
         bytes.resize(blocks * BLOCK_BYTES, 0);
-        bytes[..BLOCK_BYTES].copy_from_slice(&Self::header(FileKind::Segment, id, number, end));
+        bytes[..BLOCK_BYTES].copy_from_slice(&self.header(FileKind::Segment, id, number, end));
         self.files.push(File { kind: FileKind::Segment, number, bytes });
     }
 
     /// Writes a snapshot; `since`: where the log ended when it was begun, `walked_at`: when all keys had been seen.
     pub(crate) fn write_snapshot(&mut self, id: FileId, keys: &Keys, since: Lsn, walked_at: Lsn) {
         let (mut log, mut buffer) = (Log::new(Lsn(0), false), vec![0; FRAME_BYTES_MAX]);
-        let mut bytes = Self::header(FileKind::Snapshot, id, 0, since).to_vec();
+        let mut bytes = self.header(FileKind::Snapshot, id, 0, since).to_vec();
         for (index, (key, (value, expires_at))) in keys.iter().enumerate() {
             log.append(0, Record::Put { key, value, expires_at: *expires_at });
             log.end_command();

@@ -223,6 +223,15 @@ impl FrameHeader {
     }
 }
 
+impl FrameHeader {
+    /// The file that the frame at the beginning of these bytes says it was written to, whether it is whole or not: for a file
+    /// whose own header is gone.
+    pub fn claimed_file(bytes: &[u8]) -> Option<FileId> {
+        let header = bytes.get(..FRAME_HEADER_BYTES)?;
+        (header[..4] == FRAME_MAGIC).then(|| FileId(u64_at(header, 8)))
+    }
+}
+
 /// Where a frame's checksum stands.
 const CHECKSUM: usize = 36;
 
