@@ -181,7 +181,7 @@ impl Check {
 /// The files that a start does not read beyond their beginnings: a newer snapshot counts.
 fn superseded<'a>(files: &'a [FileInfo], report: &'a Report) -> impl Iterator<Item = &'a FileInfo> {
     let start = report.snapshot.unwrap_or_default();
-    let needed = report.segments.iter().rposition(|&(_, first)| first <= start).unwrap_or(0);
+    let needed = report.segments.iter().rposition(|&(_, first)| first.is_some_and(|first| first <= start)).unwrap_or(0);
     let first_needed = report.segments.get(needed).map_or(0, |&(number, _)| number);
     files.iter().filter(move |file| match file.kind {
         FileKind::Segment => file.number < first_needed,

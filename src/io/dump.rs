@@ -119,8 +119,12 @@ impl<W: Write> Dump<W> {
                 let (directory, id) = (format!("{directory:016x}"), format!("{:016x}", id.0));
                 writeln!(self.out, "{name}: {what}; shard {shard}, directory {directory}, use {id}")
             }
-            Err(Invalid::Magic) => self.damaged_at(0, "the file does not begin with a header"),
-            Err(_) => self.damaged_at(0, "the header's checksum is wrong"),
+            Err(invalid) => {
+                writeln!(self.out, "{name}: read by what its first frame says, since there is no header")?;
+                let is_gone = invalid == Invalid::Magic;
+                let problem = if is_gone { "no header begins here" } else { "the header's checksum is wrong" };
+                self.damaged_at(0, problem)
+            }
         }
     }
 

@@ -103,6 +103,12 @@ impl Disk {
         self.files.push(File { kind: FileKind::Segment, number, bytes });
     }
 
+    fn release(&mut self, number: u64) {
+        let is_it = |file: &File| file.kind == FileKind::Segment && file.number == number;
+        let position = self.files.iter().position(is_it).expect("what is released is there");
+        self.spares.push(self.files.remove(position).bytes);
+    }
+
     /// Writes a snapshot; `since`: where the log ended when it was begun, `walked_at`: when all keys had been seen.
     pub(crate) fn write_snapshot(&mut self, id: FileId, keys: &Keys, since: Lsn, walked_at: Lsn) {
         let (mut log, mut buffer) = (Log::new(Lsn(0), false), vec![0; FRAME_BYTES_MAX]);
@@ -172,10 +178,15 @@ impl Writer {
             number: report.next_segment,
             offset: BLOCK_BYTES,
             next_id: ids[1],
-            used: report.segments.clone(),
+            used: report.segments.iter().filter_map(|&(number, first)| Some((number, first?))).collect(),
             buffer: vec![0; FRAME_BYTES_MAX],
             random,
         };
+        // What the last start had made ready and not used is used first, unless this start ends before that.
+        let unused: Vec<_> = report.segments.iter().filter(|(_, first)| first.is_none()).collect();
+        if !unused.is_empty() && writer.random.bool() {
+            unused.iter().for_each(|(number, _)| disk.release(*number));
+        }
         let blocks = writer.random.usize(2..12);
         disk.prepare(writer.id, writer.number, blocks, report.end);
         writer
@@ -243,9 +254,7 @@ impl Writer {
     pub(crate) fn release_before(&mut self, disk: &mut Disk, lsn: Lsn) {
         let count = self.used.windows(2).take_while(|pair| pair[1].1 <= lsn).count();
         for (number, _) in self.used.drain(..count) {
-            let is_it = |file: &File| file.kind == FileKind::Segment && file.number == number;
-            let position = disk.files.iter().position(is_it).expect("what is released is there");
-            disk.spares.push(disk.files.remove(position).bytes);
+            disk.release(number);
         }
     }
 }

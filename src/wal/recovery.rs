@@ -52,10 +52,10 @@ pub struct Report {
     pub snapshot: Option<Lsn>,
     /// The end of the log: where it goes on.
     pub end: Lsn,
+    /// The segments, by number, in order, and the position of the first frame of each; `None` where nothing was written to it.
+    pub segments: Vec<(u64, Option<Lsn>)>,
     /// The number that the next segment takes.
     pub next_segment: u64,
-    /// The segments, in order, each with a position that no record in it or behind it comes before.
-    pub segments: Vec<(u64, Lsn)>,
     /// Records that were applied.
     pub records: u64,
     /// Where the log was cut: a frame that was being written when the server ended.
@@ -269,12 +269,8 @@ impl Recovery {
     fn limit(&self, source: Source) -> Option<Lsn> {
         match source {
             Source::Snapshot => None,
-            Source::Segment(index) => self.first_behind(index),
+            Source::Segment(index) => self.segments[index + 1..].iter().filter_map(|segment| segment.first).min(),
         }
-    }
-
-    fn first_behind(&self, index: usize) -> Option<Lsn> {
-        self.segments[index + 1..].iter().filter_map(|segment| segment.first).min()
     }
 
     fn end_log(&mut self) -> Result<(), Damage> {
@@ -288,10 +284,8 @@ impl Recovery {
         }
         // A log that ends inside a record ends before it.
         self.report.end = self.record_at();
-        let first = |index: usize| self.segments[index].first.into_iter().chain(self.first_behind(index)).min();
-        let numbers = self.segments.iter().map(|segment| self.files[segment.file].number).enumerate();
-        self.report.segments =
-            numbers.map(|(index, number)| (number, first(index).unwrap_or(self.report.end))).collect();
+        let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
+        self.report.segments = self.segments.iter().map(number).collect();
         Ok(())
     }
 }
@@ -309,6 +303,10 @@ impl Recovery {
             match FrameHeader::decode(rest, id) {
                 Ok((header, _)) if limit.is_some_and(|limit| limit <= header.lsn) => return self.end_file(source),
                 Ok((header, records)) => {
+                    if let Source::Segment(index) = source {
+                        // Behind damage, it may not be the first that was written.
+                        self.segments[index].first.get_or_insert(header.lsn);
+                    }
                     self.frame(file, header, records, self.offset + at as u64, apply)?;
                     at += frame_bytes(records.len());
                     if source == Source::Snapshot && header.kind == FrameKind::Seal {

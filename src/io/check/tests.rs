@@ -205,6 +205,7 @@ fn a_damaged_file_is_printed_as_far_as_that_goes() {
     flip(&path, 2 * 4096 + 60);
     flip(&path, 20);
     expect![[r#"
+        log-0000000000000001: read by what its first frame says, since there is no header
                    0  DAMAGED: the header's checksum is wrong
                 4096  records    lsn 0 to 24, 24 bytes in 4096, synced 0, checksum right
                 8192  DAMAGED: no whole frame, and one behind it (4096 bytes)
