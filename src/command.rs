@@ -1,7 +1,7 @@
 //! The command table: every row of every family, found by name.
 
 use crate::{
-    commands::{Command, cluster, connection, info, introspection, keys, refused, server, strings},
+    commands::{Command, cluster, connection, info, introspection, keys, persistence, refused, server, strings},
     resp::Request,
 };
 
@@ -11,6 +11,7 @@ static FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     connection::COMMANDS,
     server::COMMANDS,
+    persistence::COMMANDS,
     info::COMMANDS,
     introspection::COMMANDS,
     cluster::COMMANDS,

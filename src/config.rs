@@ -28,6 +28,13 @@ pub struct Config {
     pub allow_wide_bind: bool,
     pub max_memory: u64,
     pub eviction: Eviction,
+    pub dir: Option<PathBuf>,
+    /// `None`: as [`Config::durability`] says.
+    pub durability: Option<Durability>,
+    pub accept_loss: bool,
+    pub log_segment_bytes: usize,
+    pub log_backlog_bytes: usize,
+    pub snapshot_log_bytes: u64,
     pub lfu_log_factor: u32,
     pub lfu_decay_time: u32,
     pub maxclients: u32,
@@ -81,6 +88,18 @@ pub enum Eviction {
     Lfu,
 }
 
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// At once, and nothing is written: a restart forgets it, unless a snapshot was asked for since.
+    #[default]
+    None,
+    /// At once; it is on disk within some two seconds.
+    Interval,
+    /// When it is on disk.
+    Always,
+}
+
 /// A row of the table: one setting, everywhere it appears.
 pub struct Setting {
     /// In kebab case: the flag `--max-memory`, the variable `TRINE_MAX_MEMORY`, the file's `max-memory`, CONFIG GET.
@@ -129,12 +148,16 @@ pub enum Kind {
 /// What Redis can be configured to and Trine cannot: clients ask for these, and setting them to what they are does
 /// nothing.
 const FIXED: &[(&str, &str)] = &[
-    ("appendonly", "no"),
+    APPEND_ONLY,
     ("cluster-require-full-coverage", "yes"),
     ("databases", "1"),
     ("notify-keyspace-events", ""),
+    ("rdbcompression", "no"),
     ("save", ""),
 ];
+
+/// Follows from `durability`: with a log it is `yes`.
+const APPEND_ONLY: (&str, &str) = ("appendonly", "no");
 
 /// Why a configuration is refused. Each says which setting, and what to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -225,6 +248,17 @@ impl Config {
         Ok(unknown)
     }
 
+    /// When a write is acknowledged: as configured, else as safely as can be: with a directory, when it is on disk.
+    pub fn durability(&self) -> Durability {
+        let default = if self.dir.is_some() { Durability::Always } else { Durability::None };
+        self.durability.unwrap_or(default)
+    }
+
+    /// The value of what Redis can be configured to and Trine cannot.
+    fn fixed(&self, (name, value): (&str, &'static str)) -> &'static str {
+        if name == APPEND_ONLY.0 && self.durability() != Durability::None { "yes" } else { value }
+    }
+
     /// Whether a setting was applied at all, be it to its default.
     pub fn is_given(&self, name: &str) -> bool {
         self.given.contains(&name)
@@ -265,6 +299,9 @@ impl Config {
             ));
         }
         self.validate_ports()?;
+        if self.dir.is_none() && self.durability() != Durability::None {
+            return conflict("durability needs a place to write to: also give --dir DIR".into());
+        }
         if self.output_hard_limit <= self.output_soft_limit {
             return conflict("output-hard-limit must be above output-soft-limit: raise it".into());
         }
@@ -313,7 +350,8 @@ impl Config {
             let alias = setting.redis.as_ref().filter(|alias| is_asked(alias.name));
             found.extend(alias.map(|alias| (alias.name, (alias.get)(self))));
         }
-        found.extend(FIXED.iter().filter(|(name, _)| is_asked(name)).map(|&(name, value)| (name, value.into())));
+        let fixed = FIXED.iter().filter(|(name, _)| is_asked(name));
+        found.extend(fixed.map(|&fixed| (fixed.0, self.fixed(fixed).into())));
         found
     }
 
@@ -338,8 +376,9 @@ impl Config {
                 if let Err(error) = changed.validate() {
                     return failed(&error.to_string());
                 }
-            } else if let Some((_, only)) = FIXED.iter().find(|(fixed, _)| *fixed == lower) {
-                if value != *only {
+            } else if let Some(&fixed) = FIXED.iter().find(|(fixed, _)| *fixed == lower) {
+                let only = self.fixed(fixed);
+                if value != only {
                     return failed(&format!("this server only knows '{only}'"));
                 }
             } else {

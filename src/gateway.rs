@@ -225,6 +225,7 @@ impl Gather {
         };
         match merge {
             Merge::Sum => sum(&replies),
+            Merge::Sums => sums(&replies),
             Merge::Elements => concatenate(&replies),
             Merge::Lines => lines(&replies),
             Merge::Ok | Merge::First | Merge::Here | Merge::Info => replies.swap_remove(0),
@@ -259,12 +260,28 @@ fn is_null(reply: &[u8]) -> bool {
     matches!(reply, b"_\r\n" | b"$-1\r\n" | b"*-1\r\n")
 }
 
-fn sum(replies: &[Vec<u8>]) -> Vec<u8> {
-    let number = |reply: &Vec<u8>| {
+fn sum(replies: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let number = |reply: &[u8]| {
         assert_eq!(reply[0], b':', "integers are added up");
         head(reply).0
     };
-    format!(":{}\r\n", replies.iter().map(number).sum::<i64>()).into_bytes()
+    format!(":{}\r\n", replies.iter().map(|reply| number(reply.as_ref())).sum::<i64>()).into_bytes()
+}
+
+/// The first map, with the sums of all in the places of its integers.
+fn sums(replies: &[Vec<u8>]) -> Vec<u8> {
+    let start = head(&replies[0]).1;
+    let mut joined = replies[0][..start].to_vec();
+    let mut rests: Vec<&[u8]> = replies.iter().map(|reply| &reply[start..]).collect();
+    while !rests[0].is_empty() {
+        let elements: Vec<_> = rests.iter().map(|rest| &rest[..length(rest)]).collect();
+        match elements[0][0] {
+            b':' => joined.extend(sum(&elements)),
+            _ => joined.extend_from_slice(elements[0]),
+        }
+        rests.iter_mut().for_each(|rest| *rest = &rest[length(rest)..]);
+    }
+    joined
 }
 
 /// One array (or set) with the elements of all.

@@ -3,7 +3,10 @@
 //! A request is executed as soon as it is whole. Its reply goes straight into [`Session::output`], unless an earlier
 //! reply has to wait for another core: then it queues behind that one, and leaves with it.
 
-use crate::resp::{Decoder, Limits, ProtocolError, Request};
+use crate::{
+    resp::{Decoder, Limits, ProtocolError, Request},
+    wal::Lsn,
+};
 use std::collections::VecDeque;
 
 /// Numbers a reply that has to wait. Unique within its session.
@@ -15,6 +18,8 @@ pub struct Ticket(pub u64);
 pub enum Answer {
     /// The reply is in the output, or there is none.
     Here,
+    /// As [`Here`](Self::Here), but it tells of the log up to here, and waits until that is committed.
+    Held(Lsn),
     /// The reply will come under the ticket that the request was given.
     Later,
     /// The reply is in the output, and is the last.
@@ -27,6 +32,8 @@ pub trait Executor {
     fn limits(&self) -> Limits;
     /// Looks at a request that will be executed soon, to have at hand what it needs.
     fn foresee(&self, request: Request<'_>);
+    /// Whether no request may be executed for the time being, whoever sent it: the log is too far behind.
+    fn is_stalled(&self) -> bool;
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
 }
@@ -44,7 +51,15 @@ pub struct Backpressure {
 #[derive(Debug)]
 enum Part {
     Waiting,
-    Done(Vec<u8>),
+    /// Replies, and what the last of them that is held waits for.
+    Done(Vec<u8>, Lsn),
+}
+
+/// Bytes of the output from `start` on wait until the log is committed up to here.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    start: usize,
+    lsn: Lsn,
 }
 
 /// What is there only while a request is not whole, or may not be executed yet.
@@ -67,8 +82,10 @@ const WINDOW_AT_FIRST: usize = 32;
 #[derive(Debug, Default)]
 pub struct Session {
     unread: Option<Box<Unread>>,
-    /// Replies that may leave, in order.
+    /// Replies that may leave, in order, but for those behind a gate.
     pub output: Vec<u8>,
+    /// What parts of the output wait for; both ascend.
+    gates: VecDeque<Gate>,
     /// Replies behind one that has not come; the first is always waiting.
     parts: VecDeque<Part>,
     /// The ticket of the first of `parts`.
@@ -187,7 +204,8 @@ impl Session {
         executor: &mut impl Executor,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
-        while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) {
+        let gates = self.gates.len();
+        while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) && !executor.is_stalled() {
             let rest = &bytes[used..];
             let limits = executor.limits();
             let count = decoder.decode_ahead(rest, &limits, AHEAD).inspect_err(|_| self.closing = true)?;
@@ -212,17 +230,20 @@ impl Session {
                 }
                 match answer {
                     Answer::Here => {}
+                    Answer::Held(lsn) => self.hold(length, lsn, gates),
                     Answer::Later => self.defer(ticket),
                     Answer::Last => self.closing = true,
                 }
                 // What follows was cut within limits that AUTH may just have changed.
-                if self.closing || self.is_blocked(backpressure) || executor.limits() != limits {
+                if self.closing || self.is_blocked(backpressure) || executor.is_stalled() || executor.limits() != limits
+                {
                     break;
                 }
             }
             used += end;
         }
-        self.has_waited |= used < bytes.len() && !self.closing && self.is_blocked(backpressure);
+        let is_blocked = self.is_blocked(backpressure) || executor.is_stalled();
+        self.has_waited |= used < bytes.len() && !self.closing && is_blocked;
         Ok(used)
     }
 
@@ -236,19 +257,19 @@ impl Session {
     }
 
     fn tail_part(&mut self) -> (&mut Vec<u8>, Ticket) {
-        if !matches!(self.parts.back(), Some(Part::Done(_))) {
-            self.parts.push_back(Part::Done(Vec::new()));
+        if !matches!(self.parts.back(), Some(Part::Done(..))) {
+            self.parts.push_back(Part::Done(Vec::new(), Lsn(0)));
         }
         let ticket = Ticket(self.first_ticket + self.parts.len() as u64);
         match self.parts.back_mut() {
-            Some(Part::Done(bytes)) => (bytes, ticket),
+            Some(Part::Done(bytes, _)) => (bytes, ticket),
             _ => unreachable!("it was just pushed"),
         }
     }
 
     /// Counts what was appended to the last part behind its first `length` bytes.
     fn queue_grew(&mut self, length: usize) {
-        if let Some(Part::Done(bytes)) = self.parts.back() {
+        if let Some(Part::Done(bytes, _)) = self.parts.back() {
             self.queued += bytes.len() - length;
         }
     }
@@ -259,20 +280,74 @@ impl Session {
         self.waiting += 1;
     }
 
-    /// Takes the reply that a ticket stands for; it and what queued behind it may leave now.
+    /// Notes that the reply which begins at `start` of the last part is held. `gates`: how many there were when this batch of
+    /// requests began. What one batch wrote is on disk at once, so that one gate serves for all of it.
+    #[inline]
+    fn hold(&mut self, start: usize, lsn: Lsn, gates: usize) {
+        match self.parts.back_mut() {
+            None if gates < self.gates.len() => {
+                if let Some(gate) = self.gates.back_mut() {
+                    gate.lsn = gate.lsn.max(lsn);
+                }
+            }
+            None => self.push_gate(start, lsn),
+            Some(Part::Done(_, held)) => *held = lsn.max(*held),
+            Some(Part::Waiting) => unreachable!("a reply was just put behind it"),
+        }
+    }
+
+    fn push_gate(&mut self, start: usize, lsn: Lsn) {
+        // Behind a gate that opens later, another is none.
+        if self.gates.back().is_none_or(|gate| gate.lsn < lsn) {
+            self.gates.push_back(Gate { start, lsn });
+        }
+    }
+
+    /// What the last replies wait for, if anything: call [`take_output`](Self::take_output) again when that is committed.
+    #[inline]
+    pub fn held_until(&self) -> Option<Lsn> {
+        self.gates.back().map(|gate| gate.lsn)
+    }
+
+    /// Takes what may leave now that the log is committed so far; `None` where there is nothing.
+    #[inline]
+    pub fn take_output(&mut self, committed: Lsn) -> Option<Vec<u8>> {
+        if !self.gates.is_empty() {
+            return self.take_behind_gates(committed);
+        }
+        if self.output.is_empty() { None } else { Some(std::mem::take(&mut self.output)) }
+    }
+
+    fn take_behind_gates(&mut self, committed: Lsn) -> Option<Vec<u8>> {
+        while self.gates.front().is_some_and(|gate| gate.lsn <= committed) {
+            self.gates.pop_front();
+        }
+        let Some(&Gate { start, .. }) = self.gates.front() else { return self.take_output(committed) };
+        if start == 0 {
+            return None;
+        }
+        let held = self.output.split_off(start);
+        self.gates.iter_mut().for_each(|gate| gate.start -= start);
+        Some(std::mem::replace(&mut self.output, held))
+    }
+
+    /// Takes the reply that a ticket stands for, and what it waits for; it and what queued behind it may leave then.
     ///
     /// # Panics
     /// Where the ticket was not given by this session, or was answered before.
-    pub fn complete(&mut self, ticket: Ticket, reply: Vec<u8>) {
+    pub fn complete(&mut self, ticket: Ticket, reply: Vec<u8>, held: Lsn) {
         let position = ticket.0.checked_sub(self.first_ticket).expect("a ticket is answered once") as usize;
         assert!(matches!(self.parts.get(position), Some(Part::Waiting)), "a ticket is answered once");
         self.reply_bytes = reply.len().max(self.reply_bytes.midpoint(reply.len()));
         self.queued += reply.len();
         self.opened = self.opened.saturating_add(1);
-        self.parts[position] = Part::Done(reply);
+        self.parts[position] = Part::Done(reply, held);
         self.waiting -= 1;
-        while let Some(Part::Done(_)) = self.parts.front() {
-            if let Some(Part::Done(bytes)) = self.parts.pop_front() {
+        while let Some(Part::Done(..)) = self.parts.front() {
+            if let Some(Part::Done(bytes, held)) = self.parts.pop_front() {
+                if held != Lsn(0) {
+                    self.push_gate(self.output.len(), held);
+                }
                 // A protocol error's text is not counted.
                 self.queued = self.queued.saturating_sub(bytes.len());
                 if self.output.is_empty() {
@@ -299,6 +374,7 @@ mod tests {
     struct Echo {
         pending: Vec<(Ticket, Vec<u8>)>,
         executed: usize,
+        is_stalled: bool,
     }
 
     impl Executor for Echo {
@@ -308,9 +384,18 @@ mod tests {
 
         fn foresee(&self, _: Request<'_>) {}
 
+        fn is_stalled(&self) -> bool {
+            self.is_stalled
+        }
+
         fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
             self.executed += 1;
             match request.arg(0) {
+                // Told of what the log holds up to the number in the argument.
+                b"held" => {
+                    output.extend_from_slice(request.arg(1));
+                    return Answer::Held(Lsn(std::str::from_utf8(request.arg(1)).unwrap().parse().unwrap()));
+                }
                 b"later" => {
                     self.pending.push((ticket, request.arg(1).to_vec()));
                     return Answer::Later;
@@ -341,12 +426,12 @@ mod tests {
 
         fn complete(&mut self, position: usize) {
             let (ticket, reply) = self.echo.pending.remove(position);
-            self.session.complete(ticket, reply);
+            self.session.complete(ticket, reply, Lsn(0));
         }
 
         /// Bytes of replies that the session has, wherever.
         fn owed(&self) -> usize {
-            let length = |part: &Part| if let Part::Done(bytes) = part { bytes.len() } else { 0 };
+            let length = |part: &Part| if let Part::Done(bytes, _) = part { bytes.len() } else { 0 };
             self.session.output.len() + self.session.parts.iter().map(length).sum::<usize>()
         }
     }
@@ -423,6 +508,44 @@ mod tests {
         bench.send();
         assert!(!bench.session.is_blocked(&LIMIT), "it goes on");
         assert!(bench.got.starts_with(b"first0123456789"));
+    }
+
+    /// A reply that tells of what is not committed waits, and with it all behind it; those before it leave.
+    #[test]
+    fn replies_wait_until_what_they_tell_is_committed() {
+        let mut bench = Bench::default();
+        let take = |bench: &mut Bench, committed: u64| {
+            bench.session.take_output(Lsn(committed)).map(|bytes| String::from_utf8(bytes).unwrap())
+        };
+        bench.receive(&requests(&[("here", "a"), ("held", "5"), ("here", "b"), ("held", "7"), ("here", "c")])).unwrap();
+        assert_eq!(bench.session.held_until(), Some(Lsn(7)));
+        assert_eq!(take(&mut bench, 4), Some("a".into()));
+        assert_eq!(take(&mut bench, 4), None);
+        bench.receive(&requests(&[("here", "d"), ("held", "9"), ("held", "8")])).unwrap();
+        assert!(!bench.session.output.is_empty() && !bench.session.is_finished());
+        assert_eq!(take(&mut bench, 7), Some("5b7cd".into()));
+        assert_eq!(take(&mut bench, 8), None);
+        assert_eq!(take(&mut bench, 9), Some("98".into()));
+        assert_eq!(bench.session.held_until(), None);
+        // Behind a reply of another core, and that one too.
+        bench.receive(&requests(&[("later", "x"), ("held", "20"), ("here", "e")])).unwrap();
+        let (ticket, reply) = bench.echo.pending.remove(0);
+        bench.session.complete(ticket, reply, Lsn(15));
+        assert_eq!(take(&mut bench, 14), None);
+        assert_eq!(take(&mut bench, 15), Some("x".into()));
+        assert_eq!(take(&mut bench, 20), Some("20e".into()));
+    }
+
+    /// While the log is too far behind, nothing is executed; then all of it is.
+    #[test]
+    fn a_stalled_session_goes_on_later() {
+        let mut bench = Bench::default();
+        bench.echo.is_stalled = true;
+        bench.receive(&requests(&[("here", "a"), ("here", "b")])).unwrap();
+        assert!(bench.echo.executed == 0 && bench.session.has_waited && bench.session.has_unread());
+        bench.echo.is_stalled = false;
+        bench.receive(&[]).unwrap();
+        assert_eq!((bench.session.output.as_slice(), bench.session.has_unread()), (&b"ab"[..], false));
     }
 
     /// After the last reply nothing is executed, and what is owed still leaves.

@@ -8,6 +8,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
     store::{Key, Store},
+    wal::Lsn,
 };
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -39,6 +40,9 @@ pub struct Shard {
     pub core: Core,
     /// The row of the command that ran last; for who measures its time.
     pub ran: Option<Found>,
+    /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
+    /// wait for nothing.
+    pub told: Lsn,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
 }
@@ -56,12 +60,24 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table, store, ran: None, owners: owners.collect(), core }
+        Self { table, store, ran: None, told: Lsn(0), owners: owners.collect(), core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
     pub fn local_owner(&self, slot: Slot) -> Option<u16> {
         Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
+    }
+
+    /// Whether so much of the log waits for the disk that no request may be executed.
+    #[inline]
+    pub fn is_stalled(&self) -> bool {
+        self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
+    }
+
+    /// How far the log is committed: replies that tell of no more may leave.
+    #[inline]
+    pub fn committed(&self) -> Lsn {
+        self.store.log.as_ref().map_or(Lsn(u64::MAX), |log| log.committed())
     }
 
     /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
@@ -86,6 +102,7 @@ impl Shard {
     #[inline]
     fn answer(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let mut reply = Reply { output, version: client.version };
+        self.told = Lsn(0);
         let found = match self.admit(request, client) {
             Ok(found) => found,
             Err(text) => {
@@ -107,6 +124,7 @@ impl Shard {
             Ok((_, Some(away))) => Execution::Away(away),
             Err(text) => {
                 reply.error(&text);
+                self.core.statistics.reject(found.index, &text);
                 Execution::Done(Outcome::Done)
             }
         }
@@ -121,6 +139,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
+        self.told = Lsn(0);
         match self.admit(request, client) {
             Ok(found) => {
                 let keys = found.command.keys;
@@ -137,15 +156,26 @@ impl Shard {
     /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
     #[inline]
     fn admit(&mut self, request: Request<'_>, client: &Client) -> Result<Found, String> {
-        let found = self.table.find_for(request).map_err(|unknown| unknown.text(request))?;
+        let found = self.table.find_for(request).map_err(|unknown| {
+            let text = unknown.text(request);
+            self.core.statistics.errors.note(text.as_bytes());
+            text
+        })?;
         let command = found.command;
         let length = request.len() as i64;
         let arity = i64::from(command.arity);
         if (0 < arity && length != arity) || length < -arity {
-            return Err(format!("ERR wrong number of arguments for '{}' command", command.name));
+            let text = format!("ERR wrong number of arguments for '{}' command", command.name);
+            self.core.statistics.reject(found.index, &text);
+            return Err(text);
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            return Err("NOAUTH Authentication required.".to_owned());
+            self.core.statistics.reject(found.index, NO_AUTH);
+            return Err(NO_AUTH.to_owned());
+        }
+        if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
+            self.core.statistics.reject(found.index, LOADING);
+            return Err(LOADING.to_owned());
         }
         Ok(found)
     }
@@ -221,8 +251,19 @@ impl Shard {
         mut reply: Reply<'_>,
     ) -> Outcome {
         let command = found.command;
+        if command.flags.has(Flags::WRITE)
+            && let Some(reason) = self.core.persistence.refusal
+        {
+            reply.error(reason);
+            self.core.statistics.reject(found.index, reason);
+            return Outcome::Done;
+        }
+        let recorded = self.store.log.as_ref().map(|log| log.end());
         if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             reply.error(OUT_OF_MEMORY);
+            // It may have evicted some, and not enough.
+            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
+            self.core.statistics.reject(found.index, OUT_OF_MEMORY);
             return Outcome::Done;
         }
         client.last_command = command.name;
@@ -231,20 +272,51 @@ impl Shard {
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };
         let outcome = (command.run)(&mut call);
-        let failed = u64::from(call.reply.output.get(start) == Some(&b'-'));
-        let statistics = &mut self.core.statistics;
+        let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
+        let statistics = &mut call.core.statistics;
         statistics.requests += 1;
-        statistics.errors += failed;
         let counted = &mut statistics.commands[usize::from(found.index)];
         counted.calls += 1;
-        counted.failed += failed;
+        if let Some(text) = error {
+            counted.failed += 1;
+            statistics.errors.note(text);
+        }
+        if let Some(recorded) = recorded {
+            self.told = self.note_recorded(found, request, recorded);
+        }
         outcome
+    }
+}
+
+impl Shard {
+    /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
+    /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
+    #[inline]
+    fn note_recorded(&mut self, found: Found, request: Request<'_>, recorded: Lsn) -> Lsn {
+        let Some(log) = &mut self.store.log else { return Lsn(0) };
+        log.end_command();
+        if !log.has_uncommitted() {
+            return Lsn(0);
+        }
+        let (end, command) = (log.end(), found.command);
+        if recorded < end {
+            return end;
+        }
+        if command.keys.first == 0 {
+            // It may tell of any key.
+            let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
+            return if tells { end } else { Lsn(0) };
+        }
+        let keys = command.keys.indices(request.len());
+        keys.filter_map(|index| self.store.uncommitted(request.arg(index))).max().unwrap_or_default()
     }
 }
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
+const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String> {
@@ -276,7 +348,7 @@ mod tests {
     use super::*;
     use crate::{
         client::Clients,
-        commands::{Process, tests::Bench, tests::check_on},
+        commands::{Persistence, Process, tests::Bench, tests::check_on},
         config::Config,
         statistics::Statistics,
         store::Policy,
@@ -305,6 +377,7 @@ mod tests {
             has_topology: 1 < servers,
             rows: Vec::new(),
             process: Process::default(),
+            persistence: Persistence::default(),
         };
         bench.shard = Shard::new(Store::new(1, Policy::default()), core);
         bench.client.port = port;
@@ -397,7 +470,19 @@ mod tests {
              AUTH secret -> +OK
              GET a -> $-1",
         );
-        assert_eq!(bench.shard.core.statistics.errors, 1, "only AUTH ran and failed");
+        let statistics = &bench.shard.core.statistics;
+        let errors: Vec<_> = statistics.errors.by_code().collect();
+        assert_eq!((statistics.errors.total, errors), (7, vec![("ERR", 4), ("NOAUTH", 2), ("WRONGPASS", 1)]));
+        assert_eq!(counts(&bench, "get"), [1, 0, 4], "unknown names are nobody's");
+        assert_eq!(counts(&bench, "auth"), [2, 1, 0], "it ran, and failed once");
+    }
+
+    /// Calls of a command, those that failed, and requests that were refused before it ran.
+    fn counts(bench: &Bench, name: &str) -> [u64; 3] {
+        let core = &bench.shard.core;
+        let index = core.rows.iter().position(|row| row.name == name).expect("a command");
+        let counted = &core.statistics.commands[index];
+        [counted.calls, counted.failed, counted.rejected]
     }
 
     /// A full shard refuses what needs memory, and executes the rest.
@@ -419,6 +504,10 @@ mod tests {
                  DEL b -> :1"
             ),
         );
+        assert_eq!(counts(&bench, "append"), [0, 0, 1]);
+        assert_eq!(counts(&bench, "del"), [1, 0, 1]);
+        let errors: Vec<_> = bench.shard.core.statistics.errors.by_code().collect();
+        assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
     }
 
     /// A reply that the client does not want is taken back, errors among it; what is executed is executed.

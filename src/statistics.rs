@@ -16,9 +16,11 @@ pub struct Statistics {
     /// Bytes of replies.
     pub output_bytes: u64,
     /// Error replies.
-    pub errors: u64,
+    pub errors: Errors,
     /// Requests that this core passed on to another (gateway).
     pub passed_on: u64,
+    /// The most bytes that the store had, as seen when what had arrived together was executed.
+    pub memory_peak: usize,
     /// By command, in the order of the table's rows.
     pub commands: Vec<CommandStatistics>,
     /// Microseconds in which the core worked; the rest it slept.
@@ -42,15 +44,63 @@ impl Statistics {
         counted.times.note(us, calls);
     }
 
-    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own.
+    /// Notes how many bytes the store has.
+    #[inline]
+    pub fn note_memory(&mut self, bytes: usize) {
+        self.memory_peak = self.memory_peak.max(bytes);
+    }
+
+    /// Notes that a request was refused with this text before its command, by the number of its row, ran.
+    #[cold]
+    pub fn reject(&mut self, index: u16, text: &str) {
+        self.commands[usize::from(index)].rejected += 1;
+        self.errors.note(text.as_bytes());
+    }
+
+    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own, and the peak of memory none, as in Redis.
     pub fn reset(&mut self) {
         *self = Self {
             commands: vec![CommandStatistics::default(); self.commands.len()],
             rate: self.rate,
+            memory_peak: self.memory_peak,
             slow_log: std::mem::take(&mut self.slow_log),
             ..Self::default()
         };
         self.rate.requests = 0;
+    }
+}
+
+/// Error replies, in all and by code.
+#[derive(Clone, Debug, Default)]
+pub struct Errors {
+    /// All of them.
+    pub total: u64,
+    /// By code, in the order of the codes.
+    codes: Vec<(Box<str>, u64)>,
+}
+
+/// Codes that are told apart. They are words of ours, some twenty, so that the others would be a defect; it is not to cost
+/// memory.
+const ERROR_CODES_MAX: usize = 64;
+
+impl Errors {
+    /// Notes an error reply, which begins with its code.
+    #[cold]
+    pub fn note(&mut self, text: &[u8]) {
+        self.total += 1;
+        let code = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        match self.codes.binary_search_by(|(known, _)| known.as_bytes().cmp(code)) {
+            Ok(position) => self.codes[position].1 += 1,
+            Err(position) if self.codes.len() < ERROR_CODES_MAX => {
+                self.codes.insert(position, (String::from_utf8_lossy(code).into(), 1));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The codes in their order, and how often each was answered.
+    pub fn by_code(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.codes.iter().map(|(code, count)| (&**code, *count))
     }
 }
 
@@ -131,6 +181,21 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All are counted, and by code those whose code is one of the first.
+    #[test]
+    fn error_codes_have_a_bound() {
+        let mut errors = Errors::default();
+        errors.note(b"OOM no\r\n-more");
+        errors.note(b"ERR\r\n");
+        (0..1000).for_each(|number| errors.note(format!("E{number} a b").as_bytes()));
+        errors.note(b"OOM");
+        assert_eq!(errors.total, 1003);
+        assert_eq!(errors.by_code().count(), ERROR_CODES_MAX);
+        assert!(errors.by_code().is_sorted());
+        assert_eq!(errors.by_code().find(|(code, _)| *code == "OOM"), Some(("OOM", 2)));
+        assert_eq!(errors.by_code().find(|(code, _)| *code == "ERR"), Some(("ERR", 1)));
+    }
 
     /// A percentile is never below the truth, and less than twice as much.
     #[test]

@@ -1,9 +1,9 @@
 //! Starts and stops what is measured.
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
 
 use crate::experiment::{Deployment, Size, Target};
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
@@ -17,6 +17,30 @@ pub struct Cluster {
     /// Empty for a target that already ran.
     pub command: Vec<String>,
     group: Option<Group>,
+    /// Removed last: what runs may still write to it.
+    _data: Option<Data>,
+}
+
+/// A directory for what a target writes, for as long as it runs.
+#[derive(Debug)]
+struct Data(PathBuf);
+
+impl Data {
+    fn create(path: &Path) -> Result<Self, ClusterError> {
+        let failed = |error| ClusterError::Data { path: path.to_owned(), error };
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        fs::create_dir_all(path).map_err(failed)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// How and where to start.
@@ -25,6 +49,8 @@ pub struct Site<'a> {
     pub port: u16,
     pub cpus: Option<Vec<usize>>,
     pub log: &'a Path,
+    /// Where the target's data is, if it keeps any.
+    pub data: &'a Path,
 }
 
 /// From one server's port to the next one's, as `trine up` lays them out; each core listens on the ports between.
@@ -39,19 +65,23 @@ impl Cluster {
         match &deployment.target {
             Target::Address { address, cluster, .. } => {
                 let mode = cluster.map(mode);
-                Ok(Self { address: address.clone(), mode, command: Vec::new(), group: None })
+                Ok(Self { address: address.clone(), mode, command: Vec::new(), group: None, _data: None })
             }
             Target::Command { command, cluster, .. } => {
-                let words = shlex::split(&command.replace("{port}", &site.port.to_string())).unwrap_or_default();
+                let data = command.contains("{dir}").then(|| Data::create(site.data)).transpose()?;
+                let command = command.replace("{port}", &site.port.to_string());
+                let command = command.replace("{dir}", &site.data.display().to_string());
+                let words = shlex::split(&command).unwrap_or_default();
                 check_ports(deployment, site.port)?;
                 let address = SocketAddr::from(([127, 0, 0, 1], site.port));
                 let is_ready = |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
-                Self::launch(words, local, mode(*cluster), site, interrupt, is_ready)
+                Self::launch(words, local, mode(*cluster), site, data, interrupt, is_ready)
             }
-            Target::Trine { .. } => {
+            Target::Trine { directory, settings, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
                 check_ports(deployment, site.port)?;
-                let words = vec![
+                let data = directory.then(|| Data::create(site.data)).transpose()?;
+                let mut words = vec![
                     site.trine.display().to_string(),
                     "up".to_owned(),
                     "--servers".to_owned(),
@@ -61,8 +91,15 @@ impl Cluster {
                     "--port".to_owned(),
                     site.port.to_string(),
                 ];
+                if data.is_some() {
+                    words.extend(["--dir".to_owned(), site.data.display().to_string()]);
+                }
+                if !settings.is_empty() {
+                    words.push("--".to_owned());
+                    words.extend_from_slice(settings);
+                }
                 let is_ready = |group: &Group| says_ready(&group.log);
-                Self::launch(words, local, mode(true), site, interrupt, is_ready)
+                Self::launch(words, local, mode(true), site, data, interrupt, is_ready)
             }
         }
     }
@@ -72,6 +109,7 @@ impl Cluster {
         address: String,
         mode: &'static str,
         site: &Site<'_>,
+        data: Option<Data>,
         interrupt: &Interrupt,
         is_ready: impl Fn(&Group) -> bool,
     ) -> Result<Self, ClusterError> {
@@ -84,7 +122,8 @@ impl Cluster {
                 return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
             }
             if is_ready(&group) {
-                return Ok(Self { address, mode: Some(mode), command: invocation.command_line(), group: Some(group) });
+                let command = invocation.command_line();
+                return Ok(Self { address, mode: Some(mode), command, group: Some(group), _data: data });
             }
             if interrupt.is_set() {
                 return Err(ClusterError::Interrupted);
@@ -166,6 +205,11 @@ pub enum ClusterError {
         size: Size,
     },
     Process(ProcessError),
+    /// Make room there, or choose another folder for the results.
+    Data {
+        path: PathBuf,
+        error: io::Error,
+    },
     /// It has said why, perhaps.
     Ended {
         status: String,
@@ -192,6 +236,7 @@ impl fmt::Display for ClusterError {
                 size.servers, size.cores
             ),
             Self::Process(error) => error.fmt(formatter),
+            Self::Data { path, error } => write!(formatter, "the target's data in {}: {error}", path.display()),
             Self::Ended { status, last_words } => {
                 write!(formatter, "the target ended while it started ({status}): {last_words}")
             }

@@ -71,8 +71,15 @@ pub enum Target {
         servers: Option<u16>,
         #[serde(default)]
         cores: Option<u16>,
+        /// Whether its servers keep their data, in a directory that is made for each start and removed after it.
+        #[serde(default)]
+        directory: bool,
+        /// Flags for every server, as `trine serve --help` lists them.
+        #[serde(default)]
+        settings: Vec<String>,
     },
-    /// Any server that a command line starts; `{port}` in it becomes the port.
+    /// Any server that a command line starts; `{port}` in it becomes the port, and `{dir}` a directory that is made for each
+    /// start and removed after it.
     Command {
         name: String,
         command: String,

@@ -68,7 +68,7 @@ mod tests {
         let deployment = experiment.deployments().remove(0);
         assert!(matches!(deployment.target, Target::Address { .. }));
         let nowhere = Path::new("/nowhere");
-        let site = crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere };
+        let site = crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere, data: nowhere };
         let cluster = Cluster::start(&deployment, &site, &Interrupt::default()).unwrap();
         let mut point = sample::point(16, 0.25);
         let words = |point: &Point, cpus| {

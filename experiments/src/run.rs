@@ -217,7 +217,9 @@ impl Runner<'_> {
     fn start(&self, group: &Group) -> Result<Cluster, ClusterError> {
         let log = self.folder.0.join("logs").join("target.log");
         let trine = self.programs.trine();
-        let site = Site { trine: &trine, port: self.experiment.port, cpus: self.server_cpus.clone(), log: &log };
+        let data = self.folder.0.join("data");
+        let cpus = self.server_cpus.clone();
+        let site = Site { trine: &trine, port: self.experiment.port, cpus, log: &log, data: &data };
         Cluster::start(&group.deployment, &site, &self.interrupt)
     }
 

@@ -23,8 +23,10 @@ const SECTIONS: &[Section] = &[
     ("Persistence", true, persistence),
     ("Stats", true, stats),
     ("Replication", true, replication),
+    ("CPU", true, cpu),
     ("Modules", true, |_, _| {}),
     ("Commandstats", false, command_stats),
+    ("Errorstats", true, error_stats),
     ("Latencystats", false, latency_stats),
     ("Cluster", true, cluster),
     ("Keyspace", true, keyspace),
@@ -111,7 +113,9 @@ fn clients(fields: &mut Fields, call: &Call<'_>) {
 }
 
 fn memory(fields: &mut Fields, call: &Call<'_>) {
-    let (process, used) = (&call.core.process, call.store.memory() as u64);
+    let (process, used) = (&call.core.process, call.store.memory());
+    let peak = call.core.statistics.memory_peak.max(used);
+    let used = used as u64;
     let max = match call.client.port {
         Port::Core => call.store.policy.memory_max as u64,
         Port::Gateway => call.core.config.max_memory,
@@ -119,6 +123,7 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     let policy = call.core.config.matching(&[b"maxmemory-policy"]);
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", process.resident_bytes);
+    fields.add_bytes("used_memory_peak", peak as u64);
     fields.add_bytes("total_system_memory", process.total_memory_bytes);
     fields.add_bytes("maxmemory", max);
     fields.add("maxmemory_policy", policy.first().map_or("", |(_, value)| value));
@@ -128,19 +133,44 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     fields.add("lazyfree_pending_objects", 0);
 }
 
-/// There is no snapshot and no log yet; tools read these fields, and what they say is true.
+/// Fields that tools read, and our own behind them.
 fn persistence(fields: &mut Fields, call: &Call<'_>) {
-    fields.add("loading", 0);
+    let (persistence, log) = (&call.core.persistence, call.store.log.as_deref());
+    let (end, persisted) =
+        log.map_or((persistence.saved_lsn, persistence.saved_lsn), |log| (log.end(), log.persisted_end()));
+    let status = |failed: bool| if failed { "err" } else { "ok" };
+    fields.add("loading", u8::from(persistence.is_loading));
     fields.add("async_loading", 0);
-    fields.add("rdb_changes_since_last_save", 0);
-    fields.add("rdb_bgsave_in_progress", 0);
-    fields.add("rdb_last_save_time", call.core.process.started_at.0 / 1000);
-    fields.add("rdb_last_bgsave_status", "ok");
-    fields.add("rdb_last_bgsave_time_sec", -1);
-    fields.add("aof_enabled", 0);
+    if persistence.is_loading {
+        fields.add("loading_start_time", call.core.process.started_at.0 / 1000);
+        fields.add("loading_loaded_perc", format!("{:.2}", persistence.loaded * 100.0));
+    }
+    // Of our log's bytes, since nobody counts changes that leave none.
+    fields.add("rdb_changes_since_last_save", end.0 - persistence.saved_lsn.0.min(end.0));
+    fields.add("rdb_bgsave_in_progress", u8::from(persistence.snapshot_since.is_some()));
+    let saved_at = if persistence.saved_at.0 == 0 { call.core.process.started_at } else { persistence.saved_at };
+    fields.add("rdb_last_save_time", saved_at.0 / 1000);
+    fields.add("rdb_last_bgsave_status", status(persistence.save_failed));
+    fields.add("rdb_last_bgsave_time_sec", persistence.save_seconds.map_or(-1, |seconds| seconds as i64));
+    let since =
+        persistence.snapshot_since.map(|since| (call.now.unix_millis().0.saturating_sub(since.0) / 1000) as i64);
+    fields.add("rdb_current_bgsave_time_sec", since.unwrap_or(-1));
+    fields.add("aof_enabled", u8::from(persistence.has_log));
     fields.add("aof_rewrite_in_progress", 0);
     fields.add("aof_last_bgrewrite_status", "ok");
-    fields.add("aof_last_write_status", "ok");
+    fields.add("aof_last_write_status", status(persistence.refusal.is_some()));
+    if persistence.has_log {
+        fields.add("aof_current_size", persistence.log_bytes);
+        fields.add("aof_pending_bio_fsync", u8::from(log.is_some_and(|log| log.is_in_flight())));
+        fields.add("aof_buffer_length", log.map_or(0, |log| log.pending_bytes()));
+        fields.add("trine_log_end", end.0);
+        fields.add("trine_log_persisted", persisted.0);
+        fields.add("trine_snapshot_lsn", persistence.saved_lsn.0);
+        fields.add("trine_snapshot_bytes", persistence.snapshot_bytes);
+        fields.add("trine_syncs", persistence.syncs);
+        fields.add("trine_sync_usec_mean", persistence.sync_us_sum.checked_div(persistence.syncs).unwrap_or_default());
+        fields.add("trine_sync_usec_max", persistence.sync_us_max);
+    }
 }
 
 fn stats(fields: &mut Fields, call: &Call<'_>) {
@@ -158,7 +188,7 @@ fn stats(fields: &mut Fields, call: &Call<'_>) {
     fields.add("pubsub_channels", 0);
     fields.add("pubsub_patterns", 0);
     fields.add("latest_fork_usec", 0);
-    fields.add("total_error_replies", statistics.errors);
+    fields.add("total_error_replies", statistics.errors.total);
     fields.add("slowlog_len", statistics.slow_log.iter().len());
 }
 
@@ -173,6 +203,14 @@ fn replication(fields: &mut Fields, call: &Call<'_>) {
     fields.add("repl_backlog_active", 0);
 }
 
+/// Of the process: every core says the same.
+fn cpu(fields: &mut Fields, call: &Call<'_>) {
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let times = call.core.process.cpu;
+    fields.add("used_cpu_sys", seconds(times.system_us));
+    fields.add("used_cpu_user", seconds(times.user_us));
+}
+
 fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
@@ -185,6 +223,12 @@ fn command_stats(fields: &mut Fields, call: &Call<'_>) {
         let value =
             format!("calls={calls},usec={us},usec_per_call={each},rejected_calls={rejected},failed_calls={failed}");
         fields.add(&name, value);
+    }
+}
+
+fn error_stats(fields: &mut Fields, call: &Call<'_>) {
+    for (code, count) in call.core.statistics.errors.by_code() {
+        fields.add(&format!("errorstat_{code}"), format!("count={count}"));
     }
 }
 
@@ -240,7 +284,7 @@ pub fn ratio(dividend: u64, divisor: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::tests::Bench;
+    use crate::commands::{CpuTimes, tests::Bench};
 
     /// What `PROTOCOL.md` lists: exporters and client suites read these.
     #[test]
@@ -312,6 +356,55 @@ mod tests {
             let text = bench.line(&format!("INFO {word}"));
             assert!(text.contains("# Server") && text.contains("# Commandstats") && text.contains("# Trine"));
         }
+    }
+
+    /// In seconds, as Redis has it.
+    #[test]
+    fn the_time_of_processors_is_shown() {
+        let mut bench = Bench::new();
+        bench.shard.core.process.cpu = CpuTimes { user_us: 61_000_000, system_us: 20_450, read_at_us: 0 };
+        let text = bench.line("INFO cpu");
+        assert_eq!(text.trim_end(), "$55 # CPU used_cpu_sys:0.020450 used_cpu_user:61.000000");
+    }
+
+    /// A peak is never below what is used now, and stays where it was when that is given back.
+    #[test]
+    fn the_peak_of_memory_stays() {
+        let mut bench = Bench::new();
+        let field = |bench: &mut Bench, name: &str| -> usize {
+            let text = bench.line("INFO memory");
+            let value = text.split(' ').find_map(|field| field.strip_prefix(&format!("{name}:")).map(str::to_owned));
+            value.expect("a field").parse().expect("a number")
+        };
+        bench.line(&format!("SET k {}", "x".repeat(10_000)));
+        let full = bench.shard.store.memory();
+        assert_eq!(field(&mut bench, "used_memory_peak"), full, "nobody has noted it yet");
+        bench.shard.core.statistics.note_memory(full);
+        bench.line("DEL k");
+        bench.shard.core.statistics.note_memory(bench.shard.store.memory());
+        bench.line("CONFIG RESETSTAT");
+        assert_eq!(field(&mut bench, "used_memory_peak"), full);
+        assert!(field(&mut bench, "used_memory") < full);
+    }
+
+    /// What is refused before it runs is no call of its command, and an error as every other.
+    #[test]
+    fn errors_are_counted_by_their_code() {
+        let mut bench = Bench::new();
+        for line in ["SET a b", "INCR a", "INCR", "GET", "NOSUCH", "HELLO 9"] {
+            bench.line(line);
+        }
+        let text = bench.line("INFO all").replace("\\r\\n", "\r\n");
+        for field in [
+            "total_error_replies:5",
+            "errorstat_ERR:count=4 errorstat_NOPROTO:count=1",
+            "cmdstat_incr:calls=1,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=1",
+            "cmdstat_get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0",
+        ] {
+            assert!(text.contains(&format!(" {field}")), "{field}: {text}");
+        }
+        bench.line("CONFIG RESETSTAT");
+        assert_eq!(bench.line("INFO errorstats").trim_end(), "$14 # Errorstats");
     }
 
     /// As `bytesToHuman` of Redis.

@@ -239,6 +239,7 @@ fn flags(flags: Flags) -> Vec<&'static str> {
         (Flags::STALE, "stale"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
+        (Flags::NO_ASYNC_LOADING, "no_async_loading"),
         (Flags::NO_MULTI, "no_multi"),
         (Flags::ALLOW_BUSY, "allow_busy"),
     ];
@@ -294,10 +295,12 @@ fn tips(name: &str) -> &'static [&'static str] {
         }
         "dbsize" => &["request_policy:all_shards", "response_policy:agg_sum"],
         "del" | "exists" | "touch" | "unlink" => &["request_policy:multi_shard", "response_policy:agg_sum"],
-        "flushall" | "flushdb" | "function|flush" | "ping" => {
+        "flushall" | "flushdb" | "function|flush" | "memory|purge" | "ping" => {
             &["request_policy:all_shards", "response_policy:all_succeeded"]
         }
-        "info" => &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        "info" | "memory|doctor" | "memory|malloc-stats" | "memory|stats" => {
+            &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]
+        }
         "keys" => &["request_policy:all_shards", "nondeterministic_output_order"],
         "latency|doctor" | "latency|histogram" | "latency|history" | "latency|latest" => {
             &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]

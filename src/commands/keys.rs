@@ -2,6 +2,7 @@
 //! their own.
 
 mod expire;
+mod memory;
 mod object;
 mod scan;
 
@@ -45,7 +46,7 @@ pub static COMMANDS: &[Command] = &[
     Command::new("keys", 2, READ, Keys::NONE, Route::Everywhere(Merge::Elements), scan::keys).doc("generic", "1.0.0",
         "Returns all key names that match a pattern."),
     Command::new("memory", -2, Flags::NONE, Keys::NONE, Route::Here, object::container).doc("server", "4.0.0",
-        "A container for memory diagnostics commands.").with(object::MEMORY),
+        "A container for memory diagnostics commands.").with(memory::MEMORY),
     Command::new("object", -2, Flags::NONE, Keys::NONE, Route::Here, object::container).doc("generic", "2.2.3",
         "A container for object introspection commands.").with(object::OBJECT),
     row("persist", 2, WRITE_FAST, expire::persist).doc("generic", "2.2.0",

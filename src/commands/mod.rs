@@ -6,6 +6,7 @@ pub mod errors;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod persistence;
 pub mod refused;
 pub mod server;
 pub mod strings;
@@ -20,6 +21,7 @@ use crate::{
     statistics::Statistics,
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
+    wal::Lsn,
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -112,6 +114,8 @@ impl Flags {
     pub const ALLOW_BUSY: Self = Self(512);
     /// Not in a transaction.
     pub const NO_MULTI: Self = Self(2048);
+    /// Not while a server reads its data from another.
+    pub const NO_ASYNC_LOADING: Self = Self(4096);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
@@ -151,6 +155,8 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
+    /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
+    Sums,
     /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
     Elements,
     /// Texts of whole lines, one behind the other (`CLIENT LIST`).
@@ -172,6 +178,8 @@ pub enum Outcome {
     Stall(std::time::Duration),
     /// `SHUTDOWN`: the server stops as it does at a signal. There is no reply.
     Shutdown,
+    /// `SAVE`: the reply comes when the snapshot that the core was asked for is there.
+    Save,
 }
 
 /// Time, as a command sees it: read once for everything that arrived together.
@@ -318,6 +326,45 @@ pub struct Core {
     pub rows: Vec<&'static Command>,
     /// The process that the shard runs in.
     pub process: Process,
+    /// What becomes of its keys when it ends.
+    pub persistence: Persistence,
+}
+
+/// How a shard's log and snapshots are doing, and what is asked of them. Who does the work keeps it up to date.
+#[derive(Clone, Debug, Default)]
+pub struct Persistence {
+    /// Its files are being read: few commands are answered.
+    pub is_loading: bool,
+    /// How much of them has been read, of 1.
+    pub loaded: f64,
+    /// Whether there is a data directory, and a log in it.
+    pub has_directory: bool,
+    /// Whether there is a log in it.
+    pub has_log: bool,
+    /// Why writes are refused for the time being, as an error reply says it.
+    pub refusal: Option<&'static str>,
+    /// `BGSAVE` has asked for a snapshot.
+    pub wants_snapshot: bool,
+    /// One is being written, since then.
+    pub snapshot_since: Option<UnixMillis>,
+    /// When the last one was finished.
+    pub saved_at: UnixMillis,
+    /// How long it took.
+    pub save_seconds: Option<u64>,
+    /// Whether the last try failed.
+    pub save_failed: bool,
+    /// Where the log ended when the last snapshot began: what is behind it is in the log alone.
+    pub saved_lsn: Lsn,
+    /// Bytes of the log's files.
+    pub log_bytes: u64,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// Writes of the log.
+    pub syncs: u64,
+    /// The longest, in microseconds from when it was handed to the kernel until it was on disk.
+    pub sync_us_max: u64,
+    /// All of them together.
+    pub sync_us_sum: u64,
 }
 
 /// What INFO tells of the process.
@@ -337,6 +384,19 @@ pub struct Process {
     pub resident_bytes: u64,
     /// Bytes of memory that the machine has.
     pub total_memory_bytes: u64,
+    /// What it has had of the processors.
+    pub cpu: CpuTimes,
+}
+
+/// How long all threads of a process have run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CpuTimes {
+    /// Microseconds in the process's own code.
+    pub user_us: u64,
+    /// Microseconds in the kernel, on its behalf.
+    pub system_us: u64,
+    /// When that was so, by [`Now::monotonic_us`].
+    pub read_at_us: u64,
 }
 
 impl Core {

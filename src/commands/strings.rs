@@ -319,6 +319,22 @@ mod tests {
         );
     }
 
+    /// A request of a few bytes may ask for any number of copies of a large value. Whoever does is told so, gets none of
+    /// them, and is let go.
+    #[test]
+    fn mget_shows_no_more_than_a_reply_may_hold() {
+        let mut bench = Bench::new();
+        bench.shard.core.config.output_hard_limit = 1000;
+        let value = "x".repeat(400);
+        check_on(&mut bench, &format!("SET k {value} -> +OK\n MGET k nothing k -> *3 $400 {value} $-1 $400 {value}"));
+        assert!(!bench.client.closing);
+        check_on(
+            &mut bench,
+            "MGET k k k -> -ERR the reply is larger than output-hard-limit: ask for fewer values at a time",
+        );
+        assert!(bench.client.closing);
+    }
+
     #[test]
     fn a_value_is_taken() {
         check(

@@ -2,7 +2,7 @@
 
 pub(crate) mod redis;
 
-use super::{Core, Now, Process};
+use super::{Core, Now, Persistence, Process};
 use crate::{
     client::{Client, Clients, Port},
     config::Config,
@@ -77,6 +77,7 @@ pub(crate) fn shard(cores: u16, core: u16, policy: Policy) -> Shard {
         has_topology: false,
         rows: Vec::new(),
         process: Process::default(),
+        persistence: Persistence::default(),
     };
     Shard::new(Store::new(1, policy), core)
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Alias, Config, Eviction, Kind, Password, Setting, units::*};
+use super::{Alias, Config, Durability, Eviction, Kind, Password, Setting, units::*};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -26,6 +26,12 @@ impl Default for Config {
             allow_wide_bind: false,
             max_memory: 0,
             eviction: Eviction::None,
+            dir: None,
+            durability: None,
+            accept_loss: false,
+            log_segment_bytes: 64 * MIB,
+            log_backlog_bytes: 64 * MIB,
+            snapshot_log_bytes: GIB as u64,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
             maxclients: 100_000,
@@ -199,6 +205,58 @@ pub static SETTINGS: &[Setting] = &[
         Eviction::None => "noeviction".into(),
         Eviction::Lfu => "allkeys-lfu".into(),
     })
+    .at_run_time(),
+    Setting::new(
+        "dir",
+        Kind::Text("DIR"),
+        "The data directory: what a server comes back with. Made where there is none; one server at a time",
+        |config| path_of(config.dir.as_ref()),
+        |config, text| put(&mut config.dir, Ok((!text.is_empty()).then(|| text.into()))),
+    ),
+    Setting::new(
+        "durability",
+        Kind::Choice("auto|none|interval|always"),
+        "When a write is acknowledged: always when it is on disk, interval at once (the last second or two can be lost), none \
+         at once, and only snapshots are written; auto is always with a directory, none without",
+        |config| config.durability.map_or("auto", durability_name).into(),
+        |config, text| put(&mut config.durability, durability(text)),
+    )
+    .redis_as("appendfsync", |config| match config.durability() {
+        Durability::None => "no".into(),
+        Durability::Interval => "everysec".into(),
+        Durability::Always => "always".into(),
+    }),
+    Setting::new(
+        "accept-loss",
+        Kind::Switch,
+        "Start on a damaged data directory, without what is damaged; what was lost is written to DIR/lost-….txt",
+        |config| yes_no(config.accept_loss),
+        |config, text| put(&mut config.accept_loss, switch(text)),
+    ),
+    Setting::new(
+        "log-segment-bytes",
+        Kind::Size,
+        "The size of the log's files, of which each core has at least two",
+        |config| config.log_segment_bytes.to_string(),
+        |config, text| put(&mut config.log_segment_bytes, size_within(text, 4 * MIB, 4 * GIB).map(|size: usize| size.next_multiple_of(4096))),
+    )
+    .because("A few seconds of writes at full speed, in which the next one is made ready; the smallest holds four full frames"),
+    Setting::new(
+        "log-backlog-bytes",
+        Kind::Size,
+        "How much of the log may wait for the disk in memory; then no more requests are read",
+        |config| config.log_backlog_bytes.to_string(),
+        |config, text| put(&mut config.log_backlog_bytes, size_within(text, MIB, 4 * GIB)),
+    )
+    .because("A tenth of a second of a fast disk; a disk that has stalled must not cost all memory"),
+    Setting::new(
+        "snapshot-log-bytes",
+        Kind::Size,
+        "Take a snapshot when the log has grown by so much since the last one, and by as much as that one is large; 0 for never",
+        |config| config.snapshot_log_bytes.to_string(),
+        |config, text| put(&mut config.snapshot_log_bytes, size(text)),
+    )
+    .because("What a core reads in a second or two when it starts; each snapshot costs as much writing as the log since the last")
     .at_run_time(),
     Setting::new(
         "lfu-log-factor",
@@ -423,6 +481,25 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.config, Ok((!text.is_empty()).then(|| text.into()))),
     ),
 ];
+
+/// Reads a durability in our words or in Redis's.
+fn durability(text: &str) -> Result<Option<Durability>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(None),
+        "none" | "no" => Ok(Some(Durability::None)),
+        "interval" | "everysec" => Ok(Some(Durability::Interval)),
+        "always" => Ok(Some(Durability::Always)),
+        _ => Err("argument(s) must be one of the following: auto, none, interval, always".into()),
+    }
+}
+
+fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::None => "none",
+        Durability::Interval => "interval",
+        Durability::Always => "always",
+    }
+}
 
 /// Reads a policy in our words or in Redis's.
 fn eviction(text: &str) -> Result<Eviction, String> {

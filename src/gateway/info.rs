@@ -2,9 +2,12 @@
 
 use super::{bulk, text_like};
 
-/// Fields that count what each core has: the server has their sum. Of those that end in `_max` it has the highest. Every
+/// Fields that count what each core has: the server has their sum, and of peaks what it had at most, since the cores need
+/// not have met them at the same moment. Of those that end in `_max` it has the highest. Every
 /// other field is the same on all cores, or means the core that was asked.
 const ADDED: &[&str] = &[
+    "aof_buffer_length",
+    "aof_current_size",
     "blocked_clients",
     "connected_clients",
     "evicted_keys",
@@ -13,6 +16,7 @@ const ADDED: &[&str] = &[
     "keyspace_hits",
     "keyspace_misses",
     "maxclients",
+    "rdb_changes_since_last_save",
     "rejected_connections",
     "slowlog_len",
     "total_commands_processed",
@@ -21,11 +25,27 @@ const ADDED: &[&str] = &[
     "total_net_input_bytes",
     "total_net_output_bytes",
     "trine_busy_usec",
+    "trine_log_end",
+    "trine_log_persisted",
     "trine_passed_on",
+    "trine_snapshot_bytes",
+    "trine_syncs",
     "trine_turns",
     "used_memory",
     "used_memory_dataset",
+    "used_memory_peak",
 ];
+
+/// Fields that are true of the server where they are of any core: the larger counts.
+const ANY: &[&str] = &[
+    "aof_pending_bio_fsync",
+    "loading",
+    "rdb_bgsave_in_progress",
+    "rdb_current_bgsave_time_sec",
+    "rdb_last_bgsave_time_sec",
+];
+/// ... where they are of all: the smaller does.
+const ALL: &[&str] = &["loading_loaded_perc", "rdb_last_save_time"];
 
 /// A section: its heading, and its fields with their values.
 type Section = (String, Vec<(String, String)>);
@@ -77,6 +97,14 @@ fn sections(reply: &[u8]) -> Vec<Section> {
 fn add_field(name: &str, total: &str, value: &str) -> String {
     if value.contains('=') {
         return add_pairs(total, value);
+    }
+    if value == "err" {
+        return value.to_owned();
+    }
+    if let (Ok(left), Ok(right)) = (total.parse::<f64>(), value.parse::<f64>())
+        && (ANY.contains(&name) && left < right || ALL.contains(&name) && right < left)
+    {
+        return value.to_owned();
     }
     let (Ok(left), Ok(right)) = (total.parse::<u64>(), value.parse::<u64>()) else { return total.to_owned() };
     if ADDED.contains(&name) {

@@ -1,5 +1,6 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+pub mod aligned;
 mod check;
 pub mod cli;
 pub mod clock;
@@ -14,5 +15,7 @@ pub mod recover;
 pub mod ring;
 pub mod server;
 pub mod shard;
+pub mod snapshot;
 pub mod topology;
 mod up;
+pub mod wal;

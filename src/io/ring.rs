@@ -1,9 +1,12 @@
-//! A core's network ring: all its sockets on one io_uring, driven by one glommio task.
+//! A core's ring: all its sockets, and the writes of its log, on one io_uring, driven by one glommio task.
 //!
 //! glommio's own TCP stream pays a system call for each receive and each send and is interrupted for each completion;
 //! this ring takes all that has arrived in one call, and hands all replies of a turn to the kernel in the next. One
 //! multishot accept a listener, one multishot receive a connection, into buffers that all connections share: an idle
 //! connection owns none. At most one send in flight a connection.
+//!
+//! The log's writes are here because replies wait for them: one is submitted and its completion taken in the same system
+//! calls as everything else, where glommio would look after its own ring some time later.
 //!
 //! A turn, as [`io::shard`](super::shard) drives it:
 //!
@@ -16,7 +19,8 @@
 //! ```
 //!
 //! `unsafe` stays in here and in `buffers`. What makes it sound: the kernel reads a send's bytes until its completion,
-//! and they stay where they are in `Connection::in_flight` until then, whatever the caller does meanwhile; a received
+//! and they stay where they are in `Connection::in_flight` (a file's, in `Ring::writing`) until then, whatever the caller does
+//! meanwhile; a received
 //! buffer goes back to the kernel only after the event that showed it has been handled; and dropping the ring first
 //! cancels whatever is in flight.
 #![expect(unsafe_code, reason = "io_uring's submissions are pointers; see the invariants above")]
@@ -26,10 +30,12 @@ mod buffers;
 
 pub use bell::Bell;
 
+use super::aligned::Aligned;
 use bell::Sleeper;
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::{
+    fs::File,
     io,
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -77,6 +83,8 @@ pub enum Event<'a> {
     Ended(ConnectionId),
     /// The connection has failed. Nothing more comes of it: [`Ring::close`] it.
     Failed(ConnectionId, io::Error),
+    /// What was given to [`Ring::write`] is in its file, all of it; or it is not known what is. Here is its buffer.
+    Written(Aligned, io::Result<()>),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,6 +109,13 @@ struct Connection {
     closing: bool,
 }
 
+/// A write to a file: neither its bytes nor its descriptor may go before it has completed.
+struct Writing {
+    file: Arc<File>,
+    buffer: Aligned,
+    length: usize,
+}
+
 #[derive(Default)]
 struct Place {
     generation: u32,
@@ -114,6 +129,7 @@ pub struct Ring {
     sleeper: Sleeper,
     listeners: Vec<TcpListener>,
     places: Vec<Place>,
+    writing: Option<Writing>,
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
     completions: Vec<(u64, i32, u32)>,
@@ -131,6 +147,7 @@ enum Operation {
     Send = 3,
     Cancel = 4,
     Bell = 5,
+    Write = 6,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -164,6 +181,7 @@ impl Ring {
             sleeper,
             listeners: Vec::new(),
             places: Vec::new(),
+            writing: None,
             free: Vec::new(),
             spare: Vec::new(),
             completions: Vec::new(),
@@ -304,6 +322,25 @@ impl Ring {
         connection.sent = 0;
         connection.sending = true;
         self.push_send(id);
+    }
+
+    /// Queues the first `length` bytes of a buffer to be written to a file at `offset`, with the next turn. The file's own flags
+    /// say whether the write is direct and whether it is synced. [`Event::Written`] gives the buffer back.
+    ///
+    /// # Panics
+    /// Where a write is in flight.
+    pub fn write(&mut self, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64) {
+        assert!(self.writing.is_none(), "one write in flight");
+        let writing = self.writing.insert(Writing { file: Arc::clone(file), buffer, length });
+        let bytes = &writing.buffer.bytes()[..length];
+        let length = u32::try_from(bytes.len()).expect("a frame is far below 4 GiB");
+        let write = opcode::Write::new(types::Fd(writing.file.as_raw_fd()), bytes.as_ptr(), length).offset(offset);
+        self.push(&write.build().user_data(Operation::Write.tag(ConnectionId { place: 0, generation: 0 })));
+    }
+
+    /// Whether a write is in flight.
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
     }
 
     /// Stops receiving: what arrives waits in the kernel, and soon at the sender. What is on its way is still shown.
@@ -448,6 +485,7 @@ impl Ring {
             kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
             kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),
             kind if kind == Operation::Send as u64 => self.sent(id, result, on_event),
+            kind if kind == Operation::Write as u64 => self.written(result, on_event),
             kind if kind == Operation::Bell as u64 => {
                 self.sleeper.silence();
                 if !cqueue::more(flags) {
@@ -528,6 +566,16 @@ impl Ring {
         }
     }
 
+    fn written(&mut self, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
+        let Some(Writing { buffer, length, .. }) = self.writing.take() else { return };
+        let outcome = match usize::try_from(result) {
+            Ok(written) if written == length => Ok(()),
+            Ok(written) => Err(io::Error::other(format!("{written} of {length} bytes were written"))),
+            Err(_) => Err(io::Error::from_raw_os_error(-result)),
+        };
+        on_event(Event::Written(buffer, outcome));
+    }
+
     /// Frees the place of a closing connection that the kernel has nothing of any more.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
@@ -558,8 +606,8 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what an entry points to is a connection's `in_flight`, which stays until its completion was seen; and
-        // its descriptor's socket stays open until then, too.
+        // SAFETY: what an entry points to is a connection's `in_flight` or the buffer in `writing`, which stay until their
+        // completion was seen; and the descriptor's socket or file stays open until then, too.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.enter().expect("a ring whose submissions the kernel refuses can't go on");
         }
@@ -603,6 +651,7 @@ impl Drop for Ring {
         }) {
             // The kernel may still read or write our memory, so it is never given back.
             std::mem::forget(std::mem::take(&mut self.places));
+            std::mem::forget(self.writing.take());
             self.buffers.leak();
         }
     }

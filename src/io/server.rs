@@ -1,10 +1,20 @@
 //! A server: one pinned executor per core; start, signals, graceful stop.
 
-use super::{clock::Clock, executor, mesh::Mesh, probe, ring::Bell, ring::Ring, shard, topology};
+use super::{
+    clock,
+    clock::Clock,
+    directory::{Directory, Owner},
+    executor,
+    mesh::Mesh,
+    probe,
+    ring::Bell,
+    ring::Ring,
+    shard, topology,
+};
 use crate::{
     client::Clients,
-    commands::{Core, Process},
-    config::Config,
+    commands::{Core, Now, Persistence, Process},
+    config::{Config, Durability},
     shard::Shard,
     statistics::Statistics,
     store::{Policy, Store, UnixMillis},
@@ -50,6 +60,7 @@ struct Seed {
     gateway: Option<TcpListener>,
     listener: TcpListener,
     control: Arc<Control>,
+    directory: Option<Arc<Directory>>,
 }
 
 /// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN).
@@ -67,6 +78,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     signal::block(&[libc::SIGTERM, libc::SIGINT]).map_err(|error| format!("signals can't be blocked: {error}"))?;
 
     let server = topology.servers()[usize::from(position)].clone();
+    let directory = open_directory(&config, &topology, position)?;
     let gateway = bind(config.bind, server.port, config.tcp_backlog)?;
     let listeners: Vec<_> = (0..server.cores)
         .map(|core| bind(config.bind, server.core_port + core, config.tcp_backlog))
@@ -78,7 +90,12 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let meshes = Mesh::new(listeners.len(), config.mesh_queue);
     let address = SocketAddr::new(config.bind, server.port);
     let has_topology = config.topology.is_some();
-    let durability = "values live in memory: a restart forgets everything";
+    let durability = match (&config.dir, config.durability()) {
+        (None, _) => "values live in memory: a restart forgets everything (--dir DIR keeps them)",
+        (_, Durability::None) => "a restart comes back with the last snapshot, if one is asked for (SAVE, BGSAVE)",
+        (_, Durability::Interval) => "a write is on disk within two seconds of its reply",
+        (_, Durability::Always) => "a write is on disk before its reply",
+    };
     tracing::info!(name = config.name, gateway = %address, cores = server.cores, has_topology, "ready; {durability}");
 
     let mut gateway = Some(gateway);
@@ -96,6 +113,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
             gateway: gateway.take(),
             listener,
             control: Arc::clone(&control),
+            directory: directory.clone(),
         };
         let started = executor::start(&format!("core-{core}"), cpu, move || serve(seed));
         threads.push((core, started.map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}"))?));
@@ -108,7 +126,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
 
 /// One core, from its executor on.
 async fn serve(seed: Seed) -> io::Result<()> {
-    let Seed { config, topology, me, process, hash_seed, clock, mut mesh, gateway, listener, control } = seed;
+    let Seed { config, topology, me, process, hash_seed, clock, mut mesh, gateway, listener, control, directory } =
+        seed;
     let mut ring = Ring::new(config.receive_buffers, config.receive_buffer_bytes)?;
     mesh.set_bells(control.exchange_bells(me.core.into(), ring.bell()).await);
     ring.listen(listener);
@@ -126,6 +145,7 @@ async fn serve(seed: Seed) -> io::Result<()> {
         topology,
         me,
         process,
+        persistence: Persistence::default(),
     };
     if me.core == 0 {
         let control = Arc::clone(&control);
@@ -143,7 +163,14 @@ async fn serve(seed: Seed) -> io::Result<()> {
         })
         .detach();
     }
-    shard::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, clock, control).await
+    shard::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, clock, control, directory.as_deref()).await
+}
+
+/// Opens the data directory, if there is to be one.
+fn open_directory(config: &Config, topology: &Topology, position: u16) -> Result<Option<Arc<Directory>>, String> {
+    let Some(path) = &config.dir else { return Ok(None) };
+    let owner = Owner::new(topology, position, config.topology.is_some());
+    Directory::open(path, &owner).map(|directory| Some(Arc::new(directory)))
 }
 
 impl Control {
@@ -226,6 +253,7 @@ fn process(kernel: &str) -> Process {
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         started_at: UnixMillis(unix.as_millis() as u64),
         resident_bytes: 0,
+        cpu: clock::cpu_times(Now::default()),
         total_memory_bytes: rustix::system::sysinfo().totalram,
     }
 }

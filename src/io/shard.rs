@@ -1,9 +1,11 @@
 //! The main loop of a core: ring events in, session and shard, bytes out.
 
+mod durable;
 mod serve;
 
 use super::{
     clock::{self, Clock},
+    directory::Directory,
     mesh::{Mesh, Parcel},
     ring::{ConnectionId, Event, Ring},
     server::Control,
@@ -11,12 +13,14 @@ use super::{
 use crate::{
     client::{Client, Port},
     commands::Now,
-    gateway::Gather,
     resp::Decoder,
-    session::{Backpressure, Session, Ticket},
+    session::{Backpressure, Session},
     shard::Shard,
+    wal::Lsn,
 };
+use durable::Durable;
 use rustix::net::sockopt;
+use serve::Gathering;
 use std::{
     io::{self, Write as _},
     net::{SocketAddr, TcpStream},
@@ -70,6 +74,8 @@ struct State {
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
+    /// What it does for its keys to survive; nothing without a data directory.
+    durable: Option<Durable>,
     /// When the core began to stop.
     stopping_since: Option<u64>,
     /// Its last client has gone since.
@@ -81,19 +87,28 @@ struct Connection {
     id: ConnectionId,
     session: Session,
     /// Replies that several cores give, by ticket.
-    gathers: Vec<(Ticket, Gather)>,
+    gathers: Vec<Gathering>,
     backpressure: Backpressure,
     is_touched: bool,
     is_paused: bool,
     has_failed: bool,
     port: Port,
+    /// What its last reply waits for, as far as that was noted.
+    held_until: Lsn,
 }
 
 /// Runs a core until it is told to stop.
 ///
 /// # Errors
-/// Where the ring breaks.
-pub async fn run(mut ring: Ring, shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> io::Result<()> {
+/// Where the ring breaks, or the shard's files can't be read.
+pub async fn run(
+    mut ring: Ring,
+    shard: Shard,
+    mesh: Mesh,
+    clock: Clock,
+    control: Arc<Control>,
+    directory: Option<&Directory>,
+) -> io::Result<()> {
     let bell = ring.bell();
     let ticker = glommio::spawn_local(async move {
         loop {
@@ -102,6 +117,9 @@ pub async fn run(mut ring: Ring, shard: Shard, mesh: Mesh, clock: Clock, control
         }
     });
     let mut state = State::new(shard, mesh, clock, control);
+    if let Some(directory) = directory {
+        state.open(directory, ring.bell())?;
+    }
     while !state.is_over() {
         // Everything that has arrived, executed; replies pile up in their sessions.
         state.now = state.clock.now();
@@ -113,12 +131,15 @@ pub async fn run(mut ring: Ring, shard: Shard, mesh: Mesh, clock: Clock, control
         }
         // What all that has made is handed over, to be submitted with the next turn.
         state.settle(&mut ring);
+        let is_idle = completions + parcels == 0;
+        let has_more = state.write_log(&mut ring, is_idle) | state.load().map_err(io::Error::other)?;
         state.mesh.flush();
-        if completions + parcels == 0 {
+        if is_idle && !has_more {
             // Nothing to do: sleep, and let glommio's files and timers have the core.
             state.note_busy();
             // A moment in the ring itself, where under load the next request comes.
-            if !ring.nap(NAP, || state.mesh.has_arrivals())? {
+            // While its blocking thread is busy, only glommio hears of it.
+            if state.is_saving() || !ring.nap(NAP, || state.mesh.has_arrivals())? {
                 ring.wait(|| state.mesh.has_arrivals()).await?;
             }
             state.awake_since_us = state.clock.monotonic_us();
@@ -161,6 +182,7 @@ impl State {
             sweep_entries: SWEEP_ENTRIES,
             gateway_connections: vec![0; cores],
             control,
+            durable: None,
             stopping_since: None,
             is_drained: false,
             awake_since_us: now.monotonic_us,
@@ -188,6 +210,7 @@ impl State {
                 }
                 self.refused.push(listener);
             }
+            Event::Written(buffer, outcome) => self.log_written(buffer, outcome),
             Event::Ended(id) => {
                 let Some(connection) = self.connections[id.place()].as_mut() else { return };
                 connection.session.ended = true;
@@ -296,12 +319,19 @@ impl State {
             self.drop_connection(ring, id);
             return;
         }
-        if !ring.is_sending(id) && !connection.session.output.is_empty() {
-            let output = std::mem::take(&mut connection.session.output);
+        if !ring.is_sending(id)
+            && let Some(output) = connection.session.take_output(self.shard.committed())
+        {
             self.shard.core.statistics.output_bytes += output.len() as u64;
             ring.send(id, output);
         }
-        let is_blocked = connection.session.is_blocked(&connection.backpressure);
+        if let Some(lsn) = connection.session.held_until().filter(|&lsn| lsn != connection.held_until) {
+            connection.held_until = lsn;
+            self.hold(id, lsn);
+        }
+        let is_stalled = self.is_stalled();
+        let Some(connection) = self.connections[id.place()].as_mut() else { return };
+        let is_blocked = is_stalled || connection.session.is_blocked(&connection.backpressure);
         if !is_blocked && connection.session.has_unread() && connection.session.has_waited {
             // It was blocked and is not any more: what it sent meanwhile gets its turn, and the next.
             connection.session.has_waited = false;
@@ -394,7 +424,7 @@ impl State {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
             let has_waited = connection.session.has_waited && connection.session.has_unread();
-            if has_waited || connection.session.is_blocked(&connection.backpressure) {
+            if has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure) {
                 continue;
             }
             connection.session.closing = true;
@@ -412,7 +442,8 @@ impl State {
         // Somewhat less than was promised: ending takes a moment too.
         let patience = (self.shard.core.config.shutdown_timeout.as_micros() as u64).saturating_sub(500_000);
         let all = self.gateway_connections.len();
-        self.control.drained.load(Ordering::SeqCst) == all || since + patience <= self.now.monotonic_us
+        let is_drained = self.control.drained.load(Ordering::SeqCst) == all;
+        (is_drained && self.is_written()) || since + patience <= self.now.monotonic_us
     }
 
     /// Notes how long the core has worked since it last slept.
@@ -434,6 +465,7 @@ impl Connection {
             is_paused: false,
             has_failed: false,
             port,
+            held_until: Lsn(0),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn command() -> Command {
         .about("Run a cluster on this machine until Ctrl-C")
         .long_about(
             "Start server processes on this machine that form a cluster, say when all are ready, and stop them all on \
-             Ctrl-C or SIGTERM, or when one of them ends. Data is in memory and gone afterwards.",
+             Ctrl-C or SIGTERM, or when one of them ends. Data is in memory and gone afterwards, unless there is a --dir.",
         )
         .arg(number("servers", 500, "3").help("How many servers to start"))
         .arg(number("cores", 1024, "1").help("How many cores each server uses"))
@@ -64,6 +64,13 @@ pub(super) fn command() -> Command {
                 .help("The address that the servers bind and that clients are told"),
         )
         .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Keep the data: each server has a directory in here, and comes back with what is in it"),
+        )
+        .arg(
             Arg::new("settings")
                 .value_name("SETTING")
                 .num_args(0..)
@@ -74,6 +81,7 @@ pub(super) fn command() -> Command {
             "Examples:\n  \
              trine up                                     three servers of one core: ports 7000, 7100, 7200\n  \
              trine up --servers 2 --cores 4 --port 9000   ports 9000 to 9004 and 9100 to 9104\n  \
+             trine up --dir data                          what was acknowledged survives a restart\n  \
              trine up -- --max-memory 1gb --eviction lfu  settings for every server\n\n\
              Exit status: 0 stopped as asked, 1 a server failed, 2 what was asked makes no sense.",
         )
@@ -86,7 +94,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let planned = plan(number("servers"), number("cores"), number("port"), host)?;
     let topology = Topology::plan(planned).map_err(|error| Failure::Usage(error.to_string()))?;
     let settings: Vec<&String> = matches.get_many("settings").unwrap_or_default().collect();
-    check_settings(&[&[&"--bind".to_owned(), host], settings.as_slice()].concat())?;
+    let dir: Option<&PathBuf> = matches.get_one("dir");
+    let as_checked = [Some("--bind".to_owned()), Some(host.clone()), dir.map(|dir| format!("--dir={}", dir.display()))];
+    let as_checked: Vec<_> = as_checked.iter().flatten().chain(settings.iter().copied()).collect();
+    check_settings(&as_checked)?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
     let cpus = share_out(&allowed, &topology);
@@ -105,7 +116,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         eprintln!("{cores} cores share {count} CPUs: good enough to try things, not to measure them");
     }
     let mut servers = Servers::default();
-    let outcome = start(&mut servers, &topology, &cpus, &file, &settings)
+    let outcome = start(&mut servers, &topology, &cpus, &file, dir, &settings)
         .and_then(|()| wait_until_ready(&mut servers, &topology, &mut signals, started))
         .and_then(|go_on| if go_on { watch(&mut servers, &mut signals) } else { Ok(()) });
     servers.stop();
@@ -192,6 +203,7 @@ fn start(
     topology: &Topology,
     cpus: &[Vec<usize>],
     file: &Path,
+    dir: Option<&PathBuf>,
     settings: &[&String],
 ) -> Result<(), Failure> {
     let program = env::current_exe().map_err(|error| Failure::Failed(format!("the path of trine itself: {error}")))?;
@@ -199,6 +211,9 @@ fn start(
         let mut command = process::Command::new(&program);
         command.args(["serve", "--name", &server.name, "--bind", &server.host, "--topology"]).arg(file);
         command.args(["--cpus", &crate::config::list(cpus), "--parent", &process::id().to_string()]).args(settings);
+        if let Some(dir) = dir {
+            command.arg("--dir").arg(dir.join(&server.name));
+        }
         // They come from the topology; a variable for a single server would contradict it.
         for variable in ["TRINE_PORT", "TRINE_CORE_PORT", "TRINE_CORES", "TRINE_ANNOUNCE"] {
             command.env_remove(variable);

@@ -1,4 +1,4 @@
-//! Questions about one key: `OBJECT` and `MEMORY USAGE`.
+//! Questions about one key: `OBJECT`.
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
@@ -16,21 +16,12 @@ pub(super) static OBJECT: &[Command] = &[
         "Returns the internal encoding of a Redis object."),
     Command::new("object|freq", 3, Flags::READONLY, Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
         "Returns the logarithmic access frequency counter of a Redis object."),
-    Command::new("object|help", 2, HELP, Keys::NONE, Route::Here, object_help).doc("generic", "6.2.0",
+    Command::new("object|help", 2, HELP, Keys::NONE, Route::Here, help).doc("generic", "6.2.0",
         "Returns helpful text about the different subcommands."),
     Command::new("object|idletime", 3, Flags::READONLY, Keys::SECOND, Route::Keys, idletime).doc("generic", "2.2.3",
         "Returns the time since the last access to a Redis object."),
     Command::new("object|refcount", 3, Flags::READONLY, Keys::SECOND, Route::Keys, refcount).doc("generic", "2.2.3",
         "Returns the reference count of a value of a key."),
-];
-
-/// The subcommands of `MEMORY`.
-#[rustfmt::skip]
-pub(super) static MEMORY: &[Command] = &[
-    Command::new("memory|help", 2, HELP, Keys::NONE, Route::Here, memory_help).doc("server", "4.0.0",
-        "Returns helpful text about the different subcommands."),
-    Command::new("memory|usage", -3, Flags::READONLY, Keys::SECOND, Route::Keys, usage).doc("server", "4.0.0",
-        "Estimates the memory usage of a key."),
 ];
 
 /// Strings of up to this many bytes lie behind their header in Redis (`OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
@@ -87,67 +78,21 @@ fn refcount(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// The entry and its place in the table. `SAMPLES` is for values of many parts, which a string is not.
-fn usage(call: &mut Call<'_>) -> Outcome {
-    let mut words = call.request.args_from(3);
-    while let Some(word) = words.next() {
-        let (true, Some(samples)) = (word.eq_ignore_ascii_case(b"samples"), words.next()) else {
-            return call.fail(errors::SYNTAX);
-        };
-        match parse_i64(samples) {
-            None => return call.fail(errors::NOT_AN_INTEGER),
-            Some(..0) => return call.fail(errors::SYNTAX),
-            Some(_) => {}
-        }
-    }
-    match call.store.peek(call.key(), call.millis()) {
-        None => call.reply.null(),
-        Some(entry) => call.reply.integer((entry.memory() + size_of::<Entry>()) as i64),
-    }
-    Outcome::Done
-}
-
-fn help(call: &mut Call<'_>, lines: &[&str]) -> Outcome {
-    call.reply.array(lines.len());
-    lines.iter().for_each(|line| call.reply.simple(line));
-    Outcome::Done
-}
-
-fn object_help(call: &mut Call<'_>) -> Outcome {
-    help(
-        call,
-        &[
-            "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "ENCODING <key>",
-            "    Return the kind of internal representation used in order to store the value",
-            "    associated with a <key>.",
-            "FREQ <key>",
-            "    Return the access frequency index of the <key>. The returned integer is",
-            "    proportional to the logarithm of the recent access frequency of the key.",
-            "IDLETIME <key>",
-            "    Return the idle time of the <key>, that is the approximated number of",
-            "    seconds elapsed since the last access to the key.",
-            "REFCOUNT <key>",
-            "    Return the number of references of the value associated with the specified",
-            "    <key>.",
-            "HELP",
-            "    Prints this help.",
-        ],
-    )
-}
-
-fn memory_help(call: &mut Call<'_>) -> Outcome {
-    help(
-        call,
-        &[
-            "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "USAGE <key> [SAMPLES <count>]",
-            "    Return memory in bytes used by <key> and its value. Nested values are",
-            "    sampled up to <count> times (default: 5, 0 means sample all).",
-            "HELP",
-            "    Prints this help.",
-        ],
-    )
+fn help(call: &mut Call<'_>) -> Outcome {
+    call.help(&[
+        "ENCODING <key>",
+        "    Return the kind of internal representation used in order to store the value",
+        "    associated with a <key>.",
+        "FREQ <key>",
+        "    Return the access frequency index of the <key>. The returned integer is",
+        "    proportional to the logarithm of the recent access frequency of the key.",
+        "IDLETIME <key>",
+        "    Return the idle time of the <key>, that is the approximated number of",
+        "    seconds elapsed since the last access to the key.",
+        "REFCOUNT <key>",
+        "    Return the number of references of the value associated with the specified",
+        "    <key>.",
+    ])
 }
 
 #[cfg(test)]
@@ -198,26 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_usage_is_that_of_the_entry() {
-        check(
-            "
-            SET k v -> +OK
-            MEMORY USAGE k -> :24
-            MEMORY USAGE k SAMPLES 5 -> :24
-            MEMORY USAGE k SAMPLES -1 -> -ERR syntax error
-            MEMORY USAGE k SAMPLES x -> -ERR value is not an integer or out of range
-            MEMORY USAGE k SAMPLES -> -ERR syntax error
-            MEMORY USAGE k bogus -> -ERR syntax error
-            MEMORY USAGE nothing -> $-1
-            MEMORY bogus -> -ERR unknown subcommand 'bogus'. Try MEMORY HELP.
-            ",
-        );
-    }
-
-    #[test]
     fn help_is_a_list_of_lines() {
         let mut bench = Bench::new();
         assert!(bench.line("OBJECT HELP").starts_with("*15 +OBJECT <subcommand> [<arg> [value] [opt] ...]."));
-        assert!(bench.line("MEMORY HELP").starts_with("*6 +MEMORY <subcommand> [<arg> [value] [opt] ...]."));
     }
 }

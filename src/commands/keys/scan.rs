@@ -113,7 +113,7 @@ pub(super) fn randomkey(call: &mut Call<'_>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::COUNT_MAX;
-    use crate::commands::tests::{Bench, check};
+    use crate::commands::tests::{Bench, check, check_on};
 
     #[test]
     fn a_scan_shows_what_it_is_asked_for() {
@@ -167,5 +167,22 @@ mod tests {
         assert!(rest.starts_with(&COUNT_MAX.to_string()));
         let cursor = cursor.split_once(' ').expect("a length and a cursor").1;
         assert!(bench.line(&format!("SCAN {cursor}")).starts_with("*2 $1 0 *1 "));
+    }
+    /// Whoever has more keys than a reply may show is told what to use instead, and may go on.
+    #[test]
+    fn keys_shows_no_more_than_a_reply_may_hold() {
+        let mut bench = Bench::new();
+        bench.shard.core.config.output_hard_limit = 99;
+        check_on(
+            &mut bench,
+            "
+            MSET ant 1 bee 1 cat 1 dog 1 elk 1 fox 1 gnu 1 hen 1 ibis 1 -> +OK
+            KEYS * -> -ERR the reply is larger than output-hard-limit: use SCAN
+            KEYS b* -> *1 $3 bee
+            DEL ibis -> :1
+            ",
+        );
+        assert!(bench.line("KEYS *").starts_with("*8 $3 "));
+        assert!(!bench.client.closing);
     }
 }

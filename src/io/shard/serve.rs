@@ -1,25 +1,39 @@
 //! Executing what has arrived: from a client, or from another core in a client's name.
 
-use super::{ConnectionId, State};
+use super::{ConnectionId, State, durable::Saver};
 use crate::{
     client::{Client, ReplyMode},
     commands::{Flags, Keys, Now, Outcome},
     gateway::{self, Gather},
-    io::clock::Clock,
     io::{
+        clock::{self, Clock},
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard},
+    wal::Lsn,
 };
+use std::time::Duration;
 
+/// How old the process's CPU times may be when somebody asks.
+const CPU_TIMES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
 /// What comes from another core has been through the limits already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
+
+/// A reply that several cores give, as far as it has come.
+pub(super) struct Gathering {
+    ticket: Ticket,
+    gather: Gather,
+    /// What the parts that this core gave wait for.
+    held: Lsn,
+    /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
+    is_unwanted: bool,
+}
 
 /// Executes the requests of one connection.
 struct Turn<'a> {
@@ -27,9 +41,11 @@ struct Turn<'a> {
     mesh: &'a mut Mesh,
     client: &'a mut Client,
     control: &'a Control,
-    gathers: &'a mut Vec<(Ticket, Gather)>,
+    gathers: &'a mut Vec<Gathering>,
     /// Replies that were whole before the session knew that it has to wait.
-    early: Vec<(Ticket, Vec<u8>)>,
+    early: Vec<(Ticket, Vec<u8>, Lsn)>,
+    /// Tickets of replies that wait for a snapshot, and which part of the reply, where it is one of several.
+    saves: Vec<(Ticket, Option<usize>)>,
     connection: ConnectionId,
     now: Now,
     stopwatch: Stopwatch,
@@ -109,14 +125,20 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
+    fn is_stalled(&self) -> bool {
+        self.shard.is_stalled()
+    }
+
+    #[inline]
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
         let execution = self.shard.execute(request, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now);
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
-            Execution::Done(Outcome::Done) => Answer::Here,
-            Execution::Done(outcome) => self.after(outcome),
+            Execution::Done(Outcome::Done) if self.shard.told == Lsn(0) => Answer::Here,
+            Execution::Done(Outcome::Done) => Answer::Held(self.shard.told),
+            Execution::Done(outcome) => self.after(outcome, ticket),
             Execution::Away(away) => {
                 self.pass_on(request, away, ticket, is_unwanted);
                 Answer::Later
@@ -127,7 +149,7 @@ impl Executor for Turn<'_> {
 
 impl Turn<'_> {
     #[cold]
-    fn after(&mut self, outcome: Outcome) -> Answer {
+    fn after(&mut self, outcome: Outcome, ticket: Ticket) -> Answer {
         match outcome {
             Outcome::Done => Answer::Here,
             Outcome::Stall(time) => {
@@ -137,6 +159,10 @@ impl Turn<'_> {
             Outcome::Shutdown => {
                 self.control.stop();
                 Answer::Last
+            }
+            Outcome::Save => {
+                self.saves.push((ticket, None));
+                Answer::Later
             }
         }
     }
@@ -157,12 +183,15 @@ impl Turn<'_> {
         let random = self.now.unix_us;
         let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
         let mut gather = spread.gather;
-        let mut whole = None;
+        let (mut whole, mut held) = (None, Lsn(0));
         for (position, part) in spread.parts.into_iter().enumerate() {
             if part.core == me {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
-                let reply = execute_part(shard, self.client, self.now, &part.bytes);
-                whole = gather.put(position, reply);
+                match execute_part(shard, self.client, self.now, &part.bytes) {
+                    Some(reply) => whole = gather.put(position, reply),
+                    None => self.saves.push((ticket, Some(position))),
+                }
+                held = held.max(shard.told);
             } else {
                 let batch = self.mesh.batch(part.core.into());
                 batch.items.push(item(Some(position as u16)));
@@ -170,21 +199,23 @@ impl Turn<'_> {
             }
         }
         match whole {
-            Some(reply) => self.early.push((ticket, if is_unwanted { Vec::new() } else { reply })),
-            None => self.gathers.push((ticket, gather)),
+            Some(reply) => self.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held)),
+            None => self.gathers.push(Gathering { ticket, gather, held, is_unwanted }),
         }
     }
 }
 
-/// Executes this core's own part of a spread request.
-fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, bytes: &[u8]) -> Vec<u8> {
+/// Executes this core's own part of a spread request. There is no reply yet where that waits for a snapshot.
+fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    if let Outcome::Stall(time) = shard.execute_passed(decoder.request(bytes), client, now, &mut reply) {
-        std::thread::sleep(time);
+    match shard.execute_passed(decoder.request(bytes), client, now, &mut reply) {
+        Outcome::Stall(time) => std::thread::sleep(time),
+        Outcome::Save => return None,
+        Outcome::Done | Outcome::Shutdown => {}
     }
-    reply
+    Some(reply)
 }
 
 /// Makes the client in whose name others' requests are executed want what this one's wants.
@@ -204,6 +235,10 @@ impl State {
             connection.session.output = self.buffers.pop().unwrap_or_default();
         }
         client.active_at = self.now.unix_millis();
+        let process = &mut self.shard.core.process;
+        if process.cpu.read_at_us + CPU_TIMES_AGE_MAX.as_micros() as u64 <= self.now.monotonic_us {
+            process.cpu = clock::cpu_times(self.now);
+        }
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
         let stopwatch = Stopwatch::new(self.clock);
         let began_us = stopwatch.lap_us;
@@ -214,6 +249,7 @@ impl State {
             control: &self.control,
             gathers: &mut connection.gathers,
             early: Vec::new(),
+            saves: Vec::new(),
             connection: id,
             now: self.now,
             stopwatch,
@@ -221,13 +257,17 @@ impl State {
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard);
-        turn.early.into_iter().for_each(|(ticket, reply)| connection.session.complete(ticket, reply));
+        let (early, saves) = (turn.early, turn.saves);
+        early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
             let output = connection.session.tail().0;
-            Reply { output, version: client.version }.error(&format!("ERR {error}"));
+            let text = format!("ERR {error}");
+            Reply { output, version: client.version }.error(&text);
+            self.shard.core.statistics.errors.note(text.as_bytes());
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        statistics.note_memory(self.shard.store.memory());
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
@@ -240,6 +280,10 @@ impl State {
         }
         self.shard.core.clients.put(id.place(), client);
         self.touch(id);
+        for (ticket, part) in saves {
+            let saver = part.map_or(Saver::Client(id, ticket), |part| Saver::Part(id, ticket, part));
+            self.wait_for_snapshot(saver);
+        }
     }
 
     /// Executes what other cores have sent, and takes the replies that they give. Returns how many parcels there were.
@@ -257,52 +301,90 @@ impl State {
     }
 
     fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
-        let Batch { items, requests, replies } = &mut *batch;
+        let (items, requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
         let mut used = 0;
         let mut stopwatch = Stopwatch::new(self.clock);
+        // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
+        let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
-        for item in items {
+        for mut item in items {
             let rest = &requests[used..];
             let decoded = decoder.decode(rest, &NO_LIMITS);
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             used += length;
-            lend(&mut self.passed, item);
+            lend(&mut self.passed, &item);
             let request = decoder.request(rest);
-            let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, replies);
+            let start = batch.replies.len();
+            let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, &mut batch.replies);
             stopwatch.note(&mut self.shard, request, &self.passed, self.now);
-            if let Outcome::Stall(time) = outcome {
-                std::thread::sleep(time);
+            match outcome {
+                Outcome::Stall(time) => std::thread::sleep(time),
+                Outcome::Save => {
+                    let waiting = Batch { items: vec![item], ..Batch::default() };
+                    self.wait_for_snapshot(Saver::Core(from, Box::new(waiting)));
+                    continue;
+                }
+                Outcome::Done | Outcome::Shutdown => {}
             }
-            item.reply_end = replies.len();
+            let told = self.shard.told;
+            let place = if told == Lsn(0) {
+                &mut batch
+            } else {
+                held_until = held_until.max(told);
+                let held = held.get_or_insert_default();
+                held.replies.extend_from_slice(&batch.replies[start..]);
+                batch.replies.truncate(start);
+                held
+            };
+            item.reply_end = place.replies.len();
+            place.items.push(item);
         }
         stopwatch.finish(&mut self.shard);
+        batch.requests = requests;
         self.mesh.post(from, Parcel::Replies(batch));
+        if let Some(held) = held {
+            self.post_replies(held_until, from, held);
+        }
     }
 
     fn hand_out(&mut self, batch: Box<Batch>) {
         let mut start = 0;
         for item in &batch.items {
-            let reply = &batch.replies[start..item.reply_end];
+            let reply = batch.replies[start..item.reply_end].to_vec();
             start = item.reply_end;
-            let Some(connection) = self.connections[item.connection.place()].as_mut() else { continue };
-            if connection.id != item.connection {
-                continue;
-            }
-            let reply = match item.part {
-                None => reply.to_vec(),
-                Some(part) => {
-                    let position = connection.gathers.iter().position(|(ticket, _)| *ticket == item.ticket);
-                    let position = position.expect("a spread request is gathered");
-                    let Some(reply) = connection.gathers[position].1.put(part.into(), reply.to_vec()) else { continue };
-                    connection.gathers.swap_remove(position);
-                    reply
+            match item.part {
+                Some(part) => self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0)),
+                None => {
+                    let reply = if item.is_unwanted { Vec::new() } else { reply };
+                    self.complete(item.connection, item.ticket, reply, Lsn(0));
                 }
-            };
-            connection.session.complete(item.ticket, if item.is_unwanted { Vec::new() } else { reply });
-            self.touch(item.connection);
+            }
         }
         self.mesh.recycle(batch);
+    }
+
+    /// Gives a connection a reply that it waited for, if it is still there.
+    pub(super) fn complete(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>, held: Lsn) {
+        let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        connection.session.complete(ticket, reply, held);
+        self.touch(id);
+    }
+
+    /// Gives a connection a part of a reply; with the last part, the reply is whole.
+    pub(super) fn complete_part(&mut self, id: ConnectionId, ticket: Ticket, part: usize, reply: Vec<u8>, held: Lsn) {
+        let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        let position = connection.gathers.iter().position(|gathering| gathering.ticket == ticket);
+        let position = position.expect("a spread request is gathered");
+        let gathering = &mut connection.gathers[position];
+        gathering.held = gathering.held.max(held);
+        let Some(reply) = gathering.gather.put(part, reply) else { return };
+        let Gathering { held, is_unwanted, .. } = connection.gathers.swap_remove(position);
+        self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
     }
 }
 

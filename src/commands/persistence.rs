@@ -1,0 +1,60 @@
+//! Commands about snapshots.
+
+use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
+
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
+const LASTSAVE: Flags = Flags::LOADING.and(Flags::STALE).and(Flags::FAST);
+
+const fn row(name: &'static str, arity: i16, flags: Flags, route: Route, run: Run) -> Command {
+    Command::new(name, arity, flags, Keys::NONE, route, run)
+}
+
+/// The family's rows.
+#[rustfmt::skip]
+pub static COMMANDS: &[Command] = &[
+    row("bgsave", -1, ADMIN, Route::Everywhere(Merge::Here), bgsave).doc("server", "1.0.0",
+        "Asynchronously saves the database(s) to disk."),
+    row("lastsave", 1, LASTSAVE, Route::Here, lastsave).doc("server", "1.0.0",
+        "Returns the Unix timestamp of the last successful save to disk."),
+    row("save", 1, ADMIN.and(Flags::NO_MULTI), Route::Everywhere(Merge::Ok), save).doc("server", "1.0.0",
+        "Synchronously saves the database(s) to disk."),
+];
+
+const NO_DIRECTORY: &str = "ERR there is no data directory to save to: start the server with --dir DIR";
+const IN_PROGRESS: &str = "ERR Background save already in progress";
+
+fn bgsave(call: &mut Call<'_>) -> Outcome {
+    let schedule = call.is(1, "SCHEDULE");
+    if 2 < call.request.len() || (call.request.len() == 2 && !schedule) {
+        return call.fail(errors::SYNTAX);
+    }
+    match refusal(call) {
+        Some(text) if !(schedule && text == IN_PROGRESS) => return call.fail(text),
+        Some(_) => call.reply.simple("Background saving scheduled"),
+        None => call.reply.simple("Background saving started"),
+    }
+    call.core.persistence.wants_snapshot = true;
+    Outcome::Done
+}
+
+/// Answered when the snapshot is there. Unlike in Redis, everybody else is served meanwhile.
+fn save(call: &mut Call<'_>) -> Outcome {
+    if let Some(text) = refusal(call) {
+        return call.fail(text);
+    }
+    call.core.persistence.wants_snapshot = true;
+    Outcome::Save
+}
+
+fn refusal(call: &Call<'_>) -> Option<&'static str> {
+    let persistence = &call.core.persistence;
+    if !persistence.has_directory {
+        return Some(NO_DIRECTORY);
+    }
+    (persistence.wants_snapshot || persistence.snapshot_since.is_some()).then_some(IN_PROGRESS)
+}
+
+fn lastsave(call: &mut Call<'_>) -> Outcome {
+    call.reply.integer((call.core.persistence.saved_at.0 / 1000) as i64);
+    Outcome::Done
+}

@@ -1,0 +1,351 @@
+//! What a core does for its keys to survive: reads them at the start, writes the log, takes snapshots, and lets replies leave
+//! when what they tell is on disk.
+
+use super::{ConnectionId, State};
+use crate::{
+    config::Durability,
+    io::{
+        aligned::Aligned,
+        directory::{Directory, ShardFiles},
+        mesh::{Batch, Parcel},
+        recover::{Recover, RecoverError, write_lost},
+        ring::{Bell, Ring},
+        snapshot::{Progress, Snapshot},
+        wal::{
+            Writer,
+            segment::{self, Layout},
+        },
+    },
+    resp::{Reply, Version},
+    session::Ticket,
+    store::UnixMillis,
+    wal::{
+        Log, Lsn,
+        frame::{FileId, FileKind},
+    },
+};
+use std::{collections::VecDeque, fs, io, path::Path, sync::Arc, time::UNIX_EPOCH};
+
+/// How long a core reads its files before it looks at its clients again, who are told to wait.
+const LOAD_SLICE_US: u64 = 5_000;
+/// How long a busy core walks its keys for a snapshot in each turn, and one that has nothing else to do.
+const WALK_US_BUSY: u64 = 50;
+const WALK_US_IDLE: u64 = 500;
+/// How long no snapshot is taken after one that failed.
+const RETRY_US: u64 = 10_000_000;
+
+/// What a core has to do with its files.
+pub(super) struct Durable {
+    layout: Layout,
+    bell: Arc<Bell>,
+    loading: Option<Recover>,
+    /// There is none without a log.
+    writer: Option<Writer>,
+    snapshot: Option<(Snapshot, u64)>,
+    retry_us: u64,
+    /// Clients and cores that wait for a snapshot (`SAVE`).
+    savers: Vec<Saver>,
+    /// Connections with replies that wait, by what they wait for.
+    held: VecDeque<(Lsn, ConnectionId)>,
+    /// Replies for other cores that wait.
+    held_batches: VecDeque<(Lsn, usize, Box<Batch>)>,
+    was_stalled: bool,
+}
+
+/// Who waits for a snapshot.
+pub(super) enum Saver {
+    /// A client of this core.
+    Client(ConnectionId, Ticket),
+    /// This core's part in what a client of it asked of all cores.
+    Part(ConnectionId, Ticket, usize),
+    /// Another core, for a client of its.
+    Core(usize, Box<Batch>),
+}
+
+impl Durable {
+    /// Begins with a shard's files.
+    ///
+    /// # Errors
+    /// The directory can't be read or written.
+    pub(super) fn new(
+        directory: &Directory,
+        shard: u16,
+        config: &crate::config::Config,
+        bell: Arc<Bell>,
+    ) -> io::Result<Self> {
+        let files: ShardFiles = directory.shard(shard);
+        let is_direct = segment::probe_direct(files.path())?;
+        let failed = |error: RecoverError| io::Error::other(error.to_string());
+        let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
+        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, is_direct };
+        Ok(Self {
+            layout,
+            bell,
+            loading: Some(loading),
+            writer: None,
+            snapshot: None,
+            retry_us: 0,
+            savers: Vec::new(),
+            held: VecDeque::new(),
+            held_batches: VecDeque::new(),
+            was_stalled: false,
+        })
+    }
+}
+
+fn modified_at(path: &Path) -> io::Result<UnixMillis> {
+    let modified = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(UnixMillis(modified.as_millis() as u64))
+}
+
+impl State {
+    /// Begins with the shard's files: until they are read, clients are told to wait.
+    ///
+    /// # Errors
+    /// The directory can't be read or written.
+    pub(super) fn open(&mut self, directory: &Directory, bell: Arc<Bell>) -> io::Result<()> {
+        let (core, persistence) = (self.shard.core.me.core, &mut self.shard.core.persistence);
+        persistence.has_directory = true;
+        persistence.has_log = self.shard.core.config.durability() != Durability::None;
+        persistence.is_loading = true;
+        self.durable = Some(Durable::new(directory, core, &self.shard.core.config, bell)?);
+        Ok(())
+    }
+
+    /// Whether a snapshot is being taken or a segment made ready: only glommio hears when the blocking thread has done its part.
+    pub(super) fn is_saving(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some())
+    }
+
+    /// Reads on in the shard's files, for a moment. Returns whether there is more.
+    ///
+    /// # Errors
+    /// They can't be read or are damaged: the server must not start on them.
+    pub(super) fn load(&mut self) -> Result<bool, String> {
+        let Some(durable) = &mut self.durable else { return Ok(false) };
+        let Some(loading) = &mut durable.loading else { return Ok(false) };
+        let (until, now) = (self.clock.monotonic_us() + LOAD_SLICE_US, self.now.unix_millis());
+        let store = &mut self.shard.store;
+        while self.clock.monotonic_us() < until {
+            if !loading.step(&mut |record| store.apply(record, now)).map_err(|error| error.to_string())? {
+                return self.begin_log().map(|()| false).map_err(|error| error.to_string());
+            }
+        }
+        self.shard.core.persistence.loaded = loading.progress();
+        Ok(true)
+    }
+
+    /// All is read: goes on with a log of its own, in a fresh segment.
+    fn begin_log(&mut self) -> io::Result<()> {
+        let Some(durable) = &mut self.durable else { return Ok(()) };
+        let Some(loading) = durable.loading.take() else { return Ok(()) };
+        let (report, seconds) = (loading.report(), self.now.monotonic_us as f64 / 1e6);
+        let files = &durable.layout.files;
+        if !report.lost.is_empty() {
+            let directory = files.path().parent().unwrap_or(files.path());
+            let path = write_lost(directory, files.shard(), &report.lost, self.now.unix_us / 1_000_000)?;
+            tracing::warn!(path = %path.display(), "started without what was damaged; what was lost is written down");
+        }
+        if let Some((file, offset)) = &report.cut {
+            tracing::warn!(file, offset, "the log was cut where a write had not come to its end");
+        }
+        let (config, persistence) = (&self.shard.core.config, &mut self.shard.core.persistence);
+        tracing::info!(records = report.records, keys = self.shard.store.len(), seconds, "the log has been read");
+        self.shard.store.counters = Default::default();
+        persistence.is_loading = false;
+        persistence.saved_lsn = report.snapshot.unwrap_or_default();
+        // So that the next start finds nothing damaged.
+        persistence.wants_snapshot = !report.lost.is_empty();
+        if let Some(file) = loading.files().iter().rfind(|file| file.kind == FileKind::Snapshot) {
+            persistence.snapshot_bytes = file.bytes;
+            persistence.saved_at = modified_at(&files.path_of(file.kind, file.number))?;
+        }
+        let durability = config.durability();
+        if durability == Durability::None {
+            return Ok(());
+        }
+        let id = FileId(fastrand::u64(..));
+        // What the last start had made ready and not used is used first.
+        let unused = report.segments.iter().filter(|(_, first)| first.is_none());
+        durable.layout.release(&unused.map(|(number, _)| *number).collect::<Vec<_>>())?;
+        let active = durable.layout.prepare(report.next_segment, id, report.end)?;
+        let (bell, now_us) = (Arc::clone(&durable.bell), self.clock.monotonic_us());
+        let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
+        let writer = Writer::new(durable.layout.clone(), durability, bell, active, older, now_us);
+        persistence.log_bytes = writer.used_bytes();
+        durable.writer = Some(writer);
+        self.shard.store.log = Some(Box::new(Log::new(report.end, durability == Durability::Always)));
+        Ok(())
+    }
+
+    /// Whether so much of the log waits for the disk that no request may be executed.
+    #[inline]
+    pub(super) fn is_stalled(&self) -> bool {
+        self.shard.is_stalled()
+    }
+
+    /// Hands the log's next frame to the ring, and goes on with a snapshot.
+    #[inline]
+    pub(super) fn write_log(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
+        if self.durable.is_some() { self.write_to_files(ring, is_idle) } else { false }
+    }
+
+    fn write_to_files(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
+        let (now_us, hurries) = (self.now.monotonic_us, self.stopping_since.is_some());
+        let Some(durable) = &mut self.durable else { return false };
+        if let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) {
+            writer.write(ring, log, &mut self.shard.core.persistence, now_us, hurries);
+        }
+        durable.was_stalled |= self.shard.is_stalled();
+        self.save(is_idle)
+    }
+
+    /// A frame is on disk, or the server must end: what else is, is not known.
+    pub(super) fn log_written(&mut self, buffer: Aligned, outcome: io::Result<()>) {
+        let Some(durable) = &mut self.durable else { return };
+        let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) else { return };
+        let now_us = self.clock.monotonic_us();
+        if let Err(error) = writer.written(buffer, outcome, log, &mut self.shard.core.persistence, now_us) {
+            let path = durable.layout.files.path().display();
+            tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
+            std::process::exit(1);
+        }
+        let committed = log.committed();
+        while let Some((_, id)) = durable.held.pop_front_if(|(lsn, _)| *lsn <= committed) {
+            if let Some(connection) = self.connections[id.place()].as_mut()
+                && connection.id == id
+                && !connection.is_touched
+            {
+                connection.is_touched = true;
+                self.touched.push(id);
+            }
+        }
+        while let Some((_, core, batch)) = durable.held_batches.pop_front_if(|(lsn, ..)| *lsn <= committed) {
+            self.mesh.post(core, Parcel::Replies(batch));
+        }
+        if durable.was_stalled && !self.shard.is_stalled() {
+            durable.was_stalled = false;
+            let connections = self.connections.iter().flatten();
+            let waiting: Vec<_> = connections.filter(|c| c.is_paused || c.session.has_waited).map(|c| c.id).collect();
+            waiting.into_iter().for_each(|id| self.touch(id));
+        }
+    }
+
+    /// Notes that a connection has replies which wait for the log.
+    pub(super) fn hold(&mut self, id: ConnectionId, lsn: Lsn) {
+        if let Some(durable) = &mut self.durable {
+            durable.held.push_back((lsn, id));
+        }
+    }
+
+    /// Sends replies to another core when the log is on disk up to here.
+    pub(super) fn post_replies(&mut self, lsn: Lsn, core: usize, batch: Box<Batch>) {
+        match &mut self.durable {
+            Some(durable) if lsn != Lsn(0) => durable.held_batches.push_back((lsn, core, batch)),
+            _ => self.mesh.post(core, Parcel::Replies(batch)),
+        }
+    }
+
+    /// Notes that somebody waits for a snapshot.
+    pub(super) fn wait_for_snapshot(&mut self, saver: Saver) {
+        if let Some(durable) = &mut self.durable {
+            durable.savers.push(saver);
+        }
+    }
+
+    /// Whether nothing is left to be written.
+    pub(super) fn is_written(&self) -> bool {
+        let Some(durable) = &self.durable else { return true };
+        let (Some(writer), Some(log)) = (&durable.writer, &self.shard.store.log) else { return true };
+        writer.is_quiet(log)
+    }
+
+    /// Begins a snapshot where one is wanted or due, and goes on with the one at hand. Returns whether the core has more to do
+    /// for it at once.
+    fn save(&mut self, is_idle: bool) -> bool {
+        let now_us = self.now.monotonic_us;
+        let Some(durable) = &mut self.durable else { return false };
+        let persistence = &mut self.shard.core.persistence;
+        if persistence.is_loading {
+            return false;
+        }
+        let log = self.shard.store.log.as_ref();
+        let (end, persisted) = match log {
+            Some(log) => (log.end(), log.persisted_end()),
+            None => (persistence.saved_lsn, persistence.saved_lsn),
+        };
+        let Some((snapshot, since_us)) = &mut durable.snapshot else {
+            let after = self.shard.core.config.snapshot_log_bytes;
+            let grown = persistence.log_bytes;
+            let is_due =
+                after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
+            if persistence.wants_snapshot || is_due {
+                persistence.wants_snapshot = false;
+                persistence.snapshot_since = Some(self.now.unix_millis());
+                let snapshot = Snapshot::begin(durable.layout.clone(), end, Arc::clone(&durable.bell));
+                durable.snapshot = Some((snapshot, now_us));
+            }
+            return false;
+        };
+        let (budget, now) = (if is_idle { WALK_US_IDLE } else { WALK_US_BUSY }, self.now.unix_millis());
+        let outcome = match snapshot.advance(&self.shard.store, (end, persisted), now, self.clock, budget) {
+            Progress::Walking => return true,
+            Progress::Waiting => return false,
+            Progress::Done(bytes) => Ok(bytes),
+            Progress::Failed(error) => Err(error),
+        };
+        let (since, seconds) = (snapshot.since, (now_us - *since_us) / 1_000_000);
+        durable.snapshot = None;
+        persistence.snapshot_since = None;
+        persistence.save_failed = outcome.is_err();
+        let text = match outcome {
+            Ok(bytes) => {
+                persistence.saved_at = now;
+                persistence.save_seconds = Some(seconds);
+                persistence.saved_lsn = since;
+                persistence.snapshot_bytes = bytes;
+                tracing::info!(bytes, seconds, "a snapshot was taken");
+                if let Some(writer) = &mut durable.writer {
+                    let release = writer.release_before(since, persistence);
+                    glommio::spawn_local(async move {
+                        if let Err(error) = glommio::executor().spawn_blocking(release).await {
+                            tracing::warn!(%error, "segments that a snapshot covers could not be set aside");
+                        }
+                    })
+                    .detach();
+                }
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "a snapshot could not be taken; the log is kept");
+                durable.retry_us = now_us + RETRY_US;
+                Some(format!("ERR the snapshot could not be written: {error}"))
+            }
+        };
+        self.answer_savers(text.as_deref());
+        false
+    }
+
+    fn answer_savers(&mut self, error: Option<&str>) {
+        let Some(durable) = &mut self.durable else { return };
+        let mut text = Vec::new();
+        let mut reply = Reply { output: &mut text, version: Version::Two };
+        match error {
+            Some(error) => reply.error(error),
+            None => reply.ok(),
+        }
+        for saver in std::mem::take(&mut durable.savers) {
+            match saver {
+                Saver::Core(core, mut batch) => {
+                    for item in &mut batch.items {
+                        batch.replies.extend_from_slice(&text);
+                        item.reply_end = batch.replies.len();
+                    }
+                    self.mesh.post(core, Parcel::Replies(batch));
+                }
+                Saver::Client(id, ticket) => self.complete(id, ticket, text.clone(), Lsn(0)),
+                Saver::Part(id, ticket, part) => self.complete_part(id, ticket, part, text.clone(), Lsn(0)),
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Writes a snapshot of a shard while the shard goes on: no fork, no copy of the store, no pause longer than a slice.
+//!
+//! The store is walked in slices, and what was walked is framed as records, as in the log, and written by the core's blocking
+//! thread. Changes meanwhile are in the log; whoever reads the snapshot reads the log from where it ended when the walk began,
+//! and since records are effects it does not matter which of them the walk has seen.
+
+use super::{aligned::Aligned, clock::Clock, ring::Bell, wal::segment::Layout};
+use crate::{
+    store::{Cursor, Store, UnixMillis, put},
+    wal::{
+        Log, Lsn,
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
+    },
+};
+use std::{cell::RefCell, fs, fs::File, io, os::unix::fs::FileExt, rc::Rc, sync::Arc};
+
+/// Bytes that are written at once: so many that a disk is kept busy, so few that the log's own writes wait little for them.
+const WRITE_BYTES: usize = 256 * 1024;
+/// Entries between two looks at the clock: some 10 µs.
+const ENTRIES_PER_LOOK: usize = 64;
+
+/// What the blocking thread has done.
+enum Job {
+    Opened(File),
+    Written(Aligned),
+    Finished(u64),
+}
+
+/// How a snapshot is coming along.
+pub enum Progress {
+    /// There is more to walk: call again soon.
+    Walking,
+    /// The blocking thread is at it, or the log has to catch up.
+    Waiting,
+    /// It is there, of this many bytes.
+    Done(u64),
+    /// It is not; nothing is left of it.
+    Failed(io::Error),
+}
+
+/// A snapshot that is being written.
+pub struct Snapshot {
+    layout: Layout,
+    id: FileId,
+    /// Where the log ended when the walk began: from here on it is needed.
+    pub since: Lsn,
+    /// Where it ended when the walk did. The snapshot counts once the log is on disk up to here: what it shows may not be
+    /// newer than what the log can bring back.
+    walked_at: Option<Lsn>,
+    /// The frames to come. A snapshot is a log that begins with every live key.
+    stream: Log,
+    cursor: Cursor,
+    file: Option<Arc<File>>,
+    offset: u64,
+    buffer: Option<Aligned>,
+    is_sealed: bool,
+    is_running: bool,
+    outcome: Rc<RefCell<Option<io::Result<Job>>>>,
+    bell: Arc<Bell>,
+}
+
+impl Snapshot {
+    /// Begins one. `since`: where the log ends now.
+    pub fn begin(layout: Layout, since: Lsn, bell: Arc<Bell>) -> Self {
+        let mut snapshot = Self {
+            id: FileId(fastrand::u64(..)),
+            since,
+            walked_at: None,
+            stream: Log::new(Lsn(0), false),
+            cursor: Cursor::START,
+            file: None,
+            offset: BLOCK_BYTES as u64,
+            buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
+            is_sealed: false,
+            is_running: false,
+            outcome: Rc::default(),
+            bell,
+            layout,
+        };
+        let (layout, id) = (snapshot.layout.clone(), snapshot.id);
+        snapshot.run(move || layout.begin_snapshot(id, since).map(Job::Opened));
+        snapshot
+    }
+
+    /// Goes on for a moment. `end`, `persisted`: where the log ends, and how far it is on disk.
+    pub fn advance(
+        &mut self,
+        store: &Store,
+        (end, persisted): (Lsn, Lsn),
+        now: UnixMillis,
+        clock: Clock,
+        budget_us: u64,
+    ) -> Progress {
+        let outcome = self.outcome.take();
+        self.is_running &= outcome.is_none();
+        match outcome {
+            Some(Ok(Job::Opened(file))) => self.file = Some(Arc::new(file)),
+            Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
+            Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
+            Some(Err(error)) => {
+                let _ = fs::remove_file(self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
+                return Progress::Failed(error);
+            }
+            None => {}
+        }
+        if self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES {
+            self.walk(store, now, clock, budget_us);
+            if self.cursor == Cursor::START {
+                self.walked_at = Some(end);
+            }
+        }
+        self.hand_over(persisted);
+        let can_walk = self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES;
+        if can_walk { Progress::Walking } else { Progress::Waiting }
+    }
+
+    fn walk(&mut self, store: &Store, now: UnixMillis, clock: Clock, budget_us: u64) {
+        let until = clock.monotonic_us() + budget_us;
+        let stream = &mut self.stream;
+        loop {
+            self.cursor = store.scan(self.cursor, ENTRIES_PER_LOOK, now, |entry| {
+                stream.append(0, put(entry));
+                stream.end_command();
+            });
+            let is_over = self.cursor == Cursor::START;
+            if is_over || 2 * WRITE_BYTES <= stream.pending_bytes() || until <= clock.monotonic_us() {
+                return;
+            }
+        }
+    }
+
+    /// Gives the blocking thread its next job, if it is free and there is one.
+    fn hand_over(&mut self, persisted: Lsn) {
+        let Some(file) = self.file.clone().filter(|_| !self.is_running) else { return };
+        let pending = self.stream.pending_bytes();
+        if WRITE_BYTES <= pending || (0 < pending && self.walked_at.is_some()) {
+            let Some(mut buffer) = self.buffer.take() else { return };
+            let length = self.stream.take(self.id, buffer.bytes_mut());
+            self.stream.persisted();
+            self.write(file, buffer, length);
+        } else if let Some(walked_at) = self.walked_at.filter(|&lsn| pending == 0 && lsn <= persisted) {
+            if self.is_sealed {
+                let (layout, since) = (self.layout.clone(), self.since);
+                self.run(move || layout.finish_snapshot(&file, since).map(Job::Finished));
+            } else if let Some(mut buffer) = self.buffer.take() {
+                self.is_sealed = true;
+                let length = self.stream.seal(self.id, walked_at, buffer.bytes_mut());
+                self.write(file, buffer, length);
+            }
+        }
+    }
+
+    fn write(&mut self, file: Arc<File>, buffer: Aligned, length: usize) {
+        let offset = self.offset;
+        self.offset += length as u64;
+        self.run(move || {
+            file.write_all_at(&buffer.bytes()[..length], offset)?;
+            Ok(Job::Written(buffer))
+        });
+    }
+
+    fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
+        self.is_running = true;
+        let (outcome, bell) = (Rc::clone(&self.outcome), Arc::clone(&self.bell));
+        glommio::spawn_local(async move {
+            let done = glommio::executor().spawn_blocking(job).await;
+            outcome.replace(Some(done));
+            bell.ring();
+        })
+        .detach();
+    }
+}
+
+impl Layout {
+    /// Makes the file that a snapshot is written to until it is whole.
+    fn begin_snapshot(&self, id: FileId, since: Lsn) -> io::Result<File> {
+        let path = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
+        let file = self.options(0).create(true).truncate(true).open(path)?;
+        let header = FileHeader {
+            kind: FileKind::Snapshot,
+            shard: self.files.shard(),
+            directory: self.files.directory(),
+            id,
+            number: 0,
+            lsn: since,
+        };
+        let mut block = Aligned::new(BLOCK_BYTES);
+        block.bytes_mut().copy_from_slice(&header.encode());
+        file.write_all_at(block.bytes(), 0)?;
+        Ok(file)
+    }
+
+    /// Makes a whole snapshot count, and removes those before it. Returns its size.
+    fn finish_snapshot(&self, file: &File, since: Lsn) -> io::Result<u64> {
+        file.sync_all()?;
+        let unfinished = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
+        fs::rename(unfinished, self.files.path_of(FileKind::Snapshot, since.0))?;
+        self.files.sync()?;
+        for file in self.files.list()? {
+            if file.kind == FileKind::Snapshot && file.number < since.0 {
+                fs::remove_file(self.files.path_of(FileKind::Snapshot, file.number))?;
+            }
+        }
+        Ok(file.metadata()?.len())
+    }
+}

@@ -1,0 +1,275 @@
+//! Writes a shard's log: one frame at a time to the segment at hand, the next segment made ready meanwhile.
+//!
+//! The writes themselves go by the core's [ring](super::ring), where replies that wait for them find them soonest. What only
+//! has to be done some time, such as making the next segment ready, blocks and is done by the core's blocking thread.
+
+pub mod segment;
+
+use super::{aligned::Aligned, ring::Bell, ring::Ring};
+use crate::{
+    commands::Persistence,
+    config::Durability,
+    wal::{
+        Log, Lsn,
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+    },
+};
+use segment::{Layout, Segment};
+use std::{cell::RefCell, io, rc::Rc, sync::Arc};
+
+/// How often a log that need not be synced at once is written: what `interval` can lose.
+const INTERVAL_US: u64 = 1_000_000;
+/// ... or as soon as there is so much of it.
+const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
+/// A log that has been silent for so long is sealed.
+const SILENCE_US: u64 = 500_000;
+/// How long to wait before another try to make a segment ready.
+const RETRY_US: u64 = 1_000_000;
+
+const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes are refused until there is room, reads are \
+                         answered";
+const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
+                          are answered";
+
+/// What becomes of a segment that is being made ready.
+#[derive(Debug, Default)]
+enum Next {
+    /// Nobody has asked.
+    #[default]
+    None,
+    /// The blocking thread is at it.
+    Coming,
+    Ready(Segment),
+    Failed(io::Error),
+}
+
+/// A segment that has been written to, or is.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    number: u64,
+    /// The position of its first frame.
+    first: Lsn,
+}
+
+/// Writes a shard's log.
+pub struct Writer {
+    layout: Layout,
+    durability: Durability,
+    bell: Arc<Bell>,
+    active: Segment,
+    /// Where the next frame goes.
+    offset: u64,
+    next: Rc<RefCell<Next>>,
+    next_number: u64,
+    retry_us: u64,
+    /// Segments in use, in order; the active one is the last once it has a frame.
+    used: Vec<Used>,
+    buffer: Option<Aligned>,
+    began_us: u64,
+    /// When records came that have not been written, for `interval`.
+    waiting_since_us: Option<u64>,
+    written_us: u64,
+    is_sealed: bool,
+    is_sealing: bool,
+}
+
+impl Writer {
+    /// Writes to `active` from its beginning on. `older` are the segments before it, with the positions they begin at.
+    pub fn new(
+        layout: Layout,
+        durability: Durability,
+        bell: Arc<Bell>,
+        active: Segment,
+        older: impl IntoIterator<Item = (u64, Lsn)>,
+        now_us: u64,
+    ) -> Self {
+        Self {
+            next_number: active.number + 1,
+            layout,
+            durability,
+            bell,
+            active,
+            offset: BLOCK_BYTES as u64,
+            next: Rc::default(),
+            retry_us: 0,
+            used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
+            buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
+            began_us: now_us,
+            waiting_since_us: None,
+            written_us: now_us,
+            is_sealed: true,
+            is_sealing: false,
+        }
+    }
+
+    /// Hands the ring the next frame, if there is one and its time has come. `hurries`: it has come.
+    pub fn write(&mut self, ring: &mut Ring, log: &mut Log, state: &mut Persistence, now_us: u64, hurries: bool) {
+        self.look_after_next(log, state, now_us);
+        if self.buffer.is_none() {
+            return;
+        }
+        let Some(frame) = log.next_frame_bytes() else {
+            if !self.is_sealed && (hurries || self.written_us + SILENCE_US <= now_us) {
+                self.seal(ring, log, now_us);
+            }
+            return;
+        };
+        if !self.is_due(log, now_us) && !hurries {
+            return;
+        }
+        if self.active.bytes < self.offset + frame as u64 && !self.turn_over() {
+            return;
+        }
+        let Some(mut buffer) = self.buffer.take() else { return };
+        if self.offset == BLOCK_BYTES as u64 {
+            let first = Lsn(log.end().0 - log.pending_bytes() as u64);
+            self.used.push(Used { number: self.active.number, first });
+            state.log_bytes = self.used_bytes();
+        }
+        let length = log.take(self.active.id, buffer.bytes_mut());
+        self.is_sealed = false;
+        self.waiting_since_us = None;
+        self.submit(ring, buffer, length, now_us);
+    }
+
+    fn submit(&mut self, ring: &mut Ring, buffer: Aligned, length: usize, now_us: u64) {
+        self.began_us = now_us;
+        ring.write(&self.active.file, buffer, length, self.offset);
+        self.offset += length as u64;
+    }
+
+    /// Whether the records at hand are to be written now.
+    fn is_due(&mut self, log: &Log, now_us: u64) -> bool {
+        match self.durability {
+            Durability::None | Durability::Always => true,
+            Durability::Interval => {
+                let since = *self.waiting_since_us.get_or_insert(now_us);
+                since + INTERVAL_US <= now_us || INTERVAL_BYTES <= log.pending_bytes()
+            }
+        }
+    }
+
+    /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
+    fn seal(&mut self, ring: &mut Ring, log: &Log, now_us: u64) {
+        // Where there is no room, the next segment's first frame will say it.
+        if self.active.bytes < self.offset + BLOCK_BYTES as u64 || self.offset == BLOCK_BYTES as u64 {
+            self.is_sealed = true;
+            return;
+        }
+        let Some(mut buffer) = self.buffer.take() else { return };
+        let length = log.seal(self.active.id, log.persisted_end(), buffer.bytes_mut());
+        self.is_sealing = true;
+        self.submit(ring, buffer, length, now_us);
+    }
+
+    /// Takes what the ring says of the frame. Its records are on disk.
+    ///
+    /// # Errors
+    /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
+    /// nothing (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    pub fn written(
+        &mut self,
+        buffer: Aligned,
+        outcome: io::Result<()>,
+        log: &mut Log,
+        state: &mut Persistence,
+        now_us: u64,
+    ) -> io::Result<()> {
+        outcome?;
+        self.buffer = Some(buffer);
+        self.written_us = now_us;
+        let us = now_us.saturating_sub(self.began_us);
+        state.syncs += 1;
+        state.sync_us_sum += us;
+        state.sync_us_max = state.sync_us_max.max(us);
+        if std::mem::take(&mut self.is_sealing) {
+            self.is_sealed = true;
+        } else {
+            log.persisted();
+        }
+        Ok(())
+    }
+
+    /// Bytes of the segments in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.used.len() as u64 * self.layout.segment_bytes
+    }
+
+    /// Whether everything is on disk and sealed.
+    pub fn is_quiet(&self, log: &Log) -> bool {
+        self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
+    }
+
+    /// Goes on to the next segment; `false` where it is not ready.
+    fn turn_over(&mut self) -> bool {
+        match self.next.take() {
+            Next::Ready(segment) => {
+                self.active = segment;
+                self.offset = BLOCK_BYTES as u64;
+                true
+            }
+            other => {
+                self.next.replace(other);
+                false
+            }
+        }
+    }
+
+    /// Sees to it that the next segment is made ready, and refuses writes where it can't be and room runs out.
+    fn look_after_next(&mut self, log: &Log, state: &mut Persistence, now_us: u64) {
+        let mut next = self.next.borrow_mut();
+        match &*next {
+            Next::Coming => return,
+            Next::Ready(_) => {
+                if state.refusal.take().is_some() {
+                    tracing::info!("there is room for the log again: writes are taken");
+                }
+                return;
+            }
+            Next::Failed(error) => {
+                // What was taken already must still fit, and then some for what this turn may take.
+                let room = self.active.bytes.saturating_sub(self.offset + log.pending_bytes() as u64);
+                if room < self.active.bytes / 4 && state.refusal.is_none() {
+                    tracing::error!(%error, "the log can't grow: writes are refused");
+                    let is_full = error.raw_os_error() == Some(libc::ENOSPC);
+                    state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+                }
+                if now_us < self.retry_us {
+                    return;
+                }
+            }
+            Next::None => {}
+        }
+        *next = Next::Coming;
+        drop(next);
+        self.retry_us = now_us + RETRY_US;
+        self.prepare_next(log.persisted_end());
+    }
+
+    fn prepare_next(&mut self, end: Lsn) {
+        let (layout, number, id) = (self.layout.clone(), self.next_number, FileId(fastrand::u64(..)));
+        self.next_number += 1;
+        let (next, bell) = (Rc::clone(&self.next), Arc::clone(&self.bell));
+        glommio::spawn_local(async move {
+            let prepare = move || layout.prepare(number, id, end);
+            let prepared = glommio::executor().spawn_blocking(prepare).await;
+            next.replace(prepared.map_or_else(Next::Failed, Next::Ready));
+            bell.ring();
+        })
+        .detach();
+    }
+
+    /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them. Returns what is to be done by
+    /// a thread that may block.
+    pub fn release_before(
+        &mut self,
+        lsn: Lsn,
+        state: &mut Persistence,
+    ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let count = self.used.windows(2).take_while(|pair| pair[1].first <= lsn).count();
+        let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
+        state.log_bytes = self.used_bytes();
+        let layout = self.layout.clone();
+        move || layout.release(&numbers)
+    }
+}

@@ -1,0 +1,65 @@
+//! A request: a command's name and its arguments.
+
+use super::{Reply, Version};
+use std::fmt;
+
+/// A whole request: the command's name and its arguments, in the bytes they arrived in.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) spans: &'a [Span],
+}
+
+impl<'a> Request<'a> {
+    /// The number of arguments, the command's name included. At least 1.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a request has a name, so it is never empty")]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The argument at `index`; 0 is the command's name.
+    ///
+    /// # Panics
+    /// From [`len`](Self::len) on. Arity is checked before a command runs.
+    #[inline]
+    pub fn arg(&self, index: usize) -> &'a [u8] {
+        let span = self.spans[index];
+        &self.bytes[span.start as usize..][..span.length as usize]
+    }
+
+    /// The argument at `index`, or `None` past the last.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        (index < self.len()).then(|| self.arg(index))
+    }
+
+    /// The arguments from `first` on.
+    #[inline]
+    pub fn args_from(&self, first: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
+        let bytes = self.bytes;
+        let spans = self.spans.get(first..).unwrap_or_default();
+        spans.iter().map(move |span| &bytes[span.start as usize..][..span.length as usize])
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.args_from(0).map(|arg| arg.escape_ascii().to_string())).finish()
+    }
+}
+
+/// One argument's place in the bytes of its request. A request is at most 2^32 bytes behind its start; the decoder
+/// refuses what goes beyond.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) length: u32,
+}
+
+/// Appends a request in the form that clients send: an array of bulk strings.
+pub fn encode_request<'a>(output: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
+    let mut reply = Reply { output, version: Version::Two };
+    reply.array(args.len());
+    args.for_each(|arg| reply.bulk(arg));
+}
