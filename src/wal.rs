@@ -8,6 +8,8 @@
 //! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
 //! to read and what to trust. `io::wal` writes and reads.
 
+#[cfg(test)]
+pub(crate) mod disk;
 pub mod frame;
 mod log;
 mod record;

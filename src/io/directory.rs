@@ -303,7 +303,7 @@ fn sync_ancestors(path: &Path) -> io::Result<()> {
 }
 
 fn refusal(path: &Path, problem: impl Display) -> String {
-    format!("--dir {}: {problem}", path.display())
+    format!("data directory {}: {problem}", path.display())
 }
 
 /// Says why a directory can't be written to, and what to do.
