@@ -397,8 +397,6 @@ pub struct CpuTimes {
     pub user_us: u64,
     /// Microseconds in the kernel, on its behalf.
     pub system_us: u64,
-    /// When that was so, by [`Now::monotonic_us`].
-    pub read_at_us: u64,
 }
 
 impl Core {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::Clients,
-    commands::{Core, Now, Persistence, Process},
+    commands::{Core, Persistence, Process},
     config::{Config, Durability},
     shard::Shard,
     statistics::Statistics,
@@ -261,7 +261,7 @@ fn process(kernel: &str) -> Process {
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         started_at: UnixMillis(unix.as_millis() as u64),
         resident_bytes: 0,
-        cpu: clock::cpu_times(Now::default()),
+        cpu: clock::cpu_times(),
         total_memory_bytes: rustix::system::sysinfo().totalram,
     }
 }

@@ -243,7 +243,8 @@ impl Log {
         let records = &self.pending[self.taken..self.taken + length];
         buffer[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length].copy_from_slice(records);
         let kind = if self.is_inside { FrameKind::Continued } else { FrameKind::Records };
-        let header = FrameHeader { kind, file, lsn: self.handed_over, synced: self.persisted_whole, length: length as u32 };
+        let header =
+            FrameHeader { kind, file, lsn: self.handed_over, synced: self.persisted_whole, length: length as u32 };
         let total = header.seal(buffer);
         self.is_inside = self.cuts.pop_front().is_some_and(|cut| cut.is_inside);
         self.taken += length;
