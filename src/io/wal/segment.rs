@@ -4,7 +4,11 @@
 //! the file system's journal, so a segment is filled with zeros before it is used.
 
 use crate::{
-    io::{aligned::Aligned, directory::{ShardFiles, claim}, ring::Syncing},
+    io::{
+        aligned::Aligned,
+        directory::{ShardFiles, claim},
+        ring::Syncing,
+    },
     wal::{
         Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
