@@ -162,7 +162,7 @@ pub struct Recovery {
     partial: Vec<u8>,
     /// How far the files themselves say that the log was on disk.
     known_end: Lsn,
-    /// Records were lost, and what comes next may begin inside another.
+    /// Records were lost or are not needed, and what comes next may begin inside another.
     is_lost: bool,
     read_bytes: u64,
     report: Report,
@@ -316,6 +316,8 @@ impl Recovery {
         // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
         if let Some(position) = first {
             self.expected = self.segments[position].first.unwrap_or(start);
+            // A segment may begin inside a record. The snapshot has that whole, and the segment before may be gone.
+            self.is_lost = self.expected < start;
         }
         self.begin_segment(first.unwrap_or(0))
     }
