@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Small values, one request at a time or a few: any of them may be refused.
-const CAREFUL: Habits = Habits { pipeline: 1..2, value_bytes: 2000..9000, large_in: 0 };
+const CAREFUL: Habits = Habits { pipeline: 1..2, value_bytes: 20_000..60_000, large_in: 0 };
 
 /// On a full disk writes are refused and reads go on; as soon as there is room, writes are taken again. A restart finds
 /// everything that was acknowledged before, meanwhile and after.

@@ -5,3 +5,4 @@ mod kills;
 mod ledger;
 mod machine;
 mod modes;
+mod power;
