@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::Advice;
 
-use super::directory::ShardFiles;
+use super::directory::{ShardFiles, wait_for_claims};
 use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Step};
 
 /// Why a shard can't start on its files.
@@ -104,6 +104,9 @@ impl Recover {
             Some((open, file)) if *open == position => file,
             open => {
                 let file = File::open(self.files.path_of(info.kind, info.number))?;
+                if self.files.are_served() {
+                    wait_for_claims(&file)?;
+                }
                 // Only a hint.
                 let _unheard = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
                 &mut open.insert((position, file)).1

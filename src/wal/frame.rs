@@ -72,7 +72,7 @@ pub struct FrameHeader {
     pub file: FileId,
     /// The position of its first byte of records. In a snapshot, positions are the file's own.
     pub lsn: Lsn,
-    /// The log was on disk up to here when the frame was written.
+    /// The log was on disk up to here when the frame was written; also in a snapshot's seal.
     pub synced: Lsn,
     /// Bytes of records.
     pub length: u32,

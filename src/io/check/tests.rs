@@ -166,8 +166,8 @@ fn files_are_printed_in_words() {
                       … goes on in the next segment, or was cut off
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 2), Some(6)));
     expect![[r#"
-        log-0000000000000003: segment 3, made ready when the log ended at 1048618; shard 1, directory ID, use 1dd1ac08f9cbbd2c
-                4096  continued  lsn 1048618 to 1200104, 151486 bytes in 151552, synced 1048618, checksum right
+        log-0000000000000003: segment 3, made ready when the log ended at 90; shard 1, directory ID, use 1dd1ac08f9cbbd2c
+                4096  continued  lsn 1048618 to 1200104, 151486 bytes in 151552, synced 90, checksum right
                       … of a record that began before
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 3), Some(6)));
     expect![[r#"
@@ -187,7 +187,7 @@ fn files_are_printed_in_words() {
                 4096  records    lsn 0 to 24, 24 bytes in 4096, synced 0, checksum right
                       put "greeti…" (8 bytes) = "hello\r…" (7 bytes)
                 8192  records    lsn 24 to 1048552, 1048528 bytes in 1048576, synced 24, checksum right
-             1056768  continued  lsn 1048552 to 1200038, 151486 bytes in 151552, synced 1048552, checksum right
+             1056768  continued  lsn 1048552 to 1200038, 151486 bytes in 151552, synced 24, checksum right
                       put "large" = "xxxxxx…" (1200000 bytes)
              1208320  records    lsn 1200038 to 1200082, 44 bytes in 4096, synced 1200038, checksum right
                       put "past" = "" until 1 (1970-01-01 00:00:00 UTC)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    io::directory::{Directory, Owner},
+    io::directory::{Directory, Owner, claim},
     wal::{
         disk::{Disk, Writer},
         frame::{FileKind, Invalid},
@@ -110,4 +110,22 @@ fn a_file_that_cannot_be_read_is_named() {
     let changed = Damage { file: "log".into(), offset: 0, problem: Problem::Changed(Invalid::Checksum) };
     assert!(RecoverError::Damage(changed).to_string().contains("--accept-loss"));
     drop(place);
+}
+
+/// The last write of a server that was killed may still be on its way to the disk.
+#[test]
+fn a_file_is_read_when_all_writes_to_it_have_ended() {
+    let (_place, directory) = Place::open("claimed");
+    write_log(&directory.shard(0), &[b"before"]);
+    let claimed = File::open(directory.shard(0).path_of(FileKind::Segment, 1)).unwrap();
+    claim(&claimed).unwrap();
+    let looked_at = Directory::look(directory.path()).unwrap();
+    assert_eq!(recover(looked_at.shard(0), false).unwrap().0, [b"before"], "who only looks does not wait");
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        write_log(&looked_at.shard(0), &[b"after"]);
+        drop(claimed);
+    });
+    assert_eq!(recover(directory.shard(0), false).unwrap().0, [b"after"]);
+    other.join().unwrap();
 }

@@ -4,7 +4,11 @@
 //! the file system's journal, so a segment is filled with zeros before it is used.
 
 use crate::{
-    io::{aligned::Aligned, directory::ShardFiles, ring::Syncing},
+    io::{
+        aligned::Aligned,
+        directory::{ShardFiles, claim},
+        ring::Syncing,
+    },
     wal::{
         Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
@@ -86,6 +90,7 @@ impl Layout {
         let finish = || {
             let flags = if self.way.syncing == Syncing::Itself { libc::O_DSYNC } else { 0 };
             let file = self.options(flags).open(&unfinished)?;
+            claim(&file)?;
             file.write_all_at(&buffer.bytes()[..BLOCK_BYTES], 0)?;
             file.sync_data()?;
             fs::rename(&unfinished, &path)?;
