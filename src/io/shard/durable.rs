@@ -172,6 +172,11 @@ impl State {
         if durability == Durability::None {
             return Ok(());
         }
+        // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
+        // and what comes behind it needs it.
+        if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
+            fs::File::open(files.path_of(FileKind::Segment, *number))?.sync_data()?;
+        }
         let id = FileId(fastrand::u64(..));
         // What the last start had made ready and not used is used first.
         let unused = report.segments.iter().filter(|(_, first)| first.is_none());
