@@ -197,6 +197,11 @@ impl ShardFiles {
         self.path.join(names::unfinished(&names::spare_name(number)))
     }
 
+    /// Says why they can't be written, and what to do.
+    pub fn unusable(&self, error: &io::Error) -> String {
+        unusable(&self.path, error)
+    }
+
     /// Makes durable which files there are and how they are called.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ impl Durable {
         bell: Arc<Bell>,
     ) -> io::Result<Self> {
         let files: ShardFiles = directory.shard(shard);
-        let way = Way::probe(files.path())?;
+        let way = Way::probe(files.path()).map_err(|error| io::Error::other(files.unusable(&error)))?;
         if shard == 0 {
             tracing::info!("the log is written with {way}");
         }
@@ -134,7 +134,8 @@ impl State {
         let store = &mut self.shard.store;
         while self.clock.monotonic_us() < until {
             if !loading.step(&mut |record| store.apply(record, now)).map_err(|error| error.to_string())? {
-                return self.begin_log().map(|()| false).map_err(|error| error.to_string());
+                let files = durable.layout.files.clone();
+                return self.begin_log().map(|()| false).map_err(|error| files.unusable(&error));
             }
         }
         self.shard.core.persistence.loaded = loading.progress();
@@ -170,6 +171,11 @@ impl State {
         let durability = config.durability();
         if durability == Durability::None {
             return Ok(());
+        }
+        // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
+        // and what comes behind it needs it.
+        if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
+            fs::File::open(files.path_of(FileKind::Segment, *number))?.sync_data()?;
         }
         let id = FileId(fastrand::u64(..));
         // What the last start had made ready and not used is used first.

@@ -111,7 +111,7 @@ impl Device {
         let (socket, disk) = (path_of("socket"), path_of("disk"));
         let mut command = Command::new("nbdkit");
         command.args(["--foreground", "--unix", &socket]);
-        filters.iter().for_each(|filter| drop(command.arg(format!("--filter={filter}"))));
+        command.args(filters.iter().map(|filter| format!("--filter={filter}")));
         command.arg("file").arg(format!("file={}", image.display()));
         command.args(parameters.iter().map(|parameter| parameter.replace("FOLDER", &path_of(""))));
         let nbdkit = start(&mut command)?;
