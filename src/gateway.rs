@@ -225,6 +225,11 @@ impl Gather {
         };
         match merge {
             Merge::Sum => sum(&replies),
+            Merge::Least => {
+                let least = replies.iter().enumerate().min_by_key(|(_, reply)| head(reply).0);
+                let part = least.expect("some core has answered").0;
+                replies.swap_remove(part)
+            }
             Merge::Sums => sums(&replies),
             Merge::Elements => concatenate(&replies),
             Merge::Lines => lines(&replies),

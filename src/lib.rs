@@ -23,6 +23,9 @@ pub mod store;
 pub mod topology;
 pub mod wal;
 
+#[cfg(test)]
+mod sim;
+
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]
 pub mod io;

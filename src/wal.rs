@@ -8,6 +8,8 @@
 //! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
 //! to read and what to trust. `io::wal` writes and reads.
 
+#[cfg(test)]
+pub(crate) mod disk;
 pub mod frame;
 mod log;
 mod place;
@@ -17,7 +19,7 @@ mod recovery;
 pub use log::{Log, Value};
 pub use place::{At, Where, each_value};
 pub use record::{Malformed, Record};
-pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Source, Step};
+pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Spot, Step};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

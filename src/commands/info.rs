@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn the_time_of_processors_is_shown() {
         let mut bench = Bench::new();
-        bench.shard.core.process.cpu = CpuTimes { user_us: 61_000_000, system_us: 20_450, read_at_us: 0 };
+        bench.shard.core.process.cpu = CpuTimes { user_us: 61_000_000, system_us: 20_450 };
         let text = bench.line("INFO cpu");
         assert_eq!(text.trim_end(), "$55 # CPU used_cpu_sys:0.020450 used_cpu_user:61.000000");
     }

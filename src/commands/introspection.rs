@@ -253,13 +253,13 @@ fn categories(row: &Command) -> Vec<&'static str> {
     let (is_admin, name) = (row.flags.has(Flags::ADMIN), row.name);
     let is_keyspace = matches!(name, "dbsize" | "flushall" | "flushdb") || (row.group == "generic" && name != "wait");
     let is_about_connections = matches!(container, "asking" | "command" | "readonly" | "readwrite" | "wait");
-    let is_dangerous = is_admin || matches!(name, "flushall" | "flushdb" | "info" | "keys" | "role");
+    let is_dangerous = is_admin || matches!(name, "flushall" | "flushdb" | "info" | "keys" | "lastsave" | "role");
     let categories = [
         ("keyspace", is_keyspace && !is_container),
         ("read", row.flags.has(Flags::READONLY)),
         ("write", row.flags.has(Flags::WRITE)),
         ("string", row.group == "string"),
-        ("admin", is_admin || name == "role"),
+        ("admin", is_admin || matches!(name, "lastsave" | "role")),
         ("fast", row.flags.has(Flags::FAST)),
         ("slow", !row.flags.has(Flags::FAST)),
         ("dangerous", is_dangerous),
@@ -282,6 +282,7 @@ fn tips(name: &str) -> &'static [&'static str] {
         | "cluster|shards"
         | "cluster|slaves"
         | "cluster|slots"
+        | "lastsave"
         | "object|encoding"
         | "object|freq"
         | "object|idletime"

@@ -173,6 +173,8 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
+    /// The least of integers (`LASTSAVE`: all have been saved since).
+    Least,
     /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
     Sums,
     /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
@@ -421,8 +423,6 @@ pub struct CpuTimes {
     pub user_us: u64,
     /// Microseconds in the kernel, on its behalf.
     pub system_us: u64,
-    /// When that was so, by [`Now::monotonic_us`].
-    pub read_at_us: u64,
 }
 
 impl Core {

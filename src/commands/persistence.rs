@@ -12,9 +12,9 @@ const fn row(name: &'static str, arity: i16, flags: Flags, route: Route, run: Ru
 /// The family's rows.
 #[rustfmt::skip]
 pub static COMMANDS: &[Command] = &[
-    row("bgsave", -1, ADMIN, Route::Everywhere(Merge::Here), bgsave).doc("server", "1.0.0",
+    row("bgsave", -1, ADMIN, Route::Everywhere(Merge::Ok), bgsave).doc("server", "1.0.0",
         "Asynchronously saves the database(s) to disk."),
-    row("lastsave", 1, LASTSAVE, Route::Here, lastsave).doc("server", "1.0.0",
+    row("lastsave", 1, LASTSAVE, Route::Everywhere(Merge::Least), lastsave).doc("server", "1.0.0",
         "Returns the Unix timestamp of the last successful save to disk."),
     row("save", 1, ADMIN.and(Flags::NO_MULTI), Route::Everywhere(Merge::Ok), save).doc("server", "1.0.0",
         "Synchronously saves the database(s) to disk."),

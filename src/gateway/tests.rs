@@ -47,6 +47,7 @@ fn replies_of_several_cores_become_one() {
         (Merge::Ok, ["+OK\r\n", "-OOM no\r\n", "+OK\r\n"], "-OOM no\r\n"),
         (Merge::Sum, [":1\r\n", ":20\r\n", ":0\r\n"], ":21\r\n"),
         (Merge::Sum, [":1\r\n", ":20\r\n", "-ERR a\r\n"], "-ERR a\r\n"),
+        (Merge::Least, [":30\r\n", ":4\r\n", ":20\r\n"], ":4\r\n"),
         (
             Merge::Sums,
             ["*4\r\n+a\r\n:9\r\n+b\r\n:1\r\n", "*4\r\n+a\r\n:10\r\n+b\r\n:0\r\n", "*4\r\n+a\r\n:1\r\n+b\r\n:2\r\n"],

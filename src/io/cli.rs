@@ -1,4 +1,4 @@
-//! The command line: `trine serve | up | plan`.
+//! The command line: `trine serve | up | plan | check | dump`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{plan, up};
+use super::{check, dump, plan, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -32,6 +32,8 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Some(("serve", matches)) => start_serving(matches, serve),
         Some(("up", matches)) => up::run(matches),
         Some(("plan", matches)) => plan::run(matches),
+        Some(("check", matches)) => check::run(matches),
+        Some(("dump", matches)) => dump::run(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     };
     match outcome {
@@ -76,6 +78,8 @@ pub fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(up::command())
         .subcommand(plan::command())
+        .subcommand(check::command())
+        .subcommand(dump::command())
         .after_help(
             "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense.\n\n\
              To begin: trine up, then redis-cli -c -p 7001",

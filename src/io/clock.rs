@@ -37,10 +37,10 @@ pub fn resident_bytes() -> u64 {
 }
 
 /// What this process has had of the processors, in the kernel's hundredths of a second; nothing where it does not say.
-pub fn cpu_times(now: Now) -> CpuTimes {
+pub fn cpu_times() -> CpuTimes {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let [user_us, system_us] = parse_cpu_times(&text).unwrap_or_default();
-    CpuTimes { user_us, system_us, read_at_us: now.monotonic_us }
+    CpuTimes { user_us, system_us }
 }
 
 /// Microseconds in user and in system mode, from what `proc_pid_stat(5)` describes.

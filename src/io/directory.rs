@@ -115,7 +115,7 @@ impl Directory {
     /// The files of a shard.
     pub fn shard(&self, shard: u16) -> ShardFiles {
         assert!(shard < self.shards(), "a directory has files of its own shards");
-        ShardFiles { path: self.shard_path(shard), directory: self.id(), shard }
+        ShardFiles { path: self.shard_path(shard), directory: self.id(), shard, is_served: self._lock.is_some() }
     }
 
     fn shard_path(&self, shard: u16) -> PathBuf {
@@ -129,6 +129,7 @@ pub struct ShardFiles {
     path: PathBuf,
     directory: u64,
     shard: u16,
+    is_served: bool,
 }
 
 impl ShardFiles {
@@ -140,6 +141,11 @@ impl ShardFiles {
     /// The shard's number.
     pub fn shard(&self) -> u16 {
         self.shard
+    }
+
+    /// Whether they are this process's own, and not only looked at.
+    pub fn are_served(&self) -> bool {
+        self.is_served
     }
 
     /// The shard's own directory.
@@ -191,6 +197,11 @@ impl ShardFiles {
         self.path.join(names::unfinished(&names::spare_name(number)))
     }
 
+    /// Says why they can't be written, and what to do.
+    pub fn unusable(&self, error: &io::Error) -> String {
+        unusable(&self.path, error)
+    }
+
     /// Makes durable which files there are and how they are called.
     ///
     /// # Errors
@@ -198,6 +209,25 @@ impl ShardFiles {
     pub fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
     }
+}
+
+/// Claims a file that will be written to by io_uring, for as long as it is open. A server that is killed may leave a write
+/// behind that its disk has not answered; the kernel keeps the file open, and so claimed, until it has.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn claim(file: &File) -> io::Result<()> {
+    Ok(flock(file, FlockOperation::LockExclusive)?)
+}
+
+/// Waits until nobody claims a file: a write of a server that is gone must not land where it has been read already, or in
+/// another use of the file.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn wait_for_claims(file: &File) -> io::Result<()> {
+    flock(file, FlockOperation::LockShared)?;
+    Ok(flock(file, FlockOperation::Unlock)?)
 }
 
 fn shard_path(directory: &Path, shard: u16) -> PathBuf {
@@ -303,7 +333,7 @@ fn sync_ancestors(path: &Path) -> io::Result<()> {
 }
 
 fn refusal(path: &Path, problem: impl Display) -> String {
-    format!("--dir {}: {problem}", path.display())
+    format!("data directory {}: {problem}", path.display())
 }
 
 /// Says why a directory can't be written to, and what to do.

@@ -1,11 +1,14 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
 pub mod aligned;
+mod check;
 pub mod cli;
 pub mod clock;
 pub mod compaction;
 pub mod directory;
+mod dump;
 pub mod executor;
+mod frames;
 pub mod mesh;
 mod plan;
 pub mod probe;

@@ -12,8 +12,8 @@ use std::{
 
 use rustix::fs::Advice;
 
-use super::directory::ShardFiles;
-use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Source, Step};
+use super::directory::{ShardFiles, wait_for_claims};
+use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Spot, Step};
 
 /// Why a shard can't start on its files.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Recover {
     ///
     /// # Errors
     /// The shard must not start on these files.
-    pub fn step_in_place(&mut self, apply: &mut impl FnMut(Record<'_>, Source)) -> Result<bool, RecoverError> {
+    pub fn step_in_place(&mut self, apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<bool, RecoverError> {
         match self.recovery.step().map_err(RecoverError::Damage)? {
             Step::Done => Ok(false),
             Step::Read { file, offset, length } => {
@@ -112,6 +112,9 @@ impl Recover {
             Some((open, file)) if *open == position => file,
             open => {
                 let file = File::open(self.files.path_of(info.kind, info.number))?;
+                if self.files.are_served() {
+                    wait_for_claims(&file)?;
+                }
                 // Only a hint.
                 let _unheard = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
                 &mut open.insert((position, file)).1

@@ -111,11 +111,23 @@ struct Connection {
     closing: bool,
 }
 
+/// What it takes for a write to be on disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Syncing {
+    /// The file was opened so that a write ends when it is on disk.
+    Itself,
+    /// An `fdatasync` behind the write.
+    Behind,
+}
+
 /// A write to a file: neither its bytes nor its descriptor may go before it has completed.
 struct Writing {
     file: Arc<File>,
     buffer: Aligned,
     length: usize,
+    how: Syncing,
+    /// What the kernel said of the write itself, while the sync behind it is under way.
+    written: Option<i32>,
 }
 
 /// A read from a file: as a write.
@@ -159,7 +171,8 @@ enum Operation {
     Cancel = 4,
     Bell = 5,
     Write = 6,
-    Read = 7,
+    Sync = 7,
+    Read = 8,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -338,18 +351,34 @@ impl Ring {
         self.push_send(id);
     }
 
-    /// Queues the first `length` bytes of a buffer to be written to a file at `offset`, with the next turn. The file's own flags
-    /// say whether the write is direct and whether it is synced. [`Event::Written`] gives the buffer back.
+    /// Queues the first `length` bytes of a buffer to be written to a file at `offset`, with the next turn, and to be on disk
+    /// when [`Event::Written`] gives the buffer back. `how`: what that takes; whether the write is direct is the file's own.
     ///
     /// # Panics
     /// Where a write is in flight.
-    pub fn write(&mut self, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64) {
+    pub fn write(&mut self, file: &Arc<File>, how: Syncing, buffer: Aligned, length: usize, offset: u64) {
         assert!(self.writing.is_none(), "one write in flight");
-        let writing = self.writing.insert(Writing { file: Arc::clone(file), buffer, length });
+        let writing = Writing { file: Arc::clone(file), buffer, length, how, written: None };
+        let writing = self.writing.insert(writing);
         let bytes = &writing.buffer.bytes()[..length];
+        let descriptor = types::Fd(writing.file.as_raw_fd());
         let length = u32::try_from(bytes.len()).expect("a frame is far below 4 GiB");
-        let write = opcode::Write::new(types::Fd(writing.file.as_raw_fd()), bytes.as_ptr(), length).offset(offset);
-        self.push(&write.build().user_data(Operation::Write.tag(ConnectionId { place: 0, generation: 0 })));
+        let nobody = ConnectionId { place: 0, generation: 0 };
+        let write = opcode::Write::new(descriptor, bytes.as_ptr(), length).offset(offset).build();
+        let write = write.user_data(Operation::Write.tag(nobody));
+        match how {
+            Syncing::Itself => self.push(&write),
+            Syncing::Behind => {
+                let sync = opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build();
+                // The kernel links what it is given in one call.
+                let queued = self.uring.submission().len();
+                if (SUBMISSIONS as usize) < queued + 2 {
+                    self.enter().expect("a ring whose submissions the kernel refuses can't go on");
+                }
+                self.push(&write.flags(squeue::Flags::IO_LINK));
+                self.push(&sync.user_data(Operation::Sync.tag(nobody)));
+            }
+        }
     }
 
     /// Whether a write is in flight.
@@ -517,7 +546,14 @@ impl Ring {
             kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
             kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),
             kind if kind == Operation::Send as u64 => self.sent(id, result, on_event),
-            kind if kind == Operation::Write as u64 => self.written(result, on_event),
+            kind if kind == Operation::Write as u64 => {
+                let Some(writing) = &mut self.writing else { return };
+                writing.written = Some(result);
+                if writing.how == Syncing::Itself {
+                    self.synced(result, on_event);
+                }
+            }
+            kind if kind == Operation::Sync as u64 => self.synced(result, on_event),
             kind if kind == Operation::Read as u64 => self.has_read(id, result, on_event),
             kind if kind == Operation::Bell as u64 => {
                 self.sleeper.silence();
@@ -599,12 +635,17 @@ impl Ring {
         }
     }
 
-    fn written(&mut self, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
-        let Some(Writing { buffer, length, .. }) = self.writing.take() else { return };
-        let outcome = match usize::try_from(result) {
-            Ok(written) if written == length => Ok(()),
-            Ok(written) => Err(io::Error::other(format!("{written} of {length} bytes were written"))),
-            Err(_) => Err(io::Error::from_raw_os_error(-result)),
+    /// A write has come to its end, and the sync behind it; that is cancelled where the write failed.
+    fn synced(&mut self, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
+        let Some(Writing { buffer, length, written, .. }) = self.writing.take() else { return };
+        let written = written.unwrap_or(result);
+        let outcome = match usize::try_from(written) {
+            Ok(written) if written == length && 0 <= result => Ok(()),
+            Ok(written) if written != length => {
+                Err(io::Error::other(format!("{written} of {length} bytes were written")))
+            }
+            Ok(_) => Err(io::Error::from_raw_os_error(-result)),
+            Err(_) => Err(io::Error::from_raw_os_error(-written)),
         };
         on_event(Event::Written(buffer, outcome));
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::Clients,
-    commands::{Core, Now, Persistence, Process},
+    commands::{Core, Persistence, Process},
     config::{Config, Durability},
     shard::Shard,
     statistics::Statistics,
@@ -28,6 +28,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -100,6 +101,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
 
     let mut gateway = Some(gateway);
     let mut threads = Vec::new();
+    let (ends, ended) = mpsc::channel();
     for ((core, listener), mesh) in listeners.into_iter().enumerate().zip(meshes) {
         let cpu = config.cpus[core];
         let seed = Seed {
@@ -115,13 +117,19 @@ pub fn run(mut config: Config) -> Result<(), String> {
             control: Arc::clone(&control),
             directory: directory.clone(),
         };
-        let started = executor::start(&format!("core-{core}"), cpu, move || serve(seed));
+        let ends = ends.clone();
+        let started = executor::start(&format!("core-{core}"), cpu, move || async move {
+            // Somebody listens until the first one fails.
+            let _ = ends.send((core, serve(seed).await));
+        });
         threads.push((core, started.map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}"))?));
     }
-    threads.into_iter().try_for_each(|(core, thread)| match thread.join() {
-        Ok(outcome) => outcome.map_err(|error| format!("core {core}: {error}")),
-        Err(error) => Err(format!("core {core}: {error}")),
-    })
+    drop(ends);
+    // Without one of its cores a server must not go on, whichever it is.
+    for (core, outcome) in ended {
+        outcome.map_err(|error| format!("core {core}: {error}"))?;
+    }
+    threads.into_iter().try_for_each(|(core, thread)| thread.join().map_err(|error| format!("core {core}: {error}")))
 }
 
 /// One core, from its executor on.
@@ -253,7 +261,7 @@ fn process(kernel: &str) -> Process {
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         started_at: UnixMillis(unix.as_millis() as u64),
         resident_bytes: 0,
-        cpu: clock::cpu_times(Now::default()),
+        cpu: clock::cpu_times(),
         total_memory_bytes: rustix::system::sysinfo().totalram,
     }
 }

@@ -384,6 +384,7 @@ impl State {
         if self.next_second_us <= now.monotonic_us {
             self.next_second_us = now.monotonic_us + 1_000_000;
             self.shard.core.process.resident_bytes = clock::resident_bytes();
+            self.shard.core.process.cpu = clock::cpu_times();
             self.close_idle(ring);
         }
         let statistics = &mut self.shard.core.statistics;

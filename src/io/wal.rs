@@ -138,7 +138,7 @@ impl Writer {
     fn submit(&mut self, ring: &mut Ring, buffer: Aligned, length: usize, now_us: u64) {
         self.began_us = now_us;
         self.frame_at = (u32::try_from(self.active.number).unwrap_or(u32::MAX), self.offset);
-        ring.write(&self.active.file, buffer, length, self.offset);
+        ring.write(&self.active.file, self.layout.way.syncing, buffer, length, self.offset);
         self.offset += length as u64;
     }
 

@@ -72,7 +72,7 @@ pub struct FrameHeader {
     pub file: FileId,
     /// The position of its first byte of records. In a snapshot, positions are the file's own.
     pub lsn: Lsn,
-    /// The log was on disk up to here when the frame was written.
+    /// The log was on disk up to here when the frame was written; also in a snapshot's seal.
     pub synced: Lsn,
     /// Bytes of records.
     pub length: u32,
@@ -224,10 +224,11 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// The position that the frame at the beginning of these bytes claims to have, whether it is whole or not.
-    pub fn claimed_lsn(bytes: &[u8], file: FileId) -> Option<Lsn> {
+    /// The file that the frame at the beginning of these bytes says it was written to, whether it is whole or not: for a file
+    /// whose own header is gone.
+    pub fn claimed_file(bytes: &[u8]) -> Option<FileId> {
         let header = bytes.get(..FRAME_HEADER_BYTES)?;
-        (header[..4] == FRAME_MAGIC && u64_at(header, 8) == file.0).then(|| Lsn(u64_at(header, 16)))
+        (header[..4] == FRAME_MAGIC).then(|| FileId(u64_at(header, 8)))
     }
 }
 
@@ -252,3 +253,6 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,8 @@ pub struct Log {
     /// The end of what has been handed over.
     handed_over: Lsn,
     persisted: Lsn,
+    /// The end of the last command of which all is on disk.
+    persisted_whole: Lsn,
     /// Where the command that is being executed began, and how many records it has made.
     command_at: usize,
     command_records: usize,
@@ -121,6 +123,7 @@ impl Log {
             taken: 0,
             handed_over: end,
             persisted: end,
+            persisted_whole: end,
             command_at: 0,
             command_records: 0,
             changed: Vec::new(),
@@ -260,10 +263,11 @@ impl Log {
         self.handed_over.after(self.pending.len() - self.taken)
     }
 
-    /// How far the log is on disk.
+    /// How far the log is on disk, in whole commands: where it goes on should the process end now. A larger command than a
+    /// frame holds is not there before its last frame is.
     #[inline]
     pub fn persisted_end(&self) -> Lsn {
-        self.persisted
+        self.persisted_whole
     }
 
     /// How far replies may tell of it: on every disk that the configuration asks for. With one copy, that is this disk.
@@ -328,7 +332,8 @@ impl Log {
         let records = &self.pending[self.taken..self.taken + length];
         buffer[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length].copy_from_slice(records);
         let kind = if self.is_inside { FrameKind::Continued } else { FrameKind::Records };
-        let header = FrameHeader { kind, file, lsn: self.handed_over, synced: self.persisted, length: length as u32 };
+        let header =
+            FrameHeader { kind, file, lsn: self.handed_over, synced: self.persisted_whole, length: length as u32 };
         let total = header.seal(buffer);
         self.frame = (header.lsn, kind);
         self.is_inside = self.cuts.pop_front().is_some_and(|cut| cut.is_inside);
@@ -374,6 +379,9 @@ impl Log {
     pub fn persisted(&mut self) {
         assert!(self.is_in_flight(), "what is on disk was handed over");
         self.persisted = self.handed_over;
+        if !self.is_inside {
+            self.persisted_whole = self.persisted;
+        }
         if self.flying.end <= self.persisted {
             self.flying.clear();
         }
@@ -438,6 +446,27 @@ mod tests {
         let Some((Record::Together(together), _)) = Record::decode(&records[length..]).unwrap() else { panic!() };
         let each: Vec<_> = together.each().map(Result::unwrap).collect();
         assert_eq!(each, [Record::Put { key: b"a", value: b"v", expires_at: None }, Record::Remove { key: b"b" }]);
+    }
+
+    /// A command that takes several frames is on disk when the last of them is. What says how far the log was on disk may not
+    /// claim the first of them: if the others never come, the log ends before it.
+    #[test]
+    fn a_command_is_on_disk_as_a_whole() {
+        let mut log = Log::new(Lsn(0), true);
+        let mut buffer = vec![0; FRAME_BYTES_MAX];
+        put(&mut log, b"small", 1);
+        log.end_command();
+        let whole = log.end();
+        put(&mut log, b"large", 2 * FRAME_BYTES_MAX);
+        log.end_command();
+        let mut synced = Vec::new();
+        while log.next_frame_bytes().is_some() {
+            log.take(FILE, &mut buffer);
+            synced.push(FrameHeader::decode(&buffer, FILE).unwrap().0.synced);
+            log.persisted();
+            assert_eq!(log.persisted_end(), if log.pending_bytes() == 0 { log.end() } else { whole });
+        }
+        assert_eq!(synced, [Lsn(0), whole, whole, whole]);
     }
 
     /// However large the commands are, frames are cut between them where they fit into one, and the stream is whole.

@@ -1,18 +1,22 @@
 //! What a shard may believe of its files when it starts: which to read, in which order, and where its log ends.
 //!
 //! The newest snapshot, then the log from where the snapshot says. A frame at the very end of the log that is not whole was
-//! never acknowledged: it is cut off. A frame that is not whole with frames behind it was on disk once, and its records may
-//! have been acknowledged: that is damage, and nobody starts on it unasked.
+//! never acknowledged: it is cut off. A frame that is not whole though others say that it was on disk may have been
+//! acknowledged: that is damage, and nobody starts on it unasked.
 //!
 //! [`Recovery`] reads nothing itself: [`step`](Recovery::step) says what to read, [`give`](Recovery::give) takes it.
 
+mod damage;
+mod survey;
+
+pub use self::damage::{Damage, Lost, Problem};
 use super::{
     Lsn, Malformed, Record,
     frame::{
-        BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileHeader, FileId, FileKind, FrameHeader, FrameKind, Invalid,
+        BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileId, FileKind, FrameHeader, FrameKind, Invalid,
+        frame_bytes,
     },
 };
-use std::fmt;
 
 /// One of a shard's files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,68 +48,9 @@ pub enum Step {
     Done,
 }
 
-/// Why a shard can't start on its files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Damage {
-    /// The file.
-    pub file: String,
-    /// Where in it.
-    pub offset: u64,
-    /// What is wrong there.
-    pub problem: Problem,
-}
-
-/// What is wrong with a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Problem {
-    /// Bytes that were on disk have changed: there are whole frames behind them.
-    Changed(Invalid),
-    /// A newer version wrote it: start that one.
-    Version(u16),
-    /// It belongs to another directory or shard.
-    Foreign,
-    /// Records between these positions are in no file.
-    Missing(Lsn, Lsn),
-    /// It ends too early.
-    Short,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} at offset {}: ", self.file, self.offset)?;
-        match self.problem {
-            Problem::Changed(Invalid::Malformed) => out.write_str("the checksum is right, but this is no record"),
-            Problem::Changed(_) => out.write_str("bytes that were on disk have changed or are missing"),
-            Problem::Version(version) => {
-                write!(
-                    out,
-                    "written in format {version}; this version knows {}: start a newer one",
-                    super::frame::VERSION
-                )
-            }
-            Problem::Foreign => out.write_str("the file belongs to another directory or shard"),
-            Problem::Missing(from, to) => write!(out, "records {} to {} are missing", from.0, to.0),
-            Problem::Short => out.write_str("the file ends too early"),
-        }
-    }
-}
-
-impl std::error::Error for Damage {}
-
-/// Records that could not be read, and that the operator has accepted to lose.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Lost {
-    /// Where.
-    pub damage: Damage,
-    /// The position of the first record that could not be read. In a snapshot, positions are the file's own.
-    pub from: Lsn,
-    /// The position of the first that could be again, or the end of what was read.
-    pub to: Lsn,
-}
-
 /// Where a record was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Source {
+pub struct Spot {
     /// The segment's number: of a record in several pieces, that of the first. In a snapshot, 0.
     pub segment: u32,
     /// Of a value in one piece, its offset in the segment.
@@ -131,25 +76,34 @@ pub struct Report {
     pub lost: Vec<Lost>,
 }
 
-/// A segment, as its first two blocks tell.
+/// A segment, as its beginning tells.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     file: usize,
     id: FileId,
-    /// The position of its first frame, which is not checked yet; `None` where there is none.
+    /// The end of the log when it was made ready.
+    made_ready_at: Lsn,
+    /// The position of its first frame, where that is whole.
     first: Option<Lsn>,
+}
+
+/// A file whose frames are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    Snapshot,
+    /// Of the log, by its position in [`Recovery::segments`].
+    Segment(usize),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// Looking at the beginning of the snapshot, or of this segment.
+    /// Looking at the beginning of the snapshot, or of the segment at this position in [`Recovery::numbered`].
     SurveySnapshot,
     SurveySegment(usize),
     /// Reading frames.
-    Snapshot,
-    Segment(usize),
-    /// Looking for a whole frame behind one that is not.
-    Search(Option<usize>, Invalid, u64),
+    Frames(Source),
+    /// Looking for a whole frame behind one that is not, for this reason, at this offset.
+    Search(Source, Invalid, u64),
     Done,
 }
 
@@ -169,20 +123,28 @@ pub struct Recovery {
     offset: u64,
     /// The position of the next record.
     expected: Lsn,
-    /// The beginning of a record whose end has not come.
+    /// The beginning of a record whose end has not come. Its bytes come before `expected`.
     partial: Vec<u8>,
-    /// The segment where that is.
+    /// The segment where that begins.
     partial_in: u32,
+    /// The snapshot holds all that comes before.
+    start: Lsn,
     /// How far the files themselves say that the log was on disk.
     known_end: Lsn,
-    /// Records were lost, and what comes next may begin inside another.
+    /// Records were lost, and what comes next may go on with one whose beginning was among them.
     is_lost: bool,
-    read_bytes: u64,
+    /// Bytes to read in all, and of files that have been.
+    total_bytes: u64,
+    passed_bytes: u64,
     report: Report,
 }
 
 /// Bytes that are read at once: several frames of the largest kind.
 const READ_BYTES: usize = 4 * FRAME_BYTES_MAX;
+/// Bytes of a segment's beginning: its header and its first frame.
+const SURVEY_BYTES: usize = BLOCK_BYTES + FRAME_BYTES_MAX;
+
+const MALFORMED: Problem = Problem::Changed(Invalid::Malformed);
 
 impl Recovery {
     /// Begins with a shard's files. `accepts_loss`: goes on behind damage, and reports what was lost.
@@ -192,7 +154,7 @@ impl Recovery {
         let snapshot = snapshot.map(|(position, _)| (position, FileId::default()));
         let mut numbered: Vec<_> = of_kind(FileKind::Segment).map(|(position, _)| position).collect();
         numbered.sort_unstable_by_key(|&position| files[position].number);
-        let next_segment = numbered.last().map_or(1, |&position| files[position].number + 1);
+        let next_segment = numbered.last().map_or(1, |&position| files[position].number.saturating_add(1));
         Self {
             directory,
             shard,
@@ -206,9 +168,11 @@ impl Recovery {
             expected: Lsn(0),
             partial: Vec::new(),
             partial_in: 0,
+            start: Lsn(0),
             known_end: Lsn(0),
             is_lost: false,
-            read_bytes: 0,
+            total_bytes: 0,
+            passed_bytes: 0,
             report: Report { next_segment, ..Report::default() },
         }
     }
@@ -218,30 +182,16 @@ impl Recovery {
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
     pub fn step(&mut self) -> Result<Step, Damage> {
-        if let Phase::SurveySegment(index) = self.phase
-            && index == self.numbered.len()
-        {
-            self.begin_reading()?;
+        if self.phase == Phase::SurveySegment(self.numbered.len()) {
+            self.end_survey()?;
         }
         let (file, length) = match self.phase {
-            Phase::SurveySnapshot => (self.snapshot_file(), BLOCK_BYTES),
-            Phase::SurveySegment(index) => (self.numbered[index], 2 * BLOCK_BYTES),
-            Phase::Snapshot | Phase::Search(None, ..) => (self.snapshot_file(), READ_BYTES),
-            Phase::Segment(index) | Phase::Search(Some(index), ..) => (self.segments[index].file, READ_BYTES),
+            Phase::SurveySnapshot => (self.snapshot_file().0, BLOCK_BYTES),
+            Phase::SurveySegment(index) => (self.numbered[index], SURVEY_BYTES),
+            Phase::Frames(source) | Phase::Search(source, ..) => (self.file_of(source).0, READ_BYTES),
             Phase::Done => return Ok(Step::Done),
         };
         Ok(Step::Read { file, offset: self.offset, length })
-    }
-
-    /// The part of all bytes that has been read, of 1.
-    pub fn progress(&self) -> f64 {
-        let total: u64 = self.files.iter().map(|file| file.bytes).sum();
-        if total == 0 { 1.0 } else { (self.read_bytes as f64 / total as f64).min(1.0) }
-    }
-
-    /// What was found so far; all of it once [`step`](Self::step) has said so.
-    pub fn report(&self) -> &Report {
-        &self.report
     }
 
     /// Takes what [`step`](Self::step) asked for; shows the records in it to `apply`, in order.
@@ -256,159 +206,153 @@ impl Recovery {
     ///
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
-    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Source)) -> Result<(), Damage> {
+    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
         match self.phase {
             Phase::SurveySnapshot => self.survey_snapshot(bytes),
             Phase::SurveySegment(index) => self.survey_segment(index, bytes),
-            Phase::Snapshot => self.read(None, bytes, apply),
-            Phase::Segment(index) => self.read(Some(index), bytes, apply),
-            Phase::Search(index, why, since) => self.search(index, why, since, bytes),
+            Phase::Frames(source) => self.read(source, bytes, apply),
+            Phase::Search(source, why, since) => self.search(source, why, since, bytes),
             Phase::Done => unreachable!("nothing was asked for"),
         }
     }
 
-    fn snapshot_file(&self) -> usize {
-        self.snapshot.expect("there is a snapshot in this phase").0
-    }
-
-    fn survey_snapshot(&mut self, bytes: &[u8]) -> Result<(), Damage> {
-        let file = self.snapshot_file();
-        self.phase = Phase::SurveySegment(0);
-        match self.header(file, bytes) {
-            Ok(header) => {
-                self.snapshot = Some((file, header.id));
-                self.report.snapshot = Some(header.lsn);
-                self.known_end = header.lsn;
-                Ok(())
-            }
-            Err(problem) => {
-                self.snapshot = None;
-                self.lose(file, 0, problem, Lsn(0), Lsn(0))
+    /// The part of all bytes that has been read, of 1.
+    pub fn progress(&self) -> f64 {
+        match (self.phase, self.total_bytes) {
+            (Phase::SurveySnapshot | Phase::SurveySegment(_), _) => 0.0,
+            (Phase::Done, _) | (_, 0) => 1.0,
+            (Phase::Frames(source) | Phase::Search(source, ..), total) => {
+                let offset = self.offset.min(self.files[self.file_of(source).0].bytes);
+                (self.passed_bytes + offset) as f64 / total as f64
             }
         }
     }
 
-    fn survey_segment(&mut self, index: usize, bytes: &[u8]) -> Result<(), Damage> {
-        let file = self.numbered[index];
-        self.phase = Phase::SurveySegment(index + 1);
-        match self.header(file, bytes) {
-            Ok(header) => {
-                let first = FrameHeader::claimed_lsn(bytes.get(BLOCK_BYTES..).unwrap_or_default(), header.id);
-                self.known_end = self.known_end.max(header.lsn);
-                self.segments.push(Segment { file, id: header.id, first });
-                Ok(())
-            }
-            Err(problem) => self.lose(file, 0, problem, Lsn(0), Lsn(0)),
-        }
+    /// What was found so far; all of it once [`step`](Self::step) has said so.
+    pub fn report(&self) -> &Report {
+        &self.report
     }
 
-    /// Reads a file's header and checks that it is the file that its name says, of this shard.
-    fn header(&self, file: usize, bytes: &[u8]) -> Result<FileHeader, Problem> {
-        let info = &self.files[file];
-        let header = FileHeader::decode(bytes).map_err(|invalid| match invalid {
-            Invalid::Version(version) => Problem::Version(version),
-            Invalid::Short(_) => Problem::Short,
-            other => Problem::Changed(other),
-        })?;
-        let number = if header.kind == FileKind::Segment { header.number } else { header.lsn.0 };
-        let is_ours = header.directory == self.directory && header.shard == self.shard;
-        if !is_ours || header.kind != info.kind || number != info.number {
-            return Err(Problem::Foreign);
-        }
-        Ok(header)
+    fn snapshot_file(&self) -> (usize, FileId) {
+        self.snapshot.expect("there is a snapshot in this phase")
     }
 
+    fn file_of(&self, source: Source) -> (usize, FileId) {
+        match source {
+            Source::Snapshot => self.snapshot_file(),
+            Source::Segment(index) => (self.segments[index].file, self.segments[index].id),
+        }
+    }
+}
+
+/// The order of the files.
+impl Recovery {
     /// Knows all files: begins with the first that counts.
-    fn begin_reading(&mut self) -> Result<(), Damage> {
+    fn end_survey(&mut self) -> Result<(), Damage> {
+        // Segments that have not been written to say where the log before them was on disk, which nothing else may say. Those
+        // before the last that was say nothing new, and what they say may have been cut off since.
+        let unused = self.segments.iter().rev().take_while(|segment| segment.first.is_none());
+        self.known_end = unused.map(|segment| segment.made_ready_at).fold(self.known_end, Lsn::max);
         self.offset = BLOCK_BYTES as u64;
-        if self.snapshot.is_some() {
-            self.expected = Lsn(0);
-            self.phase = Phase::Snapshot;
-        } else {
-            return self.begin_log(Lsn(0));
+        self.is_lost = false;
+        match self.snapshot {
+            Some((file, _)) => {
+                let bytes = |file: usize| self.files[file].bytes;
+                self.total_bytes = bytes(file) + self.segments.iter().map(|segment| bytes(segment.file)).sum::<u64>();
+                self.phase = Phase::Frames(Source::Snapshot);
+                Ok(())
+            }
+            None => self.begin_log(),
         }
-        Ok(())
     }
 
-    /// Has read the snapshot, or there is none: goes on with the segment that holds the record at `start`.
-    fn begin_log(&mut self, start: Lsn) -> Result<(), Damage> {
+    /// Has read the snapshot, or there is none: goes on with the segment that holds the record where the snapshot was begun.
+    fn begin_log(&mut self) -> Result<(), Damage> {
+        self.start = self.report.snapshot.unwrap_or_default();
         // Those before the last one that begins at or before it hold nothing that is needed.
-        let first = self.segments.iter().rposition(|segment| segment.first.is_some_and(|first| first <= start));
-        self.expected = start;
-        // Records before the start are in the snapshot; applying them again changes nothing, since all behind them follow.
-        if let Some(position) = first {
-            self.expected = self.segments[position].first.unwrap_or(start);
-            // It may begin inside a record, whose beginning is not needed any more: then neither is its end.
-            self.is_lost |= self.report.snapshot.is_some();
-        }
-        self.begin_segment(first.unwrap_or(0))
+        let begins_before = |segment: &Segment| segment.first.is_some_and(|first| first <= self.start);
+        let index = self.segments.iter().rposition(begins_before);
+        self.expected = index.and_then(|index| self.segments[index].first).unwrap_or(self.start);
+        let index = index.unwrap_or(0);
+        self.partial.clear();
+        self.is_lost = false;
+        let bytes = self.segments[index..].iter().map(|segment| self.files[segment.file].bytes);
+        self.total_bytes = self.passed_bytes + bytes.sum::<u64>();
+        self.begin_segment(index)
     }
 
     fn begin_segment(&mut self, index: usize) -> Result<(), Damage> {
         self.offset = BLOCK_BYTES as u64;
-        if index < self.segments.len() {
-            self.phase = Phase::Segment(index);
-            return Ok(());
-        }
-        self.phase = Phase::Done;
-        let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
-        self.report.segments = self.segments.iter().map(number).collect();
-        // A log that ends inside a record ends before it; but no position is used again that a file was said to go on from.
-        let end = Lsn(self.expected.0 - self.partial.len() as u64);
-        self.report.end = end.max(self.known_end);
-        match self.files.len().checked_sub(1) {
-            Some(last) if self.expected < self.known_end => {
-                let file = self.segments.last().map_or(last, |segment| segment.file);
-                self.lose(file, self.files[file].bytes, Problem::Missing(end, self.known_end), end, self.known_end)
-            }
-            _ => Ok(()),
+        self.phase = if index < self.segments.len() { Phase::Frames(Source::Segment(index)) } else { Phase::Done };
+        if self.phase == Phase::Done { self.end_log() } else { Ok(()) }
+    }
+
+    /// Where a later start has cut the log: what a later segment begins with, or what comes behind, is not taken from before.
+    fn limit(&self, source: Source) -> Option<Lsn> {
+        match source {
+            Source::Snapshot => None,
+            Source::Segment(index) => self.segments[index + 1..].iter().filter_map(|segment| segment.first).min(),
         }
     }
 
+    fn end_log(&mut self) -> Result<(), Damage> {
+        if self.expected < self.known_end {
+            let (reached, known_end) = (self.expected, self.known_end);
+            let from = self.record_at();
+            let last = self.segments.last().map(|segment| segment.file).or(self.snapshot.map(|(file, _)| file));
+            let file = last.expect("some file has said so");
+            self.lose(file, self.files[file].bytes, Problem::Missing(reached, known_end), from, known_end)?;
+            self.expected = known_end;
+        }
+        // A log that ends inside a record ends before it.
+        self.report.end = self.record_at();
+        let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
+        self.report.segments = self.segments.iter().map(number).collect();
+        Ok(())
+    }
+}
+
+/// The frames.
+impl Recovery {
     /// Reads the frames at the beginning of `bytes`.
-    fn read(
-        &mut self,
-        index: Option<usize>,
-        bytes: &[u8],
-        apply: &mut impl FnMut(Record<'_>, Source),
-    ) -> Result<(), Damage> {
-        let (file, id) = match index {
-            Some(index) => (self.segments[index].file, self.segments[index].id),
-            None => self.snapshot.expect("there is a snapshot in this phase"),
-        };
-        // A later start may have cut the log: what a later segment begins with is not taken from here.
-        let limit = index.and_then(|index| self.segments[index + 1..].iter().find_map(|segment| segment.first));
-        let is_end = self.files[file].bytes <= self.offset + bytes.len() as u64;
+    fn read(&mut self, source: Source, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
+        let (file, id) = self.file_of(source);
+        let limit = self.limit(source);
+        let is_end = self.is_end(file, bytes);
         let mut at = 0;
         loop {
             let rest = &bytes[at..];
             match FrameHeader::decode(rest, id) {
-                Ok((header, _)) if limit.is_some_and(|limit| limit <= header.lsn) => {
-                    return self.end_segment(index.expect("limits are of segments"), None);
-                }
+                Ok((header, _)) if limit.is_some_and(|limit| limit <= header.lsn) => return self.end_file(source),
                 Ok((header, records)) => {
-                    self.frame(file, header, records, at as u64, apply)?;
-                    at += super::frame::frame_bytes(records.len());
-                    if index.is_none() && header.kind == FrameKind::Seal {
-                        self.read_bytes += at as u64;
-                        return self.begin_log(self.report.snapshot.unwrap_or_default());
+                    if let Source::Segment(index) = source {
+                        // Behind damage, it may not be the first that was written.
+                        self.segments[index].first.get_or_insert(header.lsn);
+                    }
+                    self.frame(file, header, records, self.offset + at as u64, apply)?;
+                    at += frame_bytes(records.len());
+                    if source == Source::Snapshot && header.kind == FrameKind::Seal {
+                        // The log was on disk up to here before the snapshot counted.
+                        self.known_end = self.known_end.max(header.synced);
+                        return self.end_file(source);
                     }
                 }
                 Err(Invalid::Short(_)) if !is_end => {
                     assert!(0 < at || READ_BYTES <= bytes.len(), "a read holds a frame");
-                    self.advance(at);
+                    self.offset += at as u64;
                     return Ok(());
                 }
-                Err(Invalid::Short(_)) if rest.is_empty() && index.is_some() => {
-                    self.advance(at);
-                    return self.end_segment(index.expect("just looked at"), None);
+                // What is not whole here has been cut off, and the log has gone on elsewhere.
+                Err(_) if limit.is_some_and(|limit| limit <= self.expected) => return self.end_file(source),
+                Err(Invalid::Short(_)) if rest.is_empty() && source != Source::Snapshot => {
+                    return self.end_file(source);
                 }
                 Err(invalid) => {
                     // What was never written is zeros; what is neither zeros nor a frame has changed.
                     let is_blank = rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
                     let invalid = if invalid == Invalid::Magic && !is_blank { Invalid::Checksum } else { invalid };
-                    self.advance(at);
-                    self.phase = Phase::Search(index, invalid, self.offset);
+                    self.offset += at as u64;
+                    self.phase = Phase::Search(source, invalid, self.offset);
                     self.offset += BLOCK_BYTES as u64;
                     return Ok(());
                 }
@@ -416,9 +360,13 @@ impl Recovery {
         }
     }
 
-    fn advance(&mut self, bytes: usize) {
-        self.offset += bytes as u64;
-        self.read_bytes += bytes as u64;
+    /// The position of the next record that has not been shown.
+    fn record_at(&self) -> Lsn {
+        Lsn(self.expected.0 - self.partial.len() as u64)
+    }
+
+    fn is_end(&self, file: usize, bytes: &[u8]) -> bool {
+        self.files[file].bytes <= self.offset + bytes.len() as u64
     }
 
     /// Takes a whole frame.
@@ -427,118 +375,108 @@ impl Recovery {
         file: usize,
         header: FrameHeader,
         records: &[u8],
-        at: u64,
-        apply: &mut impl FnMut(Record<'_>, Source),
+        offset: u64,
+        apply: &mut impl FnMut(Record<'_>, Spot),
     ) -> Result<(), Damage> {
-        let offset = self.offset + at;
-        let continues = header.kind == FrameKind::Continued;
-        let begun = Lsn(self.expected.0 - self.partial.len() as u64);
-        if !continues && !self.partial.is_empty() && (begun..=self.expected).contains(&header.lsn) {
-            // An earlier start has cut off a record whose end never came.
-            self.partial.clear();
-            self.expected = header.lsn;
-        }
         if header.lsn != self.expected {
             let problem = Problem::Missing(self.expected, header.lsn);
-            self.lose(file, offset, problem, self.expected, header.lsn)?;
+            self.lose(file, offset, problem, self.record_at(), header.lsn)?;
+            self.expected = header.lsn;
         }
-        self.expected = header.lsn.after(records.len());
-        if self.is_lost && continues {
+        let (begin, from) = (header.lsn, self.record_at());
+        self.expected = begin.after(records.len());
+        if self.expected <= self.start {
+            // The snapshot has it. Applying it again could even do harm: what changed while there was no log is in there alone.
+            self.partial.clear();
             return Ok(());
         }
-        if header.kind == FrameKind::Seal {
-            self.known_end = self.known_end.max(header.synced);
-            return if self.partial.is_empty() { Ok(()) } else { Err(self.damage(file, offset, MALFORMED)) };
-        }
-        if continues == self.partial.is_empty() {
-            return Err(self.damage(file, offset, MALFORMED));
+        match header.kind {
+            // It goes on with a record that nobody needs: it is lost, or in the snapshot, or in a segment that was given up.
+            FrameKind::Continued if self.partial.is_empty() && (self.is_lost || begin <= self.start) => {
+                self.is_lost = true;
+                return Ok(());
+            }
+            FrameKind::Seal if self.partial.is_empty() => return Ok(()),
+            FrameKind::Records if self.partial.is_empty() => {}
+            FrameKind::Continued if !self.partial.is_empty() => {}
+            _ => return self.lose(file, offset, MALFORMED, from, self.expected),
         }
         self.is_lost = false;
-        let mut whole = std::mem::take(&mut self.partial);
         let mut count = 0;
         let info = &self.files[file];
         let segment = if info.kind == FileKind::Segment { u32::try_from(info.number).unwrap_or(u32::MAX) } else { 0 };
-        let used = if whole.is_empty() {
+        let read = if self.partial.is_empty() {
             self.partial_in = segment;
-            let begin = offset + FRAME_HEADER_BYTES as u64;
             let mut visit = |record: Record<'_>| {
                 count += 1;
-                let value = if let Record::Put { value, .. } = record { value } else { &[] };
-                let within = value.as_ptr().addr().wrapping_sub(records.as_ptr().addr()) as u64;
-                let at = u32::try_from(begin.saturating_add(within)).ok().filter(|_| segment != 0);
-                apply(record, Source { segment, offset: at });
+                apply(record, Spot { segment, offset: offset_of(record, records, offset).filter(|_| segment != 0) });
             };
-            each_record(records, &mut visit).inspect(|&used| whole.extend_from_slice(&records[used..]))
+            each_record(records, &mut visit).inspect(|&used| self.partial.extend_from_slice(&records[used..]))
         } else {
-            whole.extend_from_slice(records);
-            let source = Source { segment: self.partial_in, offset: None };
+            self.partial.extend_from_slice(records);
+            let spot = Spot { segment: self.partial_in, offset: None };
             let mut visit = |record: Record<'_>| {
                 count += 1;
-                apply(record, source);
+                apply(record, spot);
             };
-            each_record(&whole, &mut visit).inspect(|&used| drop(whole.drain(..used)))
+            each_record(&self.partial, &mut visit).inspect(|&used| drop(self.partial.drain(..used)))
         };
-        self.partial = whole;
         self.report.records += count;
-        used.map(drop).map_err(|problem| self.damage(file, offset, problem))
-    }
-
-    /// Has read a segment to its end, or to where `cut` says that it was cut off.
-    fn end_segment(&mut self, index: usize, cut: Option<u64>) -> Result<(), Damage> {
-        if let Some(offset) = cut {
-            self.report.cut = Some((self.files[self.segments[index].file].name.clone(), offset));
+        match read {
+            Ok(_) => Ok(()),
+            Err(Malformed) => self.lose(file, offset, MALFORMED, from, self.expected),
         }
-        self.begin_segment(index + 1)
     }
 
-    /// Looks for a whole frame behind one that is not: it tells whether that one was on disk.
-    fn search(&mut self, index: Option<usize>, why: Invalid, since: u64, bytes: &[u8]) -> Result<(), Damage> {
-        let (file, id) = match index {
-            Some(index) => (self.segments[index].file, self.segments[index].id),
-            None => self.snapshot.expect("there is a snapshot in this phase"),
-        };
-        let is_end = self.files[file].bytes <= self.offset + bytes.len() as u64;
+    /// Looks for a whole frame behind one that is not: it tells that that one was on disk.
+    fn search(&mut self, source: Source, why: Invalid, since: u64, bytes: &[u8]) -> Result<(), Damage> {
+        let (file, id) = self.file_of(source);
+        let is_end = self.is_end(file, bytes);
         let mut at = 0;
         while at < bytes.len() {
             match FrameHeader::decode(&bytes[at..], id) {
                 Ok((header, _)) => {
+                    // One write at a time: it was not begun before the one in front of it was on disk.
                     self.offset += at as u64;
-                    self.lose(file, since, Problem::Changed(why), self.expected, header.lsn)?;
+                    self.phase = Phase::Frames(source);
+                    let from = self.record_at();
                     self.expected = header.lsn;
-                    self.phase = index.map_or(Phase::Snapshot, Phase::Segment);
-                    return Ok(());
+                    return self.lose(file, since, Problem::Changed(why), from, header.lsn);
                 }
                 Err(Invalid::Short(_)) if !is_end && 0 < at => break,
                 _ => at += BLOCK_BYTES,
             }
         }
         self.offset += at.min(bytes.len()) as u64;
-        self.read_bytes += at.min(bytes.len()) as u64;
         if !is_end || at < bytes.len() {
             return Ok(());
         }
-        let Some(index) = index else {
-            // A snapshot has an end, and this one has not been reached.
-            self.lose(
-                file,
-                since,
-                if why == Invalid::Magic { Problem::Short } else { Problem::Changed(why) },
-                self.expected,
-                self.expected,
-            )?;
-            return self.begin_log(self.report.snapshot.unwrap_or_default());
-        };
-        // Nothing behind it. Where zeros begin is simply the end.
-        self.end_segment(index, (why != Invalid::Magic && why != Invalid::File).then_some(since))
+        match source {
+            Source::Snapshot => {
+                // A snapshot has an end, and this one has not been reached.
+                let is_short = matches!(why, Invalid::Magic | Invalid::Short(_));
+                let problem = if is_short { Problem::Short } else { Problem::Changed(why) };
+                self.lose(file, since, problem, self.record_at(), self.expected)?;
+            }
+            // Where zeros begin, or an earlier use of the file, is simply the end.
+            Source::Segment(_) if matches!(why, Invalid::Magic | Invalid::File) => {}
+            Source::Segment(_) => self.report.cut = Some((self.files[file].name.clone(), since)),
+        }
+        self.end_file(source)
     }
 
-    fn damage(&self, file: usize, offset: u64, problem: Problem) -> Damage {
-        Damage { file: self.files[file].name.clone(), offset, problem }
+    /// Has read a file as far as it counts.
+    fn end_file(&mut self, source: Source) -> Result<(), Damage> {
+        self.passed_bytes += self.files[self.file_of(source).0].bytes;
+        match source {
+            Source::Snapshot => self.begin_log(),
+            Source::Segment(index) => self.begin_segment(index + 1),
+        }
     }
 
     /// Refuses, or notes what is lost.
     fn lose(&mut self, file: usize, offset: u64, problem: Problem, from: Lsn, to: Lsn) -> Result<(), Damage> {
-        let damage = self.damage(file, offset, problem);
+        let damage = Damage { file: self.files[file].name.clone(), offset, problem };
         if !self.accepts_loss || matches!(problem, Problem::Version(_)) {
             return Err(damage);
         }
@@ -549,17 +487,22 @@ impl Recovery {
     }
 }
 
-const MALFORMED: Problem = Problem::Changed(Invalid::Malformed);
+/// Where in its file a record's value is, of a frame at `offset` with these records.
+fn offset_of(record: Record<'_>, records: &[u8], offset: u64) -> Option<u32> {
+    let Record::Put { value, .. } = record else { return None };
+    let within = value.as_ptr().addr() - records.as_ptr().addr();
+    u32::try_from(offset + (FRAME_HEADER_BYTES + within) as u64).ok()
+}
 
 /// Shows the whole records in `bytes`; returns how many bytes they take.
-fn each_record(bytes: &[u8], visit: &mut impl FnMut(Record<'_>)) -> Result<usize, Problem> {
+fn each_record(bytes: &[u8], visit: &mut impl FnMut(Record<'_>)) -> Result<usize, Malformed> {
     let mut used = 0;
     while used < bytes.len() {
-        let Some((record, length)) = Record::decode(&bytes[used..]).map_err(|Malformed| MALFORMED)? else { break };
+        let Some((record, length)) = Record::decode(&bytes[used..])? else { break };
         match record {
             Record::Together(together) => {
                 // Looked at before any is applied: all of them or none.
-                together.each().try_for_each(|record| record.map(drop)).map_err(|Malformed| MALFORMED)?;
+                together.each().try_for_each(|record| record.map(drop))?;
                 together.each().flatten().for_each(&mut *visit);
             }
             record => visit(record),
@@ -568,3 +511,6 @@ fn each_record(bytes: &[u8], visit: &mut impl FnMut(Record<'_>)) -> Result<usize
     }
     Ok(used)
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,22 +177,34 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that stands alone, and waits until all its ports answer.
+    /// Starts a server that stands alone, and waits until all its ports answer and it has read its files.
     pub fn start(cores: u16, settings: &[&str]) -> Self {
         loop {
-            let distances: Vec<_> = (0..=cores).collect();
-            let port = free_ports(&distances);
-            let mut process = Process::start(
-                Command::new(program("trine"))
-                    .args(["serve", "--port", &port.to_string(), "--cores", &cores.to_string()])
-                    .args(["--cpus", &next_cpus(cores), "--parent", &std::process::id().to_string()])
-                    .args(settings)
-                    .stdout(Stdio::null()),
-            );
-            if wait_until_ready(&mut process, (0..=cores).map(|distance| port + distance)) {
-                return Self { process, port, cores };
+            let mut server = Self::launch(cores, settings);
+            let ports = server.ports();
+            if wait_until_ready(&mut server.process, ports) {
+                return server;
             }
         }
+    }
+
+    /// Starts a server and does not wait for it.
+    pub fn launch(cores: u16, settings: &[&str]) -> Self {
+        let distances: Vec<_> = (0..=cores).collect();
+        let port = free_ports(&distances);
+        let process = Process::start(
+            Command::new(program("trine"))
+                .args(["serve", "--port", &port.to_string(), "--cores", &cores.to_string()])
+                .args(["--cpus", &next_cpus(cores), "--parent", &std::process::id().to_string()])
+                .args(settings)
+                .stdout(Stdio::null()),
+        );
+        Self { process, port, cores }
+    }
+
+    /// The gateway's port and the cores'.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        self.port..=self.port + self.cores
     }
 
     /// The port of a core.
@@ -207,14 +219,15 @@ impl Server {
     }
 }
 
-/// Returns whether the process listens on all of these: not if somebody was faster.
+/// Returns whether the process serves on all of these: not if somebody was faster.
 fn wait_until_ready(process: &mut Process, ports: impl Iterator<Item = u16>) -> bool {
     for port in ports {
         let is_ready = eventually("a server answers", || {
             if process.has_ended().is_some() {
                 return Some(false);
             }
-            Wire::try_connect(port).and_then(|mut wire| wire.try_ask("PING")).ok().map(|_| true)
+            let answer = Wire::try_connect(port).and_then(|mut wire| wire.try_ask("PING"));
+            answer.is_ok_and(|answer| !answer.starts_with("-LOADING")).then_some(true)
         });
         if !is_ready {
             let said = process.said();

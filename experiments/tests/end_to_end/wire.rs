@@ -109,7 +109,7 @@ impl Wire {
         self.try_request(words).expect("a reply")
     }
 
-    fn try_request(&mut self, words: &[&[u8]]) -> io::Result<Reply> {
+    pub fn try_request(&mut self, words: &[&[u8]]) -> io::Result<Reply> {
         let mut bytes = Vec::new();
         encode(&mut bytes, words);
         self.try_send(&bytes)?;

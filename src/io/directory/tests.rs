@@ -72,7 +72,7 @@ fn one_server_at_a_time_uses_a_directory() {
     let message = place.refusal(&owner());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let process = format!("process {} on {host}", std::process::id());
-    expect!["--dir DIR: in use by PROCESS: stop that one first, or choose another directory"]
+    expect!["data directory DIR: in use by PROCESS: stop that one first, or choose another directory"]
         .assert_eq(&message.replace(&process, "PROCESS"));
     assert!(Directory::look(&place.0).is_ok(), "looking needs no lock");
     drop(first);
@@ -83,8 +83,10 @@ fn one_server_at_a_time_uses_a_directory() {
 fn another_owner_is_refused_and_other_neighbours_are_noted() {
     let place = Place::new("owner");
     drop(Directory::open(&place.0, &owner()).unwrap());
-    expect!["--dir DIR: belongs to server one, and this is two: start with --name one, or begin another directory"]
-        .assert_eq(&place.refusal(&Owner { server: "two".into(), ..owner() }));
+    expect![
+        "data directory DIR: belongs to server one, and this is two: start with --name one, or begin another directory"
+    ]
+    .assert_eq(&place.refusal(&Owner { server: "two".into(), ..owner() }));
     let joined = Owner { cluster: "one,two".into(), ..owner() };
     let id = Directory::open(&place.0, &joined).unwrap().id();
     let text = fs::read_to_string(place.0.join(IDENTITY)).unwrap();
@@ -117,12 +119,12 @@ fn what_is_missing_is_not_made_anew() {
     drop(Directory::open(&place.0, &owner()).unwrap());
     fs::write(place.0.join("shard-0/log-0000000000000001"), "").unwrap();
     fs::remove_dir(place.0.join("shard-1")).unwrap();
-    expect!["--dir DIR: DIR/shard-1 is missing: restore it from a backup"].assert_eq(&place.refusal(&owner()));
+    expect!["data directory DIR: DIR/shard-1 is missing: restore it from a backup"].assert_eq(&place.refusal(&owner()));
     fs::remove_file(place.0.join(IDENTITY)).unwrap();
-    expect!["--dir DIR: there is data in shard-0 and no trine.toml: restore that from a backup"]
+    expect!["data directory DIR: there is data in shard-0 and no trine.toml: restore that from a backup"]
         .assert_eq(&place.refusal(&owner()));
     fs::write(place.0.join(IDENTITY), "version = 7").unwrap();
-    expect!["--dir DIR: trine.toml: written by a newer Trine (format 7, this one knows 1): start that one"]
+    expect!["data directory DIR: trine.toml: written by a newer Trine (format 7, this one knows 1): start that one"]
         .assert_eq(&place.refusal(&owner()));
 }
 
@@ -131,19 +133,19 @@ fn a_place_that_cannot_be_used_is_refused_in_one_line() {
     let place = Place::new("file");
     fs::write(&place.0, "").unwrap();
     let look = |path: &Path| place.without_path(&Directory::look(path).unwrap_err());
-    expect!["--dir DIR: a file is in the way: choose another directory"].assert_eq(&place.refusal(&owner()));
-    expect!["--dir DIR: this is a file, and a directory is needed"].assert_eq(&look(&place.0));
+    expect!["data directory DIR: a file is in the way: choose another directory"].assert_eq(&place.refusal(&owner()));
+    expect!["data directory DIR: this is a file, and a directory is needed"].assert_eq(&look(&place.0));
     let below = Place(place.0.join("below"));
-    expect!["--dir DIR: a file is in the way: choose another directory"].assert_eq(&below.refusal(&owner()));
+    expect!["data directory DIR: a file is in the way: choose another directory"].assert_eq(&below.refusal(&owner()));
     fs::remove_file(&place.0).unwrap();
-    expect!["--dir DIR: No such file or directory (os error 2)"].assert_eq(&look(&place.0));
+    expect!["data directory DIR: No such file or directory (os error 2)"].assert_eq(&look(&place.0));
     fs::create_dir(&place.0).unwrap();
-    expect!["--dir DIR: there is no trine.toml: no data of Trine"].assert_eq(&look(&place.0));
+    expect!["data directory DIR: there is no trine.toml: no data of Trine"].assert_eq(&look(&place.0));
     for (error, message) in [
         (Errno::ACCESS, "this process may not write there: give its user the directory, or choose another"),
         (Errno::ROFS, "the file system is read-only: mount it for writing, or choose another directory"),
         (Errno::NOSPC, "the disk is full: make room, or choose another directory"),
     ] {
-        assert_eq!(unusable(Path::new("/d"), &error.into()), format!("--dir /d: {message}"));
+        assert_eq!(unusable(Path::new("/d"), &error.into()), format!("data directory /d: {message}"));
     }
 }

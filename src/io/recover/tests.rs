@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    io::directory::{Directory, Owner},
+    io::directory::{Directory, Owner, claim},
     wal::{
-        Log, Lsn,
-        frame::{FRAME_BYTES_MAX, FileHeader, FileId, FileKind, Invalid},
+        disk::{Disk, Writer},
+        frame::{FileKind, Invalid},
     },
 };
 use expect_test::expect;
@@ -28,31 +28,19 @@ impl Drop for Place {
     }
 }
 
-/// Writes a segment with a put of each value, a frame each, under keys that count from 0, and a seal.
-fn write_segment(files: &ShardFiles, values: &[&[u8]]) {
-    let id = FileId(7);
-    let header = FileHeader {
-        kind: FileKind::Segment,
-        shard: files.shard(),
-        directory: files.directory(),
-        id,
-        number: 1,
-        lsn: Lsn(0),
-    };
-    let (mut log, mut buffer) = (Log::new(Lsn(0), false), vec![0; FRAME_BYTES_MAX]);
-    let mut bytes = header.encode().to_vec();
+/// Writes a log with a put of each value, a frame each, under keys that count from 0, and a seal.
+fn write_log(files: &ShardFiles, values: &[&[u8]]) {
+    let mut disk = Disk { directory: files.directory(), shard: files.shard(), ..Disk::default() };
+    let mut writer = Writer::start(&mut disk, &Report { next_segment: 1, ..Report::default() }, 1);
     for (key, value) in values.iter().enumerate() {
-        log.append(0, Record::Put { key: key.to_string().as_bytes(), value, expires_at: None });
-        log.end_command();
-        while log.next_frame_bytes().is_some() {
-            let length = log.take(id, &mut buffer);
-            bytes.extend_from_slice(&buffer[..length]);
-            log.persisted();
-        }
+        writer.log.append(0, Record::Put { key: key.to_string().as_bytes(), value, expires_at: None });
+        writer.log.end_command();
+        while writer.write(&mut disk) {}
     }
-    let length = log.seal(id, log.end(), &mut buffer);
-    bytes.extend_from_slice(&buffer[..length]);
-    fs::write(files.path_of(FileKind::Segment, 1), bytes).unwrap();
+    writer.seal(&mut disk);
+    for file in disk.files {
+        fs::write(files.path_of(file.kind, file.number), file.bytes).unwrap();
+    }
 }
 
 fn recover(files: ShardFiles, accepts_loss: bool) -> Result<(Vec<Vec<u8>>, Report), RecoverError> {
@@ -63,6 +51,7 @@ fn recover(files: ShardFiles, accepts_loss: bool) -> Result<(Vec<Vec<u8>>, Repor
         other => panic!("{other:?} was not written"),
     };
     while recover.step(&mut apply)? {}
+    assert_eq!(recover.progress(), 1.0);
     Ok((values, recover.report().clone()))
 }
 
@@ -70,10 +59,10 @@ fn recover(files: ShardFiles, accepts_loss: bool) -> Result<(Vec<Vec<u8>>, Repor
 fn what_was_written_comes_back() {
     let (_place, directory) = Place::open("back");
     let large = vec![b'x'; 9_000_000];
-    write_segment(&directory.shard(0), &[b"one", &large, b"three"]);
+    write_log(&directory.shard(0), &[b"one", &large, b"three"]);
     let (values, report) = recover(directory.shard(0), false).unwrap();
     assert_eq!(values, [b"one".to_vec(), large, b"three".to_vec()]);
-    assert_eq!((report.records, report.next_segment), (3, 2));
+    assert_eq!(report.records, 3);
 }
 
 /// The operator learns which file is damaged, where, and the two ways out; the second writes down what was dropped.
@@ -81,7 +70,7 @@ fn what_was_written_comes_back() {
 fn damage_is_refused_or_accepted_and_written_down() {
     let (place, directory) = Place::open("damage");
     let files = directory.shard(0);
-    write_segment(&files, &[b"one", b"two", b"three"]);
+    write_log(&files, &[b"one", b"two", b"three"]);
     let path = files.path_of(FileKind::Segment, 1);
     let mut bytes = fs::read(&path).unwrap();
     bytes[2 * 4096 + 50] ^= 1;
@@ -121,4 +110,22 @@ fn a_file_that_cannot_be_read_is_named() {
     let changed = Damage { file: "log".into(), offset: 0, problem: Problem::Changed(Invalid::Checksum) };
     assert!(RecoverError::Damage(changed).to_string().contains("--accept-loss"));
     drop(place);
+}
+
+/// The last write of a server that was killed may still be on its way to the disk.
+#[test]
+fn a_file_is_read_when_all_writes_to_it_have_ended() {
+    let (_place, directory) = Place::open("claimed");
+    write_log(&directory.shard(0), &[b"before"]);
+    let claimed = File::open(directory.shard(0).path_of(FileKind::Segment, 1)).unwrap();
+    claim(&claimed).unwrap();
+    let looked_at = Directory::look(directory.path()).unwrap();
+    assert_eq!(recover(looked_at.shard(0), false).unwrap().0, [b"before"], "who only looks does not wait");
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        write_log(&looked_at.shard(0), &[b"after"]);
+        drop(claimed);
+    });
+    assert_eq!(recover(directory.shard(0), false).unwrap().0, [b"after"]);
+    other.join().unwrap();
 }

@@ -13,14 +13,14 @@ use crate::{
         snapshot::{Progress, Snapshot},
         wal::{
             Writer,
-            segment::{self, Layout},
+            segment::{Layout, Way},
         },
     },
     resp::{Reply, Version},
     session::Ticket,
     store::UnixMillis,
     wal::{
-        Log, Lsn, Record, Source,
+        Log, Lsn, Record, Spot,
         frame::{FileId, FileKind},
     },
 };
@@ -39,6 +39,8 @@ pub(super) struct Durable {
     pub(super) layout: Layout,
     bell: Arc<Bell>,
     loading: Option<Recover>,
+    /// Where the log ended when it was read: the position of any snapshot that is taken without one.
+    found_end: Lsn,
     /// There is none without a log.
     pub(super) writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
@@ -78,10 +80,13 @@ impl Durable {
         bell: Arc<Bell>,
     ) -> io::Result<Self> {
         let files: ShardFiles = directory.shard(shard);
-        let is_direct = segment::probe_direct(files.path())?;
+        let way = Way::probe(files.path()).map_err(|error| io::Error::other(files.unusable(&error)))?;
+        if shard == 0 {
+            tracing::info!("the log is written with {way}");
+        }
         let failed = |error: RecoverError| io::Error::other(error.to_string());
         let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
-        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, is_direct };
+        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, way };
         let is_on_disk = config.values == crate::config::Values::Disk;
         Ok(Self {
             values: is_on_disk.then(|| Values::new(layout.clone(), Arc::clone(&bell), config.cold_reads)),
@@ -89,6 +94,7 @@ impl Durable {
             layout,
             bell,
             loading: Some(loading),
+            found_end: Lsn(0),
             writer: None,
             snapshot: None,
             retry_us: 0,
@@ -138,11 +144,12 @@ impl State {
         let (until, now) = (self.clock.monotonic_us() + LOAD_SLICE_US, self.now.unix_millis());
         let store = &mut self.shard.store;
         while self.clock.monotonic_us() < until {
-            let mut apply = |record: Record<'_>, source: Source| {
-                store.apply_in_place(record, source.segment, source.offset, now);
+            let mut apply = |record: Record<'_>, spot: Spot| {
+                store.apply_in_place(record, spot.segment, spot.offset, now);
             };
             if !loading.step_in_place(&mut apply).map_err(|error| error.to_string())? {
-                return self.begin_log().map(|()| false).map_err(|error| error.to_string());
+                let files = durable.layout.files.clone();
+                return self.begin_log().map(|()| false).map_err(|error| files.unusable(&error));
             }
         }
         self.shard.core.persistence.loaded = loading.progress();
@@ -166,6 +173,7 @@ impl State {
         let (config, persistence) = (&self.shard.core.config, &mut self.shard.core.persistence);
         tracing::info!(records = report.records, keys = self.shard.store.len(), seconds, "the log has been read");
         self.shard.store.counters = Default::default();
+        durable.found_end = report.end;
         persistence.is_loading = false;
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
@@ -177,6 +185,11 @@ impl State {
         let durability = config.durability();
         if durability == Durability::None {
             return Ok(());
+        }
+        // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
+        // and what comes behind it needs it.
+        if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
+            fs::File::open(files.path_of(FileKind::Segment, *number))?.sync_data()?;
         }
         let id = FileId(fastrand::u64(..));
         // What the last start had made ready and not used is used first.
@@ -207,10 +220,11 @@ impl State {
     fn write_to_files(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
         let (now_us, hurries) = (self.now.monotonic_us, self.stopping_since.is_some());
         let Some(durable) = &mut self.durable else { return false };
+        // Looked at before a frame is taken, which may end it: who was paused meanwhile must still be resumed.
+        durable.was_stalled |= self.shard.is_stalled();
         if let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) {
             writer.write(ring, log, &mut self.shard.core.persistence, now_us, hurries);
         }
-        durable.was_stalled |= self.shard.is_stalled();
         if durable.values.is_some() {
             return self.look_after_values(ring, is_idle) | self.confirm_saves();
         }
@@ -276,14 +290,20 @@ impl State {
     /// Notes that a connection has replies which wait for the log.
     pub(super) fn hold(&mut self, id: ConnectionId, lsn: Lsn) {
         if let Some(durable) = &mut self.durable {
-            durable.held.push_back((lsn, id));
+            // Nearly always the last: a read may wait for an earlier write than those that came before it.
+            let position = durable.held.iter().rposition(|(other, _)| *other <= lsn).map_or(0, |before| before + 1);
+            durable.held.insert(position, (lsn, id));
         }
     }
 
     /// Sends replies to another core when the log is on disk up to here.
     pub(super) fn post_replies(&mut self, lsn: Lsn, core: usize, batch: Box<Batch>) {
         match &mut self.durable {
-            Some(durable) if lsn != Lsn(0) => durable.held_batches.push_back((lsn, core, batch)),
+            Some(durable) if lsn != Lsn(0) => {
+                let earlier = |(other, ..): &(Lsn, usize, Box<Batch>)| *other <= lsn;
+                let position = durable.held_batches.iter().rposition(earlier).map_or(0, |before| before + 1);
+                durable.held_batches.insert(position, (lsn, core, batch));
+            }
             _ => self.mesh.post(core, Parcel::Replies(batch)),
         }
     }
@@ -314,7 +334,7 @@ impl State {
         let log = self.shard.store.log.as_ref();
         let (end, persisted) = match log {
             Some(log) => (log.end(), log.persisted_end()),
-            None => (persistence.saved_lsn, persistence.saved_lsn),
+            None => (durable.found_end, durable.found_end),
         };
         let Some((snapshot, since_us)) = &mut durable.snapshot else {
             let after = self.shard.core.config.snapshot_log_bytes;

@@ -6,7 +6,7 @@ use crate::{
     commands::{Flags, Keys, Now, Outcome},
     gateway::{self, Gather},
     io::{
-        clock::{self, Clock},
+        clock::Clock,
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
@@ -16,10 +16,6 @@ use crate::{
     store::Cold,
     wal::Lsn,
 };
-use std::time::Duration;
-
-/// How old the process's CPU times may be when somebody asks.
-const CPU_TIMES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
 /// What comes from another core has been through the limits already.
@@ -97,12 +93,13 @@ impl Stopwatch {
         now - before
     }
 
-    /// Accounts for those that share.
-    fn finish(mut self, shard: &mut Shard) {
+    /// Accounts for those that share. Returns when the last command had come to its end.
+    fn finish(mut self, shard: &mut Shard) -> u64 {
         if 0 < self.shared {
             let us = self.lap();
             shard.core.statistics.note(self.row, us, self.shared);
         }
+        self.lap_us
     }
 }
 
@@ -260,10 +257,6 @@ impl State {
             connection.session.output = self.buffers.pop().unwrap_or_default();
         }
         client.active_at = self.now.unix_millis();
-        let process = &mut self.shard.core.process;
-        if process.cpu.read_at_us + CPU_TIMES_AGE_MAX.as_micros() as u64 <= self.now.monotonic_us {
-            process.cpu = clock::cpu_times(self.now);
-        }
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
         let stopwatch = Stopwatch::new(self.clock);
         let began_us = stopwatch.lap_us;
@@ -284,7 +277,7 @@ impl State {
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
-        turn.stopwatch.finish(turn.shard);
+        let ended_us = turn.stopwatch.finish(turn.shard);
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
@@ -294,7 +287,7 @@ impl State {
             self.shard.core.statistics.errors.note(text.as_bytes());
         }
         let statistics = &mut self.shard.core.statistics;
-        statistics.batch_us_max = statistics.batch_us_max.max(self.clock.monotonic_us() - began_us);
+        statistics.batch_us_max = statistics.batch_us_max.max(ended_us - began_us);
         statistics.note_memory(self.shard.store.memory());
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;

@@ -4,16 +4,21 @@
 //! the file system's journal, so a segment is filled with zeros before it is used.
 
 use crate::{
-    io::{aligned::Aligned, directory::ShardFiles},
+    io::{
+        aligned::Aligned,
+        directory::{ShardFiles, claim},
+        ring::Syncing,
+    },
     wal::{
         Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,14 +30,23 @@ pub struct Layout {
     pub files: ShardFiles,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Whether the file system takes direct I/O.
+    /// How writes get to the disk.
+    pub way: Way,
+}
+
+/// How writes get to the disk: what the file system and the device offer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Way {
+    /// Past the kernel's cache.
     pub is_direct: bool,
+    /// With the write itself, or with a sync behind it.
+    pub syncing: Syncing,
 }
 
 /// A segment that can be written to.
 #[derive(Debug)]
 pub struct Segment {
-    /// Every write to it is on disk when it completes.
+    /// Opened as [`Layout::way`] says.
     pub file: Arc<File>,
     /// This use of it.
     pub id: FileId,
@@ -47,7 +61,7 @@ const SPARES_MAX: usize = 4;
 
 impl Layout {
     pub(in crate::io) fn options(&self, flags: i32) -> OpenOptions {
-        let direct = if self.is_direct { libc::O_DIRECT } else { 0 };
+        let direct = if self.way.is_direct { libc::O_DIRECT } else { 0 };
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(flags | direct);
         options
@@ -74,8 +88,11 @@ impl Layout {
         };
         buffer.bytes_mut()[..BLOCK_BYTES].copy_from_slice(&header.encode());
         let finish = || {
-            let file = self.options(libc::O_DSYNC).open(&unfinished)?;
+            let flags = if self.way.syncing == Syncing::Itself { libc::O_DSYNC } else { 0 };
+            let file = self.options(flags).open(&unfinished)?;
+            claim(&file)?;
             file.write_all_at(&buffer.bytes()[..BLOCK_BYTES], 0)?;
+            file.sync_data()?;
             fs::rename(&unfinished, &path)?;
             self.files.sync()?;
             Ok(Segment { file: Arc::new(file), id, number, bytes: self.segment_bytes })
@@ -126,29 +143,67 @@ impl Layout {
     /// What the file system says. What is left is read again by the next recovery, to no effect.
     pub fn release(&self, numbers: &[u64]) -> io::Result<()> {
         let mut spares = self.files.spares()?.len();
-        for &number in numbers {
+        let released = numbers.iter().try_for_each(|&number| {
             let path = self.files.path_of(FileKind::Segment, number);
             if fs::metadata(&path)?.len() == self.segment_bytes && spares < SPARES_MAX {
-                fs::rename(&path, self.files.spare_path(number))?;
                 spares += 1;
+                fs::rename(&path, self.files.spare_path(number))
             } else {
-                fs::remove_file(&path)?;
+                fs::remove_file(&path)
             }
-        }
-        self.files.sync()
+        });
+        // Whatever came of the others: a spare's new name must be on disk before the file is used again.
+        self.files.sync()?;
+        released
     }
 }
 
-/// Whether files in this directory can be written directly, past the kernel's cache.
-pub fn probe_direct(directory: &Path) -> io::Result<bool> {
-    let path = directory.join("probe.tmp");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
-    let written = options.open(&path).and_then(|file| file.write_all_at(Aligned::new(BLOCK_BYTES).bytes(), 0));
-    let _ = fs::remove_file(&path);
-    match written {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
-        Err(error) => Err(error),
+impl Way {
+    /// Tries out what can be had in this directory.
+    ///
+    /// A device with FUA takes a write and its sync in one go, so the file is opened with O_DSYNC. Without FUA the kernel would
+    /// do the sync in a worker on the CPU that took the disk's interrupt, and where that CPU is busy with something else the
+    /// worker waits for its turn: behind a saturating load 1.8 ms were seen for what takes 0.2. There an `fdatasync` of our own
+    /// follows the write, which waits for nobody but the disk: 1.2 to 1.6 times the writes a second at 50 connections.
+    ///
+    /// # Errors
+    /// The directory can't be written to.
+    pub fn probe(directory: &Path) -> io::Result<Self> {
+        let path = directory.join("probe.tmp");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+        let written = options.open(&path).and_then(|file| file.write_all_at(Aligned::new(BLOCK_BYTES).bytes(), 0));
+        let _ = fs::remove_file(&path);
+        let is_direct = match written {
+            Ok(()) => true,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => false,
+            Err(error) => return Err(error),
+        };
+        let syncing = if is_direct && has_fua(directory) { Syncing::Itself } else { Syncing::Behind };
+        Ok(Self { is_direct, syncing })
     }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if self.is_direct {
+            "direct writes"
+        } else {
+            "writes through the kernel's cache (no O_DIRECT here)"
+        })?;
+        out.write_str(match self.syncing {
+            Syncing::Itself => ", each synced by itself (the device has FUA)",
+            Syncing::Behind => ", each with an fdatasync behind it",
+        })
+    }
+}
+
+/// Whether the device under this directory writes through its cache when it is told to; `false` where nobody knows.
+fn has_fua(directory: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(directory) else { return false };
+    let device = metadata.dev();
+    let device = PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device)));
+    // A partition has its queue at the disk that it is a part of.
+    let queues = [device.join("queue/fua"), device.join("../queue/fua")];
+    queues.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.trim() == "1"))
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     store::{Policy, Store},
     wal::{
-        FileInfo, Log, Lsn, Recovery, Source, Step as Next, each_value,
+        FileInfo, Log, Lsn, Recovery, Spot, Step as Next, each_value,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind},
     },
 };
@@ -138,8 +138,8 @@ impl Disk {
                 Next::Read { file, offset, length } => {
                     let bytes = &files[file].1;
                     let end = (offset as usize + length).min(bytes.len());
-                    let mut apply = |record: Record<'_>, source: Source| {
-                        store.apply_in_place(record, source.segment, source.offset, NOW);
+                    let mut apply = |record: Record<'_>, spot: Spot| {
+                        store.apply_in_place(record, spot.segment, spot.offset, NOW);
                     };
                     recovery.give_in_place(&bytes[offset as usize..end], &mut apply).expect("nothing is damaged");
                 }

@@ -1,0 +1,137 @@
+//! Servers that are killed, over and over, and come back.
+
+use super::ledger::{Door, HABITS, Habits, Ledger};
+use crate::{
+    harness::{Server, random},
+    wire::Wire,
+};
+use rustix::process::Signal;
+use std::{collections::BTreeSet, fs, path::Path, sync::atomic::AtomicBool, thread, time::Duration};
+
+/// How often a server is killed, in each of two directories. `LAB_KILLS` asks for more.
+const KILLS: usize = 110;
+
+/// What happened to the servers of a directory; a test that got nowhere passes all checks.
+#[derive(Debug, Default)]
+struct Story {
+    /// Lives that ended while clients wrote, while a snapshot was asked for besides, and while files were read.
+    under_load: usize,
+    saving: usize,
+    starting: usize,
+    acknowledged: u64,
+    /// Starts that found a write which had not come to its end.
+    cuts: usize,
+    /// Snapshots and segments that were there at the end of a life.
+    snapshots: BTreeSet<String>,
+    segments: BTreeSet<String>,
+}
+
+/// A server with `always` is killed at random instants, under load, while it takes a snapshot, while it starts. Whatever was
+/// acknowledged to its writer or shown to anybody is there afterwards.
+#[test]
+fn what_was_acknowledged_survives_kills() {
+    let mut random = random();
+    let kills = std::env::var("LAB_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let seeds = [random.u64(..), random.u64(..)];
+    let stories = thread::scope(|scope| {
+        let runs = seeds.map(|seed| scope.spawn(move || kill_over_and_over(kills, fastrand::Rng::with_seed(seed))));
+        runs.map(|run| run.join().unwrap())
+    });
+    for story in stories {
+        let Story { under_load, saving, starting, acknowledged, cuts, snapshots, segments } = story;
+        eprintln!(
+            "{under_load} killed under load, {saving} saving, {starting} starting; {acknowledged} writes acknowledged, {cuts} \
+             cuts, {} snapshots, {} segments",
+            snapshots.len(),
+            segments.len()
+        );
+        assert_eq!(under_load + saving + starting, kills);
+        assert!(10_000 < acknowledged, "{acknowledged} writes");
+        assert!(10 < snapshots.len() && 40 < segments.len(), "{snapshots:?} {segments:?}");
+    }
+}
+
+fn kill_over_and_over(kills: usize, mut random: fastrand::Rng) -> Story {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let settings = ["--dir", directory, "--durability", "always", "--log-segment-bytes", "4mb"];
+    let settings = [&settings[..], &["--snapshot-log-bytes", "8mb"]].concat();
+    let mut story = Story::default();
+    let mut ledgers = Vec::new();
+    for life in 0..kills {
+        if life % 10 == 9 {
+            let server = Server::launch(2, &settings);
+            thread::sleep(Duration::from_micros(random.u64(..60_000)));
+            server.process.signal(Signal::KILL);
+            story.starting += 1;
+            continue;
+        }
+        let server = Server::start(2, &settings);
+        story.cuts += server.process.said().matches("was cut").count();
+        if life == 0 {
+            ledgers = open_ledgers(&server, &mut random);
+        }
+        ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
+        let is_saving = life % 10 == 4;
+        live(&server, &mut ledgers, is_saving, &mut random);
+        *(if is_saving { &mut story.saving } else { &mut story.under_load }) += 1;
+        for shard in ["shard-0", "shard-1"] {
+            note_files(&folder.path().join(shard), &mut story);
+        }
+    }
+    let server = Server::start(2, &settings);
+    ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
+    story.acknowledged = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
+    story
+}
+
+fn open_ledgers(server: &Server, random: &mut fastrand::Rng) -> Vec<Ledger> {
+    let single = Habits { pipeline: 1..2, large_in: 0, ..HABITS };
+    let writers = [
+        ("a", Door::Gateway, HABITS),
+        ("b", Door::Gateway, single.clone()),
+        ("c", Door::Core(0), HABITS),
+        ("d", Door::Core(1), HABITS),
+        ("e", Door::Core(1), single),
+    ];
+    writers.map(|(name, door, habits)| Ledger::new(name, 60, door, server, habits, random.u64(..))).into()
+}
+
+/// Has the writers write, and strangers read, until the server is killed after a while.
+fn live(server: &Server, ledgers: &mut [Ledger], is_saving: bool, random: &mut fastrand::Rng) {
+    let stop = &AtomicBool::new(false);
+    // The instant is what is random here; nothing is waited for.
+    let life = Duration::from_millis(random.u64(100..400));
+    let before_kill = Duration::from_micros(random.u64(..30_000));
+    let watchers: Vec<_> = ledgers.iter().map(|ledger| (ledger.door.port(server), ledger.watcher())).collect();
+    thread::scope(|scope| {
+        for (port, watcher) in &watchers {
+            let random = random.fork();
+            // All of these end with their connection, when the server is killed.
+            scope.spawn(move || drop(watcher.watch(*port, stop, random)));
+        }
+        for ledger in ledgers {
+            let port = ledger.door.port(server);
+            scope.spawn(move || drop(ledger.write(port, stop)));
+        }
+        thread::sleep(life);
+        if is_saving {
+            let answer = Wire::connect(server.port).ask("BGSAVE");
+            assert!(answer == "+Background saving started" || answer.contains("in progress"), "{answer}");
+            thread::sleep(before_kill);
+        }
+        server.process.signal(Signal::KILL);
+    });
+}
+
+fn note_files(shard: &Path, story: &mut Story) {
+    for entry in fs::read_dir(shard).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = format!("{} {name}", shard.display());
+        match name.split('-').next() {
+            Some("snapshot") if !name.ends_with(".tmp") => story.snapshots.insert(path),
+            Some("log") if !name.ends_with(".tmp") => story.segments.insert(path),
+            _ => false,
+        };
+    }
+}

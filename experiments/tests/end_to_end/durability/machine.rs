@@ -1,0 +1,171 @@
+//! Disks of a test's own: small ones, slow ones, ones that fail. Made of what root may do; elsewhere their tests say that they
+//! skip.
+
+use crate::harness::{Process, eventually};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use tempfile::TempDir;
+
+/// Why a test can't have a disk of its own here.
+pub type Skip = String;
+
+/// Runs a command; its error is what it said.
+pub fn run(command: &str, arguments: &[&str]) -> Result<String, Skip> {
+    let output = Command::new(command).args(arguments).output().map_err(|error| format!("{command}: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(format!("{command} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// A file system that is mounted, and unmounted when dropped.
+pub struct Mount {
+    folder: TempDir,
+    is_mounted: bool,
+}
+
+impl Mount {
+    /// A file system in memory of so many MiB.
+    pub fn tmpfs(mib: usize) -> Result<Self, Skip> {
+        let size = format!("size={mib}m");
+        Self::mount(&["-t", "tmpfs", "-o", &size, "tmpfs"])
+    }
+
+    /// What is on a block device, or in a file.
+    pub fn ext4(device: &Path) -> Result<Self, Skip> {
+        let options = if device.starts_with("/dev") { "rw" } else { "loop" };
+        Self::mount(&["-t", "ext4", "-o", options, device.to_str().expect("a path of ours")])
+    }
+
+    fn mount(arguments: &[&str]) -> Result<Self, Skip> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("mounting a file system takes root".into());
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().to_str().expect("a path of ours");
+        run("mount", &[arguments, &[path]].concat())?;
+        Ok(Self { folder, is_mounted: true })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in it, as text.
+    pub fn join(&self, name: &str) -> String {
+        self.path().join(name).to_str().expect("a path of ours").to_owned()
+    }
+
+    /// Unmounts it, as soon as nobody uses it any more.
+    pub fn unmount(mut self) {
+        self.try_unmount();
+    }
+
+    fn try_unmount(&mut self) {
+        if std::mem::take(&mut self.is_mounted) {
+            let path = self.path().to_str().expect("a path of ours").to_owned();
+            // A process that has been killed lets go of its files a moment later.
+            eventually("it can be unmounted", || run("umount", &[&path]).ok());
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.try_unmount();
+        } else if self.is_mounted {
+            let _best_effort = run("umount", &["--lazy", self.path().to_str().expect("a path of ours")]);
+        }
+    }
+}
+
+/// A file with an empty ext4 file system of so many MiB.
+pub fn image(path: &Path, mib: u64) -> Result<(), Skip> {
+    let file = fs::File::create(path).map_err(|error| error.to_string())?;
+    file.set_len(mib << 20).map_err(|error| error.to_string())?;
+    // Without the inode tables' lazy initialisation nothing is written to it but what we write.
+    let options = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path.to_str().expect("a path of ours")];
+    run("mkfs.ext4", &options).map(drop)
+}
+
+/// A block device that does what an nbdkit filter makes of a file: it fails, stands still, forgets.
+pub struct Device {
+    /// The block device.
+    pub path: PathBuf,
+    folder: TempDir,
+    nbdkit: Option<Process>,
+    nbdfuse: Option<Process>,
+}
+
+impl Device {
+    /// `filters` and `parameters` as nbdkit takes them. In parameters, `FOLDER` stands for a folder of the device's own.
+    pub fn new(image: &Path, filters: &[&str], parameters: &[&str]) -> Result<Self, Skip> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path_of = |name: &str| folder.path().join(name).to_str().expect("a path of ours").to_owned();
+        let (socket, disk) = (path_of("socket"), path_of("disk"));
+        let mut command = Command::new("nbdkit");
+        command.args(["--foreground", "--unix", &socket]);
+        command.args(filters.iter().map(|filter| format!("--filter={filter}")));
+        command.arg("file").arg(format!("file={}", image.display()));
+        command.args(parameters.iter().map(|parameter| parameter.replace("FOLDER", &path_of(""))));
+        let nbdkit = start(&mut command)?;
+        eventually("nbdkit listens", || Path::new(&socket).exists().then_some(()));
+        fs::write(&disk, []).expect("a temporary folder can be written to");
+        let mut command = Command::new("nbdfuse");
+        let mut nbdfuse = start(command.args([&disk, &format!("nbd+unix:///?socket={socket}")]))?;
+        let is_there = eventually("nbdfuse shows the disk", || {
+            let is_there = fs::metadata(&disk).is_ok_and(|metadata| metadata.len() != 0);
+            (is_there || nbdfuse.has_ended().is_some()).then_some(is_there)
+        });
+        if !is_there {
+            return Err(format!("nbdfuse: {}", nbdfuse.said()));
+        }
+        let device = run("losetup", &["--find", "--show", &disk])?;
+        Ok(Self { path: device.into(), folder, nbdkit: Some(nbdkit), nbdfuse: Some(nbdfuse) })
+    }
+
+    /// The path of a file in the device's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Tells the pause filter to let nothing through, or all.
+    pub fn pause(&self, pauses: bool) {
+        let mut control = UnixStream::connect(self.file("control")).expect("nbdkit's pause filter listens");
+        control.write_all(if pauses { b"p" } else { b"r" }).expect("it can be told");
+        // It answers in capitals when it is so.
+        let mut answer = [0];
+        std::io::Read::read_exact(&mut control, &mut answer).expect("it answers");
+    }
+
+    /// The machine that the disk is in loses power: what was not synced is gone.
+    pub fn lose_power(&mut self) {
+        drop(self.nbdkit.take());
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _best_effort = run("losetup", &["--detach", self.path.to_str().expect("a path of ours")]);
+        drop(self.nbdfuse.take());
+        let _best_effort = run("fusermount3", &["-u", "-z", self.file("disk").to_str().expect("a path of ours")]);
+        drop(self.nbdkit.take());
+    }
+}
+
+fn start(command: &mut Command) -> Result<Process, Skip> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    run(&name, &["--version"])?;
+    Ok(Process::start(command.stdout(Stdio::null())))
+}
+
+/// Says why a test is skipped, for whoever reads its output.
+pub fn skip(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}

@@ -1,0 +1,300 @@
+//! What the keys must be: a map, the commands that changed it, in order, and how far clients know of them.
+
+use crate::{
+    resp::{Reply, Version, parse_i64},
+    store::{Key, Store, UnixMillis},
+    wal::Lsn,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Not yet: what an entry is compared at whose time may have come.
+const LONG_AGO: UnixMillis = UnixMillis(0);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Value {
+    bytes: Vec<u8>,
+    expires_at: Option<UnixMillis>,
+}
+
+type Keys = BTreeMap<Vec<u8>, Value>;
+
+#[derive(Debug)]
+enum Effect {
+    Set(Vec<u8>, Value),
+    Remove(Vec<u8>),
+    Clear,
+}
+
+/// A command that was recorded, or should have been.
+#[derive(Debug)]
+struct Command {
+    effects: Vec<Effect>,
+    /// Where the log ended behind it.
+    end: Lsn,
+}
+
+/// What a request is to be answered.
+pub(super) struct Told {
+    pub(super) reply: Vec<u8>,
+    /// The number of the last command whose effects the reply shows; 0 where it shows none that could be lost.
+    pub(super) tells: u64,
+}
+
+/// The keys of a shard, over all its lives.
+pub(super) struct Model {
+    value_bytes_max: usize,
+    keys: Keys,
+    /// All keys that there ever were.
+    names: BTreeSet<Vec<u8>>,
+    /// What was recovered, up to which command, and where the log ended then.
+    base: Keys,
+    base_count: u64,
+    base_end: Lsn,
+    /// The commands since.
+    commands: Vec<Command>,
+    /// The last command that changed a key, and the last that changed all of them; of those since the base.
+    changed: BTreeMap<Vec<u8>, u64>,
+    cleared: u64,
+    /// The last command that is on disk, and the last that a client has been told of.
+    persisted: u64,
+    acknowledged: u64,
+}
+
+impl Model {
+    pub(super) fn new(value_bytes_max: usize) -> Self {
+        Self {
+            value_bytes_max,
+            keys: Keys::new(),
+            names: BTreeSet::new(),
+            base: Keys::new(),
+            base_count: 0,
+            base_end: Lsn(0),
+            commands: Vec::new(),
+            changed: BTreeMap::new(),
+            cleared: 0,
+            persisted: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// How many commands were recorded that count.
+    pub(super) fn count(&self) -> u64 {
+        self.base_count + self.commands.len() as u64
+    }
+
+    /// Executes a request. `end`: where the log ends behind it, if it was recorded.
+    pub(super) fn execute(&mut self, words: &[&[u8]], now: UnixMillis, end: Option<Lsn>) -> Told {
+        let mut output = Vec::new();
+        let mut call = Call { keys: &self.keys, now, effects: Vec::new(), value_bytes_max: self.value_bytes_max };
+        call.execute(words, Reply { output: &mut output, version: Version::Two });
+        let effects = call.effects;
+        assert!(effects.is_empty() || end.is_some(), "what changes keys is recorded");
+        let Some(end) = end else { return Told { reply: output, tells: self.shown(words) } };
+        let (number, changes) = (self.count() + 1, !effects.is_empty());
+        for effect in &effects {
+            match effect {
+                Effect::Set(key, _) | Effect::Remove(key) => {
+                    self.names.insert(key.clone());
+                    self.changed.insert(key.clone(), number);
+                }
+                Effect::Clear => self.cleared = number,
+            }
+            effect.apply(&mut self.keys);
+        }
+        self.commands.push(Command { effects, end });
+        // What was recorded to no effect (a key that had expired is removed) need not come back.
+        Told { reply: output, tells: if changes { number } else { self.shown(words) } }
+    }
+
+    /// The last command that changed any of a request's keys. No other word is a key's name.
+    fn shown(&self, words: &[&[u8]]) -> u64 {
+        if words.len() == 1 {
+            return 0;
+        }
+        words.iter().filter_map(|word| self.changed.get(*word)).copied().max().unwrap_or_default().max(self.cleared)
+    }
+
+    /// The log is on disk up to here.
+    pub(super) fn persisted(&mut self, lsn: Lsn) {
+        let commands = self.commands.partition_point(|command| command.end <= lsn);
+        self.persisted = self.base_count + commands as u64;
+    }
+
+    /// A client knows of this command.
+    pub(super) fn acknowledged(&mut self, number: u64) {
+        assert!(number <= self.persisted, "a client was told of command {number}, {} are on disk", self.persisted);
+        self.acknowledged = self.acknowledged.max(number);
+    }
+
+    /// Checks what a start found on disk, and goes on from there. Returns how many commands were lost.
+    pub(super) fn recover(&mut self, end: Lsn, store: &Store, now: UnixMillis) -> usize {
+        let kept = self.commands.partition_point(|command| command.end <= end);
+        let lost = self.commands.split_off(kept);
+        let count = self.count();
+        assert!(self.acknowledged <= count, "client was told of command {}, {count} are left", self.acknowledged);
+        assert!(self.persisted <= count, "command {} was on disk, {count} are left", self.persisted);
+        let boundary = self.commands.last().map_or(self.base_end, |command| command.end);
+        assert_eq!(end, boundary, "the log ends behind a command");
+        self.commands.iter().flat_map(|command| &command.effects).for_each(|effect| effect.apply(&mut self.base));
+        self.commands.clear();
+        self.changed.clear();
+        self.keys.clone_from(&self.base);
+        (self.base_count, self.base_end, self.cleared, self.persisted) = (count, end, 0, count);
+        self.compare(store, now);
+        lost.len()
+    }
+
+    /// Checks that a store has these keys.
+    pub(super) fn compare(&self, store: &Store, now: UnixMillis) {
+        let mut count = 0;
+        for (key, value) in &self.keys {
+            let is_live = value.expires_at.is_none_or(|at| now < at);
+            let found = store.peek(Key::of(key), now);
+            assert_eq!(found.is_some(), is_live, "{} is there or not", key.escape_ascii());
+            count += usize::from(store.peek(Key::of(key), LONG_AGO).is_some());
+            let Some(entry) = found else { continue };
+            assert!(entry.value() == value.bytes, "{} has another value", key.escape_ascii());
+            assert_eq!(entry.expires_at(), value.expires_at, "{} expires then", key.escape_ascii());
+        }
+        assert_eq!(store.len(), count, "the store has no other keys");
+    }
+
+    /// All keys that there ever were.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(Vec::as_slice)
+    }
+
+    /// Checks that nothing is left that could be lost.
+    pub(super) fn is_over(&self) {
+        assert_eq!(self.persisted, self.count(), "every command is on disk");
+    }
+}
+
+impl Effect {
+    fn apply(&self, keys: &mut Keys) {
+        match self {
+            Self::Set(key, value) => drop(keys.insert(key.clone(), value.clone())),
+            Self::Remove(key) => drop(keys.remove(key)),
+            Self::Clear => keys.clear(),
+        }
+    }
+}
+
+/// One call of a command, as its documentation has it.
+struct Call<'a> {
+    keys: &'a Keys,
+    now: UnixMillis,
+    effects: Vec<Effect>,
+    value_bytes_max: usize,
+}
+
+impl<'a> Call<'a> {
+    fn get(&self, key: &[u8]) -> Option<&'a Value> {
+        self.keys.get(key).filter(|value| value.expires_at.is_none_or(|at| self.now < at))
+    }
+
+    fn set(&mut self, key: &[u8], bytes: &[u8], expires_at: Option<UnixMillis>) {
+        self.effects.push(Effect::Set(key.to_vec(), Value { bytes: bytes.to_vec(), expires_at }));
+    }
+
+    fn after(&self, milliseconds: &[u8]) -> Option<UnixMillis> {
+        parse_i64(milliseconds).map(|time| UnixMillis(self.now.0 + time as u64))
+    }
+
+    fn execute(&mut self, words: &[&[u8]], mut reply: Reply<'_>) {
+        match *words {
+            [b"PING"] => reply.simple("PONG"),
+            [b"GET", key] => bulk(&mut reply, self.get(key)),
+            [b"MGET", ref keys @ ..] => {
+                reply.array(keys.len());
+                keys.iter().for_each(|key| bulk(&mut reply, self.get(key)));
+            }
+            [b"KEYS", key] => {
+                let found = self.get(key);
+                reply.array(usize::from(found.is_some()));
+                found.iter().for_each(|_| reply.bulk(key));
+            }
+            [b"SET", key, _, b"NX"] if self.get(key).is_some() => reply.null(),
+            [b"SET", key, value, ref options @ ..] => {
+                let expires_at = options.get(1).and_then(|time| self.after(time));
+                self.set(key, value, expires_at);
+                reply.ok();
+            }
+            [b"MSET", ref pairs @ ..] => {
+                pairs.chunks_exact(2).for_each(|pair| self.set(pair[0], pair[1], None));
+                reply.ok();
+            }
+            [b"INCR", key] => self.increment(key, reply),
+            [b"APPEND", key, tail] => self.append(key, tail, reply),
+            [b"DEL", a, b] => {
+                let first = self.remove(a);
+                // One that is named twice is gone the second time.
+                let second = a != b && self.remove(b);
+                reply.integer(i64::from(first) + i64::from(second));
+            }
+            [b"PEXPIRE", key, b"0"] => reply.integer(i64::from(self.remove(key))),
+            [b"PEXPIRE", key, time] => {
+                let found = self.get(key);
+                let at = self.after(time);
+                found.iter().for_each(|value| self.set(key, &value.bytes, at));
+                reply.integer(i64::from(found.is_some()));
+            }
+            [b"PERSIST", key] => {
+                let found = self.get(key).filter(|value| value.expires_at.is_some());
+                found.iter().for_each(|value| self.set(key, &value.bytes, None));
+                reply.integer(i64::from(found.is_some()));
+            }
+            [b"RENAME", from, to] => self.rename(from, to, reply),
+            [b"FLUSHALL"] => {
+                self.effects.push(Effect::Clear);
+                reply.ok();
+            }
+            _ => unreachable!("no plan has such a command"),
+        }
+    }
+
+    fn increment(&mut self, key: &[u8], mut reply: Reply<'_>) {
+        let found = self.get(key);
+        let number = found.map_or(Some(0), |value| parse_i64(&value.bytes));
+        let Some(sum) = number.and_then(|number| number.checked_add(1)) else {
+            return reply.error("ERR value is not an integer or out of range");
+        };
+        self.set(key, sum.to_string().as_bytes(), found.and_then(|value| value.expires_at));
+        reply.integer(sum);
+    }
+
+    fn append(&mut self, key: &[u8], tail: &[u8], mut reply: Reply<'_>) {
+        let (mut bytes, expires_at) = self.get(key).cloned().map_or_else(Default::default, |v| (v.bytes, v.expires_at));
+        bytes.extend_from_slice(tail);
+        if self.value_bytes_max < bytes.len() {
+            return reply.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+        }
+        self.set(key, &bytes, expires_at);
+        reply.integer(bytes.len() as i64);
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8], mut reply: Reply<'_>) {
+        let Some(value) = self.get(from) else { return reply.error("ERR no such key") };
+        if from != to {
+            self.remove(from);
+            self.set(to, &value.bytes, value.expires_at);
+        }
+        reply.ok();
+    }
+
+    /// Returns whether the key was there.
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let is_there = self.get(key).is_some();
+        if is_there {
+            self.effects.push(Effect::Remove(key.to_vec()));
+        }
+        is_there
+    }
+}
+
+fn bulk(reply: &mut Reply<'_>, found: Option<&Value>) {
+    match found {
+        Some(value) => reply.bulk(&value.bytes),
+        None => reply.null(),
+    }
+}

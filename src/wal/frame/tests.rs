@@ -1,0 +1,149 @@
+//! The bytes on disk: they stay as they are, or the version changes.
+
+use super::*;
+use crate::{
+    time::UnixMillis,
+    wal::{Log, Record},
+};
+use expect_test::expect;
+use std::fmt::Write as _;
+
+const ID: FileId = FileId(0x0102_0304_0506_0708);
+
+/// Sixteen bytes a line; lines of zeros are left out.
+fn dump(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (index, line) in bytes.chunks(16).enumerate() {
+        if line.iter().any(|&byte| byte != 0) {
+            let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            let shown: String =
+                line.iter().map(|&byte| if (b' '..=b'~').contains(&byte) { byte.into() } else { '.' }).collect();
+            writeln!(text, "{:04x}  {:47}  {}", index * 16, hex.join(" "), shown.trim_end()).unwrap();
+        }
+    }
+    text
+}
+
+fn file_header() -> FileHeader {
+    FileHeader {
+        kind: FileKind::Segment,
+        shard: 3,
+        directory: 0xd1d2_d3d4_d5d6_d7d8,
+        id: ID,
+        number: 9,
+        lsn: Lsn(0x1122),
+    }
+}
+
+#[test]
+fn the_bytes_of_a_files_header() {
+    let header = file_header();
+    let block = header.encode();
+    assert_eq!(FileHeader::decode(&block), Ok(header));
+    expect![[r#"
+        0000  54 52 49 4e 45 4c 4f 47 01 00 00 00 03 00 00 00  TRINELOG........
+        0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
+        0020  09 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
+        0030  00 00 00 00 00 00 00 00 00 00 00 00 ad 51 fd 36  .............Q.6
+    "#]]
+    .assert_eq(&dump(&block));
+    let snapshot = FileHeader { kind: FileKind::Snapshot, number: 0, ..header };
+    assert_eq!(FileHeader::decode(&snapshot.encode()), Ok(snapshot));
+    expect![[r#"
+        0000  54 52 49 4e 45 4c 4f 47 01 00 01 00 03 00 00 00  TRINELOG........
+        0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
+        0020  00 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
+        0030  00 00 00 00 00 00 00 00 00 00 00 00 45 d8 e5 77  ............E..w
+    "#]]
+    .assert_eq(&dump(&snapshot.encode()));
+}
+
+#[test]
+fn the_bytes_of_a_frame_with_every_kind_of_record() {
+    let (key, value, expires_at) = (&b"key"[..], &b"value"[..], Some(UnixMillis(0x1234)));
+    let mut log = Log::new(Lsn(0x1000), true);
+    let each = [
+        Record::Put { key, value, expires_at: None },
+        Record::Put { key, value, expires_at },
+        Record::Remove { key },
+        Record::Expire { key, expires_at },
+        Record::Expire { key, expires_at: None },
+    ];
+    for record in each {
+        log.append(1, record);
+        log.end_command();
+    }
+    log.append_clear();
+    log.end_command();
+    log.append(1, Record::Remove { key });
+    log.append(1, Record::Put { key, value, expires_at: None });
+    log.end_command();
+    let mut buffer = vec![0xee; FRAME_BYTES_MAX];
+    let length = log.take(ID, &mut buffer);
+    assert_eq!(length, BLOCK_BYTES);
+    expect![[r#"
+        0000  54 52 4e 46 01 00 00 00 08 07 06 05 04 03 02 01  TRNF............
+        0010  00 10 00 00 00 00 00 00 00 10 00 00 00 00 00 00  ................
+        0020  6d 00 00 00 85 db c5 f9 00 00 00 00 00 00 00 00  m...............
+        0030  01 03 00 00 00 05 00 00 00 6b 65 79 76 61 6c 75  .........keyvalu
+        0040  65 02 03 00 00 00 05 00 00 00 34 12 00 00 00 00  e.........4.....
+        0050  00 00 6b 65 79 76 61 6c 75 65 03 03 00 00 00 6b  ..keyvalue.....k
+        0060  65 79 04 03 00 00 00 34 12 00 00 00 00 00 00 6b  ey.....4.......k
+        0070  65 79 05 03 00 00 00 6b 65 79 06 07 19 00 00 00  ey.....key......
+        0080  00 00 00 00 03 03 00 00 00 6b 65 79 01 03 00 00  .........key....
+        0090  00 05 00 00 00 6b 65 79 76 61 6c 75 65 00 00 00  .....keyvalue...
+    "#]]
+    .assert_eq(&dump(&buffer[..length]));
+}
+
+#[test]
+fn the_bytes_of_a_snapshots_end() {
+    let mut log = Log::new(Lsn(0), false);
+    let mut buffer = vec![0xee; FRAME_BYTES_MAX];
+    log.append(1, Record::Put { key: b"key", value: b"value", expires_at: None });
+    log.end_command();
+    log.take(ID, &mut buffer);
+    log.persisted();
+    let length = log.seal(ID, Lsn(0x1133), &mut buffer);
+    assert_eq!(length, BLOCK_BYTES);
+    expect![[r#"
+        0000  54 52 4e 46 01 00 02 00 08 07 06 05 04 03 02 01  TRNF............
+        0010  11 00 00 00 00 00 00 00 33 11 00 00 00 00 00 00  ........3.......
+        0020  00 00 00 00 2f 2f 98 ae 00 00 00 00 00 00 00 00  ....//..........
+    "#]]
+    .assert_eq(&dump(&buffer[..length]));
+}
+
+/// What a newer version writes may look like anything but its first ten bytes.
+#[test]
+fn the_version_is_looked_at_before_anything_else_is_believed() {
+    let mut block = file_header().encode();
+    block[8] = 2;
+    block[10..].fill(0xff);
+    assert_eq!(FileHeader::decode(&block), Err(Invalid::Version(2)));
+    block[0] = b'X';
+    assert_eq!(FileHeader::decode(&block), Err(Invalid::Magic));
+    assert_eq!(FileHeader::decode(&[0; BLOCK_BYTES]), Err(Invalid::Magic));
+    assert_eq!(FileHeader::decode(&block[..63]), Err(Invalid::Short(BLOCK_BYTES)));
+}
+
+/// What is wrong with a frame is told apart, as far as it can be.
+#[test]
+fn a_frame_that_is_not_whole_is_refused() {
+    let frame = |change: &dyn Fn(&mut [u8])| {
+        let mut buffer = vec![b'r'; 2 * BLOCK_BYTES];
+        let header = FrameHeader { kind: FrameKind::Records, file: ID, lsn: Lsn(5), synced: Lsn(4), length: 5000 };
+        assert_eq!(header.seal(&mut buffer), 2 * BLOCK_BYTES);
+        change(&mut buffer);
+        FrameHeader::decode(&buffer, ID).map(|(found, records)| assert_eq!((found, records.len()), (header, 5000)))
+    };
+    assert_eq!(frame(&|_| {}), Ok(()));
+    assert_eq!(frame(&|bytes| bytes[BLOCK_BYTES..].fill(0)), Err(Invalid::Checksum));
+    assert_eq!(frame(&|bytes| bytes[..BLOCK_BYTES].fill(0)), Err(Invalid::Magic));
+    assert_eq!(frame(&|bytes| bytes[8] ^= 1), Err(Invalid::File));
+    assert_eq!(frame(&|bytes| bytes[4] = 2), Err(Invalid::Checksum));
+    assert_eq!(frame(&|bytes| bytes[34] = 0xff), Err(Invalid::Checksum));
+    assert_eq!(frame(&|bytes| bytes[33] = 0x50), Err(Invalid::Short(6 * BLOCK_BYTES)));
+    assert_eq!(frame(&|bytes| *bytes.last_mut().unwrap() = 1), Ok(()), "padding is nothing");
+    assert_eq!(FrameHeader::decode(&[], ID), Err(Invalid::Short(BLOCK_BYTES)));
+}

@@ -1,0 +1,57 @@
+//! The survey: what each file is, and where the segments begin.
+
+use super::{Damage, Phase, Problem, Recovery, Segment};
+use crate::wal::{
+    Lsn,
+    frame::{BLOCK_BYTES, FileHeader, FileKind, FrameHeader, Invalid},
+};
+
+impl Recovery {
+    pub(super) fn survey_snapshot(&mut self, bytes: &[u8]) -> Result<(), Damage> {
+        let (file, _) = self.snapshot_file();
+        self.phase = Phase::SurveySegment(0);
+        match self.header(file, bytes) {
+            Ok(header) => {
+                self.snapshot = Some((file, header.id));
+                self.report.snapshot = Some(header.lsn);
+                self.known_end = header.lsn;
+                Ok(())
+            }
+            Err(problem) => {
+                self.snapshot = None;
+                self.lose(file, 0, problem, Lsn(0), Lsn(0))
+            }
+        }
+    }
+
+    pub(super) fn survey_segment(&mut self, index: usize, bytes: &[u8]) -> Result<(), Damage> {
+        let file = self.numbered[index];
+        self.phase = Phase::SurveySegment(index + 1);
+        match self.header(file, bytes) {
+            Ok(header) => {
+                // What a frame that is not whole says of its position decides nothing: it may be what has changed.
+                let first = FrameHeader::decode(bytes.get(BLOCK_BYTES..).unwrap_or_default(), header.id);
+                let first = first.ok().map(|(frame, _)| frame.lsn);
+                self.segments.push(Segment { file, id: header.id, made_ready_at: header.lsn, first });
+                Ok(())
+            }
+            Err(problem) => self.lose(file, 0, problem, Lsn(0), Lsn(0)),
+        }
+    }
+
+    /// Reads a file's header and checks that it is the file that its name says, of this shard.
+    fn header(&self, file: usize, bytes: &[u8]) -> Result<FileHeader, Problem> {
+        let info = &self.files[file];
+        let header = FileHeader::decode(bytes).map_err(|invalid| match invalid {
+            Invalid::Version(version) => Problem::Version(version),
+            Invalid::Short(_) => Problem::Short,
+            other => Problem::Changed(other),
+        })?;
+        let number = if header.kind == FileKind::Segment { header.number } else { header.lsn.0 };
+        let is_ours = header.directory == self.directory && header.shard == self.shard;
+        if !is_ours || header.kind != info.kind || number != info.number {
+            return Err(Problem::Foreign);
+        }
+        Ok(header)
+    }
+}

@@ -1,0 +1,154 @@
+//! What is refused, and in which words.
+
+use super::*;
+use crate::wal::{disk::File, frame::FileHeader};
+use expect_test::{Expect, expect};
+
+/// A disk with keys `0` to `count`, a write each.
+fn counted(count: usize) -> (Disk, Writer) {
+    let mut disk = Disk::default();
+    let mut writer = Writer::start(&mut disk, &Report { next_segment: 1, ..Report::default() }, 7);
+    (0..count).for_each(|key| put(&mut disk, &mut writer, key));
+    (disk, writer)
+}
+
+fn put(disk: &mut Disk, writer: &mut Writer, key: usize) {
+    writer.log.append(0, Record::Put { key: format!("{key:03}").as_bytes(), value: b"value", expires_at: None });
+    writer.log.end_command();
+    writer.write(disk);
+}
+
+/// The keys `0` to `count`.
+fn keys(count: usize) -> Keys {
+    (0..count).map(|key| (format!("{key:03}").into_bytes(), (b"value".to_vec(), None))).collect()
+}
+
+fn snapshot(disk: &mut Disk, writer: &Writer, count: usize, since: Lsn) {
+    disk.write_snapshot(FileId(99), &keys(count), since, writer.log.end());
+}
+
+fn check(disk: &Disk, message: &Expect) {
+    message.assert_eq(&disk.recover(false).unwrap_err().to_string());
+}
+
+fn segments(disk: &Disk) -> Vec<(u64, usize)> {
+    let segments = disk.files.iter().filter(|file| file.kind == FileKind::Segment);
+    segments.map(|file| (file.number, file.bytes.len() / BLOCK_BYTES)).collect()
+}
+
+#[test]
+fn a_part_of_the_log_that_is_gone_is_missed() {
+    let (mut disk, mut writer) = counted(30);
+    assert_eq!(segments(&disk), [(1, 9), (2, 6), (3, 3), (4, 2), (5, 6), (6, 2), (7, 10), (8, 6)]);
+    let whole = disk.clone();
+    disk.files.remove(2);
+    check(&disk, &expect!["log-4 at offset 4096: records 221 to 255 are in no file"]);
+    let (found, report) = disk.recover(true).unwrap();
+    assert_eq!((found.len(), report.lost.len(), report.end), (28, 1, writer.log.end()));
+    disk.files.remove(0);
+    check(&disk, &expect!["log-2 at offset 4096: records 0 to 136 are in no file"]);
+
+    // The last segment says that there were some before it.
+    let last = whole.files.last().unwrap().clone();
+    check(
+        &Disk { files: vec![last], ..Disk::default() },
+        &expect!["log-8 at offset 24576: records 0 to 391 are in no file"],
+    );
+
+    let since = writer.log.end();
+    let mut disk = whole;
+    snapshot(&mut disk, &writer, 30, since);
+    put(&mut disk, &mut writer, 30);
+    writer.release_before(&mut disk, since);
+    assert_eq!(disk.recover(false).unwrap().0, keys(31));
+    disk.files.retain(|file| file.kind != FileKind::Snapshot);
+    check(&disk, &expect!["log-7 at offset 4096: records 0 to 374 are in no file"]);
+}
+
+/// A snapshot is whole, and its log reaches as far as it has seen.
+#[test]
+fn a_snapshot_that_does_not_add_up_is_refused() {
+    let (mut disk, mut writer) = counted(20);
+    let since = writer.log.end();
+    put(&mut disk, &mut writer, 20);
+    snapshot(&mut disk, &writer, 21, since);
+    let whole = disk.clone();
+    assert_eq!(whole.recover(false).unwrap().0, keys(21));
+    let bytes = &mut disk.file(FileKind::Snapshot, since.0).bytes;
+    bytes.truncate(bytes.len() - BLOCK_BYTES);
+    check(&disk, &expect!["snapshot-340 at offset 28672: the file ends too early"]);
+    disk.file(FileKind::Snapshot, since.0).bytes.truncate(3 * BLOCK_BYTES + 100);
+    check(&disk, &expect!["snapshot-340 at offset 12288: the file ends too early"]);
+    disk.file(FileKind::Snapshot, since.0).bytes.clear();
+    check(&disk, &expect!["snapshot-340 at offset 0: the file ends too early"]);
+
+    let mut disk = whole;
+    disk.files.retain(|file| file.kind == FileKind::Snapshot);
+    check(&disk, &expect!["snapshot-340 at offset 32768: records 340 to 357 are in no file"]);
+}
+
+#[test]
+fn a_file_that_belongs_elsewhere_is_refused() {
+    let (disk, _) = counted(20);
+    let header = FileHeader::decode(&disk.files[1].bytes).unwrap();
+    let with = |header: FileHeader| {
+        let mut disk = disk.clone();
+        disk.files[1].bytes[..BLOCK_BYTES].copy_from_slice(&header.encode());
+        disk
+    };
+    let message = expect!["log-2 at offset 0: the file belongs to another directory or shard, or under another name"];
+    check(&with(FileHeader { shard: 4, ..header }), &message);
+    check(&with(FileHeader { directory: 1, ..header }), &message);
+    check(&with(FileHeader { number: 3, ..header }), &message);
+    check(&with(FileHeader { kind: FileKind::Snapshot, ..header }), &message);
+}
+
+/// A newer version's file is left alone, whatever is accepted, and whatever else is not understood of it.
+#[test]
+fn a_newer_version_is_refused() {
+    let (mut disk, _) = counted(20);
+    disk.files[1].bytes[8] = 2;
+    disk.files[1].bytes[20..].fill(0xff);
+    let message = expect!["log-2 at offset 0: written in format 2; this version knows 1: start a newer one"];
+    check(&disk, &message);
+    message.assert_eq(&disk.recover(true).unwrap_err().to_string());
+}
+
+/// Zeros where the last frame was look like the end of the log, were it not for the segment that was made ready behind it.
+#[test]
+fn a_segment_that_was_made_ready_knows_where_the_log_was() {
+    let (mut disk, writer) = counted(9);
+    assert_eq!(segments(&disk), [(1, 9), (2, 6), (3, 3)]);
+    let end = disk.file(FileKind::Segment, 2).bytes.len();
+    disk.file(FileKind::Segment, 2).bytes[BLOCK_BYTES..end].fill(0);
+    check(&disk, &expect!["log-3 at offset 12288: records 136 to 153 are in no file"]);
+    assert_eq!(disk.recover(true).unwrap().1.end, writer.log.end());
+}
+
+/// The last write of a log is at risk until the next; what it says of its position must not put others there.
+#[test]
+fn a_frame_that_is_not_whole_is_not_believed_to_be_a_beginning() {
+    let (mut disk, mut writer) = counted(5);
+    let since = writer.log.end();
+    snapshot(&mut disk, &writer, 5, since);
+    (5..9).for_each(|key| put(&mut disk, &mut writer, key));
+    // The disk has it that nobody had made a third segment ready.
+    disk.files.retain(|file| file.kind == FileKind::Snapshot || file.number < 3);
+    disk.file(FileKind::Segment, 2).bytes[BLOCK_BYTES + 16..BLOCK_BYTES + 24].copy_from_slice(&since.0.to_le_bytes());
+    let (found, report) = disk.recover(false).unwrap();
+    assert_eq!((found, report.cut), (keys(8), Some(("log-2".into(), BLOCK_BYTES as u64))));
+}
+
+/// The newest snapshot counts, and of the log what it does not hold.
+#[test]
+fn the_newest_snapshot_counts() {
+    let (mut disk, mut writer) = counted(10);
+    snapshot(&mut disk, &writer, 10, writer.log.end());
+    let older = disk.files.last().unwrap().clone();
+    (10..20).for_each(|key| put(&mut disk, &mut writer, key));
+    snapshot(&mut disk, &writer, 20, writer.log.end());
+    writer.release_before(&mut disk, writer.log.end());
+    disk.files.push(File { ..older });
+    let (found, report) = disk.recover(false).unwrap();
+    assert_eq!((found, report.snapshot), (keys(20), Some(writer.log.end())));
+}
