@@ -63,6 +63,8 @@ pub struct Compaction {
     phase: Phase,
     /// The segment at hand.
     segment: u32,
+    /// Segments before this one go, however much of them is live.
+    unwanted_before: u32,
     retry_us: u64,
     outcome: Rc<RefCell<Option<io::Result<Job>>>>,
 }
@@ -82,7 +84,13 @@ pub struct Work<'a> {
 impl Compaction {
     /// Begins with nothing to do.
     pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
-        Self { layout, bell, phase: Phase::Idle, segment: 0, retry_us: 0, outcome: Rc::default() }
+        Self { layout, bell, phase: Phase::Idle, segment: 0, unwanted_before: 0, retry_us: 0, outcome: Rc::default() }
+    }
+
+    /// Has every segment before this one given up: what is damaged in them was accepted as lost, and the next start shall not
+    /// find it again.
+    pub fn give_up_before(&mut self, segment: u64) {
+        self.unwanted_before = u32::try_from(segment).unwrap_or(u32::MAX);
     }
 
     /// Whether the blocking thread is at work for it.
@@ -139,7 +147,7 @@ impl Compaction {
         if live == 0 {
             self.segment = number;
             self.phase = Phase::Waiting(log.end(), false);
-        } else if is_sparse && SEGMENTS_MIN <= work.writer.used_count() {
+        } else if number < self.unwanted_before || (is_sparse && SEGMENTS_MIN <= work.writer.used_count()) {
             self.segment = number;
             self.read(None, 0);
         }

@@ -178,6 +178,9 @@ impl State {
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
         persistence.wants_snapshot = !report.lost.is_empty();
+        if let Some(values) = durable.values.as_mut().filter(|_| !report.lost.is_empty()) {
+            values.give_up_before(report.next_segment);
+        }
         if let Some(file) = loading.files().iter().rfind(|file| file.kind == FileKind::Snapshot) {
             persistence.snapshot_bytes = file.bytes;
             persistence.saved_at = modified_at(&files.path_of(file.kind, file.number))?;

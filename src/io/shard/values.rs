@@ -68,6 +68,11 @@ impl Values {
         Self { reads: Reads::new(layout, reads_max), compaction, waiting: BTreeMap::new() }
     }
 
+    /// Has every segment before this one given up.
+    pub(super) fn give_up_before(&mut self, segment: u64) {
+        self.compaction.give_up_before(segment);
+    }
+
     /// Whether the blocking thread is at work for a segment that is to be given up.
     pub(super) fn is_compacting(&self) -> bool {
         self.compaction.is_running()
