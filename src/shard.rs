@@ -341,7 +341,7 @@ fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String>
 
 /// Takes the reply back that a client does not want (`CLIENT REPLY`).
 #[cold]
-fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
+pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
     match client.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => output.truncate(start),

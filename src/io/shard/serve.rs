@@ -12,7 +12,7 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
-    shard::{Away, Execution, Shard},
+    shard::{Away, Execution, Shard, silence},
     store::Cold,
     wal::Lsn,
 };
@@ -163,7 +163,9 @@ impl Turn<'_> {
     fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
         if let Some(text) = self.failure.take() {
             self.shard.core.statistics.errors.note(text.as_bytes());
+            let start = output.len();
             Reply { output, version: self.client.version }.error(&text);
+            silence(self.client, start, output);
             return Some(Answer::Here);
         }
         self.awaited = self.shard.cold_values(request, self.client, self.now);
