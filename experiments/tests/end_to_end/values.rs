@@ -88,13 +88,13 @@ fn values_are_found_wherever_they_are() {
         ("STRLEN key:7", ":1007"),
         ("APPEND key:7 x", ":1008"),
         ("EXPIRE key:10 1000", ":1"),
-        ("RENAME key:10 other", "+OK"),
+        ("RENAME key:10 {key:10}b", "+OK"),
         ("SAVE", "+OK"),
         ("DEL key:13", ":1"),
     ] {
         assert_eq!(wire.ask(request), reply, "{request}");
     }
-    assert_eq!(wire.request(&[b"GET", b"other"]), Reply::Bulk(value(10, 0)));
+    assert_eq!(wire.request(&[b"GET", b"{key:10}b"]), Reply::Bulk(value(10, 0)));
     assert_eq!(wire.request(&[b"SET", b"key:14", b"new", b"GET"]), Reply::Bulk(value(14, 0)));
     assert_eq!(figure(&mut wire, "trine_value_read_errors"), 0);
 }
