@@ -33,7 +33,7 @@ impl Mount {
     /// A file system in memory of so many MiB.
     pub fn tmpfs(mib: usize) -> Result<Self, Skip> {
         let size = format!("size={mib}m");
-        Self::mount(&["-t", "tmpfs", "-o", &size, "tmpfs"])
+        Self::with(&["-t", "tmpfs", "-o", &size, "tmpfs"])
     }
 
     /// What is on a block device, or in a file.
@@ -44,10 +44,10 @@ impl Mount {
     /// ... with some of ext4's options.
     pub fn ext4_with(device: &Path, options: &str) -> Result<Self, Skip> {
         let options = format!("{}{options}", if device.starts_with("/dev") { "" } else { "loop," });
-        Self::mount(&["-t", "ext4", "-o", &options, device.to_str().expect("a path of ours")])
+        Self::with(&["-t", "ext4", "-o", &options, device.to_str().expect("a path of ours")])
     }
 
-    fn mount(arguments: &[&str]) -> Result<Self, Skip> {
+    fn with(arguments: &[&str]) -> Result<Self, Skip> {
         if !rustix::process::geteuid().is_root() {
             return Err("mounting a file system takes root".into());
         }
