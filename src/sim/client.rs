@@ -57,7 +57,7 @@ impl Connection {
 
     /// Sends a few requests, or thinks about it.
     pub(super) fn ask(&mut self, world: &mut World) {
-        if PIPELINE_MAX <= self.asked || world.random.u8(..) < 150 {
+        if PIPELINE_MAX <= self.asked || world.random.u8(..) < 180 {
             return;
         }
         for _ in 0..world.random.usize(1..=5) {
@@ -75,7 +75,8 @@ impl Connection {
     pub(super) fn arrived(&mut self, random: &mut fastrand::Rng) -> Vec<u8> {
         let whole = self.on_the_way.len();
         let length = if random.bool() { whole } else { random.usize(1..=whole) };
-        self.on_the_way.drain(..length).collect()
+        let rest = self.on_the_way.split_off(length);
+        std::mem::replace(&mut self.on_the_way, rest)
     }
 
     /// Executes what has arrived.

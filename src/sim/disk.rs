@@ -251,6 +251,9 @@ impl Change {
 fn put(to: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     assert!(offset.is_multiple_of(BLOCK_BYTES) && bytes.len().is_multiple_of(BLOCK_BYTES), "whole blocks");
     let end = offset + bytes.len();
+    if offset == to.len() {
+        return to.extend_from_slice(bytes);
+    }
     if to.len() < end {
         to.resize(end, 0);
     }

@@ -106,7 +106,7 @@ impl Model {
         Told { reply: output, tells: if changes { number } else { self.shown(words) } }
     }
 
-    /// The last command that changed any of a request's keys. Values are taken for keys too; none is.
+    /// The last command that changed any of a request's keys. No other word is a key's name.
     fn shown(&self, words: &[&[u8]]) -> u64 {
         if words.len() == 1 {
             return 0;
@@ -122,6 +122,7 @@ impl Model {
 
     /// A client knows of this command.
     pub(super) fn acknowledged(&mut self, number: u64) {
+        assert!(number <= self.persisted, "a client was told of command {number}, {} are on disk", self.persisted);
         self.acknowledged = self.acknowledged.max(number);
     }
 

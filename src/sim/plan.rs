@@ -10,6 +10,9 @@ const BIG_EVERY: u64 = 50;
 /// Commands of such a seed that have one.
 const BIG_ODDS: u8 = 20;
 
+/// Slow to quick, of 256.
+const SPEEDS: [u8; 4] = [20, 80, 140, 240];
+
 /// What a seed is about.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -19,6 +22,9 @@ pub(super) struct Plan {
     pub(super) value_bytes_max: usize,
     pub(super) backlog_bytes: usize,
     pub(super) output_bytes_max: usize,
+    /// Of 256 turns, in how many a frame gets to the disk, and the blocking thread does its next job: either may be the slower.
+    pub(super) write_odds: u8,
+    pub(super) job_odds: u8,
     keys: usize,
     /// Of 256 values, how many have several blocks.
     long_odds: u8,
@@ -30,12 +36,14 @@ impl Plan {
         let has_big_values = seed % BIG_EVERY == BIG_EVERY - 1;
         let small = random.usize(16..48) * BLOCK_BYTES;
         Self {
-            lives: if has_big_values { 4 } else { random.usize(2..10) },
+            lives: random.usize(2..=6),
             clients: random.usize(1..=4),
             segment_bytes: if has_big_values { FRAME_BYTES_MAX + small } else { small },
             value_bytes_max: if has_big_values { 4 << 20 } else { VALUE_BYTES_MAX },
             backlog_bytes: BACKLOG_BYTES,
             output_bytes_max: if random.bool() { 2000 } else { 1 << 20 },
+            write_odds: SPEEDS[random.usize(..SPEEDS.len())],
+            job_odds: SPEEDS[random.usize(..SPEEDS.len())],
             keys: random.usize(2..30),
             long_odds: if random.bool() { 10 } else { 80 },
             has_big_values,
@@ -55,7 +63,7 @@ impl Plan {
             50..60 => request("SET", [key, self.value(random), b"PX".to_vec(), lifetime]),
             60..66 => request("SET", [key, self.value(random), b"NX".to_vec()]),
             66..120 => request("GET", [key]),
-            120..140 => request("INCR", [[b"number-", &key[..1]].concat()]),
+            120..140 => request("INCR", [format!("number-{}", random.u8(..3)).into_bytes()]),
             140..144 => request("INCR", [key]),
             144..164 => request("APPEND", [key, self.value(random)]),
             164..176 => request("DEL", [key, other]),
@@ -65,9 +73,10 @@ impl Plan {
             200..218 => request("MSET", [key, self.value(random), other, self.value(random)]),
             218..232 => request("RENAME", [key, other]),
             232..254 => request("MGET", [key, other, self.key(random)]),
-            254 => request("KEYS", [key]),
-            255 if random.bool() => request("FLUSHALL", []),
-            255 => request("PING", []),
+            // These two walk along all slots: rarely.
+            254.. if random.u8(..8) == 0 => request("KEYS", [key]),
+            254.. if random.u8(..8) == 0 => request("FLUSHALL", []),
+            254.. => request("PING", []),
         }
     }
 
@@ -82,11 +91,12 @@ impl Plan {
     /// Half of the keys share a slot, so that its table grows and shrinks.
     fn key(&self, random: &mut fastrand::Rng) -> Vec<u8> {
         let number = random.usize(..self.keys);
-        if number.is_multiple_of(2) { format!("{number}{{slot}}") } else { format!("{number}") }.into_bytes()
+        if number.is_multiple_of(2) { format!("key-{number}{{slot}}") } else { format!("key-{number}") }.into_bytes()
     }
 
     fn value(&self, random: &mut fastrand::Rng) -> Vec<u8> {
-        let length = if random.u8(..) < self.long_odds { random.usize(1000..9000) } else { random.usize(1..100) };
+        let length =
+            if random.u8(..) < self.long_odds { random.usize(1000..9000) } else { random.usize(STAMP_BYTES..100) };
         stamped(length, random)
     }
 }
@@ -95,13 +105,15 @@ fn request<const N: usize>(name: &str, words: [Vec<u8>; N]) -> Vec<Vec<u8>> {
     std::iter::once(name.as_bytes().to_vec()).chain(words).collect()
 }
 
+/// What makes a value its own.
+const STAMP_BYTES: usize = 16;
+
 /// A value that is like no other, in none of its blocks.
 fn stamped(length: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let mut value = vec![b'.'; length];
     for part in value.chunks_mut(1000) {
-        let stamp = format!("{:016x}", random.u64(..));
-        let length = stamp.len().min(part.len());
-        part[..length].copy_from_slice(&stamp.as_bytes()[..length]);
+        let length = part.len().min(STAMP_BYTES);
+        part[..length].copy_from_slice(&format!("{:016x}", random.u64(..)).as_bytes()[..length]);
     }
     value
 }

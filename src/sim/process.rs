@@ -34,6 +34,7 @@ enum Event {
 /// A process.
 pub(super) struct Process<'a> {
     shard: &'a mut Shard,
+    plan: Plan,
     layout: Layout,
     writer: Writer,
     snapshot: Option<Snapshot>,
@@ -71,6 +72,7 @@ impl<'a> Process<'a> {
         let writer = Self::begin_log(world, shard, layout, &report)?;
         Ok(Self {
             shard,
+            plan: plan.clone(),
             layout,
             writer,
             snapshot: None,
@@ -110,7 +112,7 @@ impl<'a> Process<'a> {
         }
         self.settle(world);
         self.write_to_files(world);
-        if world.random.u8(..) < 100
+        if world.random.u8(..) < self.plan.job_odds
             && let Some(job) = self.jobs.pop_front()
         {
             match self.layout.run(job, &mut world.disk)? {
@@ -135,7 +137,7 @@ impl<'a> Process<'a> {
 
     fn take_events(&mut self, world: &mut World) {
         let mut events = Vec::new();
-        if world.disk.is_writing() && world.random.u8(..) < 110 {
+        if world.disk.is_writing() && world.random.u8(..) < self.plan.write_odds {
             events.push(Event::Written);
         }
         for (place, connection) in self.connections.iter_mut().enumerate() {

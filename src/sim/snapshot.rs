@@ -9,7 +9,7 @@ use crate::{
     store::{Cursor, Store, put},
     wal::{
         Log, Lsn,
-        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+        frame::{BLOCK_BYTES, FileId},
     },
 };
 use std::collections::VecDeque;
@@ -95,26 +95,26 @@ impl Snapshot {
         let Some(file) = self.file.filter(|_| !self.is_running) else { return };
         let pending = self.stream.pending_bytes();
         if WRITE_BYTES <= pending || (0 < pending && self.walked_at.is_some()) {
-            let mut buffer = vec![0; FRAME_BYTES_MAX];
-            let length = self.stream.take(self.id, &mut buffer);
+            let mut buffer = vec![0; self.stream.next_frame_bytes().unwrap_or_default()];
+            self.stream.take(self.id, &mut buffer);
             self.stream.persisted();
-            self.write(file, &buffer[..length], jobs);
+            self.write(file, buffer, jobs);
         } else if let Some(walked_at) = self.walked_at.filter(|&lsn| pending == 0 && lsn <= persisted) {
             if self.is_sealed {
                 self.run(Job::FinishSnapshot { file, since: self.since }, jobs);
             } else {
                 self.is_sealed = true;
-                let mut block = [0; BLOCK_BYTES];
+                let mut block = vec![0; BLOCK_BYTES];
                 self.stream.seal(self.id, walked_at, &mut block);
-                self.write(file, &block, jobs);
+                self.write(file, block, jobs);
             }
         }
     }
 
-    fn write(&mut self, file: Handle, bytes: &[u8], jobs: &mut VecDeque<Job>) {
+    fn write(&mut self, file: Handle, bytes: Vec<u8>, jobs: &mut VecDeque<Job>) {
         let offset = self.offset;
         self.offset += bytes.len();
-        self.run(Job::WriteSnapshot { file, offset, bytes: bytes.to_vec() }, jobs);
+        self.run(Job::WriteSnapshot { file, offset, bytes }, jobs);
     }
 
     fn run(&mut self, job: Job, jobs: &mut VecDeque<Job>) {

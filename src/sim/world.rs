@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Events of a life at most, but for the last.
-const EVENTS_MAX: u32 = 300;
+const EVENTS_MAX: u32 = 120;
 /// Turns within which all is answered and written once nobody asks any more.
 const PATIENCE: usize = 5_000;
 
@@ -29,8 +29,6 @@ pub(super) struct World {
     pub(super) tally: Tally,
     pub(super) random: fastrand::Rng,
     pub(super) now: Now,
-    /// The log's buffer while its write is in flight.
-    pub(super) buffer: Vec<u8>,
     /// Where the next frame must go on.
     next: Lsn,
 }
@@ -48,7 +46,6 @@ pub(super) fn run(seed: u64, shard: &mut Shard) -> Tally {
         tally: Tally::default(),
         random,
         now: Now { unix_us: 1_000_000_000_000_000, monotonic_us: 0 },
-        buffer: Vec::new(),
         next: Lsn(0),
     };
     for life in 1..=plan.lives {
@@ -104,6 +101,11 @@ impl World {
         self.tally.note_if(header.kind == FrameKind::Continued, "frames that go on with a record");
     }
 
+    /// Notes that it is there.
+    pub(super) fn persisted(&mut self) {
+        self.model.persisted(self.next);
+    }
+
     /// Checks what a start found.
     pub(super) fn recovered(&mut self, report: &Report, store: &Store) {
         let lost = self.model.recover(report.end, store, self.millis());
@@ -116,7 +118,7 @@ impl World {
 
     /// The process has ended, one way or the other.
     fn end_life(&mut self, shard: &mut Shard) {
-        if self.random.bool() {
+        if self.random.u8(..3) != 0 {
             self.disk.lose_power();
             self.tally.note("power failures");
         } else {

@@ -35,8 +35,7 @@ pub(super) struct Writer {
     pub(super) next: Next,
     next_number: u64,
     used: Vec<Used>,
-    /// `None` while a frame is in flight.
-    buffer: Option<Vec<u8>>,
+    is_in_flight: bool,
     written_ms: u64,
     is_sealed: bool,
     is_sealing: bool,
@@ -51,7 +50,7 @@ impl Writer {
             next: Next::None,
             next_number: active.number + 1,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
-            buffer: Some(vec![0; FRAME_BYTES_MAX]),
+            is_in_flight: false,
             written_ms: now,
             is_sealed: true,
             is_sealing: false,
@@ -61,7 +60,7 @@ impl Writer {
     /// Hands the disk the next frame, if there is one.
     pub(super) fn write(&mut self, world: &mut World, log: &mut Log, jobs: &mut VecDeque<Job>, hurries: bool) {
         self.look_after_next(world, log, jobs);
-        if self.buffer.is_none() {
+        if self.is_in_flight {
             return;
         }
         let Some(frame) = log.next_frame_bytes() else {
@@ -73,23 +72,23 @@ impl Writer {
         if self.active.bytes < self.offset + frame && !self.turn_over(world) {
             return;
         }
-        let Some(mut buffer) = self.buffer.take() else { return };
         if self.offset == BLOCK_BYTES {
             let first = Lsn(log.end().0 - log.pending_bytes() as u64);
             self.used.push(Used { number: self.active.number, first });
         }
-        let length = log.take(self.active.id, &mut buffer);
-        world.tally.note_if(FRAME_BYTES_MAX == length, "frames as large as they may be");
-        world.handed_over(&buffer[..length], self.active.id);
+        let mut buffer = vec![0; frame];
+        log.take(self.active.id, &mut buffer);
+        world.tally.note_if(FRAME_BYTES_MAX == frame, "frames as large as they may be");
+        world.handed_over(&buffer, self.active.id);
         self.is_sealed = false;
-        self.submit(world, buffer, length);
+        self.submit(world, buffer);
     }
 
-    fn submit(&mut self, world: &mut World, buffer: Vec<u8>, length: usize) {
-        world.disk.submit(self.active.file, self.offset, buffer[..length].to_vec());
-        self.offset += length;
-        // What the ring keeps until the write is over.
-        world.buffer = buffer;
+    fn submit(&mut self, world: &mut World, frame: Vec<u8>) {
+        self.is_in_flight = true;
+        let offset = self.offset;
+        self.offset += frame.len();
+        world.disk.submit(self.active.file, offset, frame);
     }
 
     fn seal(&mut self, world: &mut World, log: &Log) {
@@ -97,22 +96,22 @@ impl Writer {
             self.is_sealed = true;
             return;
         }
-        let Some(mut buffer) = self.buffer.take() else { return };
-        let length = log.seal(self.active.id, log.persisted_end(), &mut buffer);
+        let mut block = vec![0; BLOCK_BYTES];
+        log.seal(self.active.id, log.persisted_end(), &mut block);
         self.is_sealing = true;
         world.tally.note("seals of a silent log");
-        self.submit(world, buffer, length);
+        self.submit(world, block);
     }
 
     /// The frame is on disk.
     pub(super) fn written(&mut self, world: &mut World, log: &mut Log) {
-        self.buffer = Some(std::mem::take(&mut world.buffer));
+        self.is_in_flight = false;
         self.written_ms = world.millis().0;
         if std::mem::take(&mut self.is_sealing) {
             self.is_sealed = true;
         } else {
             log.persisted();
-            world.model.persisted(log.committed());
+            world.persisted();
         }
     }
 
@@ -121,7 +120,7 @@ impl Writer {
     }
 
     pub(super) fn is_quiet(&self, log: &Log) -> bool {
-        self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
+        !self.is_in_flight && self.is_sealed && log.pending_bytes() == 0
     }
 
     fn turn_over(&mut self, world: &mut World) -> bool {

@@ -206,10 +206,11 @@ impl State {
     fn write_to_files(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
         let (now_us, hurries) = (self.now.monotonic_us, self.stopping_since.is_some());
         let Some(durable) = &mut self.durable else { return false };
+        // Looked at before a frame is taken, which may end it: who was paused meanwhile must still be resumed.
+        durable.was_stalled |= self.shard.is_stalled();
         if let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) {
             writer.write(ring, log, &mut self.shard.core.persistence, now_us, hurries);
         }
-        durable.was_stalled |= self.shard.is_stalled();
         self.save(is_idle)
     }
 
@@ -247,14 +248,20 @@ impl State {
     /// Notes that a connection has replies which wait for the log.
     pub(super) fn hold(&mut self, id: ConnectionId, lsn: Lsn) {
         if let Some(durable) = &mut self.durable {
-            durable.held.push_back((lsn, id));
+            // Nearly always the last: a read may wait for an earlier write than those that came before it.
+            let position = durable.held.iter().rposition(|(other, _)| *other <= lsn).map_or(0, |before| before + 1);
+            durable.held.insert(position, (lsn, id));
         }
     }
 
     /// Sends replies to another core when the log is on disk up to here.
     pub(super) fn post_replies(&mut self, lsn: Lsn, core: usize, batch: Box<Batch>) {
         match &mut self.durable {
-            Some(durable) if lsn != Lsn(0) => durable.held_batches.push_back((lsn, core, batch)),
+            Some(durable) if lsn != Lsn(0) => {
+                let earlier = |(other, ..): &(Lsn, usize, Box<Batch>)| *other <= lsn;
+                let position = durable.held_batches.iter().rposition(earlier).map_or(0, |before| before + 1);
+                durable.held_batches.insert(position, (lsn, core, batch));
+            }
             _ => self.mesh.post(core, Parcel::Replies(batch)),
         }
     }

@@ -143,16 +143,18 @@ impl Layout {
     /// What the file system says. What is left is read again by the next recovery, to no effect.
     pub fn release(&self, numbers: &[u64]) -> io::Result<()> {
         let mut spares = self.files.spares()?.len();
-        for &number in numbers {
+        let released = numbers.iter().try_for_each(|&number| {
             let path = self.files.path_of(FileKind::Segment, number);
             if fs::metadata(&path)?.len() == self.segment_bytes && spares < SPARES_MAX {
-                fs::rename(&path, self.files.spare_path(number))?;
                 spares += 1;
+                fs::rename(&path, self.files.spare_path(number))
             } else {
-                fs::remove_file(&path)?;
+                fs::remove_file(&path)
             }
-        }
-        self.files.sync()
+        });
+        // Whatever came of the others: a spare's new name must be on disk before the file is used again.
+        self.files.sync()?;
+        released
     }
 }
 
