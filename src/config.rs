@@ -28,6 +28,8 @@ pub struct Config {
     pub allow_wide_bind: bool,
     pub max_memory: u64,
     pub eviction: Eviction,
+    pub values: Values,
+    pub cold_reads: usize,
     pub dir: Option<PathBuf>,
     /// `None`: as [`Config::durability`] says.
     pub durability: Option<Durability>,
@@ -35,6 +37,7 @@ pub struct Config {
     pub log_segment_bytes: usize,
     pub log_backlog_bytes: usize,
     pub snapshot_log_bytes: u64,
+    pub log_live_percent: u32,
     pub lfu_log_factor: u32,
     pub lfu_decay_time: u32,
     pub maxclients: u32,
@@ -86,6 +89,16 @@ pub enum Eviction {
     None,
     /// The least frequently used of a few sampled keys make room.
     Lfu,
+}
+
+/// Where values live.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Values {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In the log's files; those that are used often in memory too.
+    Disk,
 }
 
 /// When a write is acknowledged.
@@ -301,6 +314,15 @@ impl Config {
         self.validate_ports()?;
         if self.dir.is_none() && self.durability() != Durability::None {
             return conflict("durability needs a place to write to: also give --dir DIR".into());
+        }
+        if self.values == Values::Disk && self.dir.is_none() {
+            return conflict("--values disk needs a place for them: also give --dir DIR".into());
+        }
+        if self.values == Values::Disk && self.durability() == Durability::None {
+            return conflict(
+                "--values disk keeps values in the log, and --durability none writes none: choose always or interval"
+                    .into(),
+            );
         }
         if self.output_hard_limit <= self.output_soft_limit {
             return conflict("output-hard-limit must be above output-soft-limit: raise it".into());

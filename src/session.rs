@@ -24,6 +24,9 @@ pub enum Answer {
     Later,
     /// The reply is in the output, and is the last.
     Last,
+    /// The request was not executed: it needs values that have to be fetched first. It is shown again after
+    /// [`Session::resume`].
+    NotYet,
 }
 
 /// Executes a session's requests.
@@ -31,7 +34,7 @@ pub trait Executor {
     /// What the next request may cost.
     fn limits(&self) -> Limits;
     /// Looks at a request that will be executed soon, to have at hand what it needs.
-    fn foresee(&self, request: Request<'_>);
+    fn foresee(&mut self, request: Request<'_>);
     /// Whether no request may be executed for the time being, whoever sent it: the log is too far behind.
     fn is_stalled(&self) -> bool;
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
@@ -75,6 +78,9 @@ struct Unread {
 /// at once instead of for one after the other.
 const AHEAD: usize = 32;
 
+/// Bytes that a session may have received while it is suspended before it is not read from any more.
+const UNREAD_MAX: usize = 64 * 1024;
+
 /// Replies that may be waited for before the first of them has come, of whatever size it will be.
 const WINDOW_AT_FIRST: usize = 32;
 
@@ -100,6 +106,8 @@ pub struct Session {
     /// Requests were left that could have been executed, because the session was blocked. Who has read this gives it what
     /// is left (`receive` of no bytes) once it is not blocked any more.
     pub has_waited: bool,
+    /// The next request waits for values that are being fetched.
+    is_suspended: bool,
     /// The peer will send no more.
     pub ended: bool,
     /// No more requests are executed; it is closed when what it is owed has left.
@@ -109,7 +117,29 @@ pub struct Session {
 impl Session {
     /// Whether requests wait for replies to leave before they are executed. Who feeds the session should stop.
     pub fn is_blocked(&self, limit: &Backpressure) -> bool {
+        self.is_suspended || self.is_full(limit)
+    }
+
+    /// Whether as much is owed as may be.
+    fn is_full(&self, limit: &Backpressure) -> bool {
         limit.output_bytes_max <= self.output.len() + self.queued || self.window(limit) <= self.waiting
+    }
+
+    /// Whether the next request waits for values that are being fetched: not for long, so that more may be received until
+    /// then.
+    pub fn is_suspended(&self) -> bool {
+        self.is_suspended
+    }
+
+    /// Whether more is waiting to be executed than a suspended session should be given, or more is owed than may be.
+    pub fn has_enough(&self, limit: &Backpressure) -> bool {
+        self.is_full(limit) || (self.is_suspended && UNREAD_MAX < self.unread_bytes())
+    }
+
+    /// The values are there: the next request may be executed, by `receive` of no bytes.
+    pub fn resume(&mut self) {
+        self.is_suspended = false;
+        self.has_waited = false;
     }
 
     /// Whether replies are still to come from elsewhere.
@@ -220,7 +250,7 @@ impl Session {
             let mut end = 0;
             for position in 0..count {
                 let (request, next) = decoder.request_at(rest, position);
-                end = next;
+                let begin = std::mem::replace(&mut end, next);
                 let Some(request) = request else { continue };
                 let (output, ticket) = self.tail();
                 let length = output.len();
@@ -233,6 +263,10 @@ impl Session {
                     Answer::Held(lsn) => self.hold(length, lsn, gates),
                     Answer::Later => self.defer(ticket),
                     Answer::Last => self.closing = true,
+                    Answer::NotYet => {
+                        self.is_suspended = true;
+                        end = begin;
+                    }
                 }
                 // What follows was cut within limits that AUTH may just have changed.
                 if self.closing || self.is_blocked(backpressure) || executor.is_stalled() || executor.limits() != limits
@@ -375,6 +409,8 @@ mod tests {
         pending: Vec<(Ticket, Vec<u8>)>,
         executed: usize,
         is_stalled: bool,
+        /// Requests that begin with `cold` are not executed yet.
+        is_cold: bool,
     }
 
     impl Executor for Echo {
@@ -382,13 +418,16 @@ mod tests {
             Limits { arguments_max: 4, argument_bytes_max: 100, is_authenticated: true }
         }
 
-        fn foresee(&self, _: Request<'_>) {}
+        fn foresee(&mut self, _: Request<'_>) {}
 
         fn is_stalled(&self) -> bool {
             self.is_stalled
         }
 
         fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+            if self.is_cold && request.arg(0) == b"cold" {
+                return Answer::NotYet;
+            }
             self.executed += 1;
             match request.arg(0) {
                 // Told of what the log holds up to the number in the argument.
@@ -404,6 +443,35 @@ mod tests {
             }
             if request.arg(0) == b"last" { Answer::Last } else { Answer::Here }
         }
+    }
+
+    /// A request that waits for its values is shown again, before any that came after it, and none is lost or shown twice.
+    #[test]
+    fn a_suspended_session_goes_on_where_it_stopped() {
+        let mut bench = Bench::default();
+        let mut bytes = Vec::new();
+        for words in [["echo", "a"], ["cold", "b"], ["later", "c"], ["cold", "d"], ["echo", "e"]] {
+            encode_request(&mut bytes, words.iter().map(|word| word.as_bytes()));
+        }
+        bench.echo.is_cold = true;
+        // The last request comes in two pieces.
+        let (first, rest) = bytes.split_at(bytes.len() - 5);
+        bench.receive(first).unwrap();
+        assert!(bench.session.is_suspended() && bench.session.is_blocked(&LIMIT) && bench.session.has_waited);
+        assert_eq!((bench.session.output.as_slice(), bench.echo.executed), (&b"a"[..], 1));
+        bench.receive(rest).unwrap();
+        assert_eq!(bench.echo.executed, 1, "what comes meanwhile waits");
+        bench.session.resume();
+        bench.receive(b"").unwrap();
+        assert!(bench.session.is_suspended(), "the values have gone again");
+        bench.echo.is_cold = false;
+        bench.session.resume();
+        bench.receive(b"").unwrap();
+        assert_eq!(bench.echo.executed, 5);
+        let (ticket, reply) = bench.echo.pending.pop().unwrap();
+        bench.session.complete(ticket, reply, Lsn(0));
+        assert_eq!(bench.session.output, b"abcde");
+        assert!(!bench.session.is_suspended() && !bench.session.has_unread());
     }
 
     /// A session, those who answer it, and what its client got.

@@ -3,11 +3,11 @@
 use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
-    commands::{Call, Core, Flags, Keys, Now, Outcome, Route},
+    commands::{Call, Core, Flags, Keys, Now, Outcome, Route, needed_keys},
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
-    store::{Key, Store},
+    store::{Cold, Key, Store},
     wal::Lsn,
 };
 
@@ -86,6 +86,21 @@ impl Shard {
         if let Some(key) = request.get(1).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
             self.store.foresee(Key::of(key));
         }
+    }
+
+    /// The values that a request needs and that have to be fetched before it can be executed.
+    #[inline]
+    pub fn cold_values(&self, request: Request<'_>, client: &Client, now: Now) -> Vec<Cold> {
+        if self.store.has_values_on_disk() { self.find_cold(request, client, now) } else { Vec::new() }
+    }
+
+    fn find_cold(&self, request: Request<'_>, client: &Client, now: Now) -> Vec<Cold> {
+        if !client.authenticated || self.core.persistence.is_loading {
+            return Vec::new();
+        }
+        let Ok(found) = self.table.find_for(request) else { return Vec::new() };
+        let keys = needed_keys(found.command, request).map(|index| Key::of(request.arg(index)));
+        keys.filter_map(|key| self.store.cold(key, now.unix_millis())).collect()
     }
 
     /// Executes a client's request, or says which cores should.
@@ -326,7 +341,7 @@ fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String>
 
 /// Takes the reply back that a client does not want (`CLIENT REPLY`).
 #[cold]
-fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
+pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
     match client.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => output.truncate(start),

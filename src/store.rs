@@ -6,14 +6,17 @@
 //! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
 
 mod entry;
+mod places;
 
 pub use crate::time::UnixMillis;
-pub use entry::{Access, Entry};
+pub use crate::wal::At;
+pub use entry::{Access, Entry, Place};
+pub use places::{Cold, Counts, Places};
 
 use crate::{
-    config::{Config, Eviction},
+    config::{Config, Eviction, Values},
     slot::{SLOT_COUNT, Slot},
-    wal::{Log, Lsn, Record},
+    wal::{Log, Lsn, Record, Value},
 };
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
@@ -43,6 +46,8 @@ pub struct Policy {
     pub memory_max: usize,
     /// What happens there.
     pub eviction: Eviction,
+    /// Whether an entry's uses are counted, and not the time of the last one noted.
+    pub counts_uses: bool,
     /// The larger, the more uses it takes to raise an entry's counter (Redis: `lfu-log-factor`).
     pub lfu_log_factor: u32,
     /// Minutes without use that lower an entry's counter by one; 0 for never (Redis: `lfu-decay-time`).
@@ -56,6 +61,7 @@ impl Policy {
             // Rounded up: 0 would be no limit.
             memory_max: usize::try_from(config.max_memory.div_ceil(u64::from(cores))).unwrap_or(usize::MAX),
             eviction: config.eviction,
+            counts_uses: config.eviction == Eviction::Lfu || config.values == Values::Disk,
             lfu_log_factor: config.lfu_log_factor,
             lfu_decay_minutes: config.lfu_decay_time,
         }
@@ -64,7 +70,7 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { memory_max: 0, eviction: Eviction::None, lfu_log_factor: 10, lfu_decay_minutes: 1 }
+        Self { memory_max: 0, eviction: Eviction::None, counts_uses: false, lfu_log_factor: 10, lfu_decay_minutes: 1 }
     }
 }
 
@@ -164,6 +170,8 @@ pub struct Store {
     graveyard: Vec<hash_table::IntoIter<Entry>>,
     /// Where its changes are recorded, if they are.
     pub log: Option<Box<Log>>,
+    /// Where its values are, where they live on disk.
+    pub places: Option<Box<Places>>,
     /// What the store was told.
     pub policy: Policy,
     /// What the store counted.
@@ -207,10 +215,16 @@ impl Store {
             expiring: 0,
             graveyard: Vec::new(),
             log: None,
+            places: None,
             policy,
             counters: Counters::default(),
             sweeps: true,
         }
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// The number of keys, those included whose time has come but which nobody has removed yet.
@@ -328,18 +342,31 @@ impl Store {
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Put { key: key.bytes, value, expires_at });
         }
+        let place = if self.places.is_some() { self.promise(hash, key.slot, value) } else { None };
         let table = &mut self.tables[key.slot.index()];
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
             self.counters.expired += u64::from(is_expired(entry, now));
             let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
-            entry.replace(value, expires_at);
+            if let Some(places) = &mut self.places {
+                places.leave(entry);
+            }
+            entry.replace(value, expires_at, place);
             touch(entry, &self.policy, &mut self.random, now);
             self.memory = self.memory + entry.memory() - memory;
             self.note_expiry(key.slot, had_expiry, expires_at.is_some());
             return;
         }
-        let entry = Entry::new(key.bytes, value, expires_at, fresh_access(&self.policy, now));
+        let entry = Entry::new(key.bytes, value, expires_at, fresh_access(&self.policy, now), place);
         self.insert(key.slot, hash, entry);
+    }
+
+    /// Promises a place to the value whose record was appended last.
+    fn promise(&mut self, hash: u64, slot: Slot, value: &[u8]) -> Option<Place> {
+        let place = self.places.as_mut()?.promise(value);
+        if let Some(log) = &mut self.log {
+            log.note(Value { hash, slot, at: place.at }, value.len());
+        }
+        Some(place)
     }
 
     /// Puts a new entry into its table, and on the books.
@@ -398,23 +425,23 @@ impl Store {
         let table = &mut self.tables[key.slot.index()];
         if let Some(entry) = table.find_live(hash, key, now) {
             let memory = entry.memory();
+            if let Some(places) = &mut self.places {
+                places.leave(entry);
+            }
             entry.resize_value(length);
             change(entry.value_mut());
             touch(entry, &self.policy, &mut self.random, now);
-            if let Some(log) = &mut self.log {
-                log.append(hash, put(entry));
-            }
+            record_change(&mut self.log, &mut self.places, hash, key.slot, entry);
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
         if let Some(bucket) = table.entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) {
             self.expire(key.slot, bucket);
         }
-        let mut entry = Entry::zeroed(key.bytes, length, fresh_access(&self.policy, now));
+        let place = self.places.as_mut().map(|places| places.promise(b""));
+        let mut entry = Entry::zeroed(key.bytes, length, fresh_access(&self.policy, now), place);
         change(entry.value_mut());
-        if let Some(log) = &mut self.log {
-            log.append(hash, put(&entry));
-        }
+        record_change(&mut self.log, &mut self.places, hash, key.slot, &mut entry);
         self.insert(key.slot, hash, entry);
     }
 
@@ -436,6 +463,9 @@ impl Store {
         self.length = 0;
         self.expiring = 0;
         self.memory = size_of_val(&*self.tables);
+        if let Some(places) = &mut self.places {
+            places.clear();
+        }
     }
 
     /// Gives back the memory of up to `budget` entries that were cleared. Returns whether there are more.
@@ -559,6 +589,11 @@ impl Store {
 
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
+        let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
+        if self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent()) {
+            // There are values that go away at the end of the turn, or once they are on disk.
+            return Ok(());
+        }
         if self.policy.eviction == Eviction::None {
             return Err(OutOfMemory);
         }
@@ -627,6 +662,9 @@ impl Store {
 
     /// Takes a removed entry off the books, and gives memory back where its table has become too large for what is left.
     fn forget(&mut self, slot: Slot, entry: &Entry) {
+        if let Some(places) = &mut self.places {
+            places.leave(entry);
+        }
         self.length -= 1;
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
@@ -651,6 +689,25 @@ impl Store {
     }
 }
 
+/// Appends the record of an entry whose value has changed, and promises it a new place.
+fn record_change(
+    log: &mut Option<Box<Log>>,
+    places: &mut Option<Box<Places>>,
+    hash: u64,
+    slot: Slot,
+    entry: &mut Entry,
+) {
+    let place = places.as_mut().map(|places| places.promise(entry.value()));
+    if let Some(place) = place {
+        entry.set_place(place);
+    }
+    let Some(log) = log else { return };
+    log.append(hash, put(entry));
+    if let Some(place) = place {
+        log.note(Value { hash, slot, at: place.at }, entry.value_len());
+    }
+}
+
 /// The record that makes an entry what it is.
 pub fn put(entry: &Entry) -> Record<'_> {
     Record::Put { key: entry.key(), value: entry.value(), expires_at: entry.expires_at() }
@@ -664,25 +721,20 @@ fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
 /// The use of an entry that has just been made.
 #[inline]
 fn fresh_access(policy: &Policy, now: UnixMillis) -> Access {
-    match policy.eviction {
-        Eviction::None => seconds(now),
-        Eviction::Lfu => minutes(now, LFU_INITIAL),
-    }
+    if policy.counts_uses { minutes(now, LFU_INITIAL) } else { seconds(now) }
 }
 
 /// Notes a use: the time, or a counter that grows the more slowly the larger it is.
 #[inline]
 fn touch(entry: &mut Entry, policy: &Policy, random: &mut fastrand::Rng, now: UnixMillis) {
-    match policy.eviction {
-        Eviction::None => entry.set_access(seconds(now)),
-        Eviction::Lfu => {
-            let counter = frequency(entry.access(), policy, now);
-            let base = u32::from(counter.saturating_sub(LFU_INITIAL));
-            let odds = base.saturating_mul(policy.lfu_log_factor).saturating_add(1);
-            let counter = if random.u32(..odds) == 0 { counter.saturating_add(1) } else { counter };
-            entry.set_access(minutes(now, counter));
-        }
+    if !policy.counts_uses {
+        return entry.set_access(seconds(now));
     }
+    let counter = frequency(entry.access(), policy, now);
+    let base = u32::from(counter.saturating_sub(LFU_INITIAL));
+    let odds = base.saturating_mul(policy.lfu_log_factor).saturating_add(1);
+    let counter = if random.u32(..odds) == 0 { counter.saturating_add(1) } else { counter };
+    entry.set_access(minutes(now, counter));
 }
 
 fn seconds(now: UnixMillis) -> Access {
@@ -696,7 +748,7 @@ fn minutes(now: UnixMillis, counter: u8) -> Access {
 }
 
 /// How often an entry was used, on a logarithmic scale and lowered for the time that it was not (`OBJECT FREQ`). Means
-/// something under [`Eviction::Lfu`] only.
+/// something where [`Policy::counts_uses`] only.
 pub fn frequency(access: Access, policy: &Policy, now: UnixMillis) -> u8 {
     let Access([low, high, counter]) = access;
     let elapsed = ((now.0 / 60_000) as u16).wrapping_sub(u16::from_le_bytes([low, high]));
@@ -706,7 +758,7 @@ pub fn frequency(access: Access, policy: &Policy, now: UnixMillis) -> u8 {
     }
 }
 
-/// Seconds since an entry was used (`OBJECT IDLETIME`), modulo 194 days. Means something under [`Eviction::None`] only.
+/// Seconds since an entry was used (`OBJECT IDLETIME`), modulo 194 days. Means nothing where [`Policy::counts_uses`].
 pub fn idle_seconds(access: Access, now: UnixMillis) -> u64 {
     let Access([low, middle, high]) = access;
     let then = u64::from(u32::from_le_bytes([low, middle, high, 0]));

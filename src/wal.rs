@@ -12,12 +12,14 @@
 pub(crate) mod disk;
 pub mod frame;
 mod log;
+mod place;
 mod record;
 mod recovery;
 
-pub use log::Log;
+pub use log::{Log, Value};
+pub use place::{At, Where, each_value};
 pub use record::{Malformed, Record};
-pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Step};
+pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Spot, Step};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

@@ -327,7 +327,11 @@ impl Driver {
                     broken.extend(position(id).map(|index| (index, closed())));
                 }
                 Event::Failed(id, error) => broken.extend(position(id).map(|index| (index, error))),
-                Event::Sent(_) | Event::Accepted(..) | Event::AcceptFailed(..) | Event::Written(..) => {}
+                Event::Sent(_)
+                | Event::Accepted(..)
+                | Event::AcceptFailed(..)
+                | Event::Written(..)
+                | Event::Read(..) => {}
             }
         })?;
         broken.into_iter().for_each(|(index, error)| self.lose(index, &error));

@@ -171,6 +171,20 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
         fields.add("trine_sync_usec_mean", persistence.sync_us_sum.checked_div(persistence.syncs).unwrap_or_default());
         fields.add("trine_sync_usec_max", persistence.sync_us_max);
     }
+    if let Some(places) = &call.store.places {
+        let counts = places.counts;
+        fields.add("trine_values_away", counts.away);
+        fields.add("trine_values_away_bytes", counts.away_bytes);
+        fields.add("trine_values_sent_away", counts.demoted);
+        fields.add("trine_values_fetched", counts.recalled);
+        fields.add("trine_value_reads", persistence.value_reads);
+        fields.add("trine_value_read_bytes", persistence.value_read_bytes);
+        fields.add("trine_value_read_errors", persistence.value_read_errors);
+        fields.add("trine_values_moved_bytes", counts.moved_bytes);
+        fields.add("trine_log_live_bytes", places.live_total());
+        fields.add("trine_log_dead_bytes", persistence.log_bytes.saturating_sub(places.live_total()));
+        fields.add("trine_segments_released", persistence.segments_released);
+    }
 }
 
 fn stats(fields: &mut Fields, call: &Call<'_>) {

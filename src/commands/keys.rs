@@ -31,7 +31,7 @@ const fn counting_row(name: &'static str, flags: Flags, run: super::Run) -> Comm
 /// The family's rows.
 #[rustfmt::skip]
 pub static COMMANDS: &[Command] = &[
-    Command::new("copy", -3, GROW, Keys::TWO, Route::Keys, copy).doc("generic", "6.2.0",
+    Command::new("copy", -3, GROW.and(Flags::VALUES), Keys::TWO, Route::Keys, copy).doc("generic", "6.2.0",
         "Copies the value of a key to a new key."),
     counting_row("del", WRITE, del).doc("generic", "1.0.0",
         "Deletes one or more keys."),
@@ -61,9 +61,9 @@ pub static COMMANDS: &[Command] = &[
         "Returns the expiration time in milliseconds of a key."),
     Command::new("randomkey", 1, READ, Keys::NONE, Route::Everywhere(Merge::First), scan::randomkey).doc("generic", "1.0.0",
         "Returns a random key name from the database."),
-    Command::new("rename", 3, WRITE, Keys::TWO, Route::Keys, rename).doc("generic", "1.0.0",
+    Command::new("rename", 3, WRITE.and(Flags::VALUES), Keys::TWO, Route::Keys, rename).doc("generic", "1.0.0",
         "Renames a key and overwrites the destination."),
-    Command::new("renamenx", 3, WRITE_FAST, Keys::TWO, Route::Keys, renamenx).doc("generic", "1.0.0",
+    Command::new("renamenx", 3, WRITE_FAST.and(Flags::VALUES), Keys::TWO, Route::Keys, renamenx).doc("generic", "1.0.0",
         "Renames a key only when the target key name doesn't exist."),
     Command::new("scan", -2, READ, Keys::NONE, Route::CursorAt(1), scan::scan).doc("generic", "2.8.0",
         "Iterates over the key names in the database."),

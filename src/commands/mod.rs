@@ -116,6 +116,8 @@ impl Flags {
     pub const NO_MULTI: Self = Self(2048);
     /// Not while a server reads its data from another.
     pub const NO_ASYNC_LOADING: Self = Self(4096);
+    /// Needs the values that its keys have, so that those which are away are fetched first; see [`needed_keys`].
+    pub const VALUES: Self = Self(8192);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
@@ -129,6 +131,22 @@ impl Flags {
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+}
+
+/// The keys whose values a request needs, by their indices.
+pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Item = usize> {
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    // SET needs what was there only where it is told so.
+    let needs = command.flags.has(Flags::VALUES)
+        && (command.name != "set"
+            || (3 < request.len() && request.args_from(3).any(|word| is(word, "get") || is(word, "ifeq"))));
+    let keys = match command.name {
+        _ if !needs => Keys::NONE,
+        // What is overwritten is not needed.
+        "copy" | "rename" | "renamenx" => Keys::ONE,
+        _ => command.keys,
+    };
+    keys.indices(request.len())
 }
 
 /// Where a command goes that came in by the gateway. On a core's port every command stays where it is.
@@ -367,6 +385,14 @@ pub struct Persistence {
     pub sync_us_max: u64,
     /// All of them together.
     pub sync_us_sum: u64,
+    /// Values that were read from the log's files because somebody needed them.
+    pub value_reads: u64,
+    /// Their bytes.
+    pub value_read_bytes: u64,
+    /// How many could not be read.
+    pub value_read_errors: u64,
+    /// Segments that were given up after what was live in them had been moved.
+    pub segments_released: u64,
 }
 
 /// What INFO tells of the process.

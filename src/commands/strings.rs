@@ -22,33 +22,33 @@ const fn row(name: &'static str, arity: i16, flags: Flags, run: super::Run) -> C
 /// The family's rows.
 #[rustfmt::skip]
 pub static COMMANDS: &[Command] = &[
-    row("append", 3, GROW_FAST, append).doc("string", "2.0.0",
+    row("append", 3, GROW_FAST.and(Flags::VALUES), append).doc("string", "2.0.0",
         "Appends a string to the value of a key. Creates the key if it doesn't exist."),
-    row("decr", 2, GROW_FAST, number::decr).doc("string", "1.0.0",
+    row("decr", 2, GROW_FAST.and(Flags::VALUES), number::decr).doc("string", "1.0.0",
         "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."),
-    row("decrby", 3, GROW_FAST, number::decrby).doc("string", "1.0.0",
+    row("decrby", 3, GROW_FAST.and(Flags::VALUES), number::decrby).doc("string", "1.0.0",
         "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist."),
-    row("delifeq", 3, WRITE_FAST, delifeq).doc("string", "9.0.0",
+    row("delifeq", 3, WRITE_FAST.and(Flags::VALUES), delifeq).doc("string", "9.0.0",
         "Deletes a key if its value is equal to the given string."),
-    row("get", 2, READ_FAST, get).doc("string", "1.0.0",
+    row("get", 2, READ_FAST.and(Flags::VALUES), get).doc("string", "1.0.0",
         "Returns the string value of a key."),
-    row("getdel", 2, WRITE_FAST, getdel).doc("string", "6.2.0",
+    row("getdel", 2, WRITE_FAST.and(Flags::VALUES), getdel).doc("string", "6.2.0",
         "Returns the string value of a key after deleting the key."),
-    row("getex", -2, WRITE_FAST, set::getex).doc("string", "6.2.0",
+    row("getex", -2, WRITE_FAST.and(Flags::VALUES), set::getex).doc("string", "6.2.0",
         "Returns the string value of a key after setting its expiration time."),
-    row("getrange", 4, READ, getrange).doc("string", "2.4.0",
+    row("getrange", 4, READ.and(Flags::VALUES), getrange).doc("string", "2.4.0",
         "Returns a substring of the string stored at a key."),
-    row("getset", 3, GROW_FAST, set::getset).doc("string", "1.0.0",
+    row("getset", 3, GROW_FAST.and(Flags::VALUES), set::getset).doc("string", "1.0.0",
         "Returns the previous string value of a key after setting it to a new value."),
-    row("incr", 2, GROW_FAST, number::incr).doc("string", "1.0.0",
+    row("incr", 2, GROW_FAST.and(Flags::VALUES), number::incr).doc("string", "1.0.0",
         "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."),
-    row("incrby", 3, GROW_FAST, number::incrby).doc("string", "1.0.0",
+    row("incrby", 3, GROW_FAST.and(Flags::VALUES), number::incrby).doc("string", "1.0.0",
         "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist."),
-    row("incrbyfloat", 3, GROW_FAST, number::incrbyfloat).doc("string", "2.6.0",
+    row("incrbyfloat", 3, GROW_FAST.and(Flags::VALUES), number::incrbyfloat).doc("string", "2.6.0",
         "Increments the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist."),
-    Command::new("lcs", -3, READ, Keys::TWO, Route::Keys, lcs::lcs).doc("string", "7.0.0",
+    Command::new("lcs", -3, READ.and(Flags::VALUES), Keys::TWO, Route::Keys, lcs::lcs).doc("string", "7.0.0",
         "Finds the longest common substring."),
-    Command::new("mget", -2, READ_FAST, Keys::ALL, Route::Split(Merge::Elements), mget).doc("string", "1.0.0",
+    Command::new("mget", -2, READ_FAST.and(Flags::VALUES), Keys::ALL, Route::Split(Merge::Elements), mget).doc("string", "1.0.0",
         "Atomically returns the string values of one or more keys."),
     Command::new("mset", -3, GROW, Keys::PAIRS, Route::Split(Merge::Ok), mset).doc("string", "1.0.1",
         "Atomically creates or modifies the string values of one or more keys."),
@@ -56,17 +56,17 @@ pub static COMMANDS: &[Command] = &[
         "Atomically modifies the string values of one or more keys only when all keys don't exist."),
     row("psetex", 4, GROW, set::psetex).doc("string", "2.6.0",
         "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist."),
-    row("set", -3, GROW, set::set).doc("string", "1.0.0",
+    row("set", -3, GROW.and(Flags::VALUES), set::set).doc("string", "1.0.0",
         "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist."),
     row("setex", 4, GROW, set::setex).doc("string", "2.0.0",
         "Sets the string value and expiration time of a key. Creates the key if it doesn't exist."),
     row("setnx", 3, GROW_FAST, set::setnx).doc("string", "1.0.0",
         "Set the string value of a key only when the key doesn't exist."),
-    row("setrange", 4, GROW, setrange).doc("string", "2.2.0",
+    row("setrange", 4, GROW.and(Flags::VALUES), setrange).doc("string", "2.2.0",
         "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist."),
     row("strlen", 2, READ_FAST, strlen).doc("string", "2.2.0",
         "Returns the length of a string value."),
-    row("substr", 4, READ, getrange).doc("string", "1.0.0",
+    row("substr", 4, READ.and(Flags::VALUES), getrange).doc("string", "1.0.0",
         "Returns a substring from a string value."),
 ];
 
@@ -152,13 +152,13 @@ fn put_pairs(call: &mut Call<'_>) {
 fn strlen(call: &mut Call<'_>) -> Outcome {
     let key = call.key();
     let (found, reply) = call.read(key);
-    reply.integer(found.map_or(0, |entry| entry.value().len() as i64));
+    reply.integer(found.map_or(0, |entry| entry.value_len() as i64));
     Outcome::Done
 }
 
 fn append(call: &mut Call<'_>) -> Outcome {
     let (key, now, tail) = (call.key(), call.millis(), call.request.arg(2));
-    let length = call.store.peek(key, now).map_or(0, |entry| entry.value().len());
+    let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     let total = length + tail.len();
     if call.core.config.proto_max_bulk_len < total {
         return call.fail(VALUE_TOO_LONG);
@@ -172,7 +172,7 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
     let (key, now, part) = (call.key(), call.millis(), call.request.arg(3));
     let Some(offset) = parse_i64(call.request.arg(2)) else { return call.fail(errors::NOT_AN_INTEGER) };
     let Ok(offset) = u64::try_from(offset) else { return call.fail("ERR offset is out of range") };
-    let length = call.store.peek(key, now).map_or(0, |entry| entry.value().len());
+    let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     if part.is_empty() {
         call.reply.integer(length as i64);
         return Outcome::Done;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Alias, Config, Durability, Eviction, Kind, Password, Setting, units::*};
+use super::{Alias, Config, Durability, Eviction, Kind, Password, Setting, Values, units::*};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -26,12 +26,15 @@ impl Default for Config {
             allow_wide_bind: false,
             max_memory: 0,
             eviction: Eviction::None,
+            values: Values::Memory,
+            cold_reads: 128,
             dir: None,
             durability: None,
             accept_loss: false,
             log_segment_bytes: 64 * MIB,
             log_backlog_bytes: 64 * MIB,
             snapshot_log_bytes: GIB as u64,
+            log_live_percent: 50,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
             maxclients: 100_000,
@@ -207,6 +210,22 @@ pub static SETTINGS: &[Setting] = &[
     })
     .at_run_time(),
     Setting::new(
+        "values",
+        Kind::Choice("memory|disk"),
+        "Where values live: memory, or disk, where max-memory bounds those that are in memory too, and the rest is read from \
+         the log's files when it is asked for. Keys always live in memory",
+        |config| if config.values == Values::Disk { "disk".into() } else { "memory".into() },
+        |config, text| put(&mut config.values, values(text)),
+    ),
+    Setting::new(
+        "cold-reads",
+        Kind::Number,
+        "How many values a core reads from its files at once; more wait",
+        |config| config.cold_reads.to_string(),
+        |config, text| put(&mut config.cold_reads, number(text, 1, 1024)),
+    )
+    .because("What an NVMe disk can do at the same time; more would only wait there, and hold memory"),
+    Setting::new(
         "dir",
         Kind::Text("DIR"),
         "The data directory: what a server comes back with. Made where there is none; one server at a time",
@@ -257,6 +276,16 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.snapshot_log_bytes, size(text)),
     )
     .because("What a core reads in a second or two when it starts; each snapshot costs as much writing as the log since the last")
+    .at_run_time(),
+    Setting::new(
+        "log-live-percent",
+        Kind::Number,
+        "With --values disk: move what is live to the log's end, oldest first, while less than this part of the log is; 0 for \
+         never",
+        |config| config.log_live_percent.to_string(),
+        |config, text| put(&mut config.log_live_percent, number(text, 0, 90)),
+    )
+    .because("At 50 the log takes twice the room of what is live, and each byte is written about twice; at 90, ten times")
     .at_run_time(),
     Setting::new(
         "lfu-log-factor",
@@ -498,6 +527,14 @@ fn durability_name(durability: Durability) -> &'static str {
         Durability::None => "none",
         Durability::Interval => "interval",
         Durability::Always => "always",
+    }
+}
+
+fn values(text: &str) -> Result<Values, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "memory" => Ok(Values::Memory),
+        "disk" => Ok(Values::Disk),
+        _ => Err("argument(s) must be one of the following: memory, disk".into()),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::Advice;
 
 use super::directory::{ShardFiles, wait_for_claims};
-use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Step};
+use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Spot, Step};
 
 /// Why a shard can't start on its files.
 #[derive(Debug)]
@@ -69,6 +69,14 @@ impl Recover {
     /// # Errors
     /// The shard must not start on these files.
     pub fn step(&mut self, apply: &mut impl FnMut(Record<'_>)) -> Result<bool, RecoverError> {
+        self.step_in_place(&mut |record, _| apply(record))
+    }
+
+    /// As [`step`](Self::step), and says where each record is.
+    ///
+    /// # Errors
+    /// The shard must not start on these files.
+    pub fn step_in_place(&mut self, apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<bool, RecoverError> {
         match self.recovery.step().map_err(RecoverError::Damage)? {
             Step::Done => Ok(false),
             Step::Read { file, offset, length } => {
@@ -76,7 +84,7 @@ impl Recover {
                     let info = &self.listed[file];
                     RecoverError::Io(self.files.path_of(info.kind, info.number), error)
                 })?;
-                self.recovery.give(&self.buffer[..read], apply).map_err(RecoverError::Damage)?;
+                self.recovery.give_in_place(&self.buffer[..read], apply).map_err(RecoverError::Damage)?;
                 Ok(true)
             }
         }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! `unsafe` stays in here and in `buffers`. What makes it sound: the kernel reads a send's bytes until its completion,
-//! and they stay where they are in `Connection::in_flight` (a file's, in `Ring::writing`) until then, whatever the caller does
+//! and they stay where they are in `Connection::in_flight` (a file's, in `Ring::writing` and `Ring::readings`) until then, whatever the caller does
 //! meanwhile; a received
 //! buffer goes back to the kernel only after the event that showed it has been handled; and dropping the ring first
 //! cancels whatever is in flight.
@@ -85,6 +85,8 @@ pub enum Event<'a> {
     Failed(ConnectionId, io::Error),
     /// What was given to [`Ring::write`] is in its file, all of it; or it is not known what is. Here is its buffer.
     Written(Aligned, io::Result<()>),
+    /// What [`Ring::read`] was asked for under this token: how many bytes were read into the buffer.
+    Read(u64, Aligned, io::Result<usize>),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,6 +130,13 @@ struct Writing {
     written: Option<i32>,
 }
 
+/// A read from a file: as a write.
+struct Reading {
+    file: Arc<File>,
+    buffer: Aligned,
+    token: u64,
+}
+
 #[derive(Default)]
 struct Place {
     generation: u32,
@@ -142,6 +151,8 @@ pub struct Ring {
     listeners: Vec<TcpListener>,
     places: Vec<Place>,
     writing: Option<Writing>,
+    readings: Vec<Option<Reading>>,
+    free_readings: Vec<u32>,
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
     completions: Vec<(u64, i32, u32)>,
@@ -161,6 +172,7 @@ enum Operation {
     Bell = 5,
     Write = 6,
     Sync = 7,
+    Read = 8,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -195,6 +207,8 @@ impl Ring {
             listeners: Vec::new(),
             places: Vec::new(),
             writing: None,
+            readings: Vec::new(),
+            free_readings: Vec::new(),
             free: Vec::new(),
             spare: Vec::new(),
             completions: Vec::new(),
@@ -372,6 +386,24 @@ impl Ring {
         self.writing.is_some()
     }
 
+    /// Queues a read of `length` bytes at `offset` of a file, with the next turn. Any number may be in flight; [`Event::Read`]
+    /// gives each buffer back, under its token.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    pub fn read(&mut self, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64, token: u64) {
+        let place = self.free_readings.pop().unwrap_or_else(|| {
+            self.readings.push(None);
+            u32::try_from(self.readings.len() - 1).expect("fewer reads than 2^32")
+        });
+        let reading = self.readings[place as usize].insert(Reading { file: Arc::clone(file), buffer, token });
+        let bytes = &mut reading.buffer.bytes_mut()[..length];
+        let length = u32::try_from(bytes.len()).expect("a value is below 4 GiB");
+        let descriptor = types::Fd(reading.file.as_raw_fd());
+        let read = opcode::Read::new(descriptor, bytes.as_mut_ptr(), length).offset(offset);
+        self.push(&read.build().user_data(Operation::Read.tag(ConnectionId { place, generation: 0 })));
+    }
+
     /// Stops receiving: what arrives waits in the kernel, and soon at the sender. What is on its way is still shown.
     pub fn pause(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
@@ -522,6 +554,7 @@ impl Ring {
                 }
             }
             kind if kind == Operation::Sync as u64 => self.synced(result, on_event),
+            kind if kind == Operation::Read as u64 => self.has_read(id, result, on_event),
             kind if kind == Operation::Bell as u64 => {
                 self.sleeper.silence();
                 if !cqueue::more(flags) {
@@ -617,6 +650,14 @@ impl Ring {
         on_event(Event::Written(buffer, outcome));
     }
 
+    fn has_read(&mut self, id: ConnectionId, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
+        let Some(Reading { file, buffer, token }) = self.readings[id.place()].take() else { return };
+        drop(file);
+        self.free_readings.push(id.place);
+        let outcome = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        on_event(Event::Read(token, buffer, outcome));
+    }
+
     /// Frees the place of a closing connection that the kernel has nothing of any more.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
@@ -647,8 +688,8 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what an entry points to is a connection's `in_flight` or the buffer in `writing`, which stay until their
-        // completion was seen; and the descriptor's socket or file stays open until then, too.
+        // SAFETY: what an entry points to is a connection's `in_flight` or a buffer in `writing` or `readings`, which stay until
+        // their completion was seen; and the descriptor's socket or file stays open until then, too.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.enter().expect("a ring whose submissions the kernel refuses can't go on");
         }
@@ -693,6 +734,7 @@ impl Drop for Ring {
             // The kernel may still read or write our memory, so it is never given back.
             std::mem::forget(std::mem::take(&mut self.places));
             std::mem::forget(self.writing.take());
+            std::mem::forget(std::mem::take(&mut self.readings));
             self.buffers.leak();
         }
     }

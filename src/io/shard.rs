@@ -2,6 +2,7 @@
 
 mod durable;
 mod serve;
+mod values;
 
 use super::{
     clock::{self, Clock},
@@ -27,6 +28,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use values::Fetching;
 
 /// How long a core waits in its ring before it sleeps in glommio: so long are glommio's timers late, and files at most.
 const NAP: Duration = Duration::from_micros(500);
@@ -95,6 +97,8 @@ struct Connection {
     port: Port,
     /// What its last reply waits for, as far as that was noted.
     held_until: Lsn,
+    /// The values that its next request waits for.
+    fetching: Fetching,
 }
 
 /// Runs a core until it is told to stop.
@@ -211,6 +215,7 @@ impl State {
                 self.refused.push(listener);
             }
             Event::Written(buffer, outcome) => self.log_written(buffer, outcome),
+            Event::Read(token, buffer, outcome) => self.value_read(token, buffer, outcome),
             Event::Ended(id) => {
                 let Some(connection) = self.connections[id.place()].as_mut() else { return };
                 connection.session.ended = true;
@@ -338,9 +343,11 @@ impl State {
             self.receive(id, &[]);
             return;
         }
-        if is_blocked != connection.is_paused {
-            connection.is_paused = is_blocked;
-            if is_blocked { ring.pause(id) } else { ring.resume(id) }
+        // Values are fetched in a moment: to stop receiving until then would cost more than what comes meanwhile.
+        let is_paused = is_stalled || connection.session.has_enough(&connection.backpressure);
+        if is_paused != connection.is_paused {
+            connection.is_paused = is_paused;
+            if is_paused { ring.pause(id) } else { ring.resume(id) }
         }
         if connection.session.ended && !is_blocked {
             // What is left is the beginning of a request whose end will never come.
@@ -357,6 +364,7 @@ impl State {
         let connection = self.connections[id.place()].take();
         self.count -= 1;
         if let Some(connection) = connection {
+            self.release_values(connection.fetching);
             self.left(connection.port);
         }
     }
@@ -467,6 +475,7 @@ impl Connection {
             has_failed: false,
             port,
             held_until: Lsn(0),
+            fetching: Fetching::default(),
         }
     }
 }

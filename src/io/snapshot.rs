@@ -173,7 +173,7 @@ impl Snapshot {
 
 impl Layout {
     /// Makes the file that a snapshot is written to until it is whole.
-    fn begin_snapshot(&self, id: FileId, since: Lsn) -> io::Result<File> {
+    pub(super) fn begin_snapshot(&self, id: FileId, since: Lsn) -> io::Result<File> {
         let path = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
         let file = self.options(0).create(true).truncate(true).open(path)?;
         let header = FileHeader {
@@ -191,7 +191,7 @@ impl Layout {
     }
 
     /// Makes a whole snapshot count, and removes those before it. Returns its size.
-    fn finish_snapshot(&self, file: &File, since: Lsn) -> io::Result<u64> {
+    pub(super) fn finish_snapshot(&self, file: &File, since: Lsn) -> io::Result<u64> {
         file.sync_all()?;
         let unfinished = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
         fs::rename(unfinished, self.files.path_of(FileKind::Snapshot, since.0))?;

@@ -59,6 +59,8 @@ pub struct Writer {
     active: Segment,
     /// Where the next frame goes.
     offset: u64,
+    /// The segment of the frame that was handed over last, and its offset there.
+    frame_at: (u32, u64),
     next: Rc<RefCell<Next>>,
     next_number: u64,
     retry_us: u64,
@@ -90,6 +92,7 @@ impl Writer {
             bell,
             active,
             offset: BLOCK_BYTES as u64,
+            frame_at: (0, 0),
             next: Rc::default(),
             retry_us: 0,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
@@ -134,6 +137,7 @@ impl Writer {
 
     fn submit(&mut self, ring: &mut Ring, buffer: Aligned, length: usize, now_us: u64) {
         self.began_us = now_us;
+        self.frame_at = (u32::try_from(self.active.number).unwrap_or(u32::MAX), self.offset);
         ring.write(&self.active.file, self.layout.way.syncing, buffer, length, self.offset);
         self.offset += length as u64;
     }
@@ -193,6 +197,21 @@ impl Writer {
     /// Bytes of the segments in use.
     pub fn used_bytes(&self) -> u64 {
         self.used.len() as u64 * self.layout.segment_bytes
+    }
+
+    /// The segment of the frame that was handed over last, and the frame's offset there.
+    pub fn frame_at(&self) -> (u32, u64) {
+        self.frame_at
+    }
+
+    /// The oldest segment that is in use and not written to any more, and the position that the next one begins at.
+    pub fn oldest(&self) -> Option<(u64, Lsn)> {
+        self.used.windows(2).next().map(|pair| (pair[0].number, pair[1].first))
+    }
+
+    /// How many segments are in use.
+    pub fn used_count(&self) -> usize {
+        self.used.len()
     }
 
     /// Whether everything is on disk and sealed.

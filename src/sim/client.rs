@@ -119,7 +119,7 @@ impl Executor for Turn<'_> {
         Limits { arguments_max: 1000, argument_bytes_max: 64 << 20, is_authenticated: true }
     }
 
-    fn foresee(&self, request: Request<'_>) {
+    fn foresee(&mut self, request: Request<'_>) {
         self.shard.foresee(request);
     }
 

@@ -1,8 +1,12 @@
 //! A key, its value and what is known of both, in one allocation behind one pointer.
 //!
 //! ```text
-//! | flags 1 | access 3 | key length 1, 2 or 4 | value length 1, 2 or 4 | expiry 8, if any | key | value | slack |
+//! | flags 1 | access 3 | key length 1, 2 or 4 | value length 1, 2 or 4 | expiry 8, if any | place 12, if any
+//!     | key | value, unless it is away | slack |
 //! ```
+//!
+//! With `--values disk` an entry has a [`Place`], and its value may be away: on disk alone. A cold key of 16 bytes takes 48
+//! bytes then, whatever its value's length.
 //!
 //! Ten million small entries are most of a server's memory, so a byte here is ten megabytes there: two boxed slices in
 //! a table take 32 bytes a bucket and two allocations, this takes 8 and one. Lengths take as many bytes as they need.
@@ -14,18 +18,39 @@
 //! `cargo +nightly miri test -p trine --no-default-features --lib store::entry`).
 #![expect(unsafe_code, reason = "one pointer to one allocation of varying length has no safe type that is as small")]
 
-use crate::store::UnixMillis;
+use crate::store::{At, UnixMillis};
 use std::{alloc, fmt, ptr::NonNull};
 
 const HAS_EXPIRY: u8 = 1;
+const HAS_PLACE: u8 = 32;
+const IS_AWAY: u8 = 64;
 const KEY_WIDTH_SHIFT: u8 = 1;
 const VALUE_WIDTH_SHIFT: u8 = 3;
 const ACCESS: usize = 1;
 const LENGTHS: usize = 4;
+const PLACE_BYTES: usize = 12;
 
 /// What is kept of when and how often an entry was used: 24 bits whose meaning the eviction policy gives.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Access(pub [u8; 3]);
+
+/// Where an entry's value is on disk, or will be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Where.
+    pub at: At,
+    /// CRC-32C of the value, taken when it was given to us: what is read is held against it.
+    pub checksum: u32,
+}
+
+impl Place {
+    fn encode(self) -> [u8; PLACE_BYTES] {
+        let mut bytes = [0; PLACE_BYTES];
+        bytes[..8].copy_from_slice(&self.at.to_bits().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes
+    }
+}
 
 /// A key with its value.
 pub struct Entry {
@@ -37,9 +62,12 @@ pub struct Entry {
 #[derive(Clone, Copy)]
 struct Layout {
     expiry: usize,
+    place: usize,
     key: usize,
     value: usize,
     end: usize,
+    /// The value's length, also where it is away.
+    length: usize,
 }
 
 /// Returns how many bytes an entry of `total` bytes allocates: classes a sixteenth to a quarter apart, which are those of
@@ -67,8 +95,11 @@ impl Layout {
         let key_width = 1 << ((flags >> KEY_WIDTH_SHIFT) & 3);
         let value_width = 1 << ((flags >> VALUE_WIDTH_SHIFT) & 3);
         let expiry = LENGTHS + key_width + value_width;
-        let key = expiry + if flags & HAS_EXPIRY == 0 { 0 } else { 8 };
-        Self { expiry, key, value: key + key_length, end: key + key_length + value_length }
+        let place = expiry + if flags & HAS_EXPIRY == 0 { 0 } else { 8 };
+        let key = place + if flags & HAS_PLACE == 0 { 0 } else { PLACE_BYTES };
+        let value = key + key_length;
+        let end = value + if flags & IS_AWAY == 0 { value_length } else { 0 };
+        Self { expiry, place, key, value, end, length: value_length }
     }
 }
 
@@ -77,8 +108,8 @@ impl Entry {
     ///
     /// # Panics
     /// If the key or the value has 4 GiB or more; the protocol's limits are far below.
-    pub fn new(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: Access) -> Self {
-        let mut entry = Self::allocate(key.len(), value.len(), expires_at, access);
+    pub fn new(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: Access, place: Option<Place>) -> Self {
+        let mut entry = Self::allocate(key.len(), value.len(), expires_at, access, place, false);
         let layout = entry.layout();
         let bytes = entry.bytes_mut(layout.end);
         bytes[layout.key..layout.value].copy_from_slice(key);
@@ -86,22 +117,50 @@ impl Entry {
         entry
     }
 
+    /// Allocates an entry whose value, of this length, is away.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn new_away(
+        key: &[u8],
+        value_length: usize,
+        expires_at: Option<UnixMillis>,
+        access: Access,
+        place: Place,
+    ) -> Self {
+        let mut entry = Self::allocate(key.len(), value_length, expires_at, access, Some(place), true);
+        let layout = entry.layout();
+        entry.bytes_mut(layout.end)[layout.key..].copy_from_slice(key);
+        entry
+    }
+
     /// Allocates an entry that does not expire and whose value is zeros.
     ///
     /// # Panics
     /// As [`new`](Self::new).
-    pub fn zeroed(key: &[u8], value_length: usize, access: Access) -> Self {
-        let mut entry = Self::allocate(key.len(), value_length, None, access);
+    pub fn zeroed(key: &[u8], value_length: usize, access: Access, place: Option<Place>) -> Self {
+        let mut entry = Self::allocate(key.len(), value_length, None, access, place, false);
         let layout = entry.layout();
         entry.bytes_mut(layout.value)[layout.key..].copy_from_slice(key);
         entry
     }
 
     /// Allocates an entry whose header is whole and whose key and value are zeros.
-    fn allocate(key_length: usize, value_length: usize, expires_at: Option<UnixMillis>, access: Access) -> Self {
+    fn allocate(
+        key_length: usize,
+        value_length: usize,
+        expires_at: Option<UnixMillis>,
+        access: Access,
+        place: Option<Place>,
+        is_away: bool,
+    ) -> Self {
         assert!(u32::try_from(key_length.max(value_length)).is_ok(), "keys and values are below 4 GiB");
         let (key_code, value_code) = (width_code(key_length), width_code(value_length));
-        let flags = u8::from(expires_at.is_some()) | (key_code << KEY_WIDTH_SHIFT) | (value_code << VALUE_WIDTH_SHIFT);
+        let mut flags =
+            u8::from(expires_at.is_some()) | (key_code << KEY_WIDTH_SHIFT) | (value_code << VALUE_WIDTH_SHIFT);
+        if place.is_some() {
+            flags |= if is_away { HAS_PLACE | IS_AWAY } else { HAS_PLACE };
+        }
         let layout = Layout::new(flags, key_length, value_length);
         let size = alloc::Layout::array::<u8>(allocation(layout.end)).expect("below the limits of an allocation");
         // SAFETY: the size is never zero: the header alone takes six bytes. Zeroed, so that every byte is initialised.
@@ -120,7 +179,10 @@ impl Entry {
         header[LENGTHS + key_width..][..value_width]
             .copy_from_slice(&(value_length as u32).to_le_bytes()[..value_width]);
         if let Some(at) = expires_at {
-            header[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
+            header[layout.expiry..layout.place].copy_from_slice(&at.0.to_le_bytes());
+        }
+        if let Some(place) = place {
+            header[layout.place..].copy_from_slice(&place.encode());
         }
         entry
     }
@@ -162,16 +224,83 @@ impl Entry {
     }
 
     /// The value.
+    ///
+    /// # Panics
+    /// Where it is away.
     #[inline]
     pub fn value(&self) -> &[u8] {
         let layout = self.layout();
-        &self.bytes(layout.end)[layout.value..]
+        let value = &self.bytes(layout.end)[layout.value..];
+        assert!(value.len() == layout.length, "a value that is away is fetched before a command needs it");
+        value
+    }
+
+    /// The value's length, wherever it is.
+    #[inline]
+    pub fn value_len(&self) -> usize {
+        self.layout().length
+    }
+
+    /// Whether the value is not in memory.
+    #[inline]
+    pub fn is_away(&self) -> bool {
+        self.bytes(1)[0] & IS_AWAY != 0
+    }
+
+    /// Where the value is on disk, or will be; `None` where values live in memory.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        if self.bytes(1)[0] & HAS_PLACE == 0 {
+            return None;
+        }
+        let layout = self.layout();
+        let (at, checksum) = self.bytes(layout.key)[layout.place..].split_at(8);
+        let at = At::from_bits(u64::from_le_bytes(at.try_into().expect("eight bytes")));
+        Some(Place { at, checksum: u32::from_le_bytes(checksum.try_into().expect("four bytes")) })
+    }
+
+    /// Notes where the value is.
+    ///
+    /// # Panics
+    /// Where the entry has no place.
+    pub fn set_place(&mut self, place: Place) {
+        assert!(self.bytes(1)[0] & HAS_PLACE != 0, "only what was made with a place has one");
+        let layout = self.layout();
+        self.bytes_mut(layout.key)[layout.place..].copy_from_slice(&place.encode());
+    }
+
+    /// Whether the entry takes less memory without its value.
+    pub fn would_shrink(&self) -> bool {
+        let layout = self.layout();
+        allocation(layout.value) < allocation(layout.end)
+    }
+
+    /// Lets the value go: it is on disk.
+    ///
+    /// # Panics
+    /// Where the entry has no place.
+    pub fn send_away(&mut self) {
+        let place = self.place().expect("what is sent away has a place to come back from");
+        *self = Self::new_away(self.key(), self.value_len(), self.expires_at(), self.access(), place);
+    }
+
+    /// Takes the value back.
+    ///
+    /// # Panics
+    /// Where it is not of the length that went away.
+    pub fn bring_back(&mut self, value: &[u8]) {
+        assert_eq!(value.len(), self.value_len(), "what comes back is what went away");
+        *self = Self::new(self.key(), value, self.expires_at(), self.access(), self.place());
     }
 
     /// The value, to be changed in place; its length stays.
+    ///
+    /// # Panics
+    /// Where it is away.
     #[inline]
     pub fn value_mut(&mut self) -> &mut [u8] {
         let layout = self.layout();
+        assert!(layout.end - layout.value == layout.length, "a value that is away is not changed");
         &mut self.bytes_mut(layout.end)[layout.value..]
     }
 
@@ -182,7 +311,7 @@ impl Entry {
             return None;
         }
         let layout = self.layout();
-        let bytes = self.bytes(layout.key)[layout.expiry..].try_into().expect("an expiry is eight bytes");
+        let bytes = self.bytes(layout.place)[layout.expiry..].try_into().expect("an expiry is eight bytes");
         Some(UnixMillis(u64::from_le_bytes(bytes)))
     }
 
@@ -199,19 +328,24 @@ impl Entry {
         self.bytes_mut(LENGTHS)[ACCESS..].copy_from_slice(&access.0);
     }
 
-    /// Replaces the value and the expiry. In place where the entry has the same shape, which it nearly always has.
+    /// Replaces the value, the expiry and the place. In place where the entry has the same shape, which it nearly always has.
     #[inline]
-    pub fn replace(&mut self, value: &[u8], expires_at: Option<UnixMillis>) {
-        let layout = self.layout();
-        if layout.end - layout.value == value.len() && self.expires_at().is_some() == expires_at.is_some() {
+    pub fn replace(&mut self, value: &[u8], expires_at: Option<UnixMillis>, place: Option<Place>) {
+        let (layout, flags) = (self.layout(), self.bytes(1)[0]);
+        let shape = u8::from(expires_at.is_some()) | if place.is_some() { HAS_PLACE } else { 0 };
+        let is_same = flags & (HAS_EXPIRY | HAS_PLACE | IS_AWAY) == shape;
+        if layout.end - layout.value == value.len() && is_same {
             let bytes = self.bytes_mut(layout.end);
             bytes[layout.value..].copy_from_slice(value);
             if let Some(at) = expires_at {
-                bytes[layout.expiry..layout.key].copy_from_slice(&at.0.to_le_bytes());
+                bytes[layout.expiry..layout.place].copy_from_slice(&at.0.to_le_bytes());
+            }
+            if let Some(place) = place {
+                bytes[layout.place..layout.key].copy_from_slice(&place.encode());
             }
             return;
         }
-        *self = Self::new(self.key(), value, expires_at, self.access());
+        *self = Self::new(self.key(), value, expires_at, self.access(), place);
     }
 
     /// Sets or takes away the expiry. In place where there was one and is one.
@@ -219,21 +353,30 @@ impl Entry {
         let layout = self.layout();
         match expires_at {
             Some(at) if self.expires_at().is_some() => {
-                self.bytes_mut(layout.key)[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
+                self.bytes_mut(layout.place)[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
             }
-            _ => *self = Self::new(self.key(), self.value(), expires_at, self.access()),
+            _ => {
+                *self = match self.place().filter(|_| self.is_away()) {
+                    Some(place) => Self::new_away(self.key(), layout.length, expires_at, self.access(), place),
+                    None => Self::new(self.key(), self.value(), expires_at, self.access(), self.place()),
+                }
+            }
         }
     }
 
     /// Changes the value's length. New bytes are zero. Within one allocation class nothing moves.
+    ///
+    /// # Panics
+    /// Where the value is away.
     pub fn resize_value(&mut self, length: usize) {
         let layout = self.layout();
         let old_length = layout.end - layout.value;
+        assert!(old_length == layout.length, "a value that is away is not changed");
         let end = layout.value + length;
         let in_place = allocation(end) == allocation(layout.end) && width_code(length) == width_code(old_length);
         if !in_place {
             let (expires_at, access) = (self.expires_at(), self.access());
-            let mut other = Self::allocate(layout.value - layout.key, length, expires_at, access);
+            let mut other = Self::allocate(layout.value - layout.key, length, expires_at, access, self.place(), false);
             let other_layout = other.layout();
             let kept = length.min(old_length);
             let bytes = other.bytes_mut(other_layout.end);
@@ -282,7 +425,12 @@ impl Drop for Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} = {}", self.key().escape_ascii(), self.value().escape_ascii())?;
+        write!(formatter, "{} = ", self.key().escape_ascii())?;
+        if self.is_away() {
+            write!(formatter, "{} bytes, away", self.value_len())?;
+        } else {
+            write!(formatter, "{}", self.value().escape_ascii())?;
+        }
         self.expires_at().map_or(Ok(()), |at| write!(formatter, " until {}", at.0))
     }
 }
@@ -303,6 +451,9 @@ mod tests {
         Resize(usize),
         Expire(Option<u64>),
         Access([u8; 3]),
+        Place(u64),
+        /// The value goes away, and comes back before the next change of it.
+        GoAway,
     }
 
     fn change() -> impl Strategy<Value = Change> {
@@ -311,16 +462,23 @@ mod tests {
             length().prop_map(Change::Resize),
             any::<Option<u64>>().prop_map(Change::Expire),
             any::<[u8; 3]>().prop_map(Change::Access),
+            any::<u64>().prop_map(Change::Place),
+            Just(Change::GoAway),
         ]
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
-        /// Whatever is done to an entry, it is what a key, a value, an expiry and an access would be.
+        /// Whatever is done to an entry, it is what a key, a value, an expiry, an access and a place would be.
         #[test]
-        fn an_entry_is_its_four_parts(key in length(), changes in prop::collection::vec(change(), 1..12)) {
+        fn an_entry_is_its_five_parts(
+            key in length(),
+            has_place in any::<bool>(),
+            changes in prop::collection::vec(change(), 1..12),
+        ) {
             let key = vec![b'k'; key];
-            let mut entry = Entry::zeroed(&key, 3, Access::default());
+            let mut place = has_place.then_some(Place { at: At::from_bits(7), checksum: 9 });
+            let mut entry = Entry::zeroed(&key, 3, Access::default(), place);
             let (mut value, mut expiry, mut access) = (vec![0; 3], None, Access::default());
             prop_assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
             for (index, change) in changes.into_iter().enumerate() {
@@ -328,9 +486,23 @@ mod tests {
                     Change::Replace(length, at) => {
                         value = vec![index as u8; length];
                         expiry = at.map(UnixMillis);
-                        entry.replace(&value, expiry);
+                        entry.replace(&value, expiry, place);
+                    }
+                    Change::Place(at) => {
+                        if let Some(place) = &mut place {
+                            *place = Place { at: At::from_bits(at), checksum: at as u32 };
+                            entry.set_place(*place);
+                        }
+                    }
+                    Change::GoAway => {
+                        if has_place && !entry.is_away() {
+                            entry.send_away();
+                        }
                     }
                     Change::Resize(length) => {
+                        if entry.is_away() {
+                            entry.bring_back(&value);
+                        }
                         value.resize(length, 0);
                         entry.resize_value(length);
                     }
@@ -344,10 +516,21 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(entry.key(), &key);
-                prop_assert_eq!(entry.value(), &value);
+                prop_assert_eq!(entry.value_len(), value.len());
                 prop_assert_eq!(entry.expires_at(), expiry);
                 prop_assert_eq!(entry.access(), access);
-                prop_assert!(key.len() + value.len() < entry.memory());
+                prop_assert_eq!(entry.place(), place);
+                let is_away = entry.is_away();
+                prop_assert!(is_away || key.len() + value.len() < entry.memory());
+                if is_away {
+                    prop_assert!(entry.memory() <= allocation(key.len() + 4 + 8 + 8 + PLACE_BYTES));
+                    let place = place.expect("only with a place");
+                    let mut other = Entry::new_away(&key, value.len(), expiry, access, place);
+                    other.bring_back(&value);
+                    prop_assert_eq!(other.value(), &value);
+                } else {
+                    prop_assert_eq!(entry.value(), &value);
+                }
             }
         }
     }
@@ -355,15 +538,36 @@ mod tests {
     /// The budget of FACTS: a 16-byte key with a 64-byte value takes 6 bytes beside them.
     #[test]
     fn a_small_entry_takes_96_bytes() {
-        let entry = Entry::new(&[b'k'; 16], &[b'v'; 64], None, Access::default());
+        let entry = Entry::new(&[b'k'; 16], &[b'v'; 64], None, Access::default(), None);
         assert_eq!(entry.memory(), 96);
         assert_eq!(size_of::<Option<Entry>>(), 8);
+    }
+
+    /// What a cold key takes, whatever its value's length; without an expiry, and with one.
+    #[test]
+    fn a_key_whose_value_is_away_takes_48_bytes() {
+        let place = Place { at: At::from_bits(1), checksum: 2 };
+        for length in [64, 1000, 100_000] {
+            let mut entry = Entry::new(&[b'k'; 16], &vec![b'v'; length], None, Access::default(), Some(place));
+            entry.send_away();
+            assert_eq!((entry.memory(), entry.value_len()), (48, length));
+            entry.set_expiry(Some(UnixMillis(1)));
+            assert!(entry.is_away() && entry.memory() == 48);
+        }
+    }
+
+    /// Of a value that is away no byte is ever made up.
+    #[test]
+    #[should_panic(expected = "a value that is away is fetched")]
+    fn a_value_that_is_away_is_not_read() {
+        let place = Place { at: At::from_bits(1), checksum: 2 };
+        Entry::new_away(b"k", 3, None, Access::default(), place).value();
     }
 
     /// A value that grows by a byte at a time is copied a few times for each doubling, not each time.
     #[test]
     fn growing_moves_an_entry_seldom() {
-        let mut entry = Entry::new(b"k", b"", None, Access::default());
+        let mut entry = Entry::new(b"k", b"", None, Access::default(), None);
         let mut moves = 0;
         for length in 0..if cfg!(miri) { 2_000 } else { 100_000 } {
             let before = entry.memory;

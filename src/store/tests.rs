@@ -214,7 +214,7 @@ proptest! {
 
 /// Counts again what the store keeps count of.
 #[track_caller]
-fn check_books(store: &Store) {
+pub(super) fn check_books(store: &Store) {
     let entries = || store.tables.iter().flat_map(|table| table.entries.iter());
     let tables: usize = store.tables.iter().map(|table| table.entries.allocation_size()).sum();
     let memory = size_of_val(&*store.tables) + tables + entries().map(Entry::memory).sum::<usize>();
@@ -240,7 +240,7 @@ fn filled(policy: Policy, count: u32, now: UnixMillis) -> Store {
 /// The limit holds whatever is written, and the keys that are read often outlive those that are not.
 #[test]
 fn under_lfu_the_limit_holds_and_what_is_used_stays() {
-    let policy = Policy { memory_max: 3_000_000, eviction: Eviction::Lfu, ..Policy::default() };
+    let policy = Policy { memory_max: 3_000_000, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
     let mut store = Store::new(7, policy);
     let mut now = UnixMillis(1_000_000_000_000);
     let hot: Vec<String> = (0..100).map(|number| format!("hot{number}")).collect();
@@ -277,7 +277,7 @@ fn without_eviction_the_store_refuses_at_its_limit() {
 #[test]
 fn one_write_evicts_a_bounded_number_of_keys() {
     let now = UnixMillis(1_000_000_000_000);
-    let mut store = filled(Policy { eviction: Eviction::Lfu, ..Policy::default() }, 1000, now);
+    let mut store = filled(Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() }, 1000, now);
     store.policy.memory_max = 1;
     assert_eq!(store.make_room(now), Ok(()));
     assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE_MAX);
@@ -334,7 +334,7 @@ fn a_scan_of_a_quiet_store_shows_every_key_once() {
 /// A counter begins at 5, grows more slowly the larger it is, and falls by one for each minute without use.
 #[test]
 fn lfu_counters_grow_on_a_logarithmic_scale_and_decay() {
-    let policy = Policy { eviction: Eviction::Lfu, ..Policy::default() };
+    let policy = Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
     let mut store = Store::new(7, policy);
     let now = UnixMillis(1_000_000_000_000);
     let count = |store: &Store, now| frequency(store.peek(key("k"), now).expect("it is there").access(), &policy, now);

@@ -1,10 +1,11 @@
 //! What a shard has to write, how far that has got, and which replies have to wait for it.
 
 use super::{
-    Lsn, Record,
+    At, Lsn, Record,
     frame::{FRAME_HEADER_BYTES, FileId, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, frame_bytes},
     record::together_header,
 };
+use crate::slot::Slot;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
@@ -14,6 +15,29 @@ struct Cut {
     at: Lsn,
     /// A record goes on behind it.
     is_inside: bool,
+}
+
+/// A value on its way to the disk, of which its entry will want to know where it is. With `--values disk` only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Note {
+    /// The key's hash and slot, and what its entry says of the value until then.
+    pub value: Value,
+    /// The position of the value's first byte.
+    at: Lsn,
+    length: usize,
+    /// Its command takes several frames.
+    spans: bool,
+}
+
+/// A value of the store, as whoever writes or reads it needs to name it: what its entry says of it is said of no other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Value {
+    /// The key's hash.
+    pub hash: u64,
+    /// The key's slot.
+    pub slot: Slot,
+    /// Where it is, or a promise of that.
+    pub at: At,
 }
 
 /// A shard's changes on their way to the disk.
@@ -48,6 +72,13 @@ pub struct Log {
     flying: Keys,
     /// When every key changed at once.
     cleared: Lsn,
+    /// Values whose places are wanted, in order, and how many of them are the present command's.
+    notes: VecDeque<Note>,
+    command_notes: usize,
+    /// The position and the kind of the frame that was taken last.
+    frame: (Lsn, FrameKind),
+    /// The file of the last frame that began with a record: that of a record that spans frames.
+    began_in: u32,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +134,10 @@ impl Log {
             fresh: Keys::default(),
             flying: Keys::default(),
             cleared: Lsn(0),
+            notes: VecDeque::new(),
+            command_notes: 0,
+            frame: (end, FrameKind::Records),
+            began_in: 0,
         }
     }
 
@@ -114,6 +149,49 @@ impl Log {
         if self.holds {
             self.changed.push(hash);
         }
+    }
+
+    /// Notes that the record which was appended last ends with this value, of this many bytes:
+    /// [`next_placed`](Self::next_placed) says where it is once it is on disk.
+    #[inline]
+    pub fn note(&mut self, value: Value, length: usize) {
+        let at = Lsn(self.end().0 - length as u64);
+        self.notes.push_back(Note { value, at, length, spans: false });
+        self.command_notes += 1;
+    }
+
+    /// Appends a value once more that is in the log already, as a command of its own; no reply waits for it.
+    ///
+    /// # Panics
+    /// Inside a command.
+    pub fn append_again(&mut self, value: Value, record: Record<'_>, length: usize) {
+        assert!(self.command_records == 0, "what is moved is moved between commands");
+        record.encode(&mut self.pending);
+        self.command_records = 1;
+        self.note(value, length);
+        self.end_command();
+    }
+
+    /// Whether values are on their way whose places are wanted.
+    pub fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Where the next value of the frame that has just become durable is: call until there is none. `segment`, `offset`: the
+    /// frame's own. A value whose command took several frames is only said to be in the segment where that began.
+    pub fn next_placed(&mut self, segment: u32, offset: u64) -> Option<(Value, At)> {
+        let (begin, kind) = self.frame;
+        if kind == FrameKind::Records {
+            self.began_in = segment;
+        }
+        let persisted = self.persisted;
+        let note = self.notes.pop_front_if(|note| note.at.after(note.length) <= persisted)?;
+        if note.spans {
+            return Some((note.value, At::kept(self.began_in, note.at)));
+        }
+        assert!(begin <= note.at, "a command that fits into a frame is in one");
+        let offset = offset + FRAME_HEADER_BYTES as u64 + (note.at.0 - begin.0);
+        Some((note.value, At::stored(segment, u32::try_from(offset).expect("a segment is at most 4 GiB"))))
     }
 
     /// Appends [`Record::Clear`].
@@ -132,9 +210,20 @@ impl Log {
     }
 
     fn end_changes(&mut self) {
+        let mut shift = 0;
         if 1 < self.command_records {
             let header = together_header(self.pending.len() - self.command_at);
             self.pending.splice(self.command_at..self.command_at, header);
+            shift = header.len();
+        }
+        if 0 < self.command_notes {
+            let spans = PAYLOAD_BYTES_MAX < self.pending.len() - self.command_at;
+            let first = self.notes.len() - self.command_notes;
+            self.notes.range_mut(first..).for_each(|note| {
+                note.at = note.at.after(shift);
+                note.spans = spans;
+            });
+            self.command_notes = 0;
         }
         let end = self.end();
         self.changed.drain(..).for_each(|hash| self.fresh.insert(hash, end));
@@ -246,6 +335,7 @@ impl Log {
         let header =
             FrameHeader { kind, file, lsn: self.handed_over, synced: self.persisted_whole, length: length as u32 };
         let total = header.seal(buffer);
+        self.frame = (header.lsn, kind);
         self.is_inside = self.cuts.pop_front().is_some_and(|cut| cut.is_inside);
         self.taken += length;
         self.handed_over = self.handed_over.after(length);

@@ -12,7 +12,10 @@ mod survey;
 pub use self::damage::{Damage, Lost, Problem};
 use super::{
     Lsn, Malformed, Record,
-    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId, FileKind, FrameHeader, FrameKind, Invalid, frame_bytes},
+    frame::{
+        BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileId, FileKind, FrameHeader, FrameKind, Invalid,
+        frame_bytes,
+    },
 };
 
 /// One of a shard's files.
@@ -43,6 +46,15 @@ pub enum Step {
     },
     /// All has been read; [`Recovery::report`] says what was found.
     Done,
+}
+
+/// Where a record was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spot {
+    /// The segment's number: of a record in several pieces, that of the first. In a snapshot, 0.
+    pub segment: u32,
+    /// Of a value in one piece, its offset in the segment.
+    pub offset: Option<u32>,
 }
 
 /// What was found.
@@ -113,6 +125,8 @@ pub struct Recovery {
     expected: Lsn,
     /// The beginning of a record whose end has not come. Its bytes come before `expected`.
     partial: Vec<u8>,
+    /// The segment where that begins.
+    partial_in: u32,
     /// The snapshot holds all that comes before.
     start: Lsn,
     /// How far the files themselves say that the log was on disk.
@@ -153,6 +167,7 @@ impl Recovery {
             offset: 0,
             expected: Lsn(0),
             partial: Vec::new(),
+            partial_in: 0,
             start: Lsn(0),
             known_end: Lsn(0),
             is_lost: false,
@@ -184,6 +199,14 @@ impl Recovery {
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
     pub fn give(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
+        self.give_in_place(bytes, &mut |record, _| apply(record))
+    }
+
+    /// As [`give`](Self::give), and says where each record is.
+    ///
+    /// # Errors
+    /// [`Damage`]: the shard must not start on these files.
+    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
         match self.phase {
             Phase::SurveySnapshot => self.survey_snapshot(bytes),
             Phase::SurveySegment(index) => self.survey_segment(index, bytes),
@@ -292,7 +315,7 @@ impl Recovery {
 /// The frames.
 impl Recovery {
     /// Reads the frames at the beginning of `bytes`.
-    fn read(&mut self, source: Source, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
+    fn read(&mut self, source: Source, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
         let (file, id) = self.file_of(source);
         let limit = self.limit(source);
         let is_end = self.is_end(file, bytes);
@@ -353,7 +376,7 @@ impl Recovery {
         header: FrameHeader,
         records: &[u8],
         offset: u64,
-        apply: &mut impl FnMut(Record<'_>),
+        apply: &mut impl FnMut(Record<'_>, Spot),
     ) -> Result<(), Damage> {
         if header.lsn != self.expected {
             let problem = Problem::Missing(self.expected, header.lsn);
@@ -368,8 +391,11 @@ impl Recovery {
             return Ok(());
         }
         match header.kind {
-            // It goes on with a record that nobody needs: it is lost, or in the snapshot.
-            FrameKind::Continued if self.partial.is_empty() && (self.is_lost || begin < self.start) => return Ok(()),
+            // It goes on with a record that nobody needs: it is lost, or in the snapshot, or in a segment that was given up.
+            FrameKind::Continued if self.partial.is_empty() && (self.is_lost || begin <= self.start) => {
+                self.is_lost = true;
+                return Ok(());
+            }
             FrameKind::Seal if self.partial.is_empty() => return Ok(()),
             FrameKind::Records if self.partial.is_empty() => {}
             FrameKind::Continued if !self.partial.is_empty() => {}
@@ -377,14 +403,22 @@ impl Recovery {
         }
         self.is_lost = false;
         let mut count = 0;
-        let mut visit = |record: Record<'_>| {
-            count += 1;
-            apply(record);
-        };
+        let info = &self.files[file];
+        let segment = if info.kind == FileKind::Segment { u32::try_from(info.number).unwrap_or(u32::MAX) } else { 0 };
         let read = if self.partial.is_empty() {
+            self.partial_in = segment;
+            let mut visit = |record: Record<'_>| {
+                count += 1;
+                apply(record, Spot { segment, offset: offset_of(record, records, offset).filter(|_| segment != 0) });
+            };
             each_record(records, &mut visit).inspect(|&used| self.partial.extend_from_slice(&records[used..]))
         } else {
             self.partial.extend_from_slice(records);
+            let spot = Spot { segment: self.partial_in, offset: None };
+            let mut visit = |record: Record<'_>| {
+                count += 1;
+                apply(record, spot);
+            };
             each_record(&self.partial, &mut visit).inspect(|&used| drop(self.partial.drain(..used)))
         };
         self.report.records += count;
@@ -451,6 +485,13 @@ impl Recovery {
         self.report.lost.push(Lost { damage, from, to });
         Ok(())
     }
+}
+
+/// Where in its file a record's value is, of a frame at `offset` with these records.
+fn offset_of(record: Record<'_>, records: &[u8], offset: u64) -> Option<u32> {
+    let Record::Put { value, .. } = record else { return None };
+    let within = value.as_ptr().addr() - records.as_ptr().addr();
+    u32::try_from(offset + (FRAME_HEADER_BYTES + within) as u64).ok()
 }
 
 /// Shows the whole records in `bytes`; returns how many bytes they take.

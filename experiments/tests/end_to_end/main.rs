@@ -15,3 +15,4 @@ mod gateway;
 mod lifecycle;
 mod load;
 mod settings;
+mod values;

@@ -2,7 +2,6 @@
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
-    config::Eviction,
     resp::parse_i64,
     store::{Entry, frequency, idle_seconds},
 };
@@ -12,7 +11,7 @@ const HELP: Flags = Flags::LOADING.and(Flags::STALE);
 /// The subcommands of `OBJECT`.
 #[rustfmt::skip]
 pub(super) static OBJECT: &[Command] = &[
-    Command::new("object|encoding", 3, Flags::READONLY, Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
+    Command::new("object|encoding", 3, Flags::READONLY.and(Flags::VALUES), Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
         "Returns the internal encoding of a Redis object."),
     Command::new("object|freq", 3, Flags::READONLY, Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
         "Returns the logarithmic access frequency counter of a Redis object."),
@@ -48,12 +47,12 @@ fn encoding(call: &mut Call<'_>) -> Outcome {
 }
 
 fn idletime(call: &mut Call<'_>) -> Outcome {
-    let (now, eviction) = (call.millis(), call.store.policy.eviction);
+    let (now, counts_uses) = (call.millis(), call.store.policy.counts_uses);
     let found = call.store.look(call.key(), now);
-    match (found, eviction) {
+    match (found, counts_uses) {
         (None, _) => call.reply.null(),
-        (Some(_), Eviction::Lfu) => call.reply.error(LFU_IS_ON),
-        (Some(entry), Eviction::None) => call.reply.integer(idle_seconds(entry.access(), now) as i64),
+        (Some(_), true) => call.reply.error(LFU_IS_ON),
+        (Some(entry), false) => call.reply.integer(idle_seconds(entry.access(), now) as i64),
     }
     Outcome::Done
 }
@@ -61,10 +60,10 @@ fn idletime(call: &mut Call<'_>) -> Outcome {
 fn freq(call: &mut Call<'_>) -> Outcome {
     let (now, policy) = (call.millis(), call.store.policy);
     let found = call.store.look(call.key(), now);
-    match (found, policy.eviction) {
+    match (found, policy.counts_uses) {
         (None, _) => call.reply.null(),
-        (Some(_), Eviction::None) => call.reply.error(LFU_IS_OFF),
-        (Some(entry), Eviction::Lfu) => call.reply.integer(i64::from(frequency(entry.access(), &policy, now))),
+        (Some(_), false) => call.reply.error(LFU_IS_OFF),
+        (Some(entry), true) => call.reply.integer(i64::from(frequency(entry.access(), &policy, now))),
     }
     Outcome::Done
 }
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn object_tells_of_use_under_lfu() {
-        let policy = Policy { eviction: Eviction::Lfu, ..Policy::default() };
+        let policy = Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
         let mut bench = Bench::at(UnixMillis(1_000_000_000_000), policy);
         let refused = super::LFU_IS_ON.replacen("ERR", "-ERR", 1);
         check_on(

@@ -1,7 +1,7 @@
 //! What a core does for its keys to survive: reads them at the start, writes the log, takes snapshots, and lets replies leave
 //! when what they tell is on disk.
 
-use super::{ConnectionId, State};
+use super::{ConnectionId, State, values::Values};
 use crate::{
     config::Durability,
     io::{
@@ -20,7 +20,7 @@ use crate::{
     session::Ticket,
     store::UnixMillis,
     wal::{
-        Log, Lsn,
+        Log, Lsn, Record, Spot,
         frame::{FileId, FileKind},
     },
 };
@@ -36,13 +36,13 @@ const RETRY_US: u64 = 10_000_000;
 
 /// What a core has to do with its files.
 pub(super) struct Durable {
-    layout: Layout,
+    pub(super) layout: Layout,
     bell: Arc<Bell>,
     loading: Option<Recover>,
     /// Where the log ended when it was read: the position of any snapshot that is taken without one.
     found_end: Lsn,
     /// There is none without a log.
-    writer: Option<Writer>,
+    pub(super) writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
     retry_us: u64,
     /// Clients and cores that wait for a snapshot (`SAVE`).
@@ -52,6 +52,10 @@ pub(super) struct Durable {
     /// Replies for other cores that wait.
     held_batches: VecDeque<(Lsn, usize, Box<Batch>)>,
     was_stalled: bool,
+    /// With values on disk.
+    pub(super) values: Option<Values>,
+    /// With values on disk there are no snapshots: who asks for one waits until the log is on disk up to here.
+    save_at: Option<Lsn>,
 }
 
 /// Who waits for a snapshot.
@@ -83,7 +87,10 @@ impl Durable {
         let failed = |error: RecoverError| io::Error::other(error.to_string());
         let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
         let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, way };
+        let is_on_disk = config.values == crate::config::Values::Disk;
         Ok(Self {
+            values: is_on_disk.then(|| Values::new(layout.clone(), Arc::clone(&bell), config.cold_reads)),
+            save_at: None,
             layout,
             bell,
             loading: Some(loading),
@@ -114,13 +121,17 @@ impl State {
         persistence.has_directory = true;
         persistence.has_log = self.shard.core.config.durability() != Durability::None;
         persistence.is_loading = true;
+        if self.shard.core.config.values == crate::config::Values::Disk {
+            self.shard.store.keep_values_on_disk();
+        }
         self.durable = Some(Durable::new(directory, core, &self.shard.core.config, bell)?);
         Ok(())
     }
 
-    /// Whether a snapshot is being taken or a segment made ready: only glommio hears when the blocking thread has done its part.
+    /// Whether a snapshot is being taken or a segment given up: only glommio hears when the blocking thread has done its part.
     pub(super) fn is_saving(&self) -> bool {
-        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some())
+        let is_compacting = |durable: &Durable| durable.values.as_ref().is_some_and(Values::is_compacting);
+        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some() || is_compacting(durable))
     }
 
     /// Reads on in the shard's files, for a moment. Returns whether there is more.
@@ -133,7 +144,10 @@ impl State {
         let (until, now) = (self.clock.monotonic_us() + LOAD_SLICE_US, self.now.unix_millis());
         let store = &mut self.shard.store;
         while self.clock.monotonic_us() < until {
-            if !loading.step(&mut |record| store.apply(record, now)).map_err(|error| error.to_string())? {
+            let mut apply = |record: Record<'_>, spot: Spot| {
+                store.apply_in_place(record, spot.segment, spot.offset, now);
+            };
+            if !loading.step_in_place(&mut apply).map_err(|error| error.to_string())? {
                 let files = durable.layout.files.clone();
                 return self.begin_log().map(|()| false).map_err(|error| files.unusable(&error));
             }
@@ -164,6 +178,9 @@ impl State {
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
         persistence.wants_snapshot = !report.lost.is_empty();
+        if let Some(values) = durable.values.as_mut().filter(|_| !report.lost.is_empty()) {
+            values.give_up_before(report.next_segment);
+        }
         if let Some(file) = loading.files().iter().rfind(|file| file.kind == FileKind::Snapshot) {
             persistence.snapshot_bytes = file.bytes;
             persistence.saved_at = modified_at(&files.path_of(file.kind, file.number))?;
@@ -211,7 +228,27 @@ impl State {
         if let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) {
             writer.write(ring, log, &mut self.shard.core.persistence, now_us, hurries);
         }
+        if durable.values.is_some() {
+            return self.look_after_values(ring, is_idle) | self.confirm_saves();
+        }
         self.save(is_idle)
+    }
+
+    /// Answers those who asked for a snapshot once what there was then is on disk.
+    fn confirm_saves(&mut self) -> bool {
+        let (Some(durable), Some(log)) = (&mut self.durable, &self.shard.store.log) else { return false };
+        let persistence = &mut self.shard.core.persistence;
+        if std::mem::take(&mut persistence.wants_snapshot) {
+            durable.save_at = Some(log.end());
+        }
+        if durable.save_at.is_none_or(|lsn| log.persisted_end() < lsn) {
+            return false;
+        }
+        durable.save_at = None;
+        persistence.saved_at = self.now.unix_millis();
+        persistence.save_seconds = Some(0);
+        self.answer_savers(None);
+        false
     }
 
     /// A frame is on disk, or the server must end: what else is, is not known.
@@ -224,6 +261,14 @@ impl State {
             tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
             std::process::exit(1);
         }
+        if durable.values.is_some() && log.has_notes() {
+            let (segment, offset) = writer.frame_at();
+            let store = &mut self.shard.store;
+            while let Some((value, at)) = store.log.as_mut().and_then(|log| log.next_placed(segment, offset)) {
+                store.place(value, at);
+            }
+        }
+        let Some(log) = &self.shard.store.log else { return };
         let committed = log.committed();
         while let Some((_, id)) = durable.held.pop_front_if(|(lsn, _)| *lsn <= committed) {
             if let Some(connection) = self.connections[id.place()].as_mut()

@@ -12,7 +12,8 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
-    shard::{Away, Execution, Shard},
+    shard::{Away, Execution, Shard, silence},
+    store::Cold,
     wal::Lsn,
 };
 /// Parcels of a turn at most, so that connections get theirs.
@@ -45,6 +46,11 @@ struct Turn<'a> {
     connection: ConnectionId,
     now: Now,
     stopwatch: Stopwatch,
+    /// Values that requests will need which come after the one at hand, and those that this one waits for.
+    foreseen: Vec<Cold>,
+    awaited: Vec<Cold>,
+    /// Why the values that the next request needs can't be had.
+    failure: Option<String>,
 }
 
 /// Measures commands. Those whose time depends on their data are measured one by one; a look at the clock for each of the
@@ -117,8 +123,11 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
-    fn foresee(&self, request: Request<'_>) {
+    fn foresee(&mut self, request: Request<'_>) {
         self.shard.foresee(request);
+        if self.shard.store.has_values_on_disk() {
+            self.foreseen.extend(self.shard.cold_values(request, self.client, self.now));
+        }
     }
 
     #[inline]
@@ -129,6 +138,11 @@ impl Executor for Turn<'_> {
     #[inline]
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
+        if self.shard.store.has_values_on_disk()
+            && let Some(answer) = self.fetch(request, output)
+        {
+            return answer;
+        }
         let execution = self.shard.execute(request, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now);
         match execution {
@@ -145,6 +159,19 @@ impl Executor for Turn<'_> {
 }
 
 impl Turn<'_> {
+    /// Answers a request whose values have to be fetched first, or could not be.
+    fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
+        if let Some(text) = self.failure.take() {
+            self.shard.core.statistics.errors.note(text.as_bytes());
+            let start = output.len();
+            Reply { output, version: self.client.version }.error(&text);
+            silence(self.client, start, output);
+            return Some(Answer::Here);
+        }
+        self.awaited = self.shard.cold_values(request, self.client, self.now);
+        (!self.awaited.is_empty()).then_some(Answer::NotYet)
+    }
+
     #[cold]
     fn after(&mut self, outcome: Outcome, ticket: Ticket) -> Answer {
         match outcome {
@@ -246,11 +273,14 @@ impl State {
             connection: id,
             now: self.now,
             stopwatch,
+            foreseen: Vec::new(),
+            awaited: Vec::new(),
+            failure: connection.fetching.failure.take(),
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         let ended_us = turn.stopwatch.finish(turn.shard);
-        let (early, saves) = (turn.early, turn.saves);
+        let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
             let output = connection.session.tail().0;
@@ -273,6 +303,9 @@ impl State {
         }
         self.shard.core.clients.put(id.place(), client);
         self.touch(id);
+        if !foreseen.is_empty() || !awaited.is_empty() {
+            self.fetch_for_client(id, foreseen, awaited);
+        }
         for (ticket, part) in saves {
             let saver = part.map_or(Saver::Client(id, ticket), |part| Saver::Part(id, ticket, part));
             self.wait_for_snapshot(saver);
@@ -286,29 +319,53 @@ impl State {
             match parcel {
                 Parcel::Connection(socket) => self.accepted.push((crate::client::Port::Gateway, socket)),
                 Parcel::Left => self.gateway_connections[from] -= 1,
-                Parcel::Requests(batch) => self.execute_batch(from, batch),
+                Parcel::Requests(batch) => self.take_batch(from, batch),
                 Parcel::Replies(batch) => self.hand_out(batch),
             }
         }
         PARCELS_PER_TURN
     }
 
-    fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
+    /// Executes requests of another core. Returns those that wait for values, and all behind them.
+    #[must_use]
+    pub(super) fn execute_batch(
+        &mut self,
+        from: usize,
+        mut batch: Box<Batch>,
+        mut failure: Option<String>,
+    ) -> Option<Box<Batch>> {
         let (items, requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
-        let mut used = 0;
+        let (mut used, mut waiting) = (0, None::<Box<Batch>>);
+        let mut items = items.into_iter();
         let mut stopwatch = Stopwatch::new(self.clock);
         // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
         let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
-        for mut item in items {
+        while let Some(mut item) = items.next() {
             let rest = &requests[used..];
             let decoded = decoder.decode(rest, &NO_LIMITS);
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
-            used += length;
             lend(&mut self.passed, &item);
             let request = decoder.request(rest);
+            if failure.is_none() && self.shard.store.has_values_on_disk() {
+                let cold = self.shard.cold_values(request, &self.passed, self.now);
+                if !cold.is_empty() {
+                    self.fetch_for_core(from, cold);
+                    let items = std::iter::once(item).chain(items).collect();
+                    waiting = Some(Box::new(Batch { items, requests: rest.to_vec(), replies: Vec::new() }));
+                    break;
+                }
+            }
+            used += length;
             let start = batch.replies.len();
+            if let Some(text) = failure.take() {
+                self.shard.core.statistics.errors.note(text.as_bytes());
+                Reply { output: &mut batch.replies, version: item.version }.error(&text);
+                item.reply_end = batch.replies.len();
+                batch.items.push(item);
+                continue;
+            }
             let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, &mut batch.replies);
             stopwatch.note(&mut self.shard, request, &self.passed, self.now);
             match outcome {
@@ -339,6 +396,19 @@ impl State {
         if let Some(held) = held {
             self.post_replies(held_until, from, held);
         }
+        waiting
+    }
+
+    /// The values that a batch's requests need and that have to be fetched.
+    pub(super) fn cold_values_of(&mut self, batch: &Batch) -> Vec<Cold> {
+        let (mut used, mut decoder, mut found) = (0, Decoder::default(), Vec::new());
+        for _ in &batch.items {
+            let rest = &batch.requests[used..];
+            let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
+            used += length;
+            found.extend(self.shard.cold_values(decoder.request(rest), &self.passed, self.now));
+        }
+        found
     }
 
     fn hand_out(&mut self, batch: Box<Batch>) {

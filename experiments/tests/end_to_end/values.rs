@@ -1,0 +1,131 @@
+//! Values on disk: more of them than memory may hold, in one server after the other.
+
+use crate::{
+    harness::{Server, eventually},
+    wire::{Reply, Wire, encode},
+};
+use rustix::process::Signal;
+use std::{fs, os::unix::fs::FileExt, path::Path};
+
+/// Keys of a kilobyte each: five times what may be in memory.
+const KEYS: usize = 20_000;
+const REQUESTS: usize = 100;
+
+fn key(number: usize) -> Vec<u8> {
+    format!("key:{number}").into_bytes()
+}
+
+fn value(number: usize, round: usize) -> Vec<u8> {
+    format!("{number}/{round} ").into_bytes().into_iter().cycle().take(1000 + number % 50).collect()
+}
+
+fn start(folder: &Path, max_memory: &str) -> Server {
+    let folder = folder.to_str().expect("a path of letters");
+    let place = ["--dir", folder, "--values", "disk", "--log-segment-bytes", "4MiB"];
+    Server::start(2, &[&place[..], &["--max-memory", max_memory]].concat())
+}
+
+/// Gives every `step`th key the value of a round.
+fn write(wire: &mut Wire, step: usize, round: usize) {
+    let numbers: Vec<_> = (0..KEYS).step_by(step).collect();
+    for part in numbers.chunks(REQUESTS) {
+        let mut bytes = Vec::new();
+        part.iter().for_each(|&number| encode(&mut bytes, &[b"SET", &key(number), &value(number, round)]));
+        wire.send(&bytes);
+        part.iter().for_each(|_| assert_eq!(wire.reply().to_string(), "+OK"));
+    }
+}
+
+/// Reads every key, several at once; `round` says which value each has.
+fn read(wire: &mut Wire, round: impl Fn(usize) -> usize) {
+    let numbers: Vec<_> = (0..KEYS).collect();
+    for part in numbers.chunks(REQUESTS) {
+        let mut bytes = Vec::new();
+        let (single, together) = part.split_at(REQUESTS / 2);
+        single.iter().for_each(|&number| encode(&mut bytes, &[b"GET", &key(number)]));
+        let keys: Vec<_> = together.iter().map(|&number| key(number)).collect();
+        let words: Vec<&[u8]> = std::iter::once(&b"MGET"[..]).chain(keys.iter().map(Vec::as_slice)).collect();
+        encode(&mut bytes, &words);
+        wire.send(&bytes);
+        let wanted = |number: &usize| Reply::Bulk(value(*number, round(*number)));
+        single.iter().for_each(|number| assert!(wire.reply() == wanted(number), "key {number}"));
+        assert!(wire.reply() == Reply::Array(together.iter().map(wanted).collect()), "keys from {}", together[0]);
+    }
+}
+
+/// A figure of INFO.
+fn figure(wire: &mut Wire, name: &str) -> u64 {
+    let info = wire.ask("INFO");
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.expect("INFO has it").trim().parse().expect("a number")
+}
+
+/// Every value is right, wherever it is: away or in memory, on this core or the other, after a kill, and after its segment
+/// was given up. The log stays within a few times what is live in it.
+#[test]
+fn values_are_found_wherever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    write(&mut wire, 1, 0);
+    eventually("values go away", || (KEYS as u64 / 2 < figure(&mut wire, "trine_values_away")).then_some(()));
+    read(&mut wire, |_| 0);
+    assert!(figure(&mut wire, "used_memory") < 9 << 20);
+    for round in 1..6 {
+        write(&mut wire, 3, round);
+    }
+    let round = |number: usize| if number.is_multiple_of(3) { 5 } else { 0 };
+    read(&mut wire, round);
+    server.process.signal(Signal::KILL);
+    server.process.end();
+    let server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    read(&mut wire, round);
+    // Most of a segment's values have been written again, and the others are moved.
+    eventually("the log is small", || (figure(&mut wire, "aof_current_size") <= 64 << 20).then_some(()));
+    read(&mut wire, round);
+    for (request, reply) in [
+        ("STRLEN key:7", ":1007"),
+        ("APPEND key:7 x", ":1008"),
+        ("EXPIRE key:10 1000", ":1"),
+        ("RENAME key:10 other", "+OK"),
+        ("SAVE", "+OK"),
+        ("DEL key:13", ":1"),
+    ] {
+        assert_eq!(wire.ask(request), reply, "{request}");
+    }
+    assert_eq!(wire.request(&[b"GET", b"other"]), Reply::Bulk(value(10, 0)));
+    assert_eq!(wire.request(&[b"SET", b"key:14", b"new", b"GET"]), Reply::Bulk(value(14, 0)));
+    assert_eq!(figure(&mut wire, "trine_value_read_errors"), 0);
+}
+
+/// A value that has rotted on disk is an error that names the file, to who asks for it; every other is right.
+#[test]
+fn a_rotten_value_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    write(&mut wire, 1, 0);
+    eventually("values go away", || (KEYS as u64 / 2 < figure(&mut wire, "trine_values_away")).then_some(()));
+    let file = folder.path().join("shard-0/log-0000000000000001");
+    let bytes = fs::read(&file).unwrap();
+    let open = fs::File::options().write(true).open(&file).unwrap();
+    for at in (5000..bytes.len()).step_by(64 * 1024) {
+        open.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    }
+    let (mut right, mut refused) = (0, 0);
+    for number in 0..KEYS {
+        match wire.request(&[b"GET", &key(number)]) {
+            Reply::Error(text) => {
+                assert!(text.contains("the value can't be read") && text.contains("log-0000000000000001"), "{text}");
+                refused += 1;
+            }
+            reply => {
+                assert!(reply == Reply::Bulk(value(number, 0)), "key {number}");
+                right += 1;
+            }
+        }
+    }
+    assert!(0 < refused && refused <= 64 && refused + right == KEYS, "{refused} refused, {right} right");
+    assert_eq!(wire.ask("PING"), "+PONG");
+}

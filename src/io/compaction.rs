@@ -1,0 +1,293 @@
+//! Gives the log's oldest segments up, with `--values disk`: what is live in one is moved to the log's end, and when that is on
+//! disk the log begins behind it.
+//!
+//! Always the oldest: what a record takes back then never lies before the log's beginning, so that no record of a removal has
+//! to outlive its segment, and the log stays one piece. Where the log begins is written down as a snapshot without keys.
+
+use super::{aligned::Aligned, clock::Clock, ring::Bell, wal::Writer, wal::segment::Layout};
+use crate::{
+    commands::Persistence,
+    store::{At, Store},
+    wal::{
+        Log, Lsn, each_value,
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
+    },
+};
+use std::{cell::RefCell, fs, io, ops::Range, os::unix::fs::FileExt, rc::Rc, sync::Arc};
+
+/// Bytes of a segment that are read at once: more than the largest frame.
+const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
+/// So much of the log may wait for the disk before more is moved: what clients write shall not wait long behind it.
+const PENDING_BYTES_MAX: usize = 256 << 10;
+/// A log of so few segments is left alone.
+const SEGMENTS_MIN: usize = 4;
+/// Values between two looks at the clock: some 10 µs.
+const VALUES_PER_LOOK: usize = 16;
+/// How long nothing is tried after it has failed.
+const RETRY_US: u64 = 10_000_000;
+
+/// A piece of a segment, and the places of keys and values in it.
+struct Chunk {
+    buffer: Aligned,
+    found: Vec<(Range<usize>, Range<usize>)>,
+    id: FileId,
+    offset: u64,
+    next: u64,
+    is_last: bool,
+}
+
+/// What the blocking thread has done.
+enum Job {
+    Read(Chunk),
+    /// The log begins here now.
+    Begun(Lsn),
+}
+
+/// What of a segment is being done.
+enum Phase {
+    Idle,
+    /// The blocking thread is at it.
+    Running,
+    /// Its values are moved, from this one on.
+    Moving(Chunk, usize),
+    /// Its values in several pieces are moved.
+    MovingKept,
+    /// Nothing needs it once the log is on disk up to here. `bool`: all that needed it was moved.
+    Waiting(Lsn, bool),
+}
+
+/// What a core does for its log not to grow for ever.
+pub struct Compaction {
+    layout: Layout,
+    bell: Arc<Bell>,
+    phase: Phase,
+    /// The segment at hand.
+    segment: u32,
+    /// Segments before this one go, however much of them is live.
+    unwanted_before: u32,
+    retry_us: u64,
+    outcome: Rc<RefCell<Option<io::Result<Job>>>>,
+}
+
+/// What it works on.
+pub struct Work<'a> {
+    /// The keys, and their log.
+    pub store: &'a mut Store,
+    /// Who writes it.
+    pub writer: &'a mut Writer,
+    /// Its figures.
+    pub state: &'a mut Persistence,
+    /// The part of the log that is to be live, of 100; 0 to leave it alone.
+    pub live_percent: u32,
+}
+
+impl Compaction {
+    /// Begins with nothing to do.
+    pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
+        Self { layout, bell, phase: Phase::Idle, segment: 0, unwanted_before: 0, retry_us: 0, outcome: Rc::default() }
+    }
+
+    /// Has every segment before this one given up: what is damaged in them was accepted as lost, and the next start shall not
+    /// find it again.
+    pub fn give_up_before(&mut self, segment: u64) {
+        self.unwanted_before = u32::try_from(segment).unwrap_or(u32::MAX);
+    }
+
+    /// Whether the blocking thread is at work for it.
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
+    pub fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
+        let now_us = clock.monotonic_us();
+        match self.outcome.take() {
+            Some(Ok(Job::Read(chunk))) => self.phase = Phase::Moving(chunk, 0),
+            Some(Ok(Job::Begun(lsn))) => {
+                self.phase = Phase::Idle;
+                self.release(work, lsn);
+                return (true, Some(self.segment));
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, segment = self.segment, "a segment of the log can't be given up");
+                self.phase = Phase::Idle;
+                self.retry_us = now_us + RETRY_US;
+            }
+            None => {}
+        }
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => self.choose(work, now_us),
+            Phase::Running => self.phase = Phase::Running,
+            Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
+            Phase::MovingKept => self.move_kept(work),
+            Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
+        }
+        let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
+        let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
+        (is_moving && has_room, None)
+    }
+
+    /// Looks whether the oldest segment should go.
+    fn choose(&mut self, work: &Work<'_>, now_us: u64) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        if now_us < self.retry_us || work.state.refusal.is_some() {
+            return;
+        }
+        // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
+        if 0 < places.live(0) {
+            self.segment = 0;
+            self.phase = Phase::MovingKept;
+            return;
+        }
+        let Some((number, _)) = work.writer.oldest() else { return };
+        let Ok(number) = u32::try_from(number) else { return };
+        let live = places.live(number);
+        let is_sparse = u128::from(places.live_total()) * 100
+            < u128::from(work.writer.used_bytes()) * u128::from(work.live_percent);
+        if live == 0 {
+            self.segment = number;
+            self.phase = Phase::Waiting(log.end(), false);
+        } else if number < self.unwanted_before || (is_sparse && SEGMENTS_MIN <= work.writer.used_count()) {
+            self.segment = number;
+            self.read(None, 0);
+        }
+    }
+
+    fn read(&mut self, id: Option<FileId>, offset: u64) {
+        let (layout, segment) = (self.layout.clone(), self.segment);
+        self.run(move || layout.read_values(segment, id, offset).map(Job::Read));
+    }
+
+    fn move_values(&mut self, work: &mut Work<'_>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
+        let mut at = from;
+        let bytes = chunk.buffer.bytes();
+        while at < chunk.found.len() {
+            let is_full = work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes());
+            if is_full || (at - from) % VALUES_PER_LOOK == VALUES_PER_LOOK - 1 && until_us <= clock.monotonic_us() {
+                self.phase = Phase::Moving(chunk, at);
+                return;
+            }
+            let (key, value) = chunk.found[at].clone();
+            let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
+            work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            at += 1;
+        }
+        if chunk.is_last {
+            self.phase = Phase::MovingKept;
+        } else {
+            self.read(Some(chunk.id), chunk.next);
+        }
+    }
+
+    /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
+    fn move_kept(&mut self, work: &mut Work<'_>) {
+        for _ in 0..VALUES_PER_LOOK {
+            if work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes()) {
+                self.phase = Phase::MovingKept;
+                return;
+            }
+            if !work.store.move_kept(self.segment) {
+                let end = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
+                self.phase = Phase::Waiting(end, true);
+                return;
+            }
+        }
+        self.phase = Phase::MovingKept;
+    }
+
+    /// Waits until what was moved is on disk. Then nothing needs the segment, and the log may begin behind it.
+    fn wait(&mut self, work: &Work<'_>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        let persisted = log.persisted_end();
+        if persisted < lsn {
+            self.phase = Phase::Waiting(lsn, has_moved);
+            return;
+        }
+        let live = places.live(self.segment);
+        if 0 < live && !has_moved {
+            // A value in several pieces whose last has only just been written.
+            return;
+        }
+        if 0 < live {
+            let segment = self.segment;
+            tracing::error!(segment, live, "values in a segment of the log can't be read, so it is kept");
+            self.retry_us = now_us + 6 * RETRY_US;
+            return;
+        }
+        let Some((_, begin)) = work.writer.oldest().filter(|_| self.segment != 0) else { return };
+        let layout = self.layout.clone();
+        // What a snapshot holds is needed until the log begins behind it.
+        if work.state.saved_lsn < begin {
+            self.run(move || layout.write_beginning(begin, persisted).map(|()| Job::Begun(begin)));
+        } else {
+            self.run(move || Ok(Job::Begun(begin)));
+        }
+    }
+
+    fn release(&self, work: &mut Work<'_>, begin: Lsn) {
+        work.state.saved_lsn = work.state.saved_lsn.max(begin);
+        work.state.segments_released += 1;
+        work.store.forget_segment(self.segment);
+        let release = work.writer.release_before(begin, work.state);
+        glommio::spawn_local(async move {
+            if let Err(error) = glommio::executor().spawn_blocking(release).await {
+                tracing::warn!(%error, "a segment of the log that is not needed any more could not be set aside");
+            }
+        })
+        .detach();
+    }
+
+    fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
+        self.phase = Phase::Running;
+        let (outcome, bell) = (Rc::clone(&self.outcome), Arc::clone(&self.bell));
+        glommio::spawn_local(async move {
+            let done = glommio::executor().spawn_blocking(job).await;
+            outcome.replace(Some(done));
+            bell.ring();
+        })
+        .detach();
+    }
+}
+
+impl Layout {
+    /// Reads a piece of a segment, from its beginning on where `id` is not known yet.
+    fn read_values(&self, segment: u32, id: Option<FileId>, offset: u64) -> io::Result<Chunk> {
+        let path = self.files.path_of(FileKind::Segment, segment.into());
+        let file = self.options(0).write(false).open(path)?;
+        let size = file.metadata()?.len();
+        let mut buffer = Aligned::new(READ_BYTES);
+        let length = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(READ_BYTES);
+        file.read_exact_at(&mut buffer.bytes_mut()[..length], offset)?;
+        let bytes = &buffer.bytes()[..length];
+        let (id, begin) = match id {
+            Some(id) => (id, 0),
+            None => {
+                let header = FileHeader::decode(bytes)
+                    .map_err(|invalid| io::Error::other(format!("its first block is none: {invalid:?}")))?;
+                (header.id, BLOCK_BYTES.min(length))
+            }
+        };
+        let mut found = Vec::new();
+        let used = each_value(&bytes[begin..], id, |key, value| {
+            found.push((key.start + begin..key.end + begin, value.start + begin..value.end + begin));
+        });
+        // A frame that its file is too short for is none.
+        let next = offset + begin as u64 + used.max(BLOCK_BYTES) as u64;
+        Ok(Chunk { buffer, found, id, offset, next, is_last: size <= next })
+    }
+
+    /// Writes down that the log begins at `begin`: a snapshot without keys. `persisted`: how far the log is on disk.
+    fn write_beginning(&self, begin: Lsn, persisted: Lsn) -> io::Result<()> {
+        let id = FileId(fastrand::u64(..));
+        let write = || {
+            let file = self.begin_snapshot(id, begin)?;
+            let mut buffer = Aligned::new(BLOCK_BYTES);
+            let length = Log::new(Lsn(0), false).seal(id, persisted, buffer.bytes_mut());
+            file.write_all_at(&buffer.bytes()[..length], BLOCK_BYTES as u64)?;
+            self.finish_snapshot(&file, begin).map(drop)
+        };
+        write().inspect_err(|_| {
+            let _ = fs::remove_file(self.files.unfinished_path_of(FileKind::Snapshot, begin.0));
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! What a core does for values that live on disk: fetches those that requests wait for, sends those away that are seldom used,
+//! and gives up the log's oldest segments.
+//!
+//! A request whose values are away is not executed; its session is suspended until they are there, and is resumed in the very
+//! turn in which the last of them has come. Values that were fetched for a request can't go away before it was executed.
+
+use super::{ConnectionId, State};
+use crate::{
+    io::{
+        aligned::Aligned,
+        compaction::{Compaction, Work},
+        mesh::Batch,
+        ring::{Bell, Ring},
+        values::{Fetched, Reads, Waiter},
+        wal::segment::Layout,
+    },
+    store::Cold,
+    wal::Value,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+};
+
+/// How long a core sends values away in each turn; and where an eighth more memory is used than may be.
+const DEMOTE_US: u64 = 100;
+const DEMOTE_US_OVERDUE: u64 = 1_000;
+/// Values between two looks at the clock: some 10 µs.
+const VALUES_PER_LOOK: usize = 32;
+/// How long a core moves values in each turn for a segment to be given up; and where it has nothing else to do.
+const MOVE_US_BUSY: u64 = 50;
+const MOVE_US_IDLE: u64 = 500;
+/// How often a request's values are fetched before it is given up: each time, another write or move has come between.
+const FETCHES_MAX: u32 = 1000;
+
+/// A core's values on disk.
+pub(super) struct Values {
+    reads: Reads,
+    compaction: Compaction,
+    /// Requests of other cores that wait, by core.
+    waiting: BTreeMap<usize, Waiting>,
+}
+
+/// Requests of another core, the first of which waits for values.
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Box<Batch>>,
+    fetching: Fetching,
+}
+
+/// The values that a request waits for.
+#[derive(Default)]
+pub(super) struct Fetching {
+    /// How many have not come.
+    missing: usize,
+    /// Those that have come, and may not go away before the request is executed.
+    kept: Vec<Value>,
+    /// Why one of them can't be had.
+    pub(super) failure: Option<String>,
+    /// How often this request's values were fetched.
+    tries: u32,
+}
+
+impl Values {
+    pub(super) fn new(layout: Layout, bell: Arc<Bell>, reads_max: usize) -> Self {
+        let compaction = Compaction::new(layout.clone(), bell);
+        Self { reads: Reads::new(layout, reads_max), compaction, waiting: BTreeMap::new() }
+    }
+
+    /// Has every segment before this one given up.
+    pub(super) fn give_up_before(&mut self, segment: u64) {
+        self.compaction.give_up_before(segment);
+    }
+
+    /// Whether the blocking thread is at work for a segment that is to be given up.
+    pub(super) fn is_compacting(&self) -> bool {
+        self.compaction.is_running()
+    }
+}
+
+impl Fetching {
+    /// Notes that these are waited for; `false` where that was tried too often.
+    fn begin(&mut self, count: usize) -> bool {
+        self.missing += count;
+        self.tries += 1;
+        self.tries <= FETCHES_MAX
+    }
+
+    /// Takes what has come of a value. Returns whether it was the last.
+    fn take(&mut self, kept: Option<Value>, failure: Option<&str>) -> bool {
+        self.kept.extend(kept);
+        if let Some(text) = failure {
+            self.failure = Some(format!("ERR the value can't be read: {text}"));
+        }
+        self.missing -= 1;
+        self.missing == 0
+    }
+}
+
+impl State {
+    fn values(&mut self) -> Option<&mut Values> {
+        self.durable.as_mut()?.values.as_mut()
+    }
+
+    /// Has the values fetched that a client's requests need; the next of them waits for those that are `awaited`.
+    pub(super) fn fetch_for_client(&mut self, id: ConnectionId, foreseen: Vec<Cold>, awaited: Vec<Cold>) {
+        let Some(connection) = self.connections[id.place()].as_mut() else { return };
+        if awaited.is_empty() {
+            connection.fetching.tries = 0;
+        } else if !connection.fetching.begin(awaited.len()) {
+            connection.fetching.failure = Some("ERR the value can't be read: it has moved too often meanwhile".into());
+        }
+        let Some(values) = self.values() else { return };
+        awaited.into_iter().for_each(|cold| values.reads.want(cold, Some(Waiter::Client(id))));
+        foreseen.into_iter().for_each(|cold| values.reads.want(cold, None));
+    }
+
+    /// Has the values fetched that the first request of another core waits for.
+    pub(super) fn fetch_for_core(&mut self, from: usize, awaited: Vec<Cold>) {
+        let Some(values) = self.values() else { return };
+        let fetching = &mut values.waiting.entry(from).or_default().fetching;
+        if !fetching.begin(awaited.len()) {
+            fetching.failure = Some("ERR the value can't be read: it has moved too often meanwhile".into());
+        }
+        awaited.into_iter().for_each(|cold| values.reads.want(cold, Some(Waiter::Core(from))));
+    }
+
+    /// Takes requests of another core: executes them, or puts them behind those that wait.
+    pub(super) fn take_batch(&mut self, from: usize, batch: Box<Batch>) {
+        if !self.shard.store.has_values_on_disk() {
+            let waiting = self.execute_batch(from, batch, None);
+            assert!(waiting.is_none(), "values in memory need not be waited for");
+            return;
+        }
+        let foreseen = self.cold_values_of(&batch);
+        let Some(values) = self.values() else { return };
+        let is_waiting = values.waiting.get(&from).is_some_and(|waiting| !waiting.batches.is_empty());
+        if is_waiting {
+            values.waiting.entry(from).or_default().batches.push_back(batch);
+        } else if let Some(rest) = self.execute_batch(from, batch, None)
+            && let Some(values) = self.values()
+        {
+            values.waiting.entry(from).or_default().batches.push_front(rest);
+        }
+        if let Some(values) = self.values() {
+            foreseen.into_iter().for_each(|cold| values.reads.want(cold, None));
+        }
+    }
+
+    /// Goes on with the requests of another core, whose values have come.
+    fn resume_core(&mut self, from: usize) {
+        let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { return };
+        let mut kept = std::mem::take(&mut waiting.fetching.kept);
+        let mut failure = waiting.fetching.failure.take();
+        while let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) {
+            let Some(batch) = waiting.batches.pop_front() else { break };
+            let count = batch.items.len();
+            let rest = self.execute_batch(from, batch, failure.take());
+            let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { break };
+            let is_stuck = rest.as_ref().is_some_and(|rest| rest.items.len() == count);
+            if !is_stuck {
+                // Another request than the one before: its first try, if it waits.
+                waiting.fetching.tries = u32::from(rest.is_some());
+            } else {
+                waiting.fetching.kept.append(&mut kept);
+            }
+            if let Some(rest) = rest {
+                waiting.batches.push_front(rest);
+                break;
+            }
+        }
+        kept.into_iter().for_each(|value| self.shard.store.release(value));
+    }
+
+    /// Goes on with a client's requests, whose values have come.
+    fn resume_client(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        let mut kept = std::mem::take(&mut connection.fetching.kept);
+        let unread = connection.session.unread_bytes();
+        connection.session.resume();
+        self.receive(id, &[]);
+        if let Some(connection) = self.connections[id.place()].as_mut() {
+            let session = &connection.session;
+            if session.unread_bytes() < unread {
+                connection.fetching.tries = u32::from(session.is_suspended());
+            } else if session.is_suspended() {
+                // Another of its values has gone away meanwhile: those that are there stay until that one is, too.
+                connection.fetching.kept.append(&mut kept);
+            }
+        }
+        kept.into_iter().for_each(|value| self.shard.store.release(value));
+    }
+
+    /// Lets values go away again that were fetched for a connection which is no more.
+    pub(super) fn release_values(&mut self, fetching: Fetching) {
+        fetching.kept.into_iter().for_each(|value| self.shard.store.release(value));
+    }
+
+    /// A value was read: brings it back, and goes on with those who waited for it.
+    pub(super) fn value_read(&mut self, token: u64, buffer: Aligned, outcome: io::Result<usize>) {
+        if let Some(fetched) = self.values().and_then(|values| values.reads.finish(token, buffer, outcome)) {
+            self.take_value(fetched);
+        }
+    }
+
+    fn take_value(&mut self, fetched: Fetched) {
+        let Fetched { cold, waiters, outcome, buffer } = fetched;
+        let now = self.now.unix_millis();
+        let persistence = &mut self.shard.core.persistence;
+        persistence.value_reads += 1;
+        persistence.value_read_bytes += cold.length as u64;
+        let (mut kept, mut failure) = (None, None);
+        match outcome {
+            Ok(place) => kept = self.shard.store.recall(&cold, &buffer.bytes()[place], now).then_some(cold.value),
+            // Where it has been overwritten or moved meanwhile, nobody needs what is there.
+            Err(problem) if self.shard.store.is_cold(&cold) => {
+                persistence.value_read_errors += 1;
+                tracing::error!(problem, "a value can't be read");
+                failure = Some(problem);
+            }
+            Err(_) => {}
+        }
+        if let Some(values) = self.values() {
+            values.reads.recycle(buffer);
+        }
+        for waiter in waiters {
+            match waiter {
+                Waiter::Client(id) => {
+                    let connection = self.connections[id.place()].as_mut().filter(|connection| connection.id == id);
+                    let Some(connection) = connection else { continue };
+                    if connection.fetching.take(kept.take(), failure.as_deref()) {
+                        self.resume_client(id);
+                    }
+                }
+                Waiter::Core(from) => {
+                    let waiting = self.values().and_then(|values| values.waiting.get_mut(&from));
+                    if waiting.is_some_and(|waiting| waiting.fetching.take(kept.take(), failure.as_deref())) {
+                        self.resume_core(from);
+                    }
+                }
+            }
+        }
+        // Nobody keeps it.
+        kept.into_iter().for_each(|value| self.shard.store.release(value));
+    }
+
+    /// At the end of a turn: begins reads, sends values away, and goes on with the segment that is to be given up. Returns
+    /// whether there is more to do at once.
+    pub(super) fn look_after_values(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
+        let mut failed = Vec::new();
+        if let Some(values) = self.values() {
+            values.reads.submit(ring, |fetched| failed.push(fetched));
+        }
+        let has_failed = !failed.is_empty();
+        failed.into_iter().for_each(|fetched| self.take_value(fetched));
+        self.demote();
+        self.compact(is_idle) | has_failed | self.shard.store.wants_demotion()
+    }
+
+    fn demote(&mut self) {
+        let store = &mut self.shard.store;
+        if !store.wants_demotion() {
+            return;
+        }
+        let limit = store.policy.memory_max;
+        let is_overdue = limit != 0 && limit + limit / 8 < store.memory();
+        let budget = if is_overdue { DEMOTE_US_OVERDUE } else { DEMOTE_US };
+        let until = self.clock.monotonic_us() + budget;
+        while store.wants_demotion() && self.clock.monotonic_us() < until {
+            store.demote(VALUES_PER_LOOK, self.now.unix_millis());
+        }
+    }
+
+    fn compact(&mut self, is_idle: bool) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        let (Some(values), Some(writer)) = (&mut durable.values, &mut durable.writer) else { return false };
+        if self.stopping_since.is_some() {
+            return false;
+        }
+        let live_percent = self.shard.core.config.log_live_percent;
+        let (store, state) = (&mut self.shard.store, &mut self.shard.core.persistence);
+        let mut work = Work { store, writer, state, live_percent };
+        let budget = if is_idle { MOVE_US_IDLE } else { MOVE_US_BUSY };
+        let (has_more, released) = values.compaction.advance(&mut work, self.clock, budget);
+        if let Some(segment) = released {
+            values.reads.forget(segment);
+        }
+        has_more
+    }
+}

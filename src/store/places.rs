@@ -1,0 +1,358 @@
+//! Values on disk (`--values disk`): which are in memory, which are away, and what of the log's segments is still needed.
+//!
+//! Every entry has a [`Place`]. It promises one when it is written, gets it when the record is on disk, and from then on its
+//! value may go away; a command that needs it has it fetched first. What brings a value into memory also puts it into a
+//! queue, at whose end [`Store::demote`] finds those to send away: CLOCK, with the entry's counter of uses for a hand that goes
+//! round several times.
+
+use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes, put};
+use crate::wal::{At, Record, Value, Where};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the store knows of its values' places.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The next promise.
+    next: u64,
+    segments: BTreeMap<u32, Needed>,
+    /// What they have in sum.
+    live: u64,
+    /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
+    hot: VecDeque<Value>,
+    /// How many were brought back and not released since.
+    lent: usize,
+    /// What is in memory and away.
+    pub counts: Counts,
+}
+
+/// How many values are away, and what it took.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Values that are on disk alone.
+    pub away: u64,
+    /// Their bytes.
+    pub away_bytes: u64,
+    /// Values that were sent away since the start.
+    pub demoted: u64,
+    /// Values that were brought back.
+    pub recalled: u64,
+    /// Bytes of values that were moved to the end of the log, so that a segment could be given up.
+    pub moved_bytes: u64,
+}
+
+/// What of a segment is needed.
+#[derive(Debug, Default)]
+struct Needed {
+    /// Bytes of records whose entries are as they say.
+    live: u64,
+    /// Values in several pieces that begin here.
+    kept: Vec<Value>,
+}
+
+/// A value that a command needs and that is away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cold {
+    /// Which.
+    pub value: Value,
+    /// Its segment.
+    pub segment: u32,
+    /// Its offset in the segment.
+    pub offset: u32,
+    /// Its length.
+    pub length: usize,
+    /// Its checksum.
+    pub checksum: u32,
+}
+
+/// Bytes of a record beside its key and value.
+const RECORD_BYTES: u64 = 9;
+/// The queue of hot values is tidied when so many of it may have changed since.
+const STALE_KEPT: usize = 1024;
+
+/// Bytes of the log that an entry needs.
+fn weight(entry: &Entry) -> u64 {
+    RECORD_BYTES + (entry.key().len() + entry.value_len()) as u64
+}
+
+impl Places {
+    /// A place for a value that is on its way to the disk.
+    #[inline]
+    pub(super) fn promise(&mut self, value: &[u8]) -> Place {
+        self.next += 1;
+        Place { at: At::coming(self.next), checksum: crc32c::crc32c(value) }
+    }
+
+    /// Takes an entry's value off the books, which has gone or has another place.
+    pub(super) fn leave(&mut self, entry: &Entry) {
+        let Some(place) = entry.place() else { return };
+        if entry.is_away() {
+            self.counts.away -= 1;
+            self.counts.away_bytes -= entry.value_len() as u64;
+        }
+        self.leave_segment(place.at, weight(entry));
+    }
+
+    fn leave_segment(&mut self, at: At, weight: u64) {
+        if let Some(needed) = at.segment().and_then(|segment| self.segments.get_mut(&segment)) {
+            needed.live -= weight;
+            self.live -= weight;
+        }
+    }
+
+    /// Puts an entry's value on the books.
+    fn enter(&mut self, value: Value, entry: &Entry) {
+        if let Some(segment) = value.at.segment() {
+            let needed = self.segments.entry(segment).or_default();
+            needed.live += weight(entry);
+            self.live += weight(entry);
+            if let Where::Kept { .. } = value.at.place() {
+                needed.kept.push(value);
+            }
+        }
+        if entry.is_away() {
+            self.counts.away += 1;
+            self.counts.away_bytes += entry.value_len() as u64;
+        } else if let Where::Stored { .. } = value.at.place() {
+            self.hot.push_back(value);
+        }
+    }
+
+    /// All keys are gone.
+    pub(super) fn clear(&mut self) {
+        self.counts.away = 0;
+        self.counts.away_bytes = 0;
+        self.segments.clear();
+        self.live = 0;
+        self.hot.clear();
+    }
+
+    /// Bytes of a segment that are needed.
+    pub fn live(&self, segment: u32) -> u64 {
+        self.segments.get(&segment).map_or(0, |needed| needed.live)
+    }
+
+    /// Bytes of all segments that are needed.
+    pub fn live_total(&self) -> u64 {
+        self.live
+    }
+
+    /// Whether there may be a value that could go away.
+    pub(super) fn has_hot(&self) -> bool {
+        !self.hot.is_empty()
+    }
+
+    /// Whether there will be one that could.
+    pub(super) fn has_lent(&self) -> bool {
+        0 < self.lent
+    }
+}
+
+impl Store {
+    /// Has values on disk from now on: each entry that is made knows where its value is.
+    ///
+    /// # Panics
+    /// Where there are entries.
+    pub fn keep_values_on_disk(&mut self) {
+        assert!(self.is_empty(), "where values live is settled before there are any");
+        self.places = Some(Box::default());
+    }
+
+    /// Whether values live on disk.
+    #[inline]
+    pub fn has_values_on_disk(&self) -> bool {
+        self.places.is_some()
+    }
+
+    fn find_value(&self, value: Value) -> Option<&Entry> {
+        let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
+        self.tables[value.slot.index()].entries.find(value.hash, is_it)
+    }
+
+    fn find_value_mut(&mut self, value: Value) -> Option<&mut Entry> {
+        let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
+        self.tables[value.slot.index()].entries.find_mut(value.hash, is_it)
+    }
+
+    /// What has to be fetched before a command can have this key's value.
+    #[inline]
+    pub fn cold(&self, key: Key<'_>, now: UnixMillis) -> Option<Cold> {
+        self.places.as_ref()?;
+        let hash = self.hash(key.bytes);
+        let table = &self.tables[key.slot.index()];
+        let entry = table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| entry.is_away())?;
+        if is_expired(entry, now) {
+            return None;
+        }
+        let place = entry.place()?;
+        let Where::Stored { segment, offset } = place.at.place() else {
+            unreachable!("only what is in one piece on disk goes away")
+        };
+        let value = Value { hash, slot: key.slot, at: place.at };
+        Some(Cold { value, segment, offset, length: entry.value_len(), checksum: place.checksum })
+    }
+
+    /// Notes where a value is that has just become durable, if its entry still has it.
+    pub fn place(&mut self, value: Value, at: At) {
+        let Some(entry) = self.find_value_mut(value) else { return };
+        let Some(place) = entry.place() else { return };
+        entry.set_place(Place { at, ..place });
+        let (value, Some(places)) = (Value { at, ..value }, self.places.as_deref_mut()) else { return };
+        let found = |entry: &Entry| entry.place().is_some_and(|place| place.at == at);
+        let Some(entry) = self.tables[value.slot.index()].entries.find(value.hash, found) else { return };
+        places.leave_segment(place.at, weight(entry));
+        if entry.is_away() {
+            // It stays as it is, in another place.
+            places.counts.away -= 1;
+            places.counts.away_bytes -= entry.value_len() as u64;
+        }
+        places.enter(value, entry);
+    }
+
+    /// Whether the value is still away, and there.
+    pub fn is_cold(&self, cold: &Cold) -> bool {
+        self.find_value(cold.value).is_some_and(Entry::is_away)
+    }
+
+    /// Brings a value back into its entry, if that still waits for it; returns whether it did. It stays in memory until
+    /// [`release`](Self::release) is called.
+    pub fn recall(&mut self, cold: &Cold, bytes: &[u8], now: UnixMillis) -> bool {
+        let policy = self.policy;
+        let Some(entry) = self.find_value_mut(cold.value).filter(|entry| entry.is_away()) else { return false };
+        let before = entry.memory();
+        entry.bring_back(bytes);
+        // As cold as one that was just written, once the command has used it.
+        let uses = frequency(entry.access(), &policy, now);
+        entry.set_access(minutes(now, uses.max(LFU_INITIAL - 1)));
+        let after = entry.memory();
+        self.memory = self.memory + after - before;
+        if let Some(places) = &mut self.places {
+            places.counts.away -= 1;
+            places.counts.away_bytes -= bytes.len() as u64;
+            places.counts.recalled += 1;
+            places.lent += 1;
+        }
+        true
+    }
+
+    /// Lets a value that was brought back go away again.
+    pub fn release(&mut self, value: Value) {
+        if let Some(places) = &mut self.places {
+            places.lent -= 1;
+            places.hot.push_back(value);
+        }
+    }
+
+    /// Whether more memory is used than may be, and values could go away.
+    #[inline]
+    pub fn wants_demotion(&self) -> bool {
+        let Some(places) = &self.places else { return false };
+        let is_over = self.policy.memory_max != 0 && self.policy.memory_max < self.memory;
+        let in_memory = self.length as u64 - places.counts.away;
+        (is_over && places.has_hot()) || in_memory * 2 + (STALE_KEPT as u64) < places.hot.len() as u64
+    }
+
+    /// Sends values away that are seldom used, looking at `count` of them at most, while more memory is used than may be.
+    pub fn demote(&mut self, count: usize, now: UnixMillis) {
+        for _ in 0..count {
+            if !self.wants_demotion() {
+                return;
+            }
+            let (is_over, policy) = (self.policy.memory_max < self.memory && self.policy.memory_max != 0, self.policy);
+            let Some(value) = self.places.as_mut().and_then(|places| places.hot.pop_front()) else { return };
+            let Some(entry) = self.find_value_mut(value).filter(|entry| !entry.is_away() && entry.would_shrink())
+            else {
+                continue;
+            };
+            let uses = frequency(entry.access(), &policy, now);
+            if !is_over || LFU_INITIAL < uses {
+                if is_over {
+                    entry.set_access(minutes(now, LFU_INITIAL + (uses - LFU_INITIAL) / 2));
+                }
+                if let Some(places) = &mut self.places {
+                    places.hot.push_back(value);
+                }
+                continue;
+            }
+            let (before, length) = (entry.memory(), entry.value_len());
+            entry.send_away();
+            let after = entry.memory();
+            self.memory = self.memory + after - before;
+            if let Some(places) = &mut self.places {
+                places.counts.away += 1;
+                places.counts.away_bytes += length as u64;
+                places.counts.demoted += 1;
+            }
+        }
+    }
+
+    /// Applies a record of a log whose values stay where they are: in `segment`, at `offset` where the value is in one piece.
+    /// Of a snapshot, the segment is 0.
+    pub fn apply_in_place(&mut self, record: Record<'_>, segment: u32, offset: Option<u32>, now: UnixMillis) {
+        let Record::Put { key, value, expires_at } = record else { return self.apply(record, now) };
+        let (key, hash) = (Key::of(key), self.hash(key));
+        let Some(places) = &mut self.places else { return self.apply(record, now) };
+        let mut place = places.promise(value);
+        place.at = match offset {
+            Some(offset) => At::stored(segment, offset),
+            None => At::kept(segment, crate::wal::Lsn(places.next)),
+        };
+        let is_full = self.policy.memory_max != 0 && self.policy.memory_max <= self.memory + value.len();
+        self.remove(key, UnixMillis(0));
+        let access = minutes(now, LFU_INITIAL);
+        let entry = if offset.is_some() && is_full {
+            Entry::new_away(key.bytes, value.len(), expires_at, access, place)
+        } else {
+            Entry::new(key.bytes, value, expires_at, access, Some(place))
+        };
+        if let Some(places) = &mut self.places {
+            places.enter(Value { hash, slot: key.slot, at: place.at }, &entry);
+        }
+        self.insert(key.slot, hash, entry);
+    }
+
+    /// Moves a value to the end of the log that was read where `at` says, if its entry still has it there. Returns the bytes
+    /// that the log has grown by.
+    pub fn move_value(&mut self, key: &[u8], bytes: &[u8], at: At) -> usize {
+        let value = Value { hash: self.hash(key), slot: Key::of(key).slot, at };
+        let Some(entry) = self.find_value(value) else { return 0 };
+        if entry.place().is_none_or(|place| place.checksum != crc32c::crc32c(bytes)) {
+            return 0;
+        }
+        let record = Record::Put { key, value: bytes, expires_at: entry.expires_at() };
+        let Some(log) = &mut self.log else { return 0 };
+        log.append_again(value, record, bytes.len());
+        if let Some(places) = &mut self.places {
+            places.counts.moved_bytes += bytes.len() as u64;
+        }
+        key.len() + bytes.len()
+    }
+
+    /// Moves the next value to the end of the log that begins in this segment and is in several pieces. Returns whether there
+    /// may be more.
+    pub fn move_kept(&mut self, segment: u32) -> bool {
+        let needed = self.places.as_mut().and_then(|places| places.segments.get_mut(&segment));
+        let Some(value) = needed.and_then(|needed| needed.kept.pop()) else { return false };
+        let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
+        let entries = &self.tables[value.slot.index()].entries;
+        if let (Some(entry), Some(log)) = (entries.find(value.hash, is_it), &mut self.log) {
+            log.append_again(value, put(entry), entry.value_len());
+            if let Some(places) = &mut self.places {
+                places.counts.moved_bytes += entry.value_len() as u64;
+            }
+        }
+        true
+    }
+
+    /// Forgets a segment that was given up.
+    ///
+    /// # Panics
+    /// Where it is still needed.
+    pub fn forget_segment(&mut self, segment: u32) {
+        let Some(places) = &mut self.places else { return };
+        let needed = places.segments.remove(&segment).unwrap_or_default();
+        assert!(needed.live == 0, "what is given up holds nothing that is needed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

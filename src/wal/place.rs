@@ -1,0 +1,133 @@
+//! Where a value is in the log's files, for `--values disk`, and finding the values of a segment again.
+
+use super::{
+    Lsn, Record,
+    frame::{BLOCK_BYTES, FileId, FrameHeader, FrameKind, Invalid, frame_bytes},
+};
+use std::ops::Range;
+
+/// Where a value is, in eight bytes that a key has for one of its values only.
+///
+/// Two bits say which of [`Where`] it is; then 30 bits of a segment's number and 32 of an offset, or 62 of a promise.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct At(u64);
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Where {
+    /// Not on disk yet. The number is promised to one value only.
+    Coming(u64),
+    /// In the segment with this number, in one piece from this offset on.
+    Stored {
+        /// The segment.
+        segment: u32,
+        /// In bytes.
+        offset: u32,
+    },
+    /// In several pieces, of which the first is in this segment: it can't be read back alone, and stays in memory.
+    Kept {
+        /// The segment.
+        segment: u32,
+    },
+}
+
+const KIND_SHIFT: u32 = 62;
+const STORED: u64 = 1;
+const KEPT: u64 = 2;
+/// Segments have numbers below this: at 4 MiB each, the smallest, they are 4 PiB of writes.
+const SEGMENTS_MAX: u32 = 1 << 30;
+
+impl At {
+    /// Not on disk yet.
+    pub fn coming(promise: u64) -> Self {
+        assert!(promise < 1 << KIND_SHIFT, "nobody lives to see as many values");
+        Self(promise)
+    }
+
+    /// In one piece.
+    ///
+    /// # Panics
+    /// Where the segment's number is too large.
+    pub fn stored(segment: u32, offset: u32) -> Self {
+        assert!(segment < SEGMENTS_MAX, "a segment's number fits into 30 bits");
+        Self((STORED << KIND_SHIFT) | (u64::from(segment) << 32) | u64::from(offset))
+    }
+
+    /// In several pieces; `lsn` tells it from others of the segment.
+    ///
+    /// # Panics
+    /// Where the segment's number is too large.
+    pub fn kept(segment: u32, lsn: Lsn) -> Self {
+        assert!(segment < SEGMENTS_MAX, "a segment's number fits into 30 bits");
+        Self((KEPT << KIND_SHIFT) | (u64::from(segment) << 32) | (lsn.0 & 0xffff_ffff))
+    }
+
+    /// What it means.
+    #[inline]
+    pub fn place(self) -> Where {
+        let segment = ((self.0 >> 32) as u32) % SEGMENTS_MAX;
+        match self.0 >> KIND_SHIFT {
+            STORED => Where::Stored { segment, offset: self.0 as u32 },
+            KEPT => Where::Kept { segment },
+            _ => Where::Coming(self.0),
+        }
+    }
+
+    /// The segment, once it is in one.
+    #[inline]
+    pub fn segment(self) -> Option<u32> {
+        match self.place() {
+            Where::Coming(_) => None,
+            Where::Stored { segment, .. } | Where::Kept { segment } => Some(segment),
+        }
+    }
+
+    /// Its eight bytes.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    #[inline]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// Finds the values in a segment's frames again: shows the places of each key and each value in `bytes` to `visit`. `bytes`
+/// begin at a block's beginning. Returns how many bytes were looked at; the rest is the beginning of a frame.
+///
+/// What is no whole frame is passed over, a block at a time, and so are records in several pieces.
+pub fn each_value(bytes: &[u8], file: FileId, mut visit: impl FnMut(Range<usize>, Range<usize>)) -> usize {
+    let mut at = 0;
+    let place = |part: &[u8]| {
+        let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+        start..start + part.len()
+    };
+    let mut show = |record: Record<'_>| {
+        if let Record::Put { key, value, .. } = record {
+            visit(place(key), place(value));
+        }
+    };
+    while at < bytes.len() {
+        match FrameHeader::decode(&bytes[at..], file) {
+            Ok((header, mut records)) => {
+                at += frame_bytes(records.len());
+                if header.kind != FrameKind::Records {
+                    continue;
+                }
+                while let Ok(Some((record, length))) = Record::decode(records) {
+                    match record {
+                        Record::Together(together) => together.each().flatten().for_each(&mut show),
+                        record => show(record),
+                    }
+                    records = &records[length..];
+                }
+            }
+            Err(Invalid::Short(_)) => break,
+            Err(_) => at += BLOCK_BYTES,
+        }
+    }
+    at.min(bytes.len())
+}
