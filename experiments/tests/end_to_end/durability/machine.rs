@@ -4,7 +4,7 @@
 use crate::harness::{Process, eventually};
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -33,16 +33,21 @@ impl Mount {
     /// A file system in memory of so many MiB.
     pub fn tmpfs(mib: usize) -> Result<Self, Skip> {
         let size = format!("size={mib}m");
-        Self::mount(&["-t", "tmpfs", "-o", &size, "tmpfs"])
+        Self::with(&["-t", "tmpfs", "-o", &size, "tmpfs"])
     }
 
     /// What is on a block device, or in a file.
     pub fn ext4(device: &Path) -> Result<Self, Skip> {
-        let options = if device.starts_with("/dev") { "rw" } else { "loop" };
-        Self::mount(&["-t", "ext4", "-o", options, device.to_str().expect("a path of ours")])
+        Self::ext4_with(device, "rw")
     }
 
-    fn mount(arguments: &[&str]) -> Result<Self, Skip> {
+    /// ... with some of ext4's options.
+    pub fn ext4_with(device: &Path, options: &str) -> Result<Self, Skip> {
+        let options = format!("{}{options}", if device.starts_with("/dev") { "" } else { "loop," });
+        Self::with(&["-t", "ext4", "-o", &options, device.to_str().expect("a path of ours")])
+    }
+
+    fn with(arguments: &[&str]) -> Result<Self, Skip> {
         if !rustix::process::geteuid().is_root() {
             return Err("mounting a file system takes root".into());
         }
@@ -104,6 +109,13 @@ pub struct Device {
 }
 
 impl Device {
+    /// A device that can be paused, and a file system on it.
+    pub fn pausing(image: &Path) -> Result<(Mount, Self), Skip> {
+        let device = Self::new(image, &["pause"], &["pause-control=FOLDERcontrol"])?;
+        // Otherwise a write may wait for the journal before it is even under way, to note when the file was changed.
+        Ok((Mount::ext4_with(&device.path, "lazytime")?, device))
+    }
+
     /// `filters` and `parameters` as nbdkit takes them. In parameters, `FOLDER` stands for a folder of the device's own.
     pub fn new(image: &Path, filters: &[&str], parameters: &[&str]) -> Result<Self, Skip> {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -135,18 +147,33 @@ impl Device {
         self.folder.path().join(name)
     }
 
-    /// Tells the pause filter to let nothing through, or all.
-    pub fn pause(&self, pauses: bool) {
+    /// Lets nothing through, by the pause filter, until the answer is dropped: also when a test fails, since a process that
+    /// waits for its disk can't be killed.
+    #[must_use]
+    pub fn pause(&self) -> Pause<'_> {
+        self.tell(b'p');
+        Pause(self)
+    }
+
+    fn tell(&self, what: u8) {
         let mut control = UnixStream::connect(self.file("control")).expect("nbdkit's pause filter listens");
-        control.write_all(if pauses { b"p" } else { b"r" }).expect("it can be told");
-        // It answers in capitals when it is so.
-        let mut answer = [0];
-        std::io::Read::read_exact(&mut control, &mut answer).expect("it answers");
+        control.write_all(&[what]).expect("it can be told");
+        // It answers when it is so.
+        control.read_exact(&mut [0]).expect("it answers");
     }
 
     /// The machine that the disk is in loses power: what was not synced is gone.
     pub fn lose_power(&mut self) {
         drop(self.nbdkit.take());
+    }
+}
+
+/// A device that stands still.
+pub struct Pause<'a>(&'a Device);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.tell(b'r');
     }
 }
 
