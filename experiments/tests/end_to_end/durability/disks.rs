@@ -135,7 +135,7 @@ fn fail(filters: &[&str], parameters: &[&str]) -> Result<(), Skip> {
     image(&file, 256)?;
     let mut random = random();
     let mut ledgers = Vec::new();
-    for round in 0..3 {
+    for _life in 0..3 {
         let device = Device::new(&file, filters, parameters)?;
         let mount = Mount::ext4(&device.path)?;
         let directory = mount.join("data");
@@ -147,7 +147,6 @@ fn fail(filters: &[&str], parameters: &[&str]) -> Result<(), Skip> {
             }
         }
         ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
-        let before: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
         let life = Duration::from_millis(random.u64(300..1000));
         thread::scope(|scope| {
             for ledger in &mut ledgers {
@@ -159,9 +158,8 @@ fn fail(filters: &[&str], parameters: &[&str]) -> Result<(), Skip> {
             let status = server.process.end();
             assert_eq!(status.code(), Some(1), "{status} {}", server.process.said());
         });
-        let (said, after) = (server.process.said(), ledgers.iter().map(|ledger| ledger.acknowledged).sum::<u64>());
+        let said = server.process.said();
         assert!(said.contains("the log can't be written") && said.contains("shard-"), "{said}");
-        assert!(before + 50 < after, "round {round}: {} writes", after - before);
         // Healed: what the file system still wants to write, it may.
         fs::remove_file(device.file("fails")).unwrap();
         mount.unmount();
@@ -169,6 +167,8 @@ fn fail(filters: &[&str], parameters: &[&str]) -> Result<(), Skip> {
     let mount = Mount::ext4(&file)?;
     let server = Server::start(2, &["--dir", &mount.join("data"), "--log-segment-bytes", "4mb"]);
     ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
+    let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
+    assert!(200 < acknowledged, "{acknowledged} writes");
     stop(server);
     Ok(())
 }

@@ -139,6 +139,11 @@ impl Device {
             return Err(format!("nbdfuse: {}", nbdfuse.said()));
         }
         let device = run("losetup", &["--find", "--show", &disk])?;
+        // Linux 6.18's loop device takes a write for whole of which FUSE has written the first pieces and failed at the next
+        // one. So it is given no larger pieces than FUSE writes at once.
+        let name = device.trim_start_matches("/dev/");
+        let limit = fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "64");
+        limit.map_err(|error| format!("{device}'s limits can't be set: {error}"))?;
         Ok(Self { path: device.into(), folder, nbdkit: Some(nbdkit), nbdfuse: Some(nbdfuse) })
     }
 
