@@ -35,6 +35,8 @@ pub trait Executor {
     fn limits(&self) -> Limits;
     /// Looks at a request that will be executed soon, to have at hand what it needs.
     fn foresee(&mut self, request: Request<'_>);
+    /// All have been shown that will be executed soon.
+    fn fetch_foreseen(&mut self);
     /// Whether no request may be executed for the time being, whoever sent it: the log is too far behind.
     fn is_stalled(&self) -> bool;
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
@@ -246,6 +248,7 @@ impl Session {
                 (0..count)
                     .filter_map(|position| decoder.request_at(rest, position).0)
                     .for_each(|r| executor.foresee(r));
+                executor.fetch_foreseen();
             }
             let mut end = 0;
             for position in 0..count {
@@ -419,6 +422,8 @@ mod tests {
         }
 
         fn foresee(&mut self, _: Request<'_>) {}
+
+        fn fetch_foreseen(&mut self) {}
 
         fn is_stalled(&self) -> bool {
             self.is_stalled

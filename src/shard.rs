@@ -82,7 +82,7 @@ impl Shard {
 
     /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
     #[inline]
-    pub fn foresee(&self, request: Request<'_>) {
+    pub fn foresee(&mut self, request: Request<'_>) {
         if let Some(key) = request.get(1).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
             self.store.foresee(Key::of(key));
         }

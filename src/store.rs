@@ -139,6 +139,9 @@ struct Table {
     expiring: u32,
     /// Changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
     layout: u16,
+    /// The address behind bucket 0, where the table's control bytes begin, to have them fetched in time; 0 where it is not
+    /// known. Never read from.
+    buckets_end: usize,
 }
 
 impl Table {
@@ -168,6 +171,8 @@ pub struct Store {
     expiring: usize,
     /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
+    /// The keys that will be looked up soon: slot and hash.
+    foreseen: Vec<(Slot, u64)>,
     /// Where its changes are recorded, if they are.
     pub log: Option<Box<Log>>,
     /// Where its values are, where they live on disk.
@@ -214,6 +219,7 @@ impl Store {
             length: 0,
             expiring: 0,
             graveyard: Vec::new(),
+            foreseen: Vec::new(),
             log: None,
             places: None,
             policy,
@@ -305,14 +311,35 @@ impl Store {
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
-    /// Fetches what a lookup of this key will touch into the processor's cache, without waiting for it. Called for several
-    /// keys in a row, their fetches overlap.
+    /// Notes that a key will be looked up soon, and has its table fetched into the processor's cache, without waiting for it.
     #[inline]
-    pub fn foresee(&self, key: Key<'_>) {
-        let hash = self.hasher.hash_one(key.bytes);
-        if let Some(entry) = self.tables[key.slot.index()].entries.find(hash, |_| true) {
-            entry.prefetch();
+    pub fn foresee(&mut self, key: Key<'_>) {
+        entry::prefetch(std::ptr::from_ref(&self.tables[key.slot.index()]).addr());
+        self.foreseen.push((key.slot, self.hasher.hash_one(key.bytes)));
+    }
+
+    /// Has what the lookups of the foreseen keys will touch fetched, one step of all of them at a time: each step needs what
+    /// the one before has fetched, and the keys' fetches overlap.
+    #[inline]
+    pub fn fetch_foreseen(&mut self) {
+        for &(slot, hash) in &self.foreseen {
+            let table = &self.tables[slot.index()];
+            if table.buckets_end != 0 {
+                // Where hashbrown begins to probe: a group of control bytes, and the buckets that they stand for, which lie
+                // before them in the opposite order.
+                let at = hash as usize & (table.entries.num_buckets() - 1);
+                let first_bucket = table.buckets_end - (at + 1) * size_of::<Entry>();
+                entry::prefetch(table.buckets_end + at);
+                entry::prefetch(first_bucket);
+                entry::prefetch(first_bucket - 8 * size_of::<Entry>());
+            }
         }
+        for &(slot, hash) in &self.foreseen {
+            if let Some(entry) = self.tables[slot.index()].entries.find(hash, |_| true) {
+                entry.prefetch();
+            }
+        }
+        self.foreseen.clear();
     }
 
     /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
@@ -382,7 +409,9 @@ impl Store {
             self.memory += table.entries.allocation_size();
             table.moved();
         }
-        table.entries.insert_unique(hash, entry, hash_of);
+        let inserted = table.entries.insert_unique(hash, entry, hash_of);
+        let (bucket, address) = (inserted.bucket_index(), std::ptr::from_ref(inserted.get()).addr());
+        table.buckets_end = address + (bucket + 1) * size_of::<Entry>();
         self.note_expiry(slot, false, expires);
     }
 
@@ -673,6 +702,7 @@ impl Store {
         if length == 0 || (BUCKETS_KEPT < buckets && length * BUCKETS_PER_ENTRY_MAX < buckets) {
             self.memory -= table.entries.allocation_size();
             table.entries.shrink_to(length * 2, |entry| self.hasher.hash_one(entry.key()));
+            table.buckets_end = 0;
             self.memory += table.entries.allocation_size();
             table.moved();
         }

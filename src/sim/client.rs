@@ -119,6 +119,10 @@ impl Executor for Turn<'_> {
         Limits { arguments_max: 1000, argument_bytes_max: 64 << 20, is_authenticated: true }
     }
 
+    fn fetch_foreseen(&mut self) {
+        self.shard.store.fetch_foreseen();
+    }
+
     fn foresee(&mut self, request: Request<'_>) {
         self.shard.foresee(request);
     }

@@ -398,14 +398,9 @@ impl Entry {
     /// Fetches the header, the key and the start of the value into the processor's cache, without waiting for them.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a prefetch reads nothing and faults nowhere, not even behind the end of a small entry.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let start = self.memory.as_ptr().cast::<i8>();
-            _mm_prefetch::<_MM_HINT_T0>(start);
-            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64));
-        }
+        let start = self.memory.as_ptr().addr();
+        prefetch(start);
+        prefetch(start + 64);
     }
 
     /// Bytes of memory that the entry takes, as it asks the allocator for them.
@@ -413,6 +408,19 @@ impl Entry {
     pub fn memory(&self) -> usize {
         allocation(self.layout().end)
     }
+}
+
+/// Fetches what is at this address into the processor's cache, without waiting for it. Any address will do.
+#[inline]
+pub(super) fn prefetch(address: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing that could be seen, and faults nowhere.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
 }
 
 impl Drop for Entry {

@@ -232,6 +232,13 @@ impl FrameHeader {
     }
 }
 
+impl FrameHeader {
+    /// Whether these bytes begin as a frame of this file does, be it whole or not.
+    pub fn begins(bytes: &[u8], file: FileId) -> bool {
+        bytes.get(..FRAME_HEADER_BYTES).is_some_and(|header| header[..4] == FRAME_MAGIC && u64_at(header, 8) == file.0)
+    }
+}
+
 /// Where a frame's checksum stands.
 const CHECKSUM: usize = 36;
 

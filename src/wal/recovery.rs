@@ -348,9 +348,15 @@ impl Recovery {
                     return self.end_file(source);
                 }
                 Err(invalid) => {
-                    // What was never written is zeros; what is neither zeros nor a frame has changed.
+                    // What was never written is zeros, or in a segment what an earlier use of the file has left: the middle of
+                    // a frame, perhaps. Only what begins as a frame of this use is a write that was cut off.
                     let is_blank = rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
-                    let invalid = if invalid == Invalid::Magic && !is_blank { Invalid::Checksum } else { invalid };
+                    let is_ours = FrameHeader::begins(rest, id) || source == Source::Snapshot;
+                    let invalid = match invalid {
+                        Invalid::Magic if !is_blank && is_ours => Invalid::Checksum,
+                        _ if !is_ours => Invalid::Magic,
+                        other => other,
+                    };
                     self.offset += at as u64;
                     self.phase = Phase::Search(source, invalid, self.offset);
                     self.offset += BLOCK_BYTES as u64;

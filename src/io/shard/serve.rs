@@ -123,6 +123,11 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
+    fn fetch_foreseen(&mut self) {
+        self.shard.store.fetch_foreseen();
+    }
+
+    #[inline]
     fn foresee(&mut self, request: Request<'_>) {
         self.shard.foresee(request);
         if self.shard.store.has_values_on_disk() {
