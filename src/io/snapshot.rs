@@ -15,7 +15,10 @@ use crate::{
 use std::{cell::RefCell, fs, fs::File, io, os::unix::fs::FileExt, rc::Rc, sync::Arc};
 
 /// Bytes that are written at once: so many that a disk is kept busy, so few that the log's own writes wait little for them.
-const WRITE_BYTES: usize = 256 * 1024;
+const WRITE_BYTES: usize = 32 * 1024;
+/// Bytes a microsecond while the log is being written, so that its syncs find the disk free most of the time; where it is not,
+/// as fast as the disk goes.
+const PACE_BYTES_PER_US: u64 = 40;
 /// Entries between two looks at the clock: some 10 µs.
 const ENTRIES_PER_LOOK: usize = 64;
 
@@ -55,6 +58,8 @@ pub struct Snapshot {
     buffer: Option<Aligned>,
     is_sealed: bool,
     is_running: bool,
+    /// When the next write may begin.
+    next_us: u64,
     outcome: Rc<RefCell<Option<io::Result<Job>>>>,
     bell: Arc<Bell>,
 }
@@ -73,6 +78,7 @@ impl Snapshot {
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             is_sealed: false,
             is_running: false,
+            next_us: 0,
             outcome: Rc::default(),
             bell,
             layout,
@@ -109,7 +115,7 @@ impl Snapshot {
                 self.walked_at = Some(end);
             }
         }
-        self.hand_over(persisted);
+        self.hand_over(end, persisted, clock.monotonic_us());
         let can_walk = self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES;
         if can_walk { Progress::Walking } else { Progress::Waiting }
     }
@@ -130,13 +136,15 @@ impl Snapshot {
     }
 
     /// Gives the blocking thread its next job, if it is free and there is one.
-    fn hand_over(&mut self, persisted: Lsn) {
-        let Some(file) = self.file.clone().filter(|_| !self.is_running) else { return };
+    fn hand_over(&mut self, end: Lsn, persisted: Lsn, now_us: u64) {
+        let is_early = persisted < end && now_us < self.next_us;
+        let Some(file) = self.file.clone().filter(|_| !self.is_running && !is_early) else { return };
         let pending = self.stream.pending_bytes();
         if WRITE_BYTES <= pending || (0 < pending && self.walked_at.is_some()) {
             let Some(mut buffer) = self.buffer.take() else { return };
             let length = self.stream.take(self.id, buffer.bytes_mut());
             self.stream.persisted();
+            self.next_us = now_us + length as u64 / PACE_BYTES_PER_US;
             self.write(file, buffer, length);
         } else if let Some(walked_at) = self.walked_at.filter(|&lsn| pending == 0 && lsn <= persisted) {
             if self.is_sealed {
