@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use trine::{
     client::{Client, Clients, Port},
-    commands::{Core, Now, Process},
+    commands::{Core, Now, Persistence, Process},
     config::Config,
     resp::{Decoded, Decoder, Limits},
     shard::{Execution, Shard},
@@ -44,6 +44,7 @@ fn shard() -> Shard {
         has_topology: false,
         rows: Vec::new(),
         process: Process::default(),
+        persistence: Persistence::default(),
     };
     Shard::new(Store::new(1, policy), core)
 }

@@ -375,7 +375,9 @@ impl Ring {
                 if (SUBMISSIONS as usize) < queued + 2 {
                     self.enter().expect("a ring whose submissions the kernel refuses can't go on");
                 }
-                self.push(&write.flags(squeue::Flags::IO_LINK));
+                // By a worker of the kernel's: a file's times are changed before it is written to, and where the file system's
+                // journal stands still at that moment, this core would stand still with it, reads and all.
+                self.push(&write.flags(squeue::Flags::IO_LINK | squeue::Flags::ASYNC));
                 self.push(&sync.user_data(Operation::Sync.tag(nobody)));
             }
         }
