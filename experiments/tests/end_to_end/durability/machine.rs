@@ -138,7 +138,9 @@ impl Device {
         if !is_there {
             return Err(format!("nbdfuse: {}", nbdfuse.said()));
         }
-        let device = run("losetup", &["--find", "--show", &disk])?;
+        // Past the kernel's cache: a loop device that writes through it tells whoever syncs first of a write that failed, and
+        // whoever syncs next that all is well.
+        let device = run("losetup", &["--find", "--show", "--direct-io=on", &disk])?;
         // Linux 6.18's loop device takes a write for whole of which FUSE has written the first pieces and failed at the next
         // one. So it is given no larger pieces than FUSE writes at once.
         let name = device.trim_start_matches("/dev/");
