@@ -4,7 +4,7 @@
 //! Always the oldest: what a record takes back then never lies before the log's beginning, so that no record of a removal has
 //! to outlive its segment, and the log stays one piece. Where the log begins is written down as a snapshot without keys.
 
-use super::{aligned::Aligned, clock::Clock, ring::Bell, wal::Writer, wal::segment::Layout};
+use super::{aligned::Aligned, blocking::Blocking, clock::Clock, ring::Bell, wal::Writer, wal::segment::Layout};
 use crate::{
     commands::Persistence,
     store::{At, Store},
@@ -13,7 +13,7 @@ use crate::{
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
-use std::{cell::RefCell, fs, io, ops::Range, os::unix::fs::FileExt, rc::Rc, sync::Arc};
+use std::{fs, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 /// Bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
@@ -59,14 +59,13 @@ enum Phase {
 /// What a core does for its log not to grow for ever.
 pub struct Compaction {
     layout: Layout,
-    bell: Arc<Bell>,
     phase: Phase,
     /// The segment at hand.
     segment: u32,
     /// Segments before this one go, however much of them is live.
     unwanted_before: u32,
     retry_us: u64,
-    outcome: Rc<RefCell<Option<io::Result<Job>>>>,
+    job: Blocking<io::Result<Job>>,
 }
 
 /// What it works on.
@@ -84,7 +83,7 @@ pub struct Work<'a> {
 impl Compaction {
     /// Begins with nothing to do.
     pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
-        Self { layout, bell, phase: Phase::Idle, segment: 0, unwanted_before: 0, retry_us: 0, outcome: Rc::default() }
+        Self { layout, phase: Phase::Idle, segment: 0, unwanted_before: 0, retry_us: 0, job: Blocking::new(bell) }
     }
 
     /// Has every segment before this one given up: what is damaged in them was accepted as lost, and the next start shall not
@@ -101,7 +100,7 @@ impl Compaction {
     /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
     pub fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
         let now_us = clock.monotonic_us();
-        match self.outcome.take() {
+        match self.job.take() {
             Some(Ok(Job::Read(chunk))) => self.phase = Phase::Moving(chunk, 0),
             Some(Ok(Job::Begun(lsn))) => {
                 self.phase = Phase::Idle;
@@ -239,13 +238,7 @@ impl Compaction {
 
     fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
         self.phase = Phase::Running;
-        let (outcome, bell) = (Rc::clone(&self.outcome), Arc::clone(&self.bell));
-        glommio::spawn_local(async move {
-            let done = glommio::executor().spawn_blocking(job).await;
-            outcome.replace(Some(done));
-            bell.ring();
-        })
-        .detach();
+        self.job.begin(job);
     }
 }
 

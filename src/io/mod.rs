@@ -1,6 +1,7 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
 pub mod aligned;
+pub mod blocking;
 mod check;
 pub mod cli;
 pub mod clock;

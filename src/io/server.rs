@@ -43,6 +43,9 @@ const BIND_PATIENCE: Duration = Duration::from_millis(300);
 pub struct Control {
     /// Set once: stop accepting, finish, end.
     pub stopping: AtomicBool,
+    /// A core's log could not be written: the server ends, and no core acknowledges anything more. One device's failure may be
+    /// told to one core alone.
+    pub failed: AtomicBool,
     /// Cores that have no connection left.
     pub drained: AtomicUsize,
     /// A bell for each core, as they come up.

@@ -4,7 +4,7 @@
 //! thread. Changes meanwhile are in the log; whoever reads the snapshot reads the log from where it ended when the walk began,
 //! and since records are effects it does not matter which of them the walk has seen.
 
-use super::{aligned::Aligned, clock::Clock, ring::Bell, wal::segment::Layout};
+use super::{aligned::Aligned, blocking::Blocking, clock::Clock, ring::Bell, wal::segment::Layout};
 use crate::{
     store::{Cursor, Store, UnixMillis, put},
     wal::{
@@ -12,7 +12,7 @@ use crate::{
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
-use std::{cell::RefCell, fs, fs::File, io, os::unix::fs::FileExt, rc::Rc, sync::Arc};
+use std::{fs, fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 /// Bytes that are written at once: so many that a disk is kept busy, so few that the log's own writes wait little for them.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -57,11 +57,9 @@ pub struct Snapshot {
     offset: u64,
     buffer: Option<Aligned>,
     is_sealed: bool,
-    is_running: bool,
     /// When the next write may begin.
     next_us: u64,
-    outcome: Rc<RefCell<Option<io::Result<Job>>>>,
-    bell: Arc<Bell>,
+    job: Blocking<io::Result<Job>>,
 }
 
 impl Snapshot {
@@ -77,14 +75,12 @@ impl Snapshot {
             offset: BLOCK_BYTES as u64,
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             is_sealed: false,
-            is_running: false,
             next_us: 0,
-            outcome: Rc::default(),
-            bell,
+            job: Blocking::new(bell),
             layout,
         };
         let (layout, id) = (snapshot.layout.clone(), snapshot.id);
-        snapshot.run(move || layout.begin_snapshot(id, since).map(Job::Opened));
+        snapshot.job.begin(move || layout.begin_snapshot(id, since).map(Job::Opened));
         snapshot
     }
 
@@ -97,9 +93,7 @@ impl Snapshot {
         clock: Clock,
         budget_us: u64,
     ) -> Progress {
-        let outcome = self.outcome.take();
-        self.is_running &= outcome.is_none();
-        match outcome {
+        match self.job.take() {
             Some(Ok(Job::Opened(file))) => self.file = Some(Arc::new(file)),
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
             Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
@@ -138,7 +132,7 @@ impl Snapshot {
     /// Gives the blocking thread its next job, if it is free and there is one.
     fn hand_over(&mut self, end: Lsn, persisted: Lsn, now_us: u64) {
         let is_early = persisted < end && now_us < self.next_us;
-        let Some(file) = self.file.clone().filter(|_| !self.is_running && !is_early) else { return };
+        let Some(file) = self.file.clone().filter(|_| !self.job.is_running() && !is_early) else { return };
         let pending = self.stream.pending_bytes();
         if WRITE_BYTES <= pending || (0 < pending && self.walked_at.is_some()) {
             let Some(mut buffer) = self.buffer.take() else { return };
@@ -149,7 +143,7 @@ impl Snapshot {
         } else if let Some(walked_at) = self.walked_at.filter(|&lsn| pending == 0 && lsn <= persisted) {
             if self.is_sealed {
                 let (layout, since) = (self.layout.clone(), self.since);
-                self.run(move || layout.finish_snapshot(&file, since).map(Job::Finished));
+                self.job.begin(move || layout.finish_snapshot(&file, since).map(Job::Finished));
             } else if let Some(mut buffer) = self.buffer.take() {
                 self.is_sealed = true;
                 let length = self.stream.seal(self.id, walked_at, buffer.bytes_mut());
@@ -161,21 +155,10 @@ impl Snapshot {
     fn write(&mut self, file: Arc<File>, buffer: Aligned, length: usize) {
         let offset = self.offset;
         self.offset += length as u64;
-        self.run(move || {
+        self.job.begin(move || {
             file.write_all_at(&buffer.bytes()[..length], offset)?;
             Ok(Job::Written(buffer))
         });
-    }
-
-    fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
-        self.is_running = true;
-        let (outcome, bell) = (Rc::clone(&self.outcome), Arc::clone(&self.bell));
-        glommio::spawn_local(async move {
-            let done = glommio::executor().spawn_blocking(job).await;
-            outcome.replace(Some(done));
-            bell.ring();
-        })
-        .detach();
     }
 }
 

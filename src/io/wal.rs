@@ -5,7 +5,7 @@
 
 pub mod segment;
 
-use super::{aligned::Aligned, ring::Bell, ring::Ring};
+use super::{aligned::Aligned, blocking::Blocking, ring::Bell, ring::Ring};
 use crate::{
     commands::Persistence,
     config::Durability,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use segment::{Layout, Segment};
-use std::{cell::RefCell, io, rc::Rc, sync::Arc};
+use std::{io, sync::Arc};
 
 /// How often a log that need not be synced at once is written: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
@@ -31,18 +31,6 @@ const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes
 const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
                           are answered";
 
-/// What becomes of a segment that is being made ready.
-#[derive(Debug, Default)]
-enum Next {
-    /// Nobody has asked.
-    #[default]
-    None,
-    /// The blocking thread is at it.
-    Coming,
-    Ready(Segment),
-    Failed(io::Error),
-}
-
 /// A segment that has been written to, or is.
 #[derive(Clone, Copy, Debug)]
 struct Used {
@@ -55,13 +43,15 @@ struct Used {
 pub struct Writer {
     layout: Layout,
     durability: Durability,
-    bell: Arc<Bell>,
     active: Segment,
     /// Where the next frame goes.
     offset: u64,
     /// The segment of the frame that was handed over last, and its offset there.
     frame_at: (u32, u64),
-    next: Rc<RefCell<Next>>,
+    /// The segment that comes next, once it is ready; why there is none, where it could not be made ready.
+    next: Option<Segment>,
+    failure: Option<io::Error>,
+    preparing: Blocking<io::Result<Segment>>,
     next_number: u64,
     retry_us: u64,
     /// Segments in use, in order; the active one is the last once it has a frame.
@@ -89,11 +79,12 @@ impl Writer {
             next_number: active.number + 1,
             layout,
             durability,
-            bell,
             active,
             offset: BLOCK_BYTES as u64,
             frame_at: (0, 0),
-            next: Rc::default(),
+            next: None,
+            failure: None,
+            preparing: Blocking::new(bell),
             retry_us: 0,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
@@ -221,61 +212,46 @@ impl Writer {
 
     /// Goes on to the next segment; `false` where it is not ready.
     fn turn_over(&mut self) -> bool {
-        match self.next.take() {
-            Next::Ready(segment) => {
-                self.active = segment;
-                self.offset = BLOCK_BYTES as u64;
-                true
-            }
-            other => {
-                self.next.replace(other);
-                false
-            }
-        }
+        let Some(segment) = self.next.take() else { return false };
+        self.active = segment;
+        self.offset = BLOCK_BYTES as u64;
+        true
     }
 
     /// Sees to it that the next segment is made ready, and refuses writes where it can't be and room runs out.
     fn look_after_next(&mut self, log: &Log, state: &mut Persistence, now_us: u64) {
-        let mut next = self.next.borrow_mut();
-        match &*next {
-            Next::Coming => return,
-            Next::Ready(_) => {
+        if self.next.is_some() {
+            return;
+        }
+        match self.preparing.take() {
+            Some(Ok(segment)) => {
+                self.next = Some(segment);
+                self.failure = None;
                 if state.refusal.take().is_some() {
                     tracing::info!("there is room for the log again: writes are taken");
                 }
                 return;
             }
-            Next::Failed(error) => {
-                // What was taken already must still fit, and then some for what this turn may take.
-                let room = self.active.bytes.saturating_sub(self.offset + log.pending_bytes() as u64);
-                if room < self.active.bytes / 4 && state.refusal.is_none() {
-                    tracing::error!(%error, "the log can't grow: writes are refused");
-                    let is_full = error.raw_os_error() == Some(libc::ENOSPC);
-                    state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
-                }
-                if now_us < self.retry_us {
-                    return;
-                }
-            }
-            Next::None => {}
+            Some(Err(error)) => self.failure = Some(error),
+            None => {}
         }
-        *next = Next::Coming;
-        drop(next);
+        if let Some(error) = &self.failure {
+            // What was taken already must still fit, and then some for what this turn may take.
+            let room = self.active.bytes.saturating_sub(self.offset + log.pending_bytes() as u64);
+            if room < self.active.bytes / 4 && state.refusal.is_none() {
+                tracing::error!(%error, "the log can't grow: writes are refused");
+                let is_full = error.raw_os_error() == Some(libc::ENOSPC);
+                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+            }
+        }
+        if self.preparing.is_running() || (self.failure.is_some() && now_us < self.retry_us) {
+            return;
+        }
         self.retry_us = now_us + RETRY_US;
-        self.prepare_next(log.persisted_end());
-    }
-
-    fn prepare_next(&mut self, end: Lsn) {
         let (layout, number, id) = (self.layout.clone(), self.next_number, FileId(fastrand::u64(..)));
+        let end = log.persisted_end();
         self.next_number += 1;
-        let (next, bell) = (Rc::clone(&self.next), Arc::clone(&self.bell));
-        glommio::spawn_local(async move {
-            let prepare = move || layout.prepare(number, id, end);
-            let prepared = glommio::executor().spawn_blocking(prepare).await;
-            next.replace(prepared.map_or_else(Next::Failed, Next::Ready));
-            bell.ring();
-        })
-        .detach();
+        self.preparing.begin(move || layout.prepare(number, id, end));
     }
 
     /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them. Returns what is to be done by

@@ -24,7 +24,13 @@ use crate::{
         frame::{FileId, FileKind},
     },
 };
-use std::{collections::VecDeque, fs, io, path::Path, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::UNIX_EPOCH,
+};
 
 /// How long a core reads its files before it looks at its clients again, who are told to wait.
 const LOAD_SLICE_US: u64 = 5_000;
@@ -253,11 +259,16 @@ impl State {
 
     /// A frame is on disk, or the server must end: what else is, is not known.
     pub(super) fn log_written(&mut self, buffer: Aligned, outcome: io::Result<()>) {
+        if self.control.failed.load(Ordering::SeqCst) {
+            // What the disk says of this frame is not believed any more.
+            return;
+        }
         let Some(durable) = &mut self.durable else { return };
         let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) else { return };
         let now_us = self.clock.monotonic_us();
         if let Err(error) = writer.written(buffer, outcome, log, &mut self.shard.core.persistence, now_us) {
             let path = durable.layout.files.path().display();
+            self.control.failed.store(true, Ordering::SeqCst);
             tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
             std::process::exit(1);
         }
