@@ -5,22 +5,29 @@
 //! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect and, where there is a log, one
 //! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
 
+mod ahead;
+mod cursor;
 mod entry;
 mod places;
+mod usage;
 
 pub use crate::time::UnixMillis;
 pub use crate::wal::At;
+pub use cursor::Cursor;
 pub use entry::{Access, Entry, Place};
 pub use places::{Cold, Counts, Places};
+pub use usage::{frequency, idle_seconds};
 
 use crate::{
     config::{Config, Eviction, Values},
     slot::{SLOT_COUNT, Slot},
     wal::{Log, Lsn, Record, Value},
 };
+use cursor::LAYOUT_BITS;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 use std::hash::BuildHasher;
+use usage::{LFU_INITIAL, fresh_access, minutes, touch};
 
 /// A key, with the slot that it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -85,50 +92,6 @@ pub struct Counters {
     pub expired: u64,
     /// Entries that were removed to make room.
     pub evicted: u64,
-}
-
-/// The position of a scan: where to go on, or [`Cursor::START`], which is also where it ends.
-///
-/// A scan returns every key that is there from its beginning to its end at least once. Within a slot it walks the
-/// buckets; where the table has been laid out anew since, it starts the slot again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Cursor {
-    /// The slot to go on in.
-    pub slot: u16,
-    layout: u16,
-    bucket: u32,
-}
-
-/// Bits of a cursor's number that hold the bucket: a slot of 2^28 buckets is some 20 GiB of the smallest entries.
-const BUCKET_BITS: u32 = 28;
-/// Bits above them that hold the table's layout: a table would have to be laid out anew 4,096 times between two calls
-/// for a scan not to notice.
-const LAYOUT_BITS: u32 = 12;
-
-impl Cursor {
-    /// Where a scan begins; returned, where it has ended.
-    pub const START: Self = Self { slot: 0, layout: 0, bucket: 0 };
-
-    /// The first bucket of a slot.
-    pub fn at_slot(slot: Slot) -> Self {
-        Self { slot: slot.number(), layout: 0, bucket: 0 }
-    }
-
-    /// The number that a client sees: below 2^54, so that clients which parse it as a double or signed are right too.
-    pub fn to_number(self) -> u64 {
-        (u64::from(self.slot) << (BUCKET_BITS + LAYOUT_BITS))
-            | (u64::from(self.layout) << BUCKET_BITS)
-            | u64::from(self.bucket)
-    }
-
-    /// Reads a client's number; a number that was never handed out begins somewhere, as in Redis.
-    pub fn from_number(number: u64) -> Self {
-        Self {
-            slot: ((number >> (BUCKET_BITS + LAYOUT_BITS)) % u64::from(SLOT_COUNT)) as u16,
-            layout: ((number >> BUCKET_BITS) % (1 << LAYOUT_BITS)) as u16,
-            bucket: (number % (1 << BUCKET_BITS)) as u32,
-        }
-    }
 }
 
 /// One slot's entries.
@@ -198,8 +161,6 @@ const RANDOM_KEY_TRIES_MAX: usize = 100;
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
 /// Tables of up to this many buckets are not worth shrinking: 600 bytes.
 const BUCKETS_KEPT: usize = 64;
-/// An entry's counter when it is made: not the first to go (Redis: `LFU_INIT_VAL`).
-const LFU_INITIAL: u8 = 5;
 
 /// The memory limit is reached and nothing can be evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -309,37 +270,6 @@ impl Store {
         let hash = self.hasher.hash_one(key.bytes);
         let table = &self.tables[key.slot.index()];
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
-    }
-
-    /// Notes that a key will be looked up soon, and has its table fetched into the processor's cache, without waiting for it.
-    #[inline]
-    pub fn foresee(&mut self, key: Key<'_>) {
-        entry::prefetch(std::ptr::from_ref(&self.tables[key.slot.index()]).addr());
-        self.foreseen.push((key.slot, self.hasher.hash_one(key.bytes)));
-    }
-
-    /// Has what the lookups of the foreseen keys will touch fetched, one step of all of them at a time: each step needs what
-    /// the one before has fetched, and the keys' fetches overlap.
-    #[inline]
-    pub fn fetch_foreseen(&mut self) {
-        for &(slot, hash) in &self.foreseen {
-            let table = &self.tables[slot.index()];
-            if table.buckets_end != 0 {
-                // Where hashbrown begins to probe: a group of control bytes, and the buckets that they stand for, which lie
-                // before them in the opposite order.
-                let at = hash as usize & (table.entries.num_buckets() - 1);
-                let first_bucket = table.buckets_end - (at + 1) * size_of::<Entry>();
-                entry::prefetch(table.buckets_end + at);
-                entry::prefetch(first_bucket);
-                entry::prefetch(first_bucket - 8 * size_of::<Entry>());
-            }
-        }
-        for &(slot, hash) in &self.foreseen {
-            if let Some(entry) = self.tables[slot.index()].entries.find(hash, |_| true) {
-                entry.prefetch();
-            }
-        }
-        self.foreseen.clear();
     }
 
     /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
@@ -746,53 +676,6 @@ pub fn put(entry: &Entry) -> Record<'_> {
 #[inline]
 fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
     entry.expires_at().is_some_and(|at| at <= now)
-}
-
-/// The use of an entry that has just been made.
-#[inline]
-fn fresh_access(policy: &Policy, now: UnixMillis) -> Access {
-    if policy.counts_uses { minutes(now, LFU_INITIAL) } else { seconds(now) }
-}
-
-/// Notes a use: the time, or a counter that grows the more slowly the larger it is.
-#[inline]
-fn touch(entry: &mut Entry, policy: &Policy, random: &mut fastrand::Rng, now: UnixMillis) {
-    if !policy.counts_uses {
-        return entry.set_access(seconds(now));
-    }
-    let counter = frequency(entry.access(), policy, now);
-    let base = u32::from(counter.saturating_sub(LFU_INITIAL));
-    let odds = base.saturating_mul(policy.lfu_log_factor).saturating_add(1);
-    let counter = if random.u32(..odds) == 0 { counter.saturating_add(1) } else { counter };
-    entry.set_access(minutes(now, counter));
-}
-
-fn seconds(now: UnixMillis) -> Access {
-    let [low, middle, high, ..] = (now.0 / 1000).to_le_bytes();
-    Access([low, middle, high])
-}
-
-fn minutes(now: UnixMillis, counter: u8) -> Access {
-    let [low, high, ..] = (now.0 / 60_000).to_le_bytes();
-    Access([low, high, counter])
-}
-
-/// How often an entry was used, on a logarithmic scale and lowered for the time that it was not (`OBJECT FREQ`). Means
-/// something where [`Policy::counts_uses`] only.
-pub fn frequency(access: Access, policy: &Policy, now: UnixMillis) -> u8 {
-    let Access([low, high, counter]) = access;
-    let elapsed = ((now.0 / 60_000) as u16).wrapping_sub(u16::from_le_bytes([low, high]));
-    match u32::from(elapsed).checked_div(policy.lfu_decay_minutes) {
-        Some(periods) => counter.saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX)),
-        None => counter,
-    }
-}
-
-/// Seconds since an entry was used (`OBJECT IDLETIME`), modulo 194 days. Means nothing where [`Policy::counts_uses`].
-pub fn idle_seconds(access: Access, now: UnixMillis) -> u64 {
-    let Access([low, middle, high]) = access;
-    let then = u64::from(u32::from_le_bytes([low, middle, high, 0]));
-    (now.0 / 1000).wrapping_sub(then) & 0xff_ffff
 }
 
 #[cfg(test)]
