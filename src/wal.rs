@@ -11,15 +11,17 @@
 #[cfg(test)]
 pub(crate) mod disk;
 pub mod frame;
+mod hint;
 mod log;
 mod place;
 mod record;
 mod recovery;
 
+pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use log::{Log, Value};
 pub use place::{At, Where, each_value};
 pub use record::{Malformed, Record};
-pub use recovery::{Damage, FileInfo, Lost, Problem, Recovery, Report, Spot, Step};
+pub use recovery::{Damage, FileInfo, Found, Lost, Problem, Recovery, Report, Spot, Step};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

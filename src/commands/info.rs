@@ -184,6 +184,8 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
         fields.add("trine_log_live_bytes", places.live_total());
         fields.add("trine_log_dead_bytes", persistence.log_bytes.saturating_sub(places.live_total()));
         fields.add("trine_segments_released", persistence.segments_released);
+        fields.add("trine_hints_written", persistence.hints_written);
+        fields.add("trine_segments_hinted", persistence.segments_hinted);
     }
 }
 

@@ -393,6 +393,10 @@ pub struct Persistence {
     pub value_read_errors: u64,
     /// Segments that were given up after what was live in them had been moved.
     pub segments_released: u64,
+    /// Hints of segments that were written.
+    pub hints_written: u64,
+    /// Segments that the start did not have to read, since there was a hint.
+    pub segments_hinted: u64,
 }
 
 /// What INFO tells of the process.

@@ -31,6 +31,8 @@ const ADDED: &[&str] = &[
     "trine_log_persisted",
     "trine_passed_on",
     "trine_segments_released",
+    "trine_hints_written",
+    "trine_segments_hinted",
     "trine_snapshot_bytes",
     "trine_syncs",
     "trine_turns",

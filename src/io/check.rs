@@ -13,7 +13,9 @@ use super::{
     clock::Clock,
     directory::{Directory, ShardFiles},
     frames::{Frames, Part},
+    hints::hint_of,
     recover::{Recover, RecoverError},
+    wal::Left,
 };
 use crate::{
     store::{Cursor, Policy, Store, UnixMillis},
@@ -108,10 +110,34 @@ impl Check {
                 ));
             }
         }
+        for hint in recover.files().iter().filter(|file| file.kind == FileKind::Hint) {
+            if self.has_changed(hint, report)? {
+                let name = &hint.name;
+                damaged.push(format!(
+                    "{name}: changed, or of another segment: a start does not believe it, and takes longer"
+                ));
+            }
+        }
         if damaged.is_empty() {
             return Ok(Verdict { text: self.in_words(recover.files(), report), is_damaged: false });
         }
         Ok(Verdict { text: format!("DAMAGED\n  {}", damaged.join("\n  ")), is_damaged: true })
+    }
+
+    /// Whether a hint is not what its segment would have it be.
+    fn has_changed(&self, hint: &FileInfo, report: &Report) -> Result<bool, Failure> {
+        let position = report.segments.iter().position(|(number, _)| *number == hint.number);
+        let Some(position) = position else { return Ok(false) };
+        let (first, next) = (report.segments[position].1, &report.segments[position + 1..]);
+        let Some((first, end)) = first.zip(next.iter().find_map(|(_, first)| *first)) else { return Ok(false) };
+        let left = Left { number: hint.number, first, end };
+        let path = self.files.path_of(hint.kind, hint.number);
+        let failed = |error: io::Error| unreadable(&RecoverError::Io(path.clone(), error));
+        match hint_of(&self.files, left).map_err(failed)? {
+            Ok(bytes) => Ok(std::fs::read(&path).map_err(failed)? != bytes),
+            // The segment's own damage was told already.
+            Err(_) => Ok(false),
+        }
     }
 
     /// Where a file that no start reads has changed.
@@ -186,6 +212,7 @@ fn superseded<'a>(files: &'a [FileInfo], report: &'a Report) -> impl Iterator<It
     files.iter().filter(move |file| match file.kind {
         FileKind::Segment => file.number < first_needed,
         FileKind::Snapshot => file.number != start.0,
+        FileKind::Hint => false,
     })
 }
 

@@ -153,7 +153,7 @@ impl ShardFiles {
         &self.path
     }
 
-    /// Its segments and snapshots, in the order of their names. What is called otherwise is not ours.
+    /// Its segments, their hints and its snapshots, in the order of their names. What is called otherwise is not ours.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -169,7 +169,7 @@ impl ShardFiles {
         Ok(files)
     }
 
-    /// The path of a segment with this number, or of a snapshot of this position.
+    /// The path of a segment with this number, or of its hint, or of a snapshot of this position.
     pub fn path_of(&self, kind: FileKind, number: u64) -> PathBuf {
         self.path.join(names::name_of(kind, number))
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     time::UnixMillis,
     wal::{
-        Lsn, Malformed, Record,
+        Line, Lsn, Malformed, Placed, Record, each_line,
         frame::{FileHeader, FileKind, FrameHeader, FrameKind, Invalid, VERSION, frame_bytes},
     },
 };
@@ -22,9 +22,9 @@ use crate::{
 /// Returns the command line of `trine dump`.
 pub(super) fn command() -> Command {
     Command::new("dump")
-        .about("Print a segment of the log, or a snapshot, in words")
+        .about("Print a segment of the log, a hint, or a snapshot, in words")
         .long_about(
-            "Print a segment of the log, or a snapshot, in words: its header, each frame with its offset, and each record. \
+            "Print a segment of the log, the hint of one, or a snapshot, in words: its header, each frame with its offset, and each record. \
              A damaged file is read as far as that can be done. Nothing is changed.",
         )
         .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help("The file"))
@@ -92,7 +92,7 @@ struct Dump<W> {
     out: W,
     /// How much of a key or a value is shown; `None`: no records at all.
     width: Option<usize>,
-    is_snapshot: bool,
+    kind: FileKind,
     /// The position of the next record, once one was seen.
     expected: Option<Lsn>,
     /// The beginning of a record that the next frame goes on with.
@@ -104,16 +104,17 @@ struct Dump<W> {
 
 impl<W: Write> Dump<W> {
     fn new(out: W, width: Option<usize>) -> Self {
-        Self { out, width, is_snapshot: false, expected: None, partial: Vec::new(), is_sealed: false, damaged: 0 }
+        Self { out, width, kind: FileKind::Segment, expected: None, partial: Vec::new(), is_sealed: false, damaged: 0 }
     }
 
     fn header(&mut self, path: &Path, header: Result<FileHeader, Invalid>) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match header {
             Ok(FileHeader { kind, shard, directory, id, number, lsn }) => {
-                self.is_snapshot = kind == FileKind::Snapshot;
+                self.kind = kind;
                 let what = match kind {
                     FileKind::Segment => format!("segment {number}, made ready when the log ended at {}", lsn.0),
+                    FileKind::Hint => format!("hint of segment {number}, whose records begin at {}", lsn.0),
                     FileKind::Snapshot => format!("snapshot; with the log from {} on it is everything", lsn.0),
                 };
                 let (directory, id) = (format!("{directory:016x}"), format!("{:016x}", id.0));
@@ -143,9 +144,10 @@ impl<W: Write> Dump<W> {
                 }
             }
         }
-        if self.is_snapshot && !self.is_sealed {
+        if self.kind != FileKind::Segment && !self.is_sealed {
             self.damaged += 1;
-            writeln!(self.out, "DAMAGED: a snapshot ends with a seal, and this one does not")?;
+            let what = if self.kind == FileKind::Hint { "hint" } else { "snapshot" };
+            writeln!(self.out, "DAMAGED: a {what} ends with a seal, and this one does not")?;
         }
         if !self.partial.is_empty() && self.width.is_some() {
             writeln!(self.out, "{:>14}… goes on in the next segment, or was cut off", "")?;
@@ -178,6 +180,9 @@ impl<W: Write> Dump<W> {
         )?;
         self.is_sealed = header.kind == FrameKind::Seal;
         let Some(width) = self.width else { return Ok(()) };
+        if self.kind == FileKind::Hint {
+            return self.lines(offset, records, width);
+        }
         if header.kind == FrameKind::Continued && self.partial.is_empty() {
             return writeln!(self.out, "{:>14}… of a record that began before", "");
         }
@@ -190,6 +195,30 @@ impl<W: Write> Dump<W> {
             }
         }
         Ok(())
+    }
+}
+
+impl<W: Write> Dump<W> {
+    fn lines(&mut self, offset: u64, lines: &[u8], width: usize) -> io::Result<()> {
+        let mut written = Ok(());
+        let all = each_line(lines, |line| {
+            if written.is_ok() {
+                written = writeln!(self.out, "{:>14}{}", "", line_in_words(line, width));
+            }
+        });
+        written?;
+        all.or_else(|Malformed| self.damaged_at(offset, "the checksum is right, but this is no line of a hint"))
+    }
+}
+
+fn line_in_words(line: Line<'_>, width: usize) -> String {
+    match line {
+        Line::Record(record) => in_words(record, width),
+        Line::Placed(Placed { key, length, offset, checksum, expires_at, value }) => {
+            let value = value.map(|value| format!(" = {}", cut(value, width))).unwrap_or_default();
+            let until = expires_at.map(|at| format!(" until {}", time(at))).unwrap_or_default();
+            format!("put {}{value}, {length} bytes at {offset}, checksum {checksum:08x}{until}", cut(key, width))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::Advice;
 
 use super::directory::{ShardFiles, wait_for_claims};
-use crate::wal::{Damage, FileInfo, Lost, Problem, Record, Recovery, Report, Spot, Step};
+use crate::wal::{Damage, FileInfo, Found, Lost, Problem, Record, Recovery, Report, Step};
 
 /// Why a shard can't start on its files.
 #[derive(Debug)]
@@ -63,20 +63,30 @@ impl Recover {
         Ok(Self { files, listed, recovery, open: None, buffer: Vec::new() })
     }
 
+    /// Reads hints in place of segments where it can: for [`step_in_place`](Self::step_in_place) alone.
+    #[must_use]
+    pub fn believing_hints(mut self) -> Self {
+        self.recovery = self.recovery.believing_hints();
+        self
+    }
+
     /// Reads the next piece, of a few megabytes at most, and shows the records in it to `apply`. Returns whether there is more
     /// to come.
     ///
     /// # Errors
     /// The shard must not start on these files.
     pub fn step(&mut self, apply: &mut impl FnMut(Record<'_>)) -> Result<bool, RecoverError> {
-        self.step_in_place(&mut |record, _| apply(record))
+        self.step_in_place(&mut |found| match found {
+            Found::Record(record, _) => apply(record),
+            Found::Placed(..) => unreachable!("no hint is read"),
+        })
     }
 
     /// As [`step`](Self::step), and says where each record is.
     ///
     /// # Errors
     /// The shard must not start on these files.
-    pub fn step_in_place(&mut self, apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<bool, RecoverError> {
+    pub fn step_in_place(&mut self, apply: &mut impl FnMut(Found<'_>)) -> Result<bool, RecoverError> {
         match self.recovery.step().map_err(RecoverError::Damage)? {
             Step::Done => Ok(false),
             Step::Read { file, offset, length } => {

@@ -39,6 +39,17 @@ struct Used {
     first: Lsn,
 }
 
+/// A segment that is needed and not written to any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Its number.
+    pub number: u64,
+    /// The position of its first frame.
+    pub first: Lsn,
+    /// The position of the next segment's.
+    pub end: Lsn,
+}
+
 /// Writes a shard's log.
 pub struct Writer {
     layout: Layout,
@@ -198,6 +209,11 @@ impl Writer {
     /// The oldest segment that is in use and not written to any more, and the position that the next one begins at.
     pub fn oldest(&self) -> Option<(u64, Lsn)> {
         self.used.windows(2).next().map(|pair| (pair[0].number, pair[1].first))
+    }
+
+    /// The segments that are in use and not written to any more, in order.
+    pub fn left(&self) -> impl Iterator<Item = Left> + Clone {
+        self.used.windows(2).map(|pair| Left { number: pair[0].number, first: pair[0].first, end: pair[1].first })
     }
 
     /// How many segments are in use.

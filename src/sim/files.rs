@@ -165,5 +165,6 @@ fn prefix(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Segment => "log-",
         FileKind::Snapshot => "snapshot-",
+        FileKind::Hint => "hint-",
     }
 }

@@ -6,7 +6,7 @@
 //! round several times.
 
 use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes, put};
-use crate::wal::{At, Record, Value, Where};
+use crate::wal::{At, Found, Placed, Record, Spot, Value, Where};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the store knows of its values' places.
@@ -285,9 +285,31 @@ impl Store {
         }
     }
 
-    /// Applies a record of a log whose values stay where they are: in `segment`, at `offset` where the value is in one piece.
-    /// Of a snapshot, the segment is 0.
-    pub fn apply_in_place(&mut self, record: Record<'_>, segment: u32, offset: Option<u32>, now: UnixMillis) {
+    /// Applies what is read of a log whose values stay where they are. Of a snapshot, the segment is 0.
+    pub fn apply_in_place(&mut self, found: Found<'_>, now: UnixMillis) {
+        match found {
+            Found::Record(record, spot) => self.apply_record(record, spot, now),
+            Found::Placed(placed, segment) => self.apply_placed(placed, segment, now),
+        }
+    }
+
+    /// Has a key whose value is away, as a hint says.
+    fn apply_placed(&mut self, placed: Placed<'_>, segment: u32, now: UnixMillis) {
+        let Placed { key, length, offset, checksum, expires_at, .. } = placed;
+        let place = Place { at: At::stored(segment, offset), checksum };
+        let (key, hash) = (Key::of(key), self.hash(key));
+        self.remove(key, UnixMillis(0));
+        self.enter(key, hash, Entry::new_away(key.bytes, length, expires_at, minutes(now, LFU_INITIAL), place), place);
+    }
+
+    fn enter(&mut self, key: Key<'_>, hash: u64, entry: Entry, place: Place) {
+        if let Some(places) = &mut self.places {
+            places.enter(Value { hash, slot: key.slot, at: place.at }, &entry);
+        }
+        self.insert(key.slot, hash, entry);
+    }
+
+    fn apply_record(&mut self, record: Record<'_>, Spot { segment, offset }: Spot, now: UnixMillis) {
         let Record::Put { key, value, expires_at } = record else { return self.apply(record, now) };
         let (key, hash) = (Key::of(key), self.hash(key));
         let Some(places) = &mut self.places else { return self.apply(record, now) };
@@ -304,10 +326,7 @@ impl Store {
         } else {
             Entry::new(key.bytes, value, expires_at, access, Some(place))
         };
-        if let Some(places) = &mut self.places {
-            places.enter(Value { hash, slot: key.slot, at: place.at }, &entry);
-        }
-        self.insert(key.slot, hash, entry);
+        self.enter(key, hash, entry, place);
     }
 
     /// Moves a value to the end of the log that was read where `at` says, if its entry still has it there. Returns the bytes

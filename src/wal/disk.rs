@@ -57,6 +57,7 @@ impl Disk {
         let name = |file: &File| match file.kind {
             FileKind::Segment => format!("log-{}", file.number),
             FileKind::Snapshot => format!("snapshot-{}", file.number),
+            FileKind::Hint => format!("hint-{}", file.number),
         };
         let info = |file: &File| FileInfo {
             name: name(file),

@@ -32,6 +32,8 @@ pub enum FileKind {
     Segment,
     /// Every live key.
     Snapshot,
+    /// What a segment holds, but for its values.
+    Hint,
 }
 
 /// The first block of a file.
@@ -43,12 +45,12 @@ pub struct FileHeader {
     pub shard: u16,
     /// The directory that it belongs to.
     pub directory: u64,
-    /// This use of the file.
+    /// This use of the file; a hint's is that of its segment.
     pub id: FileId,
-    /// A segment's place in the sequence of segments.
+    /// A segment's place in the sequence of segments; a hint's is that of its segment.
     pub number: u64,
     /// A snapshot's: with the log from here on it is everything. A segment's: the end of the log when it was made ready,
-    /// which comes before its first record.
+    /// which comes before its first record. A hint's: the segment's first record.
     pub lsn: Lsn,
 }
 
@@ -70,9 +72,10 @@ pub struct FrameHeader {
     pub kind: FrameKind,
     /// The file that it was written to.
     pub file: FileId,
-    /// The position of its first byte of records. In a snapshot, positions are the file's own.
+    /// The position of its first byte of records. In a snapshot and a hint, positions are the file's own.
     pub lsn: Lsn,
-    /// The log was on disk up to here when the frame was written; also in a snapshot's seal.
+    /// The log was on disk up to here when the frame was written; also in a snapshot's seal. In a hint's seal, the position of
+    /// the end of its segment.
     pub synced: Lsn,
     /// Bytes of records.
     pub length: u32,
@@ -110,6 +113,7 @@ impl FileHeader {
         let kind: u16 = match self.kind {
             FileKind::Segment => 0,
             FileKind::Snapshot => 1,
+            FileKind::Hint => 2,
         };
         block[10..12].copy_from_slice(&kind.to_le_bytes());
         block[12..14].copy_from_slice(&self.shard.to_le_bytes());
@@ -141,6 +145,7 @@ impl FileHeader {
         let kind = match u16_at(header, 10) {
             0 => FileKind::Segment,
             1 => FileKind::Snapshot,
+            2 => FileKind::Hint,
             _ => return Err(Invalid::Malformed),
         };
         Ok(Self {

@@ -87,21 +87,21 @@ impl<'a> Record<'a> {
             Self::Put { key, value, expires_at } => {
                 out.reserve(17 + key.len() + value.len());
                 out.push(if expires_at.is_some() { PUT_UNTIL } else { PUT });
-                put_length(out, key);
-                put_length(out, value);
+                put_length(out, key.len());
+                put_length(out, value.len());
                 put_expiry(out, expires_at);
                 out.extend_from_slice(key);
                 out.extend_from_slice(value);
             }
             Self::Expire { key, expires_at } => {
                 out.push(if expires_at.is_some() { EXPIRE } else { PERSIST });
-                put_length(out, key);
+                put_length(out, key.len());
                 put_expiry(out, expires_at);
                 out.extend_from_slice(key);
             }
             Self::Remove { key } => {
                 out.push(REMOVE);
-                put_length(out, key);
+                put_length(out, key.len());
                 out.extend_from_slice(key);
             }
             Self::Clear => out.push(CLEAR),
@@ -135,21 +135,22 @@ pub(super) fn together_header(length: usize) -> [u8; TOGETHER_HEADER] {
 }
 
 #[inline]
-fn put_length(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).expect("keys and values are below 4 GiB");
+pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("keys and values are below 4 GiB");
     out.extend_from_slice(&length.to_le_bytes());
 }
 
 #[inline]
-fn put_expiry(out: &mut Vec<u8>, expires_at: Option<UnixMillis>) {
+pub(super) fn put_expiry(out: &mut Vec<u8>, expires_at: Option<UnixMillis>) {
     if let Some(at) = expires_at {
         out.extend_from_slice(&at.0.to_le_bytes());
     }
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Reads along bytes that may end too soon.
+pub(super) struct Cursor<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -179,14 +180,14 @@ impl<'a> Cursor<'a> {
         }))
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(length)?;
         let taken = self.bytes.get(self.at..end)?;
         self.at = end;
         Some(taken)
     }
 
-    fn length(&mut self) -> Option<usize> {
+    pub(super) fn length(&mut self) -> Option<usize> {
         let bytes = self.take(4)?.try_into().ok()?;
         Some(u32::from_le_bytes(bytes) as usize)
     }
@@ -195,7 +196,7 @@ impl<'a> Cursor<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    fn expiry(&mut self, is_there: bool) -> Option<Option<UnixMillis>> {
+    pub(super) fn expiry(&mut self, is_there: bool) -> Option<Option<UnixMillis>> {
         if is_there { Some(Some(UnixMillis(self.number()?))) } else { Some(None) }
     }
 }

@@ -7,11 +7,12 @@
 //! [`Recovery`] reads nothing itself: [`step`](Recovery::step) says what to read, [`give`](Recovery::give) takes it.
 
 mod damage;
+mod hints;
 mod survey;
 
 pub use self::damage::{Damage, Lost, Problem};
 use super::{
-    Lsn, Malformed, Record,
+    Lsn, Malformed, Placed, Record,
     frame::{
         BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileId, FileKind, FrameHeader, FrameKind, Invalid,
         frame_bytes,
@@ -25,7 +26,7 @@ pub struct FileInfo {
     pub name: String,
     /// What its name says that it holds.
     pub kind: FileKind,
-    /// A segment's number, or a snapshot's [`Lsn`]; from its name.
+    /// A segment's number, also of a hint's, or a snapshot's [`Lsn`]; from its name.
     pub number: u64,
     /// Its size.
     pub bytes: u64,
@@ -57,6 +58,15 @@ pub struct Spot {
     pub offset: Option<u32>,
 }
 
+/// What is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Found<'a> {
+    /// A record, and where.
+    Record(Record<'a>, Spot),
+    /// A key of the segment with this number, whose value was not read.
+    Placed(Placed<'a>, u32),
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
@@ -68,6 +78,8 @@ pub struct Report {
     pub segments: Vec<(u64, Option<Lsn>)>,
     /// The number that the next segment takes.
     pub next_segment: u64,
+    /// The numbers of the segments that were not read, since a hint was.
+    pub hinted: Vec<u64>,
     /// Records that were applied.
     pub records: u64,
     /// Where the log was cut: a frame that was being written when the server ended.
@@ -102,6 +114,8 @@ enum Phase {
     SurveySegment(usize),
     /// Reading frames.
     Frames(Source),
+    /// Reading a hint in place of the frames of the segment at this position in [`Recovery::segments`].
+    Hint(usize),
     /// Looking for a whole frame behind one that is not, for this reason, at this offset.
     Search(Source, Invalid, u64),
     Done,
@@ -114,6 +128,9 @@ pub struct Recovery {
     shard: u16,
     files: Vec<FileInfo>,
     accepts_loss: bool,
+    believes_hints: bool,
+    /// How far the hint at hand has been read, in its own positions, and how many of its lines were shown.
+    hint: (Lsn, u64),
     /// The newest snapshot's position in `files`, and the positions of the segments, in order.
     snapshot: Option<(usize, FileId)>,
     numbered: Vec<usize>,
@@ -159,6 +176,8 @@ impl Recovery {
             directory,
             shard,
             accepts_loss,
+            believes_hints: false,
+            hint: (Lsn(0), 0),
             phase: if snapshot.is_some() { Phase::SurveySnapshot } else { Phase::SurveySegment(0) },
             snapshot,
             numbered,
@@ -177,6 +196,14 @@ impl Recovery {
         }
     }
 
+    /// Reads hints in place of segments where it can: for a shard whose values stay where they are. Not where loss is accepted,
+    /// since then all that is damaged is to be found.
+    #[must_use]
+    pub fn believing_hints(mut self) -> Self {
+        self.believes_hints = !self.accepts_loss;
+        self
+    }
+
     /// Says what to read next.
     ///
     /// # Errors
@@ -189,6 +216,7 @@ impl Recovery {
             Phase::SurveySnapshot => (self.snapshot_file().0, BLOCK_BYTES),
             Phase::SurveySegment(index) => (self.numbered[index], SURVEY_BYTES),
             Phase::Frames(source) | Phase::Search(source, ..) => (self.file_of(source).0, READ_BYTES),
+            Phase::Hint(index) => (self.hint_of(index).expect("it is read because it is there"), READ_BYTES),
             Phase::Done => return Ok(Step::Done),
         };
         Ok(Step::Read { file, offset: self.offset, length })
@@ -199,18 +227,25 @@ impl Recovery {
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
     pub fn give(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
-        self.give_in_place(bytes, &mut |record, _| apply(record))
+        self.give_in_place(bytes, &mut |found| match found {
+            Found::Record(record, _) => apply(record),
+            Found::Placed(..) => unreachable!("no hint is read"),
+        })
     }
 
     /// As [`give`](Self::give), and says where each record is.
     ///
+    /// A hint that turns out not to be whole may have shown the beginning of its segment; the segment is then read from its
+    /// beginning, to the same effect.
+    ///
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
-    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
+    pub fn give_in_place(&mut self, bytes: &[u8], apply: &mut impl FnMut(Found<'_>)) -> Result<(), Damage> {
         match self.phase {
             Phase::SurveySnapshot => self.survey_snapshot(bytes),
             Phase::SurveySegment(index) => self.survey_segment(index, bytes),
             Phase::Frames(source) => self.read(source, bytes, apply),
+            Phase::Hint(index) => self.read_hint(index, bytes, apply),
             Phase::Search(source, why, since) => self.search(source, why, since, bytes),
             Phase::Done => unreachable!("nothing was asked for"),
         }
@@ -221,6 +256,7 @@ impl Recovery {
         match (self.phase, self.total_bytes) {
             (Phase::SurveySnapshot | Phase::SurveySegment(_), _) => 0.0,
             (Phase::Done, _) | (_, 0) => 1.0,
+            (Phase::Hint(_), total) => self.passed_bytes as f64 / total as f64,
             (Phase::Frames(source) | Phase::Search(source, ..), total) => {
                 let offset = self.offset.min(self.files[self.file_of(source).0].bytes);
                 (self.passed_bytes + offset) as f64 / total as f64
@@ -284,6 +320,9 @@ impl Recovery {
     fn begin_segment(&mut self, index: usize) -> Result<(), Damage> {
         self.offset = BLOCK_BYTES as u64;
         self.phase = if index < self.segments.len() { Phase::Frames(Source::Segment(index)) } else { Phase::Done };
+        if self.phase != Phase::Done && self.would_believe_hint(index) {
+            self.begin_hint(index);
+        }
         if self.phase == Phase::Done { self.end_log() } else { Ok(()) }
     }
 
@@ -315,7 +354,7 @@ impl Recovery {
 /// The frames.
 impl Recovery {
     /// Reads the frames at the beginning of `bytes`.
-    fn read(&mut self, source: Source, bytes: &[u8], apply: &mut impl FnMut(Record<'_>, Spot)) -> Result<(), Damage> {
+    fn read(&mut self, source: Source, bytes: &[u8], apply: &mut impl FnMut(Found<'_>)) -> Result<(), Damage> {
         let (file, id) = self.file_of(source);
         let limit = self.limit(source);
         let is_end = self.is_end(file, bytes);
@@ -382,7 +421,7 @@ impl Recovery {
         header: FrameHeader,
         records: &[u8],
         offset: u64,
-        apply: &mut impl FnMut(Record<'_>, Spot),
+        apply: &mut impl FnMut(Found<'_>),
     ) -> Result<(), Damage> {
         if header.lsn != self.expected {
             let problem = Problem::Missing(self.expected, header.lsn);
@@ -415,7 +454,8 @@ impl Recovery {
             self.partial_in = segment;
             let mut visit = |record: Record<'_>| {
                 count += 1;
-                apply(record, Spot { segment, offset: offset_of(record, records, offset).filter(|_| segment != 0) });
+                let offset = offset_of(record, records, offset).filter(|_| segment != 0);
+                apply(Found::Record(record, Spot { segment, offset }));
             };
             each_record(records, &mut visit).inspect(|&used| self.partial.extend_from_slice(&records[used..]))
         } else {
@@ -423,7 +463,7 @@ impl Recovery {
             let spot = Spot { segment: self.partial_in, offset: None };
             let mut visit = |record: Record<'_>| {
                 count += 1;
-                apply(record, spot);
+                apply(Found::Record(record, spot));
             };
             each_record(&self.partial, &mut visit).inspect(|&used| drop(self.partial.drain(..used)))
         };

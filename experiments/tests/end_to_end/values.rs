@@ -1,11 +1,11 @@
 //! Values on disk: more of them than memory may hold, in one server after the other.
 
 use crate::{
-    harness::{Server, eventually},
+    harness::{Server, eventually, program},
     wire::{Reply, Wire, encode},
 };
 use rustix::process::Signal;
-use std::{fs, os::unix::fs::FileExt, path::Path};
+use std::{fs, os::unix::fs::FileExt, path::Path, process::Command};
 
 /// Keys of a kilobyte each: five times what may be in memory.
 const KEYS: usize = 20_000;
@@ -128,4 +128,60 @@ fn a_rotten_value_is_never_shown() {
     }
     assert!(0 < refused && refused <= 64 && refused + right == KEYS, "{refused} refused, {right} right");
     assert_eq!(wire.ask("PING"), "+PONG");
+}
+
+/// A start reads the hints of segments in place of the segments themselves, and finds every key and value. A hint that has
+/// changed is not believed: its segment is read, to the same effect, and `trine check` tells of it. Hints go with their segments.
+#[test]
+fn a_start_need_not_read_all_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = folder.path().join("shard-0");
+    let numbers = |prefix: &str| -> Vec<String> {
+        let entries = fs::read_dir(&shard).unwrap();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok()).collect();
+        names.sort();
+        names.into_iter().filter_map(|name| Some(name.strip_prefix(prefix)?.to_owned())).collect()
+    };
+    let mut server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    write(&mut wire, 1, 0);
+    let complete = || {
+        // All but the last that was written to, and the one that is ready.
+        let (hints, segments) = (numbers("hint-"), numbers("log-"));
+        (2 <= hints.len() && segments.len() - 2 <= hints.len()).then_some(hints)
+    };
+    let hints = eventually("every segment that was left has a hint", complete);
+    server.process.signal(Signal::KILL);
+    server.process.end();
+
+    let mut server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    let hinted = |server: &Server| figure(&mut Wire::connect(server.core(0)), "trine_segments_hinted");
+    assert_eq!(hinted(&server), hints.len() as u64);
+    read(&mut wire, |_| 0);
+    assert_eq!(wire.ask("DBSIZE"), format!(":{KEYS}"));
+    server.process.signal(Signal::KILL);
+    server.process.end();
+
+    let hint = shard.join(format!("hint-{}", hints[0]));
+    let mut bytes = fs::read(&hint).unwrap();
+    bytes[4096 + 1000] ^= 1;
+    fs::write(&hint, &bytes).unwrap();
+    let check = Command::new(program("trine")).arg("check").arg(folder.path()).output().unwrap();
+    let (said, code) = (String::from_utf8(check.stdout).unwrap(), check.status.code());
+    assert!(code == Some(1) && said.contains(hint.to_str().unwrap()), "{code:?}: {said}");
+    let server = start(folder.path(), "8MiB");
+    let mut wire = server.connect();
+    assert_eq!(hinted(&server), hints.len() as u64 - 1);
+    read(&mut wire, |_| 0);
+    let is_mended = || (fs::read(&hint).is_ok_and(|now| now != bytes)).then_some(());
+    eventually("the hint is written again", is_mended);
+
+    for round in 1..6 {
+        write(&mut wire, 1, round);
+    }
+    let all_belong = || numbers("hint-").iter().all(|number| numbers("log-").contains(number)).then_some(());
+    eventually("hints go with their segments", || (!numbers("log-").contains(&hints[0])).then_some(()));
+    eventually("no hint is left behind", all_belong);
+    read(&mut wire, |_| 5);
 }

@@ -6,14 +6,14 @@ use crate::wal::frame::FileKind;
 const UNFINISHED: &str = ".tmp";
 const SPARE: &str = "spare-";
 
-/// The name of a segment with this number, or of a snapshot of this position.
+/// The name of a segment with this number, or of its hint, or of a snapshot of this position.
 pub(super) fn name_of(kind: FileKind, number: u64) -> String {
     format!("{}{number:016x}", prefix(kind))
 }
 
 /// What a file of this name holds, and its number; `None` where no file of ours is called so.
 pub(super) fn read(name: &str) -> Option<(FileKind, u64)> {
-    [FileKind::Segment, FileKind::Snapshot]
+    [FileKind::Segment, FileKind::Snapshot, FileKind::Hint]
         .into_iter()
         .find_map(|kind| Some((kind, number(name.strip_prefix(prefix(kind))?)?)))
 }
@@ -42,6 +42,7 @@ fn prefix(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Segment => "log-",
         FileKind::Snapshot => "snapshot-",
+        FileKind::Hint => "hint-",
     }
 }
 
@@ -61,6 +62,7 @@ mod tests {
         for (name, file) in [
             ("log-0000000000000001", Some((FileKind::Segment, 1))),
             ("log-00000000000000ff", Some((FileKind::Segment, 255))),
+            ("hint-0000000000000001", Some((FileKind::Hint, 1))),
             ("snapshot-ffffffffffffffff", Some((FileKind::Snapshot, u64::MAX))),
             ("log-00000000000000FF", None),
             ("log-+000000000000001", None),
@@ -83,7 +85,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_named_is_found(number: u64) {
-            for kind in [FileKind::Segment, FileKind::Snapshot] {
+            for kind in [FileKind::Segment, FileKind::Snapshot, FileKind::Hint] {
                 prop_assert_eq!(read(&name_of(kind, number)), Some((kind, number)));
             }
             prop_assert_eq!(read_spare(&spare_name(number)), Some(number));

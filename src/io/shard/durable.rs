@@ -7,6 +7,7 @@ use crate::{
     io::{
         aligned::Aligned,
         directory::{Directory, ShardFiles},
+        hints::Hints,
         mesh::{Batch, Parcel},
         recover::{Recover, RecoverError, write_lost},
         ring::{Bell, Ring},
@@ -20,7 +21,7 @@ use crate::{
     session::Ticket,
     store::UnixMillis,
     wal::{
-        Log, Lsn, Record, Spot,
+        FileInfo, Found, Log, Lsn,
         frame::{FileId, FileKind},
     },
 };
@@ -91,9 +92,12 @@ impl Durable {
             tracing::info!("the log is written with {way}");
         }
         let failed = |error: RecoverError| io::Error::other(error.to_string());
-        let loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
+        let mut loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
         let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, way };
         let is_on_disk = config.values == crate::config::Values::Disk;
+        if is_on_disk {
+            loading = loading.believing_hints();
+        }
         Ok(Self {
             values: is_on_disk.then(|| Values::new(layout.clone(), Arc::clone(&bell), config.cold_reads)),
             save_at: None,
@@ -136,8 +140,8 @@ impl State {
 
     /// Whether a snapshot is being taken or a segment given up: only glommio hears when the blocking thread has done its part.
     pub(super) fn is_saving(&self) -> bool {
-        let is_compacting = |durable: &Durable| durable.values.as_ref().is_some_and(Values::is_compacting);
-        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some() || is_compacting(durable))
+        let is_at_work = |durable: &Durable| durable.values.as_ref().is_some_and(Values::is_at_work);
+        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some() || is_at_work(durable))
     }
 
     /// Reads on in the shard's files, for a moment. Returns whether there is more.
@@ -150,9 +154,7 @@ impl State {
         let (until, now) = (self.clock.monotonic_us() + LOAD_SLICE_US, self.now.unix_millis());
         let store = &mut self.shard.store;
         while self.clock.monotonic_us() < until {
-            let mut apply = |record: Record<'_>, spot: Spot| {
-                store.apply_in_place(record, spot.segment, spot.offset, now);
-            };
+            let mut apply = |found: Found<'_>| store.apply_in_place(found, now);
             if !loading.step_in_place(&mut apply).map_err(|error| error.to_string())? {
                 let files = durable.layout.files.clone();
                 return self.begin_log().map(|()| false).map_err(|error| files.unusable(&error));
@@ -177,7 +179,15 @@ impl State {
             tracing::warn!(file, offset, "the log was cut where a write had not come to its end");
         }
         let (config, persistence) = (&self.shard.core.config, &mut self.shard.core.persistence);
-        tracing::info!(records = report.records, keys = self.shard.store.len(), seconds, "the log has been read");
+        let hinted = report.hinted.len();
+        tracing::info!(
+            records = report.records,
+            keys = self.shard.store.len(),
+            hinted,
+            seconds,
+            "the log has been read"
+        );
+        persistence.segments_hinted = hinted as u64;
         self.shard.store.counters = Default::default();
         durable.found_end = report.end;
         persistence.is_loading = false;
@@ -205,7 +215,16 @@ impl State {
         let unused = report.segments.iter().filter(|(_, first)| first.is_none());
         durable.layout.release(&unused.map(|(number, _)| *number).collect::<Vec<_>>())?;
         let active = durable.layout.prepare(report.next_segment, id, report.end)?;
+        // Those of segments that were given up, should the last start have ended in between.
+        let is_there = |hint: &FileInfo| report.segments.iter().any(|(number, _)| *number == hint.number);
+        for hint in loading.files().iter().filter(|file| file.kind == FileKind::Hint && !is_there(file)) {
+            durable.layout.remove_hint(hint.number)?;
+        }
         let (bell, now_us) = (Arc::clone(&durable.bell), self.clock.monotonic_us());
+        if let Some(values) = &mut durable.values {
+            let (layout, hinted) = (durable.layout.clone(), report.hinted.iter().copied());
+            values.hints = Some(Hints::new(layout, hinted, Arc::clone(&bell)));
+        }
         let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
         let writer = Writer::new(durable.layout.clone(), durability, bell, active, older, now_us);
         persistence.log_bytes = writer.used_bytes();

@@ -9,6 +9,7 @@ use crate::{
     io::{
         aligned::Aligned,
         compaction::{Compaction, Work},
+        hints::Hints,
         mesh::Batch,
         ring::{Bell, Ring},
         values::{Fetched, Reads, Waiter},
@@ -38,6 +39,8 @@ const FETCHES_MAX: u32 = 1000;
 pub(super) struct Values {
     reads: Reads,
     compaction: Compaction,
+    /// Once the log has been read.
+    pub(super) hints: Option<Hints>,
     /// Requests of other cores that wait, by core.
     waiting: BTreeMap<usize, Waiting>,
 }
@@ -65,7 +68,7 @@ pub(super) struct Fetching {
 impl Values {
     pub(super) fn new(layout: Layout, bell: Arc<Bell>, reads_max: usize) -> Self {
         let compaction = Compaction::new(layout.clone(), bell);
-        Self { reads: Reads::new(layout, reads_max), compaction, waiting: BTreeMap::new() }
+        Self { reads: Reads::new(layout, reads_max), compaction, hints: None, waiting: BTreeMap::new() }
     }
 
     /// Has every segment before this one given up.
@@ -73,9 +76,9 @@ impl Values {
         self.compaction.give_up_before(segment);
     }
 
-    /// Whether the blocking thread is at work for a segment that is to be given up.
-    pub(super) fn is_compacting(&self) -> bool {
-        self.compaction.is_running()
+    /// Whether the blocking thread is at work for a segment that is to be given up, or for a hint of one.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.compaction.is_running() || self.hints.as_ref().is_some_and(Hints::is_running)
     }
 }
 
@@ -257,7 +260,21 @@ impl State {
         let has_failed = !failed.is_empty();
         failed.into_iter().for_each(|fetched| self.take_value(fetched));
         self.demote();
+        self.write_hints();
         self.compact(is_idle) | has_failed | self.shard.store.wants_demotion()
+    }
+
+    fn write_hints(&mut self) {
+        let (Some(durable), Some(log)) = (&mut self.durable, &self.shard.store.log) else { return };
+        let (Some(values), Some(writer)) = (&mut durable.values, &durable.writer) else { return };
+        if self.stopping_since.is_some() {
+            return;
+        }
+        if let Some(hints) = &mut values.hints {
+            let is_busy = log.persisted_end() < log.end();
+            let written = hints.advance(writer.left(), is_busy, self.now.monotonic_us);
+            self.shard.core.persistence.hints_written += written;
+        }
     }
 
     fn demote(&mut self) {

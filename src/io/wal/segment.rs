@@ -144,6 +144,7 @@ impl Layout {
     pub fn release(&self, numbers: &[u64]) -> io::Result<()> {
         let mut spares = self.files.spares()?.len();
         let released = numbers.iter().try_for_each(|&number| {
+            self.remove_hint(number)?;
             let path = self.files.path_of(FileKind::Segment, number);
             if fs::metadata(&path)?.len() == self.segment_bytes && spares < SPARES_MAX {
                 spares += 1;

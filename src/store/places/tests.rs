@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     store::{Policy, Store},
     wal::{
-        FileInfo, Log, Lsn, Recovery, Spot, Step as Next, each_value,
+        FileInfo, Found, Hinting, Log, Lsn, Recovery, Step as Next, each_value,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind},
     },
 };
@@ -26,6 +26,10 @@ struct Disk {
     /// The log is everything from here on.
     base: Option<Lsn>,
     buffer: Vec<u8>,
+    /// What hints a start finds, and in which state.
+    random: fastrand::Rng,
+    /// Segments that no start had to read.
+    hinted: usize,
 }
 
 type Model = BTreeMap<u8, (Vec<u8>, Option<u64>)>;
@@ -41,7 +45,15 @@ impl Disk {
         store.keep_values_on_disk();
         store.log = Some(Box::new(Log::new(Lsn(0), true)));
         let buffer = vec![0; FRAME_BYTES_MAX];
-        let mut disk = Self { store, segments: BTreeMap::new(), next: 1, base: None, buffer };
+        let mut disk = Self {
+            store,
+            segments: BTreeMap::new(),
+            next: 1,
+            base: None,
+            buffer,
+            random: fastrand::Rng::with_seed(1),
+            hinted: 0,
+        };
         disk.turn_over();
         disk
     }
@@ -106,8 +118,46 @@ impl Disk {
         self.base = Some(self.segments.values().find_map(|segment| segment.first).unwrap_or(end));
     }
 
+    /// The hint of a segment that is not written to any more, if there can be one.
+    fn hint(&self, number: u32) -> Option<Vec<u8>> {
+        let segment = &self.segments[&number];
+        let end = self.segments.range(number + 1..).find_map(|(_, later)| later.first)?;
+        let header = FileHeader::decode(&segment.bytes).expect("it was just made");
+        let (mut hinting, block) = Hinting::new(header, segment.first?, end);
+        let (mut out, at) = (block.to_vec(), BLOCK_BYTES);
+        hinting.take(&segment.bytes[at..], at as u64, &mut out).ok()?;
+        assert!(hinting.is_done(), "a segment that was left is whole");
+        Some(out)
+    }
+
+    /// Hints as a start may find them: whole, missing, cut off, changed, or of another segment.
+    fn hints(&mut self) -> Vec<(u32, Vec<u8>)> {
+        let whole: Vec<_> = self.segments.keys().filter_map(|&number| Some((number, self.hint(number)?))).collect();
+        let mut found = Vec::new();
+        for (number, mut bytes) in whole.clone() {
+            match self.random.u8(..8) {
+                0 => continue,
+                1 => bytes.truncate(self.random.usize(..bytes.len())),
+                2 => {
+                    let at = self.random.usize(..bytes.len());
+                    bytes[at] ^= 1 << self.random.u8(..8);
+                }
+                3 => bytes = whole[self.random.usize(..whole.len())].1.clone(),
+                _ => {}
+            }
+            found.push((number, bytes));
+        }
+        found
+    }
+
     /// What a start finds.
     fn restart(&mut self) {
+        let hints = self.hints();
+        self.start_with(&hints);
+    }
+
+    /// Starts again, with these hints beside the segments.
+    fn start_with(&mut self, hints: &[(u32, Vec<u8>)]) {
         let mut files: Vec<(FileInfo, Vec<u8>)> = Vec::new();
         let info = |kind, number: u64, bytes: &[u8]| FileInfo {
             name: format!("{number}"),
@@ -120,6 +170,9 @@ impl Disk {
             files.push((info(FileKind::Segment, number.into(), &segment.bytes), segment.bytes.clone()));
             end = segment.first.unwrap_or(end);
         }
+        for (number, bytes) in hints {
+            files.push((info(FileKind::Hint, u64::from(*number), bytes), bytes.clone()));
+        }
         if let Some(base) = self.base {
             let id = FileId(9);
             let header = FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base };
@@ -129,7 +182,7 @@ impl Disk {
             files.push((info(FileKind::Snapshot, base.0, &bytes), bytes));
         }
         let infos = files.iter().map(|(info, _)| info.clone()).collect();
-        let mut recovery = Recovery::new(5, 0, infos, false);
+        let mut recovery = Recovery::new(5, 0, infos, false).believing_hints();
         let mut store = Store::new(8, self.store.policy);
         store.keep_values_on_disk();
         loop {
@@ -138,14 +191,13 @@ impl Disk {
                 Next::Read { file, offset, length } => {
                     let bytes = &files[file].1;
                     let end = (offset as usize + length).min(bytes.len());
-                    let mut apply = |record: Record<'_>, spot: Spot| {
-                        store.apply_in_place(record, spot.segment, spot.offset, NOW);
-                    };
+                    let mut apply = |found: Found<'_>| store.apply_in_place(found, NOW);
                     recovery.give_in_place(&bytes[offset as usize..end], &mut apply).expect("nothing is damaged");
                 }
             }
         }
         store.log = Some(Box::new(Log::new(recovery.report().end, true)));
+        self.hinted += recovery.report().hinted.len();
         self.store = store;
         self.turn_over();
     }
@@ -331,9 +383,14 @@ proptest! {
     /// Whatever is written, sent away, fetched, moved, given up and found again after a restart or a crash: every key has
     /// the value that it was given last, as far as that was on disk.
     #[test]
-    fn a_store_with_its_values_on_disk_is_a_map(memory_max in 1..2_000_000_usize, steps in vec(step(), 1..80)) {
+    fn a_store_with_its_values_on_disk_is_a_map(
+            memory_max in 1..2_000_000_usize,
+            steps in vec(step(), 1..80),
+            seed: u64,
+        ) {
         // A table of all slots comes first.
         let mut disk = Disk::new(Store::new(7, Policy::default()).memory() + memory_max);
+        disk.random.seed(seed);
         let mut expected = Expected::default();
         for (index, step) in steps.iter().enumerate() {
             take(step, &mut disk, &mut expected);
@@ -390,6 +447,55 @@ fn memory_and_disk_stay_within_their_limits() {
         };
         assert_eq!(value, vec![(9 + number) as u8; 1000]);
     }
+}
+
+/// A start that finds whole hints reads none of the segments that have one, and knows all keys and values all the same. Of
+/// 2,000 bits that may change in a hint each is noticed or means nothing: the start comes to the same keys.
+#[test]
+fn a_start_by_hints_finds_what_one_by_segments_does() {
+    let mut disk = Disk::new(0);
+    for number in 0..200_u8 {
+        let length = if number % 3 == 0 { 20 } else { 500 };
+        disk.store.put(Key::of(&name(number % 150)), &vec![number; length], None, NOW);
+        if number % 7 == 0 {
+            disk.store.remove(Key::of(&name(number / 2)), NOW);
+        }
+        disk.log().end_command();
+        disk.write();
+        if number % 50 == 49 {
+            disk.turn_over();
+        }
+    }
+    // With a frame: without one, nothing says where the segment before it ends.
+    disk.store.put(Key::of(b"last"), b"1", None, NOW);
+    disk.log().end_command();
+    disk.write();
+    let whole: Vec<_> = disk.segments.keys().filter_map(|&number| Some((number, disk.hint(number)?))).collect();
+    assert_eq!(whole.len(), 4);
+    let keys = |disk: &Disk| -> Vec<_> { (0..=255).map(|number| disk.get(number, NOW)).collect() };
+    let wanted = keys(&disk);
+    let start = |hints: &[(u32, Vec<u8>)]| {
+        let mut again = Disk::new(0);
+        let copy = |segment: &Segment| Segment { bytes: segment.bytes.clone(), ..*segment };
+        again.segments = disk.segments.iter().map(|(&number, segment)| (number, copy(segment))).collect();
+        again.next = disk.next;
+        again.start_with(hints);
+        assert!(keys(&again) == wanted, "other keys");
+        again.hinted
+    };
+    assert_eq!((start(&[]), start(&whole)), (0, 4));
+    let (mut random, mut noticed) = (fastrand::Rng::with_seed(5), 0);
+    for flip in 0..2_000 {
+        let mut hints = vec![whole[flip % whole.len()].clone()];
+        let bytes = &mut hints[0].1;
+        // Every other time in the beginning of a block, where headers are.
+        let at = random.usize(..bytes.len());
+        let at = if flip % 2 == 0 { at } else { at / BLOCK_BYTES * BLOCK_BYTES + at % 60 };
+        bytes[at] ^= 1 << random.u8(..8);
+        noticed += 1 - start(&hints);
+    }
+    // The others are in the padding, which nobody reads.
+    assert!(1_000 < noticed, "{noticed} of 2,000 were noticed");
 }
 
 /// The values that are used stay in memory, and the others go.

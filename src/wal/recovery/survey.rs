@@ -47,7 +47,7 @@ impl Recovery {
             Invalid::Short(_) => Problem::Short,
             other => Problem::Changed(other),
         })?;
-        let number = if header.kind == FileKind::Segment { header.number } else { header.lsn.0 };
+        let number = if header.kind == FileKind::Snapshot { header.lsn.0 } else { header.number };
         let is_ours = header.directory == self.directory && header.shard == self.shard;
         if !is_ours || header.kind != info.kind || number != info.number {
             return Err(Problem::Foreign);

@@ -1,0 +1,124 @@
+//! Reading a hint in place of a segment.
+//!
+//! A hint says what its segment does, or it is not believed and the segment is read: it changes how long a start takes, and
+//! nothing else.
+
+use super::{Damage, Found, Phase, READ_BYTES, Recovery, Source, Spot};
+use crate::wal::{
+    Line, Lsn, Placed, Record, each_line,
+    frame::{BLOCK_BYTES, FileHeader, FileKind, FrameHeader, FrameKind, Invalid, frame_bytes},
+};
+
+/// Why a hint is not believed: it is not whole, or of another segment.
+struct Unbelievable;
+
+impl Recovery {
+    /// The hint of a segment, by its position in the files.
+    pub(super) fn hint_of(&self, index: usize) -> Option<usize> {
+        let number = self.files[self.segments[index].file].number;
+        self.files.iter().position(|file| file.kind == FileKind::Hint && file.number == number)
+    }
+
+    /// Whether a hint of this segment would be read: one that begins just where the log goes on.
+    pub(super) fn would_believe_hint(&self, index: usize) -> bool {
+        let goes_on = self.segments[index].first == Some(self.expected) && self.start <= self.expected;
+        self.believes_hints && goes_on && self.partial.is_empty() && !self.is_lost && self.hint_of(index).is_some()
+    }
+
+    pub(super) fn begin_hint(&mut self, index: usize) {
+        self.phase = Phase::Hint(index);
+        self.offset = 0;
+        self.hint = (Lsn(0), 0);
+    }
+
+    /// Reads on in a hint. Where that is not what it should be, the segment is read from its beginning.
+    pub(super) fn read_hint(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        apply: &mut impl FnMut(Found<'_>),
+    ) -> Result<(), Damage> {
+        match self.hint_frames(index, bytes, apply) {
+            Ok(None) => Ok(()),
+            Ok(Some(end)) => {
+                self.expected = end;
+                self.report.records += self.hint.1;
+                self.report.hinted.push(self.files[self.segments[index].file].number);
+                self.end_file(Source::Segment(index))
+            }
+            Err(Unbelievable) => {
+                self.phase = Phase::Frames(Source::Segment(index));
+                self.offset = BLOCK_BYTES as u64;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the frames at the beginning of `bytes`; with the last, the position where the segment ends.
+    fn hint_frames(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        apply: &mut impl FnMut(Found<'_>),
+    ) -> Result<Option<Lsn>, Unbelievable> {
+        let segment = self.segments[index];
+        let number = self.files[segment.file].number;
+        let mut at = 0;
+        if self.offset == 0 {
+            let header = FileHeader::decode(bytes).map_err(|_| Unbelievable)?;
+            let wanted = FileHeader {
+                kind: FileKind::Hint,
+                shard: self.shard,
+                directory: self.directory,
+                id: segment.id,
+                number,
+                lsn: self.expected,
+            };
+            if header != wanted {
+                return Err(Unbelievable);
+            }
+            at = BLOCK_BYTES;
+        }
+        let segment_number = u32::try_from(number).map_err(|_| Unbelievable)?;
+        loop {
+            let (header, lines) = match FrameHeader::decode(bytes.get(at..).unwrap_or_default(), segment.id) {
+                Ok(frame) => frame,
+                Err(Invalid::Short(_)) if READ_BYTES <= bytes.len() => {
+                    self.offset += at as u64;
+                    return Ok(None);
+                }
+                Err(_) => return Err(Unbelievable),
+            };
+            if header.lsn != self.hint.0 {
+                return Err(Unbelievable);
+            }
+            if header.kind == FrameKind::Seal {
+                // Where a later start has cut the log, or goes on: a hint that says otherwise is of another time.
+                let goes_on = self.limit(Source::Segment(index)).is_none_or(|limit| limit == header.synced);
+                return if goes_on && self.expected <= header.synced {
+                    Ok(Some(header.synced))
+                } else {
+                    Err(Unbelievable)
+                };
+            }
+            let mut count = 0;
+            let shown = each_line(lines, |line| {
+                count += 1;
+                apply(found(line, segment_number));
+            });
+            shown.map_err(|_| Unbelievable)?;
+            self.hint = (self.hint.0.after(lines.len()), self.hint.1 + count);
+            at += frame_bytes(lines.len());
+        }
+    }
+}
+
+fn found(line: Line<'_>, segment: u32) -> Found<'_> {
+    match line {
+        Line::Placed(Placed { key, value: Some(value), expires_at, offset, .. }) => {
+            Found::Record(Record::Put { key, value, expires_at }, Spot { segment, offset: Some(offset) })
+        }
+        Line::Placed(placed) => Found::Placed(placed, segment),
+        Line::Record(record) => Found::Record(record, Spot { segment, offset: None }),
+    }
+}
