@@ -74,7 +74,8 @@ pub struct Report {
     pub snapshot: Option<Lsn>,
     /// The end of the log: where it goes on.
     pub end: Lsn,
-    /// The segments, by number, in order, and the position of the first frame of each; `None` where nothing was written to it.
+    /// The segments, by number, in order, and the position of the first frame of each; `None` where nothing was written to it
+    /// that counts. These positions never go back.
     pub segments: Vec<(u64, Option<Lsn>)>,
     /// The number that the next segment takes.
     pub next_segment: u64,
@@ -345,8 +346,13 @@ impl Recovery {
         }
         // A log that ends inside a record ends before it.
         self.report.end = self.record_at();
-        let number = |segment: &Segment| (self.files[segment.file].number, segment.first);
-        self.report.segments = self.segments.iter().map(number).collect();
+        let counts = |index: usize| {
+            // What was cut off may fill whole segments, whose positions were given out again since: nothing of them counts.
+            let end = self.report.end;
+            let limit = self.limit(Source::Segment(index)).map_or(end, |limit| limit.min(end));
+            (self.files[self.segments[index].file].number, self.segments[index].first.filter(|&first| first <= limit))
+        };
+        self.report.segments = (0..self.segments.len()).map(counts).collect();
         Ok(())
     }
 }

@@ -176,3 +176,28 @@ fn what_was_acknowledged_survives_every_crash() {
 fn large_commands_survive_whole_or_not_at_all() {
     (0..60).for_each(|seed| check_lives(seed, true));
 }
+
+/// Of a command that was cut off whole segments may be left, whose positions are given out again. They don't count: where a
+/// segment begins is never behind where the next one does, or behind the log's end.
+#[test]
+fn segments_of_what_was_cut_off_do_not_count() {
+    let mut disk = Disk::default();
+    let mut large = vec![0; 5 << 20];
+    for life in 0..4 {
+        let (keys, report) = disk.recover(false).unwrap();
+        assert_eq!(keys.len(), life);
+        let firsts: Vec<_> = report.segments.iter().filter_map(|&(_, first)| first).collect();
+        assert!(firsts.is_sorted() && firsts.iter().all(|&first| first <= report.end), "{report:?}");
+        let void = report.segments.iter().filter(|(_, first)| first.is_none()).count();
+        assert!(life == 0 || 2 <= void, "{report:?}");
+        let mut writer = Writer::start(&mut disk, &report, life as u64);
+        writer.log.append(0, Record::Put { key: &[life as u8], value: b"whole", expires_at: None });
+        writer.log.end_command();
+        while writer.write(&mut disk) {}
+        // One that is much larger goes on with where the last ended, so that its positions overlap.
+        large.truncate(large.len() - (1 << 19));
+        writer.log.append(0, Record::Put { key: b"large", value: &large, expires_at: None });
+        writer.log.end_command();
+        (0..3).for_each(|_| assert!(writer.write(&mut disk), "a frame of several"));
+    }
+}

@@ -8,7 +8,8 @@ use crate::{
 use rustix::process::Signal;
 use std::{collections::BTreeSet, fs, path::Path, sync::atomic::AtomicBool, thread, time::Duration};
 
-/// How often a server is killed, in each of two directories. `LAB_KILLS` asks for more.
+/// How often a server is killed, in each of two directories: one with values in memory, one with values on disk. `LAB_KILLS`
+/// asks for more.
 const KILLS: usize = 110;
 
 /// What happened to the servers of a directory; a test that got nowhere passes all checks.
@@ -24,6 +25,9 @@ struct Story {
     /// Snapshots and segments that were there at the end of a life.
     snapshots: BTreeSet<String>,
     segments: BTreeSet<String>,
+    hints: BTreeSet<String>,
+    /// The most values that were on disk alone.
+    away: u64,
 }
 
 /// A server with `always` is killed at random instants, under load, while it takes a snapshot, while it starts. Whatever was
@@ -32,30 +36,63 @@ struct Story {
 fn what_was_acknowledged_survives_kills() {
     let mut random = random();
     let kills = std::env::var("LAB_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let seeds = [random.u64(..), random.u64(..)];
+    let runs = [(Values::InMemory, random.u64(..)), (Values::OnDisk, random.u64(..))];
     let stories = thread::scope(|scope| {
-        let runs = seeds.map(|seed| scope.spawn(move || kill_over_and_over(kills, fastrand::Rng::with_seed(seed))));
-        runs.map(|run| run.join().unwrap())
+        let run = |(values, seed)| {
+            let story = scope.spawn(move || kill_over_and_over(kills, values, fastrand::Rng::with_seed(seed)));
+            (values, story)
+        };
+        runs.map(run).map(|(values, story)| (values, story.join().unwrap()))
     });
-    for story in stories {
-        let Story { under_load, saving, starting, acknowledged, cuts, snapshots, segments } = story;
+    for (values, story) in stories {
+        let Story { under_load, saving, starting, acknowledged, cuts, snapshots, segments, hints, away } = story;
         eprintln!(
-            "{under_load} killed under load, {saving} saving, {starting} starting; {acknowledged} writes acknowledged, {cuts} \
-             cuts, {} snapshots, {} segments",
+            "{values:?}: {under_load} killed under load, {saving} saving, {starting} starting; {acknowledged} writes acknowledged, {cuts} \
+             cuts, {} snapshots, {} segments, {} hints, {away} values away",
             snapshots.len(),
-            segments.len()
+            segments.len(),
+            hints.len()
         );
         assert_eq!(under_load + saving + starting, kills);
         assert!(10_000 < acknowledged, "{acknowledged} writes");
         assert!(10 < snapshots.len() && 40 < segments.len(), "{snapshots:?} {segments:?}");
+        assert_eq!(50 < away, values == Values::OnDisk, "{away} values");
+        assert_eq!(10 < hints.len(), values == Values::OnDisk, "{hints:?}");
     }
 }
 
-fn kill_over_and_over(kills: usize, mut random: fastrand::Rng) -> Story {
+/// Where values live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Values {
+    InMemory,
+    OnDisk,
+}
+
+impl Values {
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::InMemory => &["--values", "memory"],
+            // Not much more than what two empty cores take: most values are away.
+            Self::OnDisk => &["--values", "disk", "--max-memory", MEMORY],
+        }
+    }
+
+    fn habits(self) -> Habits {
+        match self {
+            Self::InMemory => HABITS,
+            // Above a mebibyte they would stay in memory.
+            Self::OnDisk => Habits { large_in: 0, ..HABITS },
+        }
+    }
+}
+
+const MEMORY: &str = "1900000";
+
+fn kill_over_and_over(kills: usize, values: Values, mut random: fastrand::Rng) -> Story {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().to_str().unwrap();
     let settings = ["--dir", directory, "--durability", "always", "--log-segment-bytes", "4mb"];
-    let settings = [&settings[..], &["--snapshot-log-bytes", "8mb"]].concat();
+    let settings = [&settings[..], &["--snapshot-log-bytes", "8mb"], values.settings()].concat();
     let mut story = Story::default();
     let mut ledgers = Vec::new();
     for life in 0..kills {
@@ -69,9 +106,10 @@ fn kill_over_and_over(kills: usize, mut random: fastrand::Rng) -> Story {
         let server = Server::start(2, &settings);
         story.cuts += server.process.said().matches("was cut").count();
         if life == 0 {
-            ledgers = open_ledgers(&server, &mut random);
+            ledgers = open_ledgers(&server, &values.habits(), &mut random);
         }
         ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
+        story.away = story.away.max(values_away(&server));
         let is_saving = life % 10 == 4;
         live(&server, &mut ledgers, is_saving, &mut random);
         *(if is_saving { &mut story.saving } else { &mut story.under_load }) += 1;
@@ -85,13 +123,19 @@ fn kill_over_and_over(kills: usize, mut random: fastrand::Rng) -> Story {
     story
 }
 
-fn open_ledgers(server: &Server, random: &mut fastrand::Rng) -> Vec<Ledger> {
-    let single = Habits { pipeline: 1..2, large_in: 0, ..HABITS };
+fn values_away(server: &Server) -> u64 {
+    let info = Wire::connect(server.port).ask("INFO persistence");
+    let away = info.lines().find_map(|line| line.strip_prefix("trine_values_away:"));
+    away.map_or(0, |away| away.trim().parse().expect("a number"))
+}
+
+fn open_ledgers(server: &Server, habits: &Habits, random: &mut fastrand::Rng) -> Vec<Ledger> {
+    let single = Habits { pipeline: 1..2, large_in: 0, ..habits.clone() };
     let writers = [
-        ("a", Door::Gateway, HABITS),
+        ("a", Door::Gateway, habits.clone()),
         ("b", Door::Gateway, single.clone()),
-        ("c", Door::Core(0), HABITS),
-        ("d", Door::Core(1), HABITS),
+        ("c", Door::Core(0), habits.clone()),
+        ("d", Door::Core(1), habits.clone()),
         ("e", Door::Core(1), single),
     ];
     writers.map(|(name, door, habits)| Ledger::new(name, 60, door, server, habits, random.u64(..))).into()
@@ -131,6 +175,7 @@ fn note_files(shard: &Path, story: &mut Story) {
         match name.split('-').next() {
             Some("snapshot") if !name.ends_with(".tmp") => story.snapshots.insert(path),
             Some("log") if !name.ends_with(".tmp") => story.segments.insert(path),
+            Some("hint") if !name.ends_with(".tmp") => story.hints.insert(path),
             _ => false,
         };
     }

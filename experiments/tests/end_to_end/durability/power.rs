@@ -86,7 +86,10 @@ fn lose_power<Disk>(
     for loss in 0..=losses {
         let (mount, mut disk) = make(&file, loss)?;
         let directory = mount.join("data");
+        // Now with values in memory, now with values on disk: a directory may be started either way.
+        let values = if loss % 4 < 2 { "memory" } else { "disk" };
         let settings = ["--dir", &directory, "--log-segment-bytes", "4mb", "--snapshot-log-bytes", "8mb"];
+        let settings = [&settings[..], &["--values", values]].concat();
         let server = Server::start(2, &settings);
         for (name, door) in [("a", Door::Gateway), ("b", Door::Core(0)), ("c", Door::Core(1)), ("d", Door::Gateway)] {
             if loss == 0 {
