@@ -450,7 +450,7 @@ mod tests {
 
     /// One worker that speaks HTTP, with servers a and b.
     fn http_crew(orders: Orders, api: Api) -> Crew {
-        let wire = Wire::Http(Requests::new(api, Keys::shared(16, 1000).unwrap()));
+        let wire = Wire::Http(Requests::new(api, Keys::shared(16, 1000).unwrap(), None));
         Crew::new(orders, Routing::several(vec!["a:1".into(), "b:1".into()]), wire, 1000)
     }
 

@@ -113,7 +113,7 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
     let keys = keys.unwrap_or_else(|error| usage(error));
     let wire = match protocol {
         Protocol::Resp => Wire::Resp(Commands::new(keys)),
-        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys)),
+        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref())),
     };
     Ok(Plan {
         cpus: cpus.unwrap_or_else(|error| usage(error)),

@@ -120,7 +120,7 @@ pub(crate) struct Arguments {
     /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max)
     #[arg(long, value_name = "OBJECTIVE")]
     pub(crate) slo: Option<Objective>,
-    /// Password for AUTH
+    /// Password for AUTH, or HTTP's Basic authentication
     #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
     pub(crate) password: Option<String>,
     /// How long to wait for a connection or a reply
@@ -157,9 +157,6 @@ impl Arguments {
         }
         if self.api == Api::Store && protocol == Protocol::Resp {
             return Err("--api is for HTTP: write http:// before the address".into());
-        }
-        if self.password.is_some() && protocol == Protocol::Http {
-            return Err("the HTTP API takes no password: leave out --password and TRINE_PASSWORD".into());
         }
         let addresses: Vec<String> = self.addresses.iter().map(|address| address.host_port.clone()).collect();
         match addresses.iter().enumerate().find(|(index, address)| addresses[..*index].contains(address)) {
@@ -274,7 +271,6 @@ mod tests {
             (&["a:1", "b:1", "--cluster"], "--cluster"),
             (&["a:1", "--api", "store"], "--api"),
             (&["a:1", "a:1"], "twice"),
-            (&["http://a:1", "--password", "x"], "no password"),
         ] {
             let error = whom(arguments).unwrap_err();
             assert!(error.contains(complaint), "{arguments:?}: {error}");

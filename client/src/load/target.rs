@@ -1,10 +1,13 @@
 //! Whom we measure: one server or a cluster, of which kind and version.
 
-use super::http::response::{Decoder, ResponseError};
+use super::http::{
+    request::authorization,
+    response::{Decoder, ResponseError},
+};
 use clap::ValueEnum;
 use std::{
     io::{ErrorKind, Read, Write},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use trine_client::{
     Error, Options,
@@ -124,14 +127,14 @@ fn probe_resp(address: &str, options: &Options, mode: Mode) -> Result<Target, St
 
 /// Asks for a key that is not there: whoever answers with an HTTP response is a server.
 fn probe_http(address: &str, options: &Options) -> Result<Target, String> {
-    let response = exchange(address, options.timeout)?;
-    let server = response.unwrap_or_else(|| "unknown".into());
+    let server = exchange(address, options)?.unwrap_or_else(|| "unknown".into());
     let (addresses, protocol, routing) = (vec![address.into()], Protocol::Http, Routing::single(address));
     Ok(Target { addresses, protocol, routing, placement: Placement::First, server })
 }
 
 /// Returns what the server calls itself, if anything.
-fn exchange(address: &str, timeout: Duration) -> Result<Option<String>, String> {
+fn exchange(address: &str, options: &Options) -> Result<Option<String>, String> {
+    let (timeout, authorization) = (options.timeout, authorization(options.password.as_deref()));
     let unreachable = |source| explain(&Error::Unreachable { address: address.into(), source }, address);
     let lost = |source: std::io::Error| match source.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
@@ -140,7 +143,8 @@ fn exchange(address: &str, timeout: Duration) -> Result<Option<String>, String> 
         _ => explain(&Error::Lost { address: address.into(), source }, address),
     };
     let mut socket = connect_socket(address, timeout).map_err(unreachable)?;
-    let request = format!("GET /get/trine-load HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET /get/trine-load HTTP/1.1\r\nHost: {address}\r\n{authorization}Connection: close\r\n\r\n");
     socket.set_read_timeout(Some(timeout)).and_then(|()| socket.write_all(request.as_bytes())).map_err(lost)?;
     let (mut bytes, begun) = (Vec::new(), Instant::now());
     let mut decoder = Decoder::default();
@@ -154,7 +158,11 @@ fn exchange(address: &str, timeout: Duration) -> Result<Option<String>, String> 
         match decoder.decode(&bytes) {
             Ok(None) => {}
             Ok(Some((response, _))) if matches!(response.status, 401 | 403) => {
-                return Err(format!("{address} said: HTTP {}\nThe server wants a password.", response.status));
+                let wants = if options.password.is_some() { "another password" } else { "a password" };
+                return Err(format!(
+                    "{address} wants {wants} (HTTP {}): --password or TRINE_PASSWORD",
+                    response.status
+                ));
             }
             Ok(Some((response, _))) => {
                 return Ok(response.server.map(|server| String::from_utf8_lossy(server).into_owned()));
