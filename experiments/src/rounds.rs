@@ -24,7 +24,7 @@ pub fn table(summaries: &[Summary], reference: Option<&Reference>) -> Option<Tab
     }
     let mut header: Vec<String> =
         dimensions.iter().map(|dimension| crate::figures::short(*dimension).to_owned()).collect();
-    let columns = ["SET ops/s", "p50", "p99", "GET ops/s", "p50", "p99", "together ops/s", "mean", "p99", "p99.9"];
+    let columns = ["SET ops/s", "p50", "p99", "GET ops/s", "p50", "p99", "together ops/s", "mean", "p99"];
     header.extend(columns.map(str::to_owned));
     header.extend(reference.map(|reference| format!("× {}", reference.name)));
     let row = |summary: &Summary| {
