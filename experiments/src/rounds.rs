@@ -35,8 +35,7 @@ pub fn table(summaries: &[Summary], reference: Option<&Reference>) -> Option<Tab
         let throughput = summary.throughput().map(|throughput| throughput.mean);
         cells.push(throughput.map_or_else(none, grouped));
         let all = |figures: &Figures| Some(figures.latency_since_due_us.all.clone());
-        for of in [|latency: &Latency| latency.mean, |latency: &Latency| latency.p99, |latency: &Latency| latency.p999]
-        {
+        for of in [|latency: &Latency| latency.mean, |latency: &Latency| latency.p99] {
             cells.push(middle(summary, |figures| all(figures).as_ref().map(of)).map_or_else(none, duration));
         }
         let times = |reference: &Reference| {
