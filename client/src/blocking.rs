@@ -169,8 +169,11 @@ impl Connection {
     }
 }
 
-/// Connects to the first of the address's meanings that answers.
-fn connect_socket(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+/// Connects to the first of the address's meanings (a name may have several) that answers.
+///
+/// # Errors
+/// What the system says of the last that was tried.
+pub fn connect_socket(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name stands for no address");
     for meaning in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&meaning, timeout) {

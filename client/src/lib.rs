@@ -1,7 +1,7 @@
 //! Clients for Trine and every server that speaks the Redis protocol.
 //!
 //! What decides has no socket and no clock: [`reply`] cuts replies out of bytes, [`routing`] knows who owns which slot,
-//! [`pipeline`] what is in flight on a connection. What does: [`blocking`], on std's sockets, and with the feature `ring`
+//! [`pipeline`] what is in flight on a connection, [`consistent`] which of several plain servers a key belongs to. What does: [`blocking`], on std's sockets, and with the feature `ring`
 //! `client`, on the server's network ring.
 
 #[cfg(feature = "ring")]
@@ -9,6 +9,7 @@ pub mod beat;
 pub mod blocking;
 #[cfg(feature = "ring")]
 pub mod client;
+pub mod consistent;
 mod error;
 pub mod pipeline;
 pub mod reply;

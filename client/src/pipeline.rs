@@ -35,13 +35,66 @@ pub struct Pending<T> {
     pub sent: Nanos,
 }
 
+/// Cuts replies out of the bytes of one connection: what a protocol is to a [`Pipeline`].
+pub trait Cut {
+    /// A whole reply, in the bytes it arrived in.
+    type Reply<'a>;
+    /// Why bytes are no reply. The connection is of no more use.
+    type Error;
+
+    /// Cuts the first reply, and says how many bytes it took; `None` where its end has not arrived. The same bytes come
+    /// again then, with more behind them.
+    ///
+    /// # Errors
+    /// Where no reply begins like this.
+    fn cut<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<(Self::Reply<'a>, usize)>, Self::Error>;
+
+    /// Whether this answers a request: some protocols send what nobody asked for.
+    fn is_answer(reply: &Self::Reply<'_>) -> bool;
+
+    /// The error where a reply that begins with this byte answers no request.
+    fn unasked(first: u8) -> Self::Error;
+
+    /// Whether the peer has said, with the last reply, that no other will come on this connection.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// The same for a new connection.
+    #[must_use]
+    fn renewed(&self) -> Self;
+}
+
+impl Cut for Decoder {
+    type Reply<'a> = Reply<'a>;
+    type Error = ReplyError;
+
+    #[inline]
+    fn cut<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<(Reply<'a>, usize)>, ReplyError> {
+        self.decode(bytes)
+    }
+
+    #[inline]
+    fn is_answer(reply: &Reply<'_>) -> bool {
+        !matches!(reply, Reply::Push(_))
+    }
+
+    fn unasked(first: u8) -> ReplyError {
+        ReplyError::Sign(first)
+    }
+
+    fn renewed(&self) -> Self {
+        Self::default()
+    }
+}
+
 /// One connection's requests and replies. Replies come in the order of their requests.
 #[derive(Debug)]
-pub struct Pipeline<T> {
+pub struct Pipeline<T, C = Decoder> {
     output: Vec<u8>,
     /// The start of a reply whose end has not arrived.
     input: Vec<u8>,
-    decoder: Decoder,
+    decoder: C,
     pending: VecDeque<Pending<T>>,
     /// How many of `pending`, at its end, are still in `output`.
     unsent: usize,
@@ -49,14 +102,19 @@ pub struct Pipeline<T> {
 
 impl<T> Default for Pipeline<T> {
     fn default() -> Self {
-        Self { output: Vec::new(), input: Vec::new(), decoder: Decoder::default(), pending: VecDeque::new(), unsent: 0 }
+        Self::new(Decoder::default())
     }
 }
 
 /// An input buffer that one big reply has grown beyond this is given back.
 const INPUT_BYTES_KEPT: usize = 64 * 1024;
 
-impl<T> Pipeline<T> {
+impl<T, C: Cut> Pipeline<T, C> {
+    /// A connection whose replies are cut like this.
+    pub fn new(decoder: C) -> Self {
+        Self { output: Vec::new(), input: Vec::new(), decoder, pending: VecDeque::new(), unsent: 0 }
+    }
+
     /// Asks for something: append exactly one request to the buffer that this returns.
     #[inline]
     pub fn request(&mut self, tag: T, now: Nanos) -> &mut Vec<u8> {
@@ -93,28 +151,22 @@ impl<T> Pipeline<T> {
     }
 
     /// Takes what has arrived, and shows every whole reply with its request. What nobody asked for (a RESP3 push) is
-    /// passed over.
+    /// passed over, and so is what comes when the connection [is over](Self::is_over).
     ///
     /// # Errors
-    /// [`ReplyError`] where the bytes are no replies: the connection is of no more use. A reply without a request counts
+    /// [`Cut::Error`] where the bytes are no replies: the connection is of no more use. A reply without a request counts
     /// as such.
     #[inline]
     pub fn receive(
         &mut self,
-        mut bytes: &[u8],
-        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
-    ) -> Result<(), ReplyError> {
+        bytes: &[u8],
+        mut on_reply: impl FnMut(Pending<T>, C::Reply<'_>),
+    ) -> Result<(), C::Error> {
         if !self.input.is_empty() {
             return self.receive_rest(bytes, on_reply);
         }
-        while !bytes.is_empty() {
-            let Some((reply, used)) = self.decoder.decode(bytes)? else {
-                self.input.extend_from_slice(bytes);
-                break;
-            };
-            self.answer(bytes[0], reply, &mut on_reply)?;
-            bytes = &bytes[used..];
-        }
+        let used = self.answer_all(bytes, &mut on_reply)?;
+        self.input.extend_from_slice(&bytes[used..]);
         Ok(())
     }
 
@@ -122,17 +174,12 @@ impl<T> Pipeline<T> {
     fn receive_rest(
         &mut self,
         bytes: &[u8],
-        mut on_reply: impl FnMut(Pending<T>, Reply<'_>),
-    ) -> Result<(), ReplyError> {
+        mut on_reply: impl FnMut(Pending<T>, C::Reply<'_>),
+    ) -> Result<(), C::Error> {
         let mut input = std::mem::take(&mut self.input);
         input.extend_from_slice(bytes);
-        let mut start = 0;
-        while start < input.len() {
-            let Some((reply, used)) = self.decoder.decode(&input[start..])? else { break };
-            self.answer(input[start], reply, &mut on_reply)?;
-            start += used;
-        }
-        input.drain(..start);
+        let used = self.answer_all(&input, &mut on_reply)?;
+        input.drain(..used);
         if input.is_empty() && INPUT_BYTES_KEPT < input.capacity() {
             input = Vec::new();
         }
@@ -140,22 +187,31 @@ impl<T> Pipeline<T> {
         Ok(())
     }
 
+    /// Shows every whole reply, and returns how many bytes they took.
     #[inline]
-    fn answer(
+    fn answer_all(
         &mut self,
-        sign: u8,
-        reply: Reply<'_>,
-        on_reply: &mut impl FnMut(Pending<T>, Reply<'_>),
-    ) -> Result<(), ReplyError> {
-        if matches!(reply, Reply::Push(_)) {
-            return Ok(());
+        bytes: &[u8],
+        on_reply: &mut impl FnMut(Pending<T>, C::Reply<'_>),
+    ) -> Result<usize, C::Error> {
+        let mut used = 0;
+        while used < bytes.len() && !self.decoder.is_over() {
+            let Some((reply, length)) = self.decoder.cut(&bytes[used..])? else { return Ok(used) };
+            if C::is_answer(&reply) {
+                if self.pending.len() == self.unsent {
+                    return Err(C::unasked(bytes[used]));
+                }
+                on_reply(self.pending.pop_front().expect("more pending than unsent"), reply);
+            }
+            used += length;
         }
-        if self.pending.len() == self.unsent {
-            return Err(ReplyError::Sign(sign));
-        }
-        let pending = self.pending.pop_front().expect("more pending than unsent");
-        on_reply(pending, reply);
-        Ok(())
+        Ok(if self.decoder.is_over() { bytes.len() } else { used })
+    }
+
+    /// Whether the peer has said that no more replies will come here: what is not answered yet needs another connection.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.decoder.is_over()
     }
 
     /// Whether the oldest request has waited longer than `timeout`. Replies are in order, so that nothing behind it can
@@ -166,8 +222,8 @@ impl<T> Pipeline<T> {
     }
 
     /// Forgets the connection: returns the requests that will not be answered, and is as new.
-    pub fn fail(&mut self) -> impl Iterator<Item = Pending<T>> + use<T> {
-        let failed = std::mem::take(self);
+    pub fn fail(&mut self) -> impl Iterator<Item = Pending<T>> + use<T, C> {
+        let failed = std::mem::replace(self, Self::new(self.decoder.renewed()));
         failed.pending.into_iter()
     }
 }

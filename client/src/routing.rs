@@ -75,6 +75,15 @@ impl Routing {
         }
     }
 
+    /// Several servers. The first owns every slot, as far as is known.
+    ///
+    /// # Panics
+    /// Where there are none, or more than there can be.
+    pub fn several(addresses: Vec<Address>) -> Self {
+        assert!(!addresses.is_empty() && addresses.len() <= NODES_MAX, "there is a server, and not too many");
+        Self { nodes: addresses, ..Self::single("") }
+    }
+
     /// Reads a CLUSTER SLOTS reply that `asked` gave. An empty host in it means the host that was asked.
     ///
     /// # Errors

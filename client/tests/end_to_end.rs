@@ -284,6 +284,53 @@ fn workloads_run_and_report() {
     }
 }
 
+/// Several servers that know nothing of each other share the keys.
+#[test]
+fn several_servers_share_the_keys() {
+    let (Some(one), Some(other)) = (Server::start(&[]), Server::start(&[])) else { return };
+    let (status, json) = load(&[&one.address(), &other.address(), "--concurrency", "8", "--pipeline", "4"]);
+    let json = json.unwrap();
+    has_measured(status, &json);
+    assert_eq!((&json["target"]["mode"], &json["target"]["nodes"]), (&"ring".into(), &2.into()));
+    let keys = [one, other].map(|server| match server.ask(&["DBSIZE"]) {
+        Value::Integer(keys) => keys,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(keys.iter().sum::<i64>(), 2000, "every key has one server");
+    assert!(keys.iter().all(|&keys| 600 < keys), "{keys:?}");
+}
+
+/// A number of operations is exactly that number: new keys in every run, written once and read once.
+#[test]
+fn a_number_of_operations_is_measured() {
+    let Some(server) = Server::start(&[]) else { return };
+    for round in 1..=2 {
+        let output = run(&[
+            &server.address(),
+            "--operations",
+            "50",
+            "-c",
+            "7",
+            "-P",
+            "3",
+            "--quiet",
+            "--json",
+            "-",
+            "--hlog",
+            "/dev/null",
+        ]);
+        let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+        has_measured(output.status.code().unwrap(), &json);
+        assert_eq!((&json["operations"], &json["reads"], &json["writes"]), (&700.into(), &350.into(), &350.into()));
+        let (set, get) = (&json["parts"]["set"], &json["parts"]["get"]);
+        assert_eq!((&set["operations"], &get["operations"]), (&350.into(), &350.into()));
+        let seconds = |part: &Json| part["seconds"].as_f64().unwrap();
+        let whole = json["phases"]["measure_s"].as_f64().unwrap();
+        assert!(0.0 < seconds(set) && 0.0 < seconds(get) && seconds(set).max(seconds(get)) <= whole, "{json:#}");
+        assert_eq!(server.ask(&["DBSIZE"]), Value::Integer(round * 350));
+    }
+}
+
 /// What is wrong with values is found and makes the result invalid: damaged, missing, and only checked.
 #[test]
 fn wrong_values_are_found() {
@@ -328,5 +375,7 @@ fn exit_statuses_mean_something() {
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
     assert_eq!(run(&["--keys", "100000", "--key-size", "5"]).status.code(), Some(2));
     assert_eq!(run(&["--cpus", "99999"]).status.code(), Some(2));
+    assert_eq!(run(&["http://a:1", "b:1"]).status.code(), Some(2));
+    assert_eq!(run(&[&format!("http://{nobody}")]).status.code(), Some(1));
     assert_eq!(run(&["--help"]).status.code(), Some(0));
 }

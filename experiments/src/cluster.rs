@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
 use crate::experiment::{Deployment, Size, Target};
+use crate::machine::available_cpus;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
+use crate::settings::{Protocol, cpu_list};
 
 /// A target that runs. What was started for it ends when this value is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    pub address: String,
+    /// One that the load generator learns the others from; or several that know nothing of each other.
+    pub addresses: Vec<String>,
+    pub protocol: Protocol,
     /// `--cluster`, `--single`, or nothing: the load generator then asks the server.
     pub mode: Option<&'static str>,
-    /// Empty for a target that already ran.
+    /// Of the first process that was started; empty for a target that already ran.
     pub command: Vec<String>,
-    group: Option<Group>,
+    groups: Vec<Group>,
     /// Removed last: what runs may still write to it.
     _data: Option<Data>,
 }
@@ -51,6 +55,8 @@ pub struct Site<'a> {
     pub log: &'a Path,
     /// Where the target's data is, if it keeps any.
     pub data: &'a Path,
+    /// Where the programs are that a target had built.
+    pub build: &'a Path,
 }
 
 /// From one server's port to the next one's, as `trine up` lays them out; each core listens on the ports between.
@@ -61,25 +67,26 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 impl Cluster {
     /// Starts a deployment and waits until it accepts connections.
     pub fn start(deployment: &Deployment, site: &Site<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
-        let local = format!("127.0.0.1:{}", site.port);
+        check_ports(deployment, site.port)?;
+        let protocol = deployment.target.protocol();
         match &deployment.target {
             Target::Address { address, cluster, .. } => {
-                let mode = cluster.map(mode);
-                Ok(Self { address: address.clone(), mode, command: Vec::new(), group: None, _data: None })
+                let mode = cluster.map(mode).filter(|_| protocol == Protocol::Resp);
+                let addresses = vec![address.clone()];
+                Ok(Self { addresses, protocol, mode, command: Vec::new(), groups: Vec::new(), _data: None })
             }
-            Target::Command { command, cluster, .. } => {
+            Target::Command { command, cluster, servers, .. } => {
                 let data = command.contains("{dir}").then(|| Data::create(site.data)).transpose()?;
-                let command = command.replace("{port}", &site.port.to_string());
                 let command = command.replace("{dir}", &site.data.display().to_string());
-                let words = shlex::split(&command).unwrap_or_default();
-                check_ports(deployment, site.port)?;
-                let address = SocketAddr::from(([127, 0, 0, 1], site.port));
-                let is_ready = |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
-                Self::launch(words, local, mode(*cluster), site, data, interrupt, is_ready)
+                let command = command.replace("{build}", &site.build.display().to_string());
+                let ports = gateways(site.port, *servers)?;
+                let words = |port: &u16| shlex::split(&command.replace("{port}", &port.to_string()));
+                let words = ports.iter().map(|port| words(port).unwrap_or_default()).collect();
+                let start = Start { words, ports, mode: mode(*cluster), protocol };
+                Self::launch(start, site, data, interrupt, accepts)
             }
-            Target::Trine { directory, settings, .. } => {
+            Target::Trine { directory, settings, topology: true, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
-                check_ports(deployment, site.port)?;
                 let data = directory.then(|| Data::create(site.data)).transpose()?;
                 let mut words = vec![
                     site.trine.display().to_string(),
@@ -98,57 +105,123 @@ impl Cluster {
                     words.push("--".to_owned());
                     words.extend_from_slice(settings);
                 }
-                let is_ready = |group: &Group| says_ready(&group.log);
-                Self::launch(words, local, mode(true), site, data, interrupt, is_ready)
+                let start = Start { words: vec![words], ports: vec![site.port], mode: mode(true), protocol };
+                Self::launch(start, site, data, interrupt, |group, _| says_ready(&group.log))
+            }
+            Target::Trine { directory, settings, .. } => {
+                let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
+                let data = directory.then(|| Data::create(site.data)).transpose()?;
+                let ports = gateways(site.port, size.servers)?;
+                let allowed = site.cpus.clone().unwrap_or_else(available_cpus);
+                let words = (0_u16..).zip(&ports).map(|(server, port)| {
+                    let mut words = vec![site.trine.display().to_string(), "serve".to_owned()];
+                    words.extend(["--port".to_owned(), port.to_string(), "--cores".to_owned(), size.cores.to_string()]);
+                    words.extend(["--cpus".to_owned(), cpu_list(&share(&allowed, server, size.cores))]);
+                    if data.is_some() {
+                        words.extend(["--dir".to_owned(), site.data.join(port.to_string()).display().to_string()]);
+                    }
+                    words.extend_from_slice(settings);
+                    words
+                });
+                let start = Start { words: words.collect(), ports, mode: mode(false), protocol };
+                Self::launch(start, site, data, interrupt, accepts)
             }
         }
     }
 
     fn launch(
-        words: Vec<String>,
-        address: String,
-        mode: &'static str,
+        start: Start,
         site: &Site<'_>,
         data: Option<Data>,
         interrupt: &Interrupt,
-        is_ready: impl Fn(&Group) -> bool,
+        is_ready: impl Fn(&Group, u16) -> bool,
     ) -> Result<Self, ClusterError> {
-        let invocation = Invocation { words, cpus: site.cpus.clone() };
-        let mut group = Group::start(&invocation, site.log).map_err(ClusterError::Process)?;
-        let began = Instant::now();
-        // First whether it lives: what answers on the port of a dead server is another one.
-        loop {
-            if let Some(status) = group.ended() {
-                return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
+        let Start { words, ports, mode, protocol } = start;
+        let (mut groups, mut command) = (Vec::new(), Vec::new());
+        for (words, number) in words.into_iter().zip(1..) {
+            let invocation = Invocation { words, cpus: site.cpus.clone() };
+            let log = if number == 1 { site.log.to_owned() } else { numbered(site.log, number) };
+            groups.push(Group::start(&invocation, &log).map_err(ClusterError::Process)?);
+            if number == 1 {
+                command = invocation.command_line();
             }
-            if is_ready(&group) {
-                let command = invocation.command_line();
-                return Ok(Self { address, mode: Some(mode), command, group: Some(group), _data: data });
-            }
-            if interrupt.is_set() {
-                return Err(ClusterError::Interrupted);
-            }
-            if START_TIMEOUT < began.elapsed() {
-                return Err(ClusterError::NotReady { last_words: group.last_words() });
-            }
-            std::thread::sleep(LOOK_EVERY);
         }
+        let began = Instant::now();
+        for (group, &port) in groups.iter_mut().zip(&ports) {
+            // First whether it lives: what answers on the port of a dead server is another one.
+            loop {
+                if let Some(status) = group.ended() {
+                    return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
+                }
+                if is_ready(group, port) {
+                    break;
+                }
+                if interrupt.is_set() {
+                    return Err(ClusterError::Interrupted);
+                }
+                if START_TIMEOUT < began.elapsed() {
+                    return Err(ClusterError::NotReady { last_words: group.last_words() });
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mode = (protocol == Protocol::Resp && addresses.len() == 1).then_some(mode);
+        Ok(Self { addresses, protocol, mode, command, groups, _data: data })
     }
 
-    /// Returns whether it still runs, as far as that can be known.
+    /// Returns whether all of it still runs, as far as that can be known.
     pub fn is_alive(&mut self) -> bool {
-        self.group.as_mut().is_none_or(|group| group.ended().is_none())
+        self.groups.iter_mut().all(|group| group.ended().is_none())
     }
 
-    /// Returns the last lines that its processes printed.
-    pub fn last_words(&self) -> String {
-        self.group.as_ref().map(Group::last_words).unwrap_or_default()
+    /// Returns the last lines that its processes printed; those of one that has ended, where one has.
+    pub fn last_words(&mut self) -> String {
+        let ended = self.groups.iter_mut().position(|group| group.ended().is_some());
+        self.groups.get(ended.unwrap_or(0)).map(Group::last_words).unwrap_or_default()
     }
 
-    /// Returns the process that all the others descend from.
-    pub fn root(&self) -> Option<u32> {
-        self.group.as_ref().map(Group::pid)
+    /// Returns the processes that all the others descend from.
+    pub fn roots(&self) -> Vec<u32> {
+        self.groups.iter().map(Group::pid).collect()
     }
+}
+
+/// What is to be started, and how it is spoken to.
+struct Start {
+    /// The command line of each process.
+    words: Vec<Vec<String>>,
+    /// The port that each is reached at.
+    ports: Vec<u16>,
+    mode: &'static str,
+    protocol: Protocol,
+}
+
+/// The log of a target's second process and those after it.
+fn numbered(log: &Path, number: usize) -> PathBuf {
+    let stem = log.file_stem().unwrap_or_default().to_string_lossy();
+    log.with_file_name(format!("{stem}-{number}.log"))
+}
+
+fn accepts(_: &Group, port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok()
+}
+
+/// The CPUs of one server among several, one after the other and round again, in order.
+fn share(allowed: &[usize], server: u16, cores: u16) -> Vec<usize> {
+    let first = usize::from(server) * usize::from(cores);
+    let mut cpus: Vec<usize> =
+        (first..first + usize::from(cores)).take(allowed.len()).map(|place| allowed[place % allowed.len()]).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// The ports of several servers.
+fn gateways(first: u16, servers: u16) -> Result<Vec<u16>, ClusterError> {
+    let size = Size { servers, cores: 0 };
+    let port = |server: u16| server.checked_mul(PORTS_PER_SERVER)?.checked_add(first);
+    (0..servers).map(|server| port(server).ok_or(ClusterError::NoSuchPort { first, size })).collect()
 }
 
 fn mode(cluster: bool) -> &'static str {
@@ -178,7 +251,8 @@ pub fn check_ports(deployment: &Deployment, first: u16) -> Result<(), ClusterErr
     match (&deployment.target, deployment.size) {
         (Target::Address { .. }, _) => Ok(()),
         (_, Some(size)) => check_free(ports(first, size)?),
-        (_, None) => check_free([first]),
+        (Target::Command { servers, .. }, None) => check_free(gateways(first, *servers)?),
+        (Target::Trine { .. }, None) => check_free([first]),
     }
 }
 
@@ -260,6 +334,15 @@ mod tests {
         let ports = |first, servers, cores| super::ports(first, Size { servers, cores });
         assert_eq!(ports(17_000, 3, 1).unwrap(), [17_000, 17_001, 17_100, 17_101, 17_200, 17_201]);
         assert!(matches!(ports(65_500, 2, 1), Err(ClusterError::NoSuchPort { .. })));
+    }
+
+    /// Servers of their own share the CPUs evenly, and one never gets the same CPU twice.
+    #[test]
+    fn servers_take_turns_on_the_cpus() {
+        assert_eq!([0, 1, 2].map(|server| share(&[4, 6], server, 1)), [vec![4], vec![6], vec![4]]);
+        assert_eq!([0, 1].map(|server| share(&[1, 2, 3], server, 2)), [vec![1, 2], vec![1, 3]]);
+        assert_eq!(share(&[0], 0, 3), [0]);
+        assert_eq!(gateways(17_000, 3).unwrap(), [17_000, 17_100, 17_200]);
     }
 
     /// A taken port is named, before anything is started that would say so less clearly.

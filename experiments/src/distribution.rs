@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn percentiles_are_covered_or_left_out() {
         let percentiles = vec![(50.0, 10.0), (90.0, 20.0), (99.0, 40.0), (100.0, 90.0)];
-        let latency = Latency { count: 1000, p50: 10.0, p99: 40.0, p999: 90.0, percentiles };
+        let latency = Latency { count: 1000, mean: 12.0, p50: 10.0, p99: 40.0, p999: 90.0, percentiles };
         for (beyond, expected) in
             [(0.5, Some(10.0)), (0.4, Some(20.0)), (0.01, Some(40.0)), (0.001, Some(90.0)), (0.0005, None)]
         {

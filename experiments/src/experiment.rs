@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::point::{Point, ValueSize};
-use crate::settings::{Cpus, Span, Vary, Workload};
+use crate::settings::{Cpus, Protocol, Reference, Span, Vary, Workload};
 
 /// An experiment as its file states it. [`Experiment::read`] has checked what one field cannot know of another.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -36,6 +36,9 @@ pub struct Experiment {
     pub port: u16,
     #[serde(default)]
     pub cpus: Cpus,
+    /// What somebody else has measured elsewhere, to set the results beside.
+    #[serde(default)]
+    pub reference: Option<Reference>,
     #[serde(default)]
     pub workload: Workload,
     #[serde(default)]
@@ -53,6 +56,14 @@ fn one() -> u64 {
 
 fn one_retry() -> u32 {
     1
+}
+
+fn one_server() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Far from 7000, where people keep servers they care about.
@@ -74,15 +85,29 @@ pub enum Target {
         /// Whether its servers keep their data, in a directory that is made for each start and removed after it.
         #[serde(default)]
         directory: bool,
+        /// Whether its servers know of each other. Without a topology each takes every key, and the load generator decides
+        /// whose a key is.
+        #[serde(default = "yes")]
+        topology: bool,
+        #[serde(default)]
+        protocol: Protocol,
         /// Flags for every server, as `trine serve --help` lists them.
         #[serde(default)]
         settings: Vec<String>,
     },
-    /// Any server that a command line starts; `{port}` in it becomes the port, and `{dir}` a directory that is made for each
-    /// start and removed after it.
+    /// Any server that a command line starts; `{port}` in it becomes the port, `{dir}` a directory that is made for each
+    /// start and removed after it, and `{build}` the folder that `build` left its programs in.
     Command {
         name: String,
         command: String,
+        /// How many are started, each with a port of its own. The load generator decides which of several has a key.
+        #[serde(default = "one_server")]
+        servers: u16,
+        /// A crate beside the experiment's file that cargo builds before this is started.
+        #[serde(default)]
+        build: Option<String>,
+        #[serde(default)]
+        protocol: Protocol,
         /// Whether to speak to it as a cluster.
         #[serde(default)]
         cluster: bool,
@@ -97,6 +122,8 @@ pub enum Target {
         /// Whether to speak to it as a cluster; the server is asked where this is left out.
         #[serde(default)]
         cluster: Option<bool>,
+        #[serde(default)]
+        protocol: Protocol,
     },
 }
 
@@ -104,6 +131,13 @@ impl Target {
     pub fn name(&self) -> &str {
         match self {
             Self::Trine { name, .. } | Self::Command { name, .. } | Self::Address { name, .. } => name,
+        }
+    }
+
+    /// What the load generator speaks to it.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Trine { protocol, .. } | Self::Command { protocol, .. } | Self::Address { protocol, .. } => *protocol,
         }
     }
 }
@@ -168,7 +202,18 @@ impl Experiment {
             if self.targets[..index].iter().any(|earlier| earlier.name() == name) {
                 return complain(name, format!("two targets are called `{name}`; give each its own name"));
             }
-            if let Target::Command { command, .. } = target {
+            if let Target::Command { command, servers, build, cluster, .. } = target {
+                if *servers == 0 {
+                    return complain("servers", format!("`servers` of target `{name}` is at least 1"));
+                }
+                if *cluster && 1 < *servers {
+                    let what = format!("`servers` of target `{name}` know nothing of each other: leave out `cluster`");
+                    return complain("cluster", what);
+                }
+                if build.is_some() != command.contains("{build}") {
+                    let what = format!("target `{name}` needs both: `build`, and {{build}} in the command, or neither");
+                    return complain(command, what);
+                }
                 if shlex::split(command).is_none_or(|words| words.is_empty()) {
                     return complain(command, format!("the command of target `{name}` is empty, or a quote is open"));
                 }
@@ -222,11 +267,17 @@ impl Experiment {
             [] => vec![workload.rate],
             rates => rates.iter().copied().map(Some).collect(),
         };
+        let operations: Vec<Option<u64>> = match vary.operations.or(&[]) {
+            [] => vec![workload.operations],
+            operations => operations.iter().copied().map(Some).collect(),
+        };
         let mut points = Vec::new();
         for value_size in vary.value_size.or(&[workload.value_size.clone().unwrap_or_else(ValueSize::usual)]) {
             for &read_share in vary.read_share.or(&[workload.read_share.unwrap_or(0.5)]) {
                 for &pipeline in vary.pipeline.or(&[workload.pipeline.unwrap_or(1)]) {
-                    for &rate in &rates {
+                    for (&rate, &operations) in
+                        rates.iter().flat_map(|rate| operations.iter().map(move |operations| (rate, operations)))
+                    {
                         for &concurrency in vary.concurrency.or(&[workload.concurrency.unwrap_or(50)]) {
                             points.push(Point {
                                 target: deployment.target.name().to_owned(),
@@ -237,6 +288,7 @@ impl Experiment {
                                 value_size: value_size.clone(),
                                 read_share,
                                 rate,
+                                operations,
                             });
                         }
                     }
@@ -246,9 +298,11 @@ impl Experiment {
         points
     }
 
-    /// Returns how long the load generator runs in all, if every run is steady at once.
+    /// Returns how long the load generator runs in all, if every run is steady at once. How long a number of operations
+    /// takes is not known.
     pub fn least_time(&self) -> Duration {
-        let points: usize = self.deployments().iter().map(|deployment| self.points(deployment).len()).sum();
+        let timed = |deployment| self.points(deployment).iter().filter(|point| point.operations.is_none()).count();
+        let points: usize = self.deployments().iter().map(timed).sum();
         let each = self.warmup.0 + self.duration.0;
         each * self.repeats * u32::try_from(points).unwrap_or(u32::MAX)
     }
@@ -382,6 +436,14 @@ mod tests {
                 "line 6",
                 "{port}",
             ),
+            (
+                format!("{head}[[targets]]\nname = \"r\"\nkind = \"command\"\ncommand = \"{{build}}/x {{port}}\"\n"),
+                "line 6",
+                "or neither",
+            ),
+            (format!("{head}[workload]\noperations = 5\nread_share = 1\n{TARGET}"), "line 5", "as many GETs"),
+            (format!("{head}[vary]\noperations = [5]\nrate = [1]\n{TARGET}"), "line 5", "as many GETs"),
+            (format!("{head}{TARGET}protocol = \"https\"\n"), "line 3", "expected"),
         ] {
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains("some.toml"), "{error}");
@@ -393,7 +455,7 @@ mod tests {
     #[test]
     fn the_experiments_here_can_be_run() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["quick", "fixed-three", "pipeline", "peers"] {
+        for name in ["quick", "fixed-three", "pipeline", "peers", "leaderboard"] {
             let experiment = Experiment::read(&folder.join(format!("{name}.toml"))).unwrap();
             if name == "quick" {
                 // Loading keys and starting take what is left of 90 s.

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cluster::Cluster;
 use crate::experiment::Experiment;
 use crate::point::Point;
-use crate::settings::{Span, cpu_list};
+use crate::settings::{Protocol, Span, cpu_list};
 
 /// One run of `trine-load`.
 pub struct Ask<'a> {
@@ -22,7 +22,9 @@ impl Ask<'_> {
     /// Returns the command line, program first. The report goes to the file `report`.
     pub fn words(&self, experiment: &Experiment, report: &Path) -> Vec<String> {
         let (workload, point) = (&experiment.workload, self.point);
-        let mut words = vec![self.program.display().to_string(), self.cluster.address.clone()];
+        let mut words = vec![self.program.display().to_string()];
+        let prefix = if self.cluster.protocol == Protocol::Http { "http://" } else { "" };
+        words.extend(self.cluster.addresses.iter().map(|address| format!("{prefix}{address}")));
         words.extend(self.cluster.mode.map(str::to_owned));
         let mut option = |name: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -32,15 +34,17 @@ impl Ask<'_> {
         option("concurrency", Some(point.concurrency.to_string()));
         option("pipeline", Some(point.pipeline.to_string()));
         option("value-size", Some(point.value_size.to_string()));
-        option("read-share", Some(point.read_share.to_string()));
+        let timed = |value: String| point.operations.is_none().then_some(value);
+        option("operations", point.operations.map(|operations| operations.to_string()));
+        option("read-share", timed(point.read_share.to_string()));
         option("rate", point.rate.map(|rate| rate.to_string()));
         option("arrivals", workload.arrivals.clone().filter(|_| point.rate.is_some()));
         option("keys", workload.keys.map(|keys| keys.to_string()));
         option("key-size", workload.key_size.map(|size| size.to_string()));
         option("distribution", workload.distribution.clone());
         option("timeout", workload.timeout.map(|timeout| timeout.to_string()));
-        option("warmup", Some(self.warmup.to_string()));
-        option("duration", Some(experiment.duration.to_string()));
+        option("warmup", timed(self.warmup.to_string()));
+        option("duration", timed(experiment.duration.to_string()));
         option("cpus", self.cpus.map(cpu_list));
         // Other keys in each repeat, or repeats would agree more than the truth does.
         option("seed", Some(experiment.seed.wrapping_add(u64::from(self.repeat) - 1).to_string()));
@@ -68,7 +72,8 @@ mod tests {
         let deployment = experiment.deployments().remove(0);
         assert!(matches!(deployment.target, Target::Address { .. }));
         let nowhere = Path::new("/nowhere");
-        let site = crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere, data: nowhere };
+        let site =
+            crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere, data: nowhere, build: nowhere };
         let cluster = Cluster::start(&deployment, &site, &Interrupt::default()).unwrap();
         let mut point = sample::point(16, 0.25);
         let words = |point: &Point, cpus| {
@@ -90,5 +95,9 @@ mod tests {
         point.rate = Some(50_000.0);
         let open = words(&point, Some(&[1, 3]));
         assert!(open.contains("--rate 50000 --arrivals poisson") && open.contains("--cpus 1,3"), "{open}");
+        (point.rate, point.operations) = (None, Some(800));
+        let rounds = words(&point, None);
+        assert!(rounds.contains("--operations 800"), "{rounds}");
+        assert!(["--warmup", "--duration", "--read-share"].iter().all(|word| !rounds.contains(word)), "{rounds}");
     }
 }

@@ -24,6 +24,7 @@ mod chart;
 mod figures;
 mod page;
 mod report;
+mod rounds;
 mod utilisation;
 
 #[cfg(test)]
@@ -151,6 +152,11 @@ fn run(file: &Path, out: Option<PathBuf>, fresh: bool, programs: Option<&Path>) 
 /// Draws a folder and prints what stands in it. Returns whether some runs failed.
 fn show(folder: &Folder) -> Result<bool, Complaint> {
     let summaries = report::draw(folder)?;
+    let reference = Experiment::read(&folder.experiment_file()).ok().and_then(|experiment| experiment.reference);
+    if let Some((header, rows)) = rounds::table(&summaries, reference.as_ref()) {
+        print_table(&header, rows.into_iter().map(|(_, cells)| cells));
+        println!();
+    }
     let (header, rows) = report::table(&summaries);
     print_table(&header, rows.into_iter().map(|(_, cells)| cells));
     println!();

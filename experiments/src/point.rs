@@ -21,6 +21,9 @@ pub struct Point {
     pub read_share: f64,
     /// Requests per second in an open loop; none means a closed loop.
     pub rate: Option<f64>,
+    /// SETs of each client, and then GETs, in place of a time; none means that a time was measured.
+    #[serde(default)]
+    pub operations: Option<u64>,
 }
 
 /// One of the things that differ between points, in the order they are named in labels.
@@ -33,11 +36,12 @@ pub enum Dimension {
     ValueSize,
     Pipeline,
     Rate,
+    Operations,
     Concurrency,
 }
 
 impl Dimension {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Target,
         Self::Servers,
         Self::Cores,
@@ -45,6 +49,7 @@ impl Dimension {
         Self::ValueSize,
         Self::Pipeline,
         Self::Rate,
+        Self::Operations,
         Self::Concurrency,
     ];
 
@@ -58,6 +63,7 @@ impl Dimension {
             Self::ValueSize => "value size (bytes)",
             Self::Pipeline => "pipeline (requests in flight per connection)",
             Self::Rate => "requested rate (operations per second)",
+            Self::Operations => "operations (SETs of each client, and as many GETs)",
             Self::Concurrency => "concurrency (connections)",
         }
     }
@@ -86,6 +92,7 @@ impl Point {
             Dimension::ValueSize => Some(self.value_size.to_string()),
             Dimension::Pipeline => Some(self.pipeline.to_string()),
             Dimension::Rate => self.rate.map(|rate| rate.to_string()),
+            Dimension::Operations => self.operations.map(|operations| operations.to_string()),
             Dimension::Concurrency => Some(self.concurrency.to_string()),
         }
     }
@@ -107,6 +114,7 @@ impl Point {
             Dimension::ValueSize => format!("values {value}"),
             Dimension::Pipeline => format!("pipeline {value}"),
             Dimension::Rate => format!("{value} ops/s asked"),
+            Dimension::Operations => format!("{value} SETs and GETs each"),
             Dimension::Concurrency => counted(&value, "connection"),
         })
     }
@@ -120,6 +128,7 @@ impl Point {
     /// Returns which operations the point asks for.
     pub fn operation(&self) -> String {
         match self.read_share {
+            _ if self.operations.is_some() => "SETs, then GETs".to_owned(),
             0.0 => "SET".to_owned(),
             1.0 => "GET".to_owned(),
             share => format!("{:.0} % GET", share * 100.0),
@@ -147,6 +156,7 @@ fn key(dimension: Dimension) -> Option<&'static str> {
         Dimension::ValueSize => Some("value_size"),
         Dimension::Pipeline => Some("pipeline"),
         Dimension::Rate => Some("rate"),
+        Dimension::Operations => Some("operations"),
         Dimension::Concurrency => Some("concurrency"),
     }
 }

@@ -1,8 +1,11 @@
 //! Where the programs `trine` and `trine-load` are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::experiment::{Group, Target};
 
 /// The programs to measure with.
 #[derive(Clone, Debug)]
@@ -32,6 +35,25 @@ impl Programs {
             }
         }
         Ok(found)
+    }
+
+    /// Builds the crates that targets want, which lie beside the experiment's file. Returns, by target, the folder with its
+    /// programs; the given folder, where there is one, is taken to have them.
+    pub fn build_for(
+        &self,
+        groups: &[Group],
+        experiment: &Path,
+        given: Option<&Path>,
+    ) -> Result<BTreeMap<String, PathBuf>, ProgramsError> {
+        let mut built = BTreeMap::new();
+        for group in groups {
+            let Target::Command { name, build: Some(crate_name), .. } = &group.deployment.target else { continue };
+            if !built.contains_key(name) {
+                let folder = experiment.parent().unwrap_or(Path::new("")).join(crate_name);
+                built.insert(name.clone(), given.map_or_else(|| build_crate(&folder), |given| Ok(given.to_owned()))?);
+            }
+        }
+        Ok(built)
     }
 
     pub fn trine(&self) -> PathBuf {
@@ -69,6 +91,24 @@ fn build(workspace: &Path, target: &Path) -> Result<Programs, ProgramsError> {
     match command.status() {
         Ok(status) if status.success() => Ok(Programs { folder: target.join("release") }),
         Ok(_) => Err(ProgramsError::NotBuilt { workspace: workspace.to_owned() }),
+        Err(error) => Err(ProgramsError::NoCargo { error }),
+    }
+}
+
+/// Builds a crate that is no member of the workspace. Returns the folder with its programs.
+fn build_crate(folder: &Path) -> Result<PathBuf, ProgramsError> {
+    let manifest = folder.join("Cargo.toml");
+    eprintln!(
+        "trine-lab: building what is compared with: cargo build --release --manifest-path {}",
+        manifest.display()
+    );
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = folder.join("target");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
+    match command.arg("--target-dir").arg(&target).stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(target.join("release")),
+        Ok(_) => Err(ProgramsError::NotBuilt { workspace: folder.to_owned() }),
         Err(error) => Err(ProgramsError::NoCargo { error }),
     }
 }

@@ -64,6 +64,15 @@ fn page<'a>(
     }
     page.list(&findings(facets));
     page.list(&notes(experiment, results, summaries));
+    let reference = experiment.and_then(|experiment| experiment.reference.as_ref());
+    if let Some((header, rows)) = crate::rounds::table(summaries, reference) {
+        page.heading("SETs and GETs");
+        page.paragraph(
+            "Each client makes all its SETs, and then as many GETs. Throughput of each part is from its first request to \
+             its last reply, together from the first SET to the last GET. Medians of the repeats; the mean of the whole.",
+        );
+        page.table(&header, &rows);
+    }
     page.heading("Charts");
     page.paragraph(
         "A hollow marker is a point in doubt (SUSPECT), one with a cross inside is not valid (INVALID), and a cross \

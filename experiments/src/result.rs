@@ -91,6 +91,9 @@ pub struct Figures {
     pub wrong_values: u64,
     pub latency_since_due_us: Latencies,
     pub phases: Phases,
+    /// Where a number of operations was measured: SETs and GETs by themselves.
+    #[serde(default)]
+    pub parts: Option<Parts>,
     #[serde(default)]
     pub series: Vec<Second>,
     pub verdict: Verdict,
@@ -116,12 +119,29 @@ pub struct Second {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Latencies {
     pub all: Latency,
+    #[serde(default)]
+    pub set: Option<Latency>,
+    #[serde(default)]
+    pub get: Option<Latency>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Parts {
+    pub set: Part,
+    pub get: Part,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Part {
+    pub ops_per_s: f64,
 }
 
 /// In microseconds.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Latency {
     pub count: u64,
+    #[serde(default)]
+    pub mean: f64,
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,

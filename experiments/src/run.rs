@@ -1,6 +1,6 @@
 //! Runs an experiment: starts each target in turn, measures its points, and writes every run down before the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
         cluster::check_ports(&group.deployment, experiment.port).map_err(RunError::Cluster)?;
     }
     let programs = Programs::find(options.programs).map_err(RunError::Programs)?;
+    let built = programs.build_for(&groups, options.experiment, options.programs).map_err(RunError::Programs)?;
     let environment = note_environment(folder, &programs)?;
     let all: Vec<Point> = groups.iter().flat_map(|group| group.points.iter().cloned()).collect();
     let (server_cpus, load_cpus) = experiment.cpus.on(&machine::available_cpus());
@@ -65,6 +66,7 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
         experiment: &experiment,
         folder,
         programs,
+        built,
         interrupt,
         journal,
         server_cpus,
@@ -153,6 +155,8 @@ struct Runner<'a> {
     experiment: &'a Experiment,
     folder: &'a Folder,
     programs: Programs,
+    /// Where the programs are that targets had built, by target.
+    built: BTreeMap<String, PathBuf>,
     interrupt: Interrupt,
     journal: Journal,
     progress: Progress,
@@ -219,7 +223,8 @@ impl Runner<'_> {
         let trine = self.programs.trine();
         let data = self.folder.0.join("data");
         let cpus = self.server_cpus.clone();
-        let site = Site { trine: &trine, port: self.experiment.port, cpus, log: &log, data: &data };
+        let build = self.built.get(group.deployment.target.name()).map_or(Path::new(""), PathBuf::as_path);
+        let site = Site { trine: &trine, port: self.experiment.port, cpus, log: &log, data: &data, build };
         Cluster::start(&group.deployment, &site, &self.interrupt)
     }
 
@@ -249,8 +254,10 @@ impl Runner<'_> {
             let seconds: Vec<f64> = load.figures.series.iter().map(|second| second.ops).collect();
             let steadiness = steadiness(&seconds);
             if !again(steadiness, point, attempts, self.experiment.steady_retries) {
-                // An open loop has its throughput prescribed: a drift is the schedule's.
-                let steadiness = if point.rate.is_some() { Steadiness::Steady } else { steadiness };
+                // An open loop has its throughput prescribed: a drift is the schedule's. A number of operations has two
+                // parts, of different speeds.
+                let is_judged = point.rate.is_none() && point.operations.is_none();
+                let steadiness = if is_judged { steadiness } else { Steadiness::Steady };
                 return Ok((Some(attempt), Outcome::Measured { steadiness, attempts, load: Box::new(load) }));
             }
             attempts += 1;
@@ -267,7 +274,7 @@ impl Runner<'_> {
         let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref() };
         let invocation = Invocation { words: ask.words(self.experiment, &report), cpus: None };
         let command = invocation.command_line();
-        let mut watch = Watch::new(cluster.root());
+        let mut watch = Watch::new(cluster.roots());
         let failed = |command, kind, message| {
             Ok(Attempt { command, utilisation: Utilisation::default(), report: Err((kind, message)) })
         };
@@ -276,7 +283,13 @@ impl Runner<'_> {
             Err(error) => return failed(command, Failure::Load, error.to_string()),
         };
         let began = Instant::now();
-        let limit = warmup.0 + self.experiment.duration.0 + LOAD_ALLOWANCE;
+        let limit = match point.operations {
+            None => warmup.0 + self.experiment.duration.0 + LOAD_ALLOWANCE,
+            Some(operations) => {
+                let all = 2 * operations * u64::from(point.concurrency);
+                Duration::from_secs(all / OPERATIONS_PER_S_MIN) + LOAD_ALLOWANCE
+            }
+        };
         let status = loop {
             watch.poll();
             if let Some(status) = load.ended() {
@@ -311,11 +324,13 @@ impl Runner<'_> {
 /// Returns whether a point is to be measured again because its throughput was not steady. With a fixed rate another
 /// throughput would be awaited in vain.
 fn again(steadiness: Steadiness, point: &Point, attempts: u32, retries: u32) -> bool {
-    !steadiness.is_steady() && point.rate.is_none() && attempts <= retries
+    !steadiness.is_steady() && point.rate.is_none() && point.operations.is_none() && attempts <= retries
 }
 
 /// What `trine-load` may take beside warm-up and measurement: to load and verify its keys, and to give up on a server.
 const LOAD_ALLOWANCE: Duration = Duration::from_secs(120);
+/// What is slower than this over a number of operations is given up.
+const OPERATIONS_PER_S_MIN: u64 = 1000;
 /// `trine-load` measured, and wrote its report, also with these.
 const EXIT_SUSPECT: i32 = 3;
 const EXIT_INVALID: i32 = 4;
@@ -401,6 +416,7 @@ mod tests {
     fn unsteady_points_are_measured_again() {
         let closed = sample::point(16, 0.5);
         let open = Point { rate: Some(1000.0), ..closed.clone() };
+        let rounds = Point { operations: Some(800), ..closed.clone() };
         for (steadiness, point, attempts, expected) in [
             (Steadiness::Steady, &closed, 1, false),
             (Steadiness::TooShortToJudge, &closed, 1, false),
@@ -408,6 +424,7 @@ mod tests {
             (Steadiness::Unsteady(0.2), &closed, 2, true),
             (Steadiness::Unsteady(0.2), &closed, 3, false),
             (Steadiness::Drifted(0.2), &open, 1, false),
+            (Steadiness::Drifted(0.2), &rounds, 1, false),
         ] {
             assert_eq!(again(steadiness, point, attempts, 2), expected, "{steadiness:?}, attempt {attempts}");
         }

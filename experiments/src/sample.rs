@@ -18,6 +18,7 @@ pub fn point(concurrency: u32, read_share: f64) -> Point {
         value_size: ValueSize::usual(),
         read_share,
         rate: None,
+        operations: None,
     }
 }
 

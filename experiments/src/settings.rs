@@ -18,6 +18,7 @@ pub struct Vary {
     pub value_size: Choices<ValueSize>,
     pub read_share: Choices<f64>,
     pub rate: Choices<f64>,
+    pub operations: Choices<u64>,
     pub servers: Choices<u16>,
     pub cores: Choices<u16>,
 }
@@ -31,6 +32,8 @@ pub struct Workload {
     pub value_size: Option<ValueSize>,
     pub read_share: Option<f64>,
     pub rate: Option<f64>,
+    /// Of each client, in place of a warm-up and a duration: so many SETs of new keys, and then as many GETs of these.
+    pub operations: Option<u64>,
     pub arrivals: Option<String>,
     pub keys: Option<u64>,
     pub key_size: Option<u64>,
@@ -47,10 +50,24 @@ impl Workload {
             ("value_size", self.value_size.is_some() && !vary.value_size.is_empty()),
             ("read_share", self.read_share.is_some() && !vary.read_share.is_empty()),
             ("rate", self.rate.is_some() && !vary.rate.is_empty()),
+            ("operations", self.operations.is_some() && !vary.operations.is_empty()),
         ];
         if let Some((name, _)) = both.iter().find(|(_, both)| *both) {
             let what = format!("`{name}` is fixed under [workload] and varied under [vary]; keep one of the two");
             return Err(((*name).to_owned(), what));
+        }
+        if self.operations.is_some() || !vary.operations.is_empty() {
+            let contradictions = [
+                ("read_share", self.read_share.is_some() || !vary.read_share.is_empty()),
+                ("rate", self.rate.is_some() || !vary.rate.is_empty()),
+                ("keys", self.keys.is_some()),
+                ("distribution", self.distribution.is_some()),
+            ];
+            if let Some((name, _)) = contradictions.iter().find(|(_, is_there)| *is_there) {
+                let what =
+                    format!("with `operations` each client SETs new keys and then makes as many GETs; remove `{name}`");
+                return Err(((*name).to_owned(), what));
+            }
         }
         if vary.read_share.or(&[]).iter().chain(&self.read_share).any(|share| !(0.0..=1.0).contains(share)) {
             let what = "`read_share` goes from 0 (only SET) to 1 (only GET)".to_owned();
@@ -62,6 +79,7 @@ impl Workload {
         let zero = [
             ("concurrency", vary.concurrency.or(&[]).iter().chain(&self.concurrency).any(|&n| n == 0)),
             ("pipeline", vary.pipeline.or(&[]).iter().chain(&self.pipeline).any(|&n| n == 0)),
+            ("operations", vary.operations.or(&[]).iter().chain(&self.operations).any(|&n| n == 0)),
             ("servers", vary.servers.or(&[]).contains(&0)),
             ("cores", vary.cores.or(&[]).contains(&0)),
         ];
@@ -70,6 +88,26 @@ impl Workload {
             None => Ok(()),
         }
     }
+}
+
+/// What the load generator speaks to a target.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The Redis protocol.
+    #[default]
+    Resp,
+    /// The HTTP API: PUT /set/{key}, GET /get/{key}.
+    Http,
+}
+
+/// A result that was not measured here.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    pub name: String,
+    pub ops_per_s: f64,
+    pub latency_ms: f64,
 }
 
 /// The values of one dimension: none, where it does not vary; else one or more, all different.

@@ -7,7 +7,7 @@ use super::{
     progress::Progress,
     random::Random,
     schedule::{Arrivals, Schedule},
-    source::Source,
+    source::{Rounds, Source},
     tally::{Tally, both},
     target::Target,
     wire::Wire,
@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
+    /// Instead of a duration: so many operations of each kind for every client, on keys of its own.
+    pub(crate) operations: Option<u64>,
     pub(crate) allow_misses: bool,
     pub(crate) options: Options,
     pub(crate) wire: Wire,
@@ -114,7 +116,9 @@ impl Conductor {
             let answered = Arc::new(AtomicU64::new(0));
             let orders = Orders {
                 workers: share(plan.concurrency, index, plan.cpus.len()),
-                follow: target.is_cluster,
+                placement: target.placement.clone(),
+                follow: target.follows(),
+                is_fresh: plan.operations.is_some(),
                 timeout: plan.options.timeout,
                 allow_misses: plan.allow_misses,
                 writer: run | (index as u64 & ((1 << EXECUTOR_BITS) - 1)),
@@ -126,6 +130,7 @@ impl Conductor {
                     clock,
                     orders,
                     options: plan.options.clone(),
+                    protocol: target.protocol,
                     routing: target.routing.clone(),
                     wire: plan.wire.clone(),
                     keys: plan.keys,
@@ -152,7 +157,7 @@ impl Conductor {
     /// Writes every key once.
     pub(crate) fn load(&mut self) -> Result<Measured, String> {
         let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
-        self.conduct("load", plan.keys, |index| {
+        self.conduct("load", Some(plan.keys), false, |index| {
             let (next, end) = (plan.keys * index / count, plan.keys * (index + 1) / count);
             let random = Random::new(plan.seed, 1000 + index);
             let source = Source::Load { next, end, sizes: plan.sizes.clone(), random };
@@ -163,7 +168,7 @@ impl Conductor {
     /// Reads every key back.
     pub(crate) fn verify(&mut self) -> Result<Measured, String> {
         let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
-        self.conduct("verify", plan.keys, |index| {
+        self.conduct("verify", Some(plan.keys), false, |index| {
             let source = Source::Verify { next: plan.keys * index / count, end: plan.keys * (index + 1) / count };
             (source, plan.pipeline.max(BULK_DEPTH), None, None)
         })
@@ -176,7 +181,7 @@ impl Conductor {
         let start = begin.after(plan.warmup);
         let window = (start, start.after(plan.duration));
         let label = open.map_or("measure".into(), |(rate, _)| format!("measure at {rate:.0}/s"));
-        let mut measured = self.conduct(&label, 0, |index| {
+        let mut measured = self.conduct(&label, None, true, |index| {
             let random = |stream: u64| Random::new(plan.seed, stream * 1000 + index);
             let workload = Workload::new(plan.keys, plan.read_share, plan.distribution, (index, count), random(2));
             let schedule = open.map(|(rate, arrivals)| {
@@ -190,10 +195,28 @@ impl Conductor {
         Ok(measured)
     }
 
+    /// Measures a number of operations: each client writes so many keys of its own and then reads each of them.
+    pub(crate) fn rounds(&mut self, operations: u64) -> Result<Measured, String> {
+        let (plan, count) = (self.plan.clone(), self.executors.len());
+        let begin = self.clock.now().after(LEAD);
+        let workers: Vec<usize> = (0..count).map(|index| share(plan.concurrency, index, count)).collect();
+        let expected = 2 * operations * plan.concurrency as u64;
+        let mut measured = self.conduct("measure", Some(expected), true, |index| {
+            let first: usize = workers[..index as usize].iter().sum();
+            let random = Random::new(plan.seed, 4000 + index);
+            let rounds = Rounds::new(operations, first as u64, workers[index as usize], plan.sizes.clone(), random);
+            (Source::Rounds(rounds), plan.pipeline, None, Some((begin, (begin, Nanos(u64::MAX)))))
+        })?;
+        let [reads, writes] = measured.tally.spans;
+        measured.took = reads.and(writes).length();
+        Ok(measured)
+    }
+
     fn conduct(
         &mut self,
         label: &str,
-        expected: u64,
+        expected: Option<u64>,
+        is_measured: bool,
         part: impl Fn(u64) -> (Source, usize, Option<Schedule>, Option<(Nanos, (Nanos, Nanos))>),
     ) -> Result<Measured, String> {
         let begun = Instant::now();
@@ -206,7 +229,6 @@ impl Conductor {
             start = window.map_or(begin, |window| window.0);
             let _ = executor.phases.send(Phase { source, depth, schedule, begin, window });
         }
-        let is_measured = expected == 0;
         let mut sum = Sum::new(self.executors.len(), is_measured && self.plan.wants_hlog, &self.plan);
         while sum.done < self.executors.len() {
             match self.news.recv_timeout(PROGRESS) {
@@ -228,7 +250,9 @@ impl Conductor {
             }
         }
         self.progress.clear();
-        Ok(sum.end(begun.elapsed(), self.plan.duration))
+        // A number of operations takes as long as it takes.
+        let whole = if self.plan.operations.is_some() { Duration::MAX } else { self.plan.duration };
+        Ok(sum.end(begun.elapsed(), whole))
     }
 
     fn answered(&self) -> u64 {
@@ -287,11 +311,13 @@ impl Sum {
     }
 
     fn end(mut self, took: Duration, duration: Duration) -> Measured {
+        let whole = self.measured.seconds.len();
         while let Some((&second, _)) = self.open.first_key_value() {
             self.close(second);
         }
         // The last second has what came after the end; the rest of a second that was none is no point of a series.
-        self.measured.seconds.truncate(duration.as_secs() as usize);
+        let seconds = if duration == Duration::MAX { whole } else { duration.as_secs() as usize };
+        self.measured.seconds.truncate(seconds);
         self.measured.cpus.sort_by_key(|cpu| cpu.cpu);
         self.measured.took = took;
         self.measured.hlog = self.hlog.map(HistogramLog::end).unwrap_or_default();
@@ -305,7 +331,7 @@ fn share(total: usize, index: usize, count: usize) -> usize {
 }
 
 /// Something that no other run has, to tell its values from ours.
-fn rand_run() -> u64 {
+pub(crate) fn rand_run() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     super::random::mix(since.as_nanos() as u64 ^ u64::from(std::process::id()))
 }

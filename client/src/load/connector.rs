@@ -1,5 +1,6 @@
 //! Makes connections beside the measurement: connecting blocks, and an executor that blocks measures itself.
 
+use super::target::Protocol;
 use std::{
     io,
     net::TcpStream,
@@ -8,7 +9,23 @@ use std::{
     time::Duration,
 };
 use trine::io::ring::Bell;
-use trine_client::{Options, blocking::Connection, pipeline::Backoff};
+use trine_client::{
+    Error, Options,
+    blocking::{Connection, connect_socket},
+    pipeline::Backoff,
+};
+
+/// Connects, and says what this protocol says first.
+///
+/// # Errors
+/// [`Error`], for whom [`explain`](super::target::explain) has a way out.
+pub(crate) fn connect(address: &str, options: &Options, protocol: Protocol) -> Result<TcpStream, Error> {
+    match protocol {
+        Protocol::Resp => Connection::connect(address, options).map(Connection::into_socket),
+        Protocol::Http => connect_socket(address, options.timeout)
+            .map_err(|source| Error::Unreachable { address: address.into(), source }),
+    }
+}
 
 /// A connection that is wanted.
 struct Job {
@@ -28,13 +45,13 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// Starts the thread. It rings `bell` when a connection has been made or not.
-    pub(crate) fn start(options: Options, bell: Arc<Bell>) -> io::Result<Self> {
+    pub(crate) fn start(options: Options, protocol: Protocol, bell: Arc<Bell>) -> io::Result<Self> {
         let (jobs, wanted) = mpsc::channel::<Job>();
         let (send, made) = mpsc::channel();
         thread::Builder::new().name("connector".into()).spawn(move || {
             for job in wanted {
                 thread::sleep(job.delay);
-                let socket = Connection::connect(&job.address, &options).map(Connection::into_socket).ok();
+                let socket = connect(&job.address, &options, protocol).ok();
                 if send.send((job.link, socket)).is_err() {
                     return;
                 }

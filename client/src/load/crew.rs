@@ -6,11 +6,14 @@
 //! connection, or the place where one will be.
 
 use super::{
+    first::FirstValues,
     freshness::{Epoch, Freshness},
+    reply::{Codec, Reply, authority},
     schedule::Schedule,
     source::Source,
     tally::Tally,
-    value::{self, Version},
+    target::Placement,
+    value::{Form, Version},
     wire::Wire,
     workload::Kind,
 };
@@ -19,7 +22,6 @@ use trine::slot::Slot;
 use trine_client::{
     REDIRECTIONS_MAX,
     pipeline::{Nanos, Pending, Pipeline},
-    reply::Reply,
     routing::{Node, Routing, moved_address, parse_moved},
 };
 
@@ -38,9 +40,9 @@ pub(crate) struct Request {
 }
 
 /// A worker's connection to a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) pipeline: Pipeline<Request>,
+    pub(crate) pipeline: Pipeline<Request, Codec>,
     /// It is in the list of those that want to send.
     is_listed: bool,
 }
@@ -49,8 +51,12 @@ pub(crate) struct Link {
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     pub(crate) workers: usize,
-    /// Follow MOVED, in a cluster.
+    /// Whose a key is.
+    pub(crate) placement: Placement,
+    /// Follow MOVED, or 307.
     pub(crate) follow: bool,
+    /// The keys are new: one that exists already is an error.
+    pub(crate) is_fresh: bool,
     pub(crate) timeout: Duration,
     /// A key that is not there is no wrong value: the server may evict.
     pub(crate) allow_misses: bool,
@@ -71,7 +77,10 @@ pub(crate) struct Crew {
     listed: Vec<u32>,
     wire: Wire,
     source: Source,
+    form: Form,
     freshness: Freshness,
+    /// Where the first value of a key stays: what is known of it.
+    first: Option<FirstValues>,
     /// In an open loop: when requests are due, and who is free to send them.
     schedule: Option<Schedule>,
     idle: VecDeque<u32>,
@@ -87,6 +96,7 @@ pub(crate) struct Crew {
 
 impl Crew {
     pub(crate) fn new(orders: Orders, routing: Routing, wire: Wire, keys: u64) -> Self {
+        let (form, first) = (wire.form(), wire.keeps_first().then(|| FirstValues::new(keys)));
         let mut crew = Self {
             orders,
             routing,
@@ -94,7 +104,9 @@ impl Crew {
             listed: Vec::new(),
             wire,
             source: Source::Nothing,
+            form,
             freshness: Freshness::new(keys),
+            first,
             schedule: None,
             idle: VecDeque::new(),
             in_flight: 0,
@@ -154,7 +166,7 @@ impl Crew {
 
     /// A link's pipeline.
     #[inline]
-    pub(crate) fn pipeline(&mut self, link: usize) -> &mut Pipeline<Request> {
+    pub(crate) fn pipeline(&mut self, link: usize) -> &mut Pipeline<Request, Codec> {
         &mut self.links[link].pipeline
     }
 
@@ -193,14 +205,15 @@ impl Crew {
         }
     }
 
-    /// Takes what has arrived on a link at `now`, and asks for more in its place.
+    /// Takes what has arrived on a link at `now`, and asks for more in its place. Returns whether the link's connection is
+    /// over: what it still owes has to be [asked again](Self::ask_again) on another.
     ///
     /// # Errors
     /// Where it is no reply: the link must be [failed](Self::fail).
     #[inline]
-    pub(crate) fn arrived(&mut self, link: usize, bytes: &[u8], now: Nanos) -> Result<(), String> {
+    pub(crate) fn arrived(&mut self, link: usize, bytes: &[u8], now: Nanos) -> Result<bool, String> {
         let mut freed = 0;
-        let mut pipeline = std::mem::take(&mut self.links[link].pipeline);
+        let mut pipeline = std::mem::replace(&mut self.links[link].pipeline, Pipeline::new(Codec::default()));
         let received = pipeline.receive(bytes, |pending, reply| {
             freed += usize::from(self.answer(link, pending, reply, now));
         });
@@ -214,7 +227,16 @@ impl Crew {
         while let Some((node, request)) = self.redirected.pop() {
             self.send(node.index() * self.orders.workers + worker as usize, request, now);
         }
-        received.map_err(|error| error.to_string())
+        received.map_err(|error| error.to_string())?;
+        Ok(self.links[link].pipeline.is_over())
+    }
+
+    /// A link's server has closed its connection in good order: what was not answered has not been looked at, and is asked
+    /// again.
+    #[cold]
+    pub(crate) fn ask_again(&mut self, link: usize, now: Nanos) {
+        let waiting: Vec<Request> = self.pipeline(link).fail().map(|pending| pending.tag).collect();
+        waiting.into_iter().for_each(|request| self.send(link, request, now));
     }
 
     /// A link has broken or been stuck: its requests have failed with an error of this kind.
@@ -240,7 +262,9 @@ impl Crew {
     fn free(&mut self, worker: u32, now: Nanos) {
         if self.schedule.is_some() {
             self.idle.push_back(worker);
-        } else {
+            return;
+        }
+        for _ in 0..self.source.answered(worker) {
             self.ask(worker, now, now);
         }
     }
@@ -248,28 +272,37 @@ impl Crew {
     /// Draws the next request and sends it to the owner of its key.
     #[inline]
     fn ask(&mut self, worker: u32, due: Nanos, now: Nanos) {
-        let Some((kind, key, length)) = self.source.next() else { return };
+        let Some((kind, key, length)) = self.source.next(worker) else { return };
         let (number, epoch) = match kind {
             Kind::Set => self.freshness.sent(),
             Kind::Get => (0, self.freshness.floor(key)),
         };
         let request = Request { key, number, due, epoch, length, kind, redirections: 0 };
-        let node = if self.orders.follow { self.routing.owner(Slot::of(self.wire.key(key))) } else { Node(0) };
+        let node = match &self.orders.placement {
+            Placement::First => Node(0),
+            Placement::Slots => self.routing.owner(Slot::of(self.wire.key(key))),
+            Placement::Circle(circle) => circle.node_of(self.wire.key(key)),
+        };
         self.in_flight += 1;
         self.send(node.index() * self.orders.workers + worker as usize, request, now);
     }
 
     #[inline]
     fn send(&mut self, link: usize, request: Request, now: Nanos) {
+        let version = self.version(&request);
+        let node = link / self.orders.workers;
         let output = self.links[link].pipeline.request(request, now);
         match request.kind {
-            Kind::Get => self.wire.get(output, request.key),
-            Kind::Set => {
-                let version = Version(self.orders.writer << NUMBER_BITS | request.number);
-                self.wire.set(output, request.key, version, request.length as usize);
-            }
+            Kind::Get => self.wire.get(output, node, request.key),
+            Kind::Set => self.wire.set(output, node, request.key, version, request.length as usize),
         }
         self.can_send(link);
+    }
+
+    /// The version of the value that a write writes.
+    #[inline]
+    fn version(&self, request: &Request) -> Version {
+        Version(self.orders.writer << NUMBER_BITS | request.number)
     }
 
     /// Judges a reply. Returns whether its request is over and done with.
@@ -277,13 +310,16 @@ impl Crew {
     fn answer(&mut self, link: usize, pending: Pending<Request>, reply: Reply<'_>, now: Nanos) -> bool {
         let request = pending.tag;
         match (request.kind, reply) {
-            (Kind::Set, Reply::Simple(_)) => {
-                self.freshness.answered(request.number, request.key, request.epoch, true);
-            }
-            (Kind::Get, Reply::Bulk(value)) => self.judge(&request, value),
-            (Kind::Get, Reply::Null) => {
+            (Kind::Set, Reply::Stored | Reply::Success(_)) => self.stored(&request),
+            (Kind::Get, Reply::Value(value) | Reply::Success(value)) => self.judge(&request, value),
+            (Kind::Get, Reply::Missing) => {
                 self.tally.misses += 1;
                 self.tally.wrong.missing += u64::from(!self.orders.allow_misses);
+            }
+            // The key has a value already, as it may: whose, reads will tell.
+            (Kind::Set, Reply::Exists) if self.first.is_some() && !self.orders.is_fresh => {
+                self.tally.conflicts += u64::from(self.is_counted(now));
+                self.freshness.answered(request.number, request.key, request.epoch, false);
             }
             (_, other) => return self.refused(link, request, other),
         }
@@ -298,32 +334,47 @@ impl Crew {
         true
     }
 
+    /// A write has been acknowledged.
+    #[inline]
+    fn stored(&mut self, request: &Request) {
+        let Some(first) = &mut self.first else {
+            return self.freshness.answered(request.number, request.key, request.epoch, true);
+        };
+        self.freshness.answered(request.number, request.key, request.epoch, false);
+        let version = self.orders.writer << NUMBER_BITS | request.number;
+        // A server that evicts may take a key a second time.
+        let is_possible = !self.form.has_version(request.length as usize) || first.seen(request.key, version);
+        self.tally.wrong.stale += u64::from(!is_possible && !self.orders.allow_misses);
+    }
+
     #[inline]
     fn judge(&mut self, request: &Request, value: &[u8]) {
-        match value::check(value, request.key) {
-            None => self.tally.wrong.damaged += 1,
-            Some(Version(version)) => {
+        let Some(Version(version)) = self.form.check(value, request.key) else {
+            self.tally.wrong.damaged += 1;
+            return;
+        };
+        let is_stale = match &mut self.first {
+            Some(first) => !first.seen(request.key, version) && !self.orders.allow_misses,
+            None => {
                 let number = version & ((1 << NUMBER_BITS) - 1);
                 let is_ours = version >> NUMBER_BITS == self.orders.writer;
-                self.tally.wrong.stale += u64::from(is_ours && Freshness::is_stale(number, request.epoch));
+                is_ours && Freshness::is_stale(number, request.epoch)
             }
-        }
+        };
+        self.tally.wrong.stale += u64::from(is_stale);
     }
 
     /// A reply that nobody wants: an error, or something else altogether. A request that went to the wrong node is sent
     /// to the right one and is not done yet.
     #[cold]
     fn refused(&mut self, link: usize, request: Request, reply: Reply<'_>) -> bool {
-        let text = match reply {
-            Reply::Error(text) => text,
-            _ => b"a reply of an unexpected type",
-        };
         if self.orders.follow
             && usize::from(request.redirections) < REDIRECTIONS_MAX
-            && let Some((slot, address)) = parse_moved(text)
-            && let Some(address) = moved_address(address, self.address(link))
+            && let Some((slot, address)) = self.moved(link, &request, reply)
             && let Some(node) = self.routing.moved(slot, address)
         {
+            // Who says so knows of slots: from now on they count.
+            self.orders.placement = Placement::Slots;
             self.make_links();
             self.redirected.push((node, Request { redirections: request.redirections + 1, ..request }));
             return false;
@@ -332,9 +383,21 @@ impl Crew {
             self.freshness.answered(request.number, request.key, request.epoch, false);
         }
         if self.is_counted(request.due) {
-            self.tally.error(&String::from_utf8_lossy(text), 1);
+            self.tally.error(&reply.complaint(), 1);
         }
         true
+    }
+
+    /// The slot and the address that a reply sends us to.
+    fn moved(&mut self, link: usize, request: &Request, reply: Reply<'_>) -> Option<(Slot, String)> {
+        match reply {
+            Reply::Error(text) => {
+                let (slot, address) = parse_moved(text)?;
+                Some((slot, moved_address(address, self.address(link))?))
+            }
+            Reply::Elsewhere(location) => Some((Slot::of(self.wire.key(request.key)), authority(location)?.into())),
+            _ => None,
+        }
     }
 
     #[inline]
@@ -344,7 +407,10 @@ impl Crew {
 
     /// Gives every worker a link to every node.
     fn make_links(&mut self) {
-        self.links.resize_with(self.routing.nodes().len() * self.orders.workers, Link::default);
+        self.wire.know(self.routing.nodes());
+        let wire = &self.wire;
+        let link = || Link { pipeline: Pipeline::new(wire.codec()), is_listed: false };
+        self.links.resize_with(self.routing.nodes().len() * self.orders.workers, link);
     }
 
     fn node(&self, link: usize) -> Node {
@@ -360,14 +426,51 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{random::Random, schedule::Arrivals, workload::ValueSize};
+    use crate::{
+        http::{Api, request::Requests},
+        keys::Keys,
+        random::Random,
+        schedule::Arrivals,
+        source::Rounds,
+        wire::Commands,
+        workload::ValueSize,
+    };
 
     const ALWAYS: (Nanos, Nanos) = (Nanos(0), Nanos(u64::MAX));
 
+    fn orders(workers: usize, allow_misses: bool) -> Orders {
+        let (timeout, placement) = (Duration::from_secs(1), Placement::Slots);
+        Orders { workers, placement, follow: true, is_fresh: false, timeout, allow_misses, writer: 7 }
+    }
+
     fn crew(workers: usize, allow_misses: bool) -> Crew {
-        let timeout = Duration::from_secs(1);
-        let orders = Orders { workers, follow: true, timeout, allow_misses, writer: 7 };
-        Crew::new(orders, Routing::single("a:1"), Wire::new(16, 1000).unwrap(), 1000)
+        let wire = Wire::Resp(Commands::new(Keys::shared(16, 1000).unwrap()));
+        Crew::new(orders(workers, allow_misses), Routing::single("a:1"), wire, 1000)
+    }
+
+    /// One worker that speaks HTTP, with servers a and b.
+    fn http_crew(orders: Orders, api: Api) -> Crew {
+        let wire = Wire::Http(Requests::new(api, Keys::shared(16, 1000).unwrap(), None));
+        Crew::new(orders, Routing::several(vec!["a:1".into(), "b:1".into()]), wire, 1000)
+    }
+
+    fn response(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    /// The value of the first key that this crew wrote as its how-manieth write.
+    fn letters(number: u64) -> Vec<u8> {
+        let mut value = Vec::new();
+        Form::Letters.write(&mut value, 0, Version(7 << NUMBER_BITS | number), 40);
+        value
+    }
+
+    fn one_key(kind: Kind) -> Source {
+        let share = f64::from(u8::from(kind == Kind::Get));
+        let distribution = "sequential".parse().unwrap();
+        let workload = crate::workload::Workload::new(1, share, distribution, (0, 1), Random::new(1, 1));
+        Source::Draw { workload, sizes: ValueSize::Fixed(40), random: Random::new(1, 2) }
     }
 
     fn load(end: u64) -> Source {
@@ -433,7 +536,7 @@ mod tests {
     fn reads_are_judged() {
         let reply = |key: u64| {
             let mut reply = b"$20\r\n".to_vec();
-            value::write(&mut reply, key, Version(1), 20);
+            Form::Bytes.write(&mut reply, key, Version(1), 20);
             [&reply[..], b"\r\n"].concat()
         };
         let mut crew = crew(1, false);
@@ -461,5 +564,123 @@ mod tests {
         assert_eq!(crew.tally.errors.get("timeout"), Some(&2));
         assert_eq!(crew.pipeline(0).len(), 2, "the worker asks for the next two");
         assert!(crew.arrived(0, b"HTTP/1.1 400\r\n", Nanos(1)).is_err());
+    }
+
+    /// A 307 is followed to the server that it names, which is remembered for the slot, and counts once.
+    #[test]
+    fn a_307_is_followed_and_remembered() {
+        let mut crew = http_crew(Orders { placement: Placement::First, ..orders(1, false) }, Api::Set);
+        crew.begin(one_key(Kind::Set), 1, None, ALWAYS, Nanos(0));
+        let request = String::from_utf8(sent(&mut crew, 0, 1)).unwrap();
+        assert!(request.starts_with("PUT /set/key:000000000000 HTTP/1.1\r\nHost: a:1\r\n"), "{request}");
+        crew.arrived(0, &response(307, "Location: http://b:1/set/key:000000000000\r\n", b""), Nanos(2)).unwrap();
+        let request = String::from_utf8(sent(&mut crew, 1, 3)).unwrap();
+        assert!(request.contains("Host: b:1\r\n"), "{request}");
+        crew.arrived(1, &response(200, "", b"OK"), Nanos(4)).unwrap();
+        assert_eq!((crew.tally.operations, crew.tally.errors_total()), ([0, 1], 0));
+        assert_eq!(crew.pipeline(1).len(), 1, "the next goes there at once");
+        sent(&mut crew, 1, 5);
+        crew.end(Nanos(5));
+        crew.arrived(1, &response(308, "Location: /elsewhere\r\n", b""), Nanos(6)).unwrap();
+        assert_eq!(crew.tally.errors.get("redirected to nowhere:"), Some(&1), "{:?}", crew.tally.errors);
+    }
+
+    /// A server that closes its connection with a response owes nothing: what stands behind it is asked again, in order.
+    #[test]
+    fn a_closed_connection_is_no_error() {
+        let mut crew = http_crew(orders(1, false), Api::Set);
+        crew.begin(load(3), 3, None, ALWAYS, Nanos(0));
+        let requests = sent(&mut crew, 0, 1);
+        let first = response(200, "Connection: close\r\n", b"");
+        let behind = response(500, "", b"");
+        assert_eq!(crew.arrived(0, &[&first[..], &behind].concat(), Nanos(2)), Ok(true), "nothing behind it counts");
+        crew.ask_again(0, Nanos(3));
+        assert_eq!(crew.pipeline(0).len(), 2);
+        let again = sent(&mut crew, 0, 4);
+        assert_eq!(again, requests[requests.len() - again.len()..]);
+        assert_eq!(crew.arrived(0, &[response(200, "", b""), response(200, "", b"")].concat(), Nanos(5)), Ok(false));
+        assert!(crew.is_done());
+        assert_eq!((crew.tally.operations, crew.tally.errors_total()), ([0, 3], 0));
+    }
+
+    /// Where the first value stays, 409 is as good an answer as 200; another value is wrong, and so is a second 200.
+    #[test]
+    fn the_first_value_stays() {
+        let mut crew = http_crew(orders(1, false), Api::Set);
+        let mut ask = |source: Source, replies: &[Vec<u8>]| {
+            crew.begin(source, 1, None, ALWAYS, Nanos(0));
+            for (index, reply) in replies.iter().enumerate() {
+                sent(&mut crew, 0, 1);
+                if index + 1 == replies.len() {
+                    crew.end(Nanos(1));
+                }
+                crew.arrived(0, reply, Nanos(2)).unwrap();
+            }
+            assert!(crew.is_done());
+            (crew.tally.wrong.stale, crew.tally.conflicts, crew.tally.errors_total())
+        };
+        let (ok, exists) = (response(200, "", b""), response(409, "", b"it exists"));
+        assert_eq!(ask(one_key(Kind::Set), std::slice::from_ref(&exists)), (0, 1, 0), "an earlier run has written it");
+        assert_eq!(ask(one_key(Kind::Set), &[ok.clone(), exists]), (0, 2, 0));
+        let value = |number| response(200, "", &letters(number));
+        assert_eq!(ask(one_key(Kind::Get), &[value(1), value(1)]), (0, 2, 0));
+        assert_eq!(ask(one_key(Kind::Get), &[value(2)]), (1, 2, 0), "a refused write has been executed");
+        assert_eq!(ask(one_key(Kind::Set), &[ok]), (2, 2, 0), "the first has been lost");
+        assert_eq!(ask(one_key(Kind::Get), &[response(503, "", b"later")]), (2, 2, 1));
+        assert_eq!(crew.tally.errors.get("HTTP 503 later"), Some(&1));
+    }
+
+    /// Fresh keys exist nowhere: 409 is an error. With the other pair of requests it always is.
+    #[test]
+    fn fresh_keys_are_fresh() {
+        for (api, is_fresh) in [(Api::Set, true), (Api::Store, false)] {
+            let mut crew = http_crew(Orders { is_fresh, ..orders(1, false) }, api);
+            crew.begin(load(1), 1, None, ALWAYS, Nanos(0));
+            sent(&mut crew, 0, 1);
+            crew.arrived(0, &response(409, "", b""), Nanos(2)).unwrap();
+            assert_eq!((crew.tally.operations[1], crew.tally.errors_total()), (0, 1));
+        }
+    }
+
+    /// With servers that know nothing of each other every key has its own, as the circle says.
+    #[test]
+    fn a_circle_spreads_the_keys() {
+        let nodes = ["a:1", "b:1"];
+        let circle = trine_client::consistent::Circle::new(&nodes);
+        let placement = Placement::Circle(circle.clone());
+        let mut crew = http_crew(Orders { placement, ..orders(1, false) }, Api::Set);
+        crew.begin(load(50), 50, None, ALWAYS, Nanos(0));
+        for (link, node) in nodes.into_iter().enumerate() {
+            let requests = String::from_utf8(sent(&mut crew, link, 1)).unwrap();
+            let keys: Vec<&str> = requests.split("PUT /set/").skip(1).map(|rest| &rest[..16]).collect();
+            assert!(10 < keys.len() && requests.matches(&format!("Host: {node}\r\n")).count() == keys.len());
+            assert!(keys.iter().all(|key| circle.node_of(key.as_bytes()).index() == link), "{keys:?}");
+        }
+    }
+
+    /// A worker's reads wait for its writes, and a round ends by itself.
+    #[test]
+    fn a_round_writes_and_then_reads() {
+        let mut crew = crew(1, false);
+        let rounds = Rounds::new(3, 0, 1, ValueSize::Fixed(20), Random::new(1, 1));
+        crew.begin(Source::Rounds(rounds), 2, None, ALWAYS, Nanos(100));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        assert_eq!(text(sent(&mut crew, 0, 110)).matches("SET").count(), 2);
+        crew.arrived(0, b"+OK\r\n+OK\r\n", Nanos(200)).unwrap();
+        assert_eq!(text(sent(&mut crew, 0, 210)).matches("ET\r\n").count(), 1, "one write is left");
+        crew.arrived(0, b"+OK\r\n", Nanos(300)).unwrap();
+        assert_eq!(text(sent(&mut crew, 0, 310)).matches("GET").count(), 2);
+        let reply = |key: u64| {
+            let mut reply = b"$20\r\n".to_vec();
+            Form::Bytes.write(&mut reply, key, Version(1), 20);
+            [&reply[..], b"\r\n"].concat()
+        };
+        crew.arrived(0, &[reply(0), reply(1)].concat(), Nanos(400)).unwrap();
+        sent(&mut crew, 0, 410);
+        crew.arrived(0, &reply(2), Nanos(500)).unwrap();
+        assert!(crew.is_done());
+        assert_eq!((crew.tally.operations, crew.tally.wrong.total()), ([3, 3], 0));
+        let [reads, writes] = crew.tally.spans.map(|span| span.length().as_nanos());
+        assert_eq!((reads, writes), (200, 200), "writes from 100 to 300, reads from 300 to 500");
     }
 }

@@ -5,11 +5,12 @@
 //! while an earlier turn was being worked on counts from the later moment: the client could not have used it before.
 
 use super::{
-    connector::Connector,
+    connector::{Connector, connect},
     crew::{Crew, Orders},
     schedule::Schedule,
     source::Source,
     tally::Tally,
+    target::Protocol,
     wire::Wire,
 };
 use futures_lite::future::or;
@@ -26,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use trine::io::ring::{ConnectionId, Event, Ring};
-use trine_client::{Options, beat::beat, blocking::Connection, pipeline::Nanos, routing::Routing};
+use trine_client::{Options, beat::beat, pipeline::Nanos, routing::Routing};
 
 /// Receive buffers of the ring: enough for every connection to have something in one turn, and small enough to stay in
 /// the cache.
@@ -62,7 +63,8 @@ pub(crate) struct Phase {
     pub(crate) schedule: Option<Schedule>,
     /// When it begins. All executors begin together.
     pub(crate) begin: Nanos,
-    /// The part of it that is measured. A phase without one ends when its source does, or with the first error.
+    /// The part of it that is measured, which may have no end but the source's. A phase without such a part ends when its
+    /// source does, or with the first error.
     pub(crate) window: Option<(Nanos, Nanos)>,
 }
 
@@ -97,6 +99,7 @@ pub(crate) struct Setup {
     pub(crate) clock: Clock,
     pub(crate) orders: Orders,
     pub(crate) options: Options,
+    pub(crate) protocol: Protocol,
     pub(crate) routing: Routing,
     pub(crate) wire: Wire,
     pub(crate) keys: u64,
@@ -141,6 +144,8 @@ struct Engine {
     links: Vec<u32>,
     /// Links whose connections have ended, and how.
     broken: Vec<(usize, String)>,
+    /// Links whose servers have said that they close the connection now.
+    over: Vec<usize>,
     sending: Vec<u32>,
     /// Time that was spent waiting awake.
     awake_ns: u64,
@@ -155,7 +160,8 @@ impl Engine {
             format!("io_uring can't be had: {error}. trine-load needs kernel 6.1 or newer, and no seccomp filter or sysctl in the way (kernel.io_uring_disabled)")
         })?;
         let crew = Crew::new(setup.orders.clone(), setup.routing.clone(), setup.wire.clone(), setup.keys);
-        let connector = Connector::start(setup.options.clone(), ring.bell()).map_err(|error| error.to_string())?;
+        let connector =
+            Connector::start(setup.options.clone(), setup.protocol, ring.bell()).map_err(|error| error.to_string())?;
         let mut engine = Self {
             ring,
             crew,
@@ -164,14 +170,15 @@ impl Engine {
             connections: Vec::new(),
             links: Vec::new(),
             broken: Vec::new(),
+            over: Vec::new(),
             sending: Vec::new(),
             awake_ns: 0,
             chores: Nanos(0),
             visited: Nanos(0),
         };
         for link in 0..engine.crew.len() {
-            let connection = Connection::connect(engine.crew.address(link), &setup.options);
-            engine.adopt(link, connection.map_err(|error| error.to_string())?.into_socket());
+            let socket = connect(engine.crew.address(link), &setup.options, setup.protocol);
+            engine.adopt(link, socket.map_err(|error| error.to_string())?);
         }
         Ok(engine)
     }
@@ -224,6 +231,9 @@ impl Engine {
             }
             self.chores = [second_end, start, end].into_iter().filter(|&at| now < at).fold(self.chores, Nanos::min);
         }
+        if !meter.has_ended() {
+            meter.end(self.clock.now(), self.awake_ns);
+        }
         let mut tally = std::mem::take(&mut self.crew.tally);
         tally.second = (second_end.since(start) / 1_000_000_000).saturating_sub(1);
         let (busy, starved) = meter.shares();
@@ -240,8 +250,8 @@ impl Engine {
 
     /// Once around: takes what has arrived, asks for more, sends, and rests where there was nothing to do. Returns the time.
     async fn round(&mut self) -> io::Result<Nanos> {
-        let (clock, crew, connections, links, broken) =
-            (self.clock, &mut self.crew, &self.connections, &self.links, &mut self.broken);
+        let (clock, crew, connections, links, broken, over) =
+            (self.clock, &mut self.crew, &self.connections, &self.links, &mut self.broken, &mut self.over);
         let mut taken = None;
         let count = self.ring.turn(|event| {
             let now = *taken.get_or_insert_with(|| clock.now());
@@ -250,13 +260,11 @@ impl Engine {
                 (connections[link] == Some(id)).then_some(link)
             };
             match event {
-                Event::Received(id, bytes) => {
-                    if let Some(link) = link_of(id)
-                        && let Err(error) = crew.arrived(link, bytes, now)
-                    {
-                        broken.push((link, error));
-                    }
-                }
+                Event::Received(id, bytes) => match link_of(id).map(|link| (link, crew.arrived(link, bytes, now))) {
+                    Some((link, Err(error))) => broken.push((link, error)),
+                    Some((link, Ok(true))) => over.push(link),
+                    _ => {}
+                },
                 Event::Sent(id) => {
                     if let Some(link) = link_of(id) {
                         crew.can_send(link);
@@ -268,7 +276,7 @@ impl Engine {
             }
         })?;
         let now = clock.now();
-        if !self.broken.is_empty() {
+        if !self.broken.is_empty() || !self.over.is_empty() {
             self.mend(now);
         }
         let due = self.crew.send_due(now);
@@ -350,8 +358,17 @@ impl Engine {
 
     #[cold]
     fn mend(&mut self, now: Nanos) {
+        for link in std::mem::take(&mut self.over) {
+            if let Some(id) = self.connections[link].take() {
+                self.ring.close(id);
+                self.crew.ask_again(link, now);
+            }
+        }
         for (link, kind) in std::mem::take(&mut self.broken) {
-            self.lose(link, &kind, now);
+            // What one turn told of a connection twice has been heard once: what was asked since is another connection's.
+            if self.connections[link].is_some() {
+                self.lose(link, &kind, now);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! The load generator `trine-load`: how many requests a second, and how fast, from any server that speaks the Redis
-//! protocol.
+//! protocol or the HTTP API.
 //!
 //! ```text
 //! options ─▶ target ─▶ conductor ─▶ engine (one executor per CPU) ─▶ crew ─▶ verdict ─▶ report
@@ -10,11 +10,15 @@ mod conductor;
 mod connector;
 mod crew;
 mod engine;
+mod first;
 mod freshness;
 mod hlog;
+mod http;
+mod keys;
 mod options;
 mod progress;
 mod random;
+mod reply;
 mod report;
 mod schedule;
 mod slo;
@@ -28,16 +32,18 @@ mod workload;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use conductor::{Conductor, Measured, Plan};
+use http::request::Requests;
+use keys::Keys;
 use options::Arguments;
 use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
 use slo::{Search, Tried};
-use std::{fs, path::Path, process::ExitCode};
-use target::{Mode, Target};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
+use target::{Mode, Protocol, Target};
 use trine_client::Options;
 use verdict::{Facts, Verdict};
-use wire::Wire;
+use wire::{Commands, Wire};
 
 /// Nothing could be measured.
 const EXIT_FAILED: u8 = 1;
@@ -55,17 +61,19 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Verdict, String> {
-    let plan = plan(arguments)?;
+    let (addresses, protocol) = arguments.whom().unwrap_or_else(|error| usage(error));
+    let plan = plan(arguments, protocol)?;
     let mode = match (arguments.cluster, arguments.single) {
         (true, _) => Mode::Cluster,
         (_, true) => Mode::Single,
         _ => Mode::Ask,
     };
-    let target = target::probe(&arguments.address, &plan.options, mode)?;
+    let target = target::probe(&addresses, protocol, &plan.options, mode)?;
     allow_descriptors(plan.concurrency * target.routing.nodes().len());
     let mut conductor = Conductor::start(plan, &target, Progress::new(arguments.quiet))?;
-    let load = if arguments.no_load { None } else { Some(load(&mut conductor, &target)?) };
-    let verify = if arguments.no_verify { None } else { Some(conductor.verify()?) };
+    let has_keys = arguments.operations.is_none();
+    let load = if has_keys && !arguments.no_load { Some(load(&mut conductor, &target)?) } else { None };
+    let verify = if has_keys && !arguments.no_verify { Some(conductor.verify()?) } else { None };
     let arrivals = arguments.arrivals.unwrap_or(Arrivals::Poisson);
     let (rate, measured, search) = measure(arguments, &mut conductor, arrivals)?;
     let (verdict, reasons) = judge(arguments, rate, verify.as_ref(), &measured, search.as_ref());
@@ -85,25 +93,43 @@ fn run(arguments: &Arguments) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
-fn plan(arguments: &Arguments) -> Result<Plan, String> {
-    let usage = |error: String| -> ! { Arguments::command().error(ErrorKind::ValueValidation, error).exit() };
+/// Ends the program over an argument that is not right.
+fn usage(error: String) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, error).exit()
+}
+
+fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
     let allowed = trine::io::executor::allowed_cpus().map_err(|error| format!("no CPUs can be had: {error}"))?;
     let last = *allowed.last().ok_or("this process may run on no CPU")?;
     let cpus = arguments.cpus.as_deref().map_or(Ok(vec![last]), |text| options::parse_cpus(text, &allowed));
+    let size = arguments.key_size as usize;
+    let (keys, count) = match arguments.operations {
+        None => (Keys::shared(size, arguments.keys), arguments.keys),
+        Some(operations) => {
+            let count = operations * u64::from(arguments.concurrency);
+            (Keys::fresh(conductor::rand_run(), size, count), count)
+        }
+    };
+    let keys = keys.unwrap_or_else(|error| usage(error));
+    let wire = match protocol {
+        Protocol::Resp => Wire::Resp(Commands::new(keys)),
+        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref())),
+    };
     Ok(Plan {
         cpus: cpus.unwrap_or_else(|error| usage(error)),
         concurrency: arguments.concurrency as usize,
         pipeline: arguments.pipeline as usize,
-        keys: arguments.keys,
+        keys: count,
         read_share: arguments.read_share,
         distribution: arguments.distribution,
         sizes: arguments.value_size.clone(),
         seed: arguments.seed,
-        warmup: arguments.warmup,
+        warmup: if arguments.operations.is_some() { Duration::ZERO } else { arguments.warmup },
         duration: arguments.duration,
+        operations: arguments.operations,
         allow_misses: arguments.allow_misses,
         options: Options { password: arguments.password.clone(), timeout: arguments.timeout },
-        wire: Wire::new(arguments.key_size as usize, arguments.keys).unwrap_or_else(|error| usage(error)),
+        wire,
         wants_hlog: arguments.hlog.is_some(),
     })
 }
@@ -123,7 +149,7 @@ fn allow_descriptors(connections: usize) {
 fn load(conductor: &mut Conductor, target: &Target) -> Result<Measured, String> {
     let loaded = conductor.load()?;
     match loaded.tally.errors.keys().next() {
-        Some(error) => Err(format!("the keys can't be written: {}", target::explain_reply(error, &target.address))),
+        Some(error) => Err(format!("the keys can't be written: {}", target::explain_reply(error, &target.name()))),
         None => Ok(loaded),
     }
 }
@@ -134,6 +160,9 @@ fn measure(
     conductor: &mut Conductor,
     arrivals: Arrivals,
 ) -> Result<(Option<f64>, Measured, Option<Search>), String> {
+    if let Some(operations) = arguments.operations {
+        return Ok((None, conductor.rounds(operations)?, None));
+    }
     let Some(objective) = &arguments.slo else {
         let open = arguments.rate.map(|rate| (rate, arrivals));
         let is_wanted = !arguments.duration.is_zero();
@@ -160,8 +189,9 @@ fn measure(
 
 fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts {
     let duration = arguments.duration.as_secs_f64();
+    let has_measured = 0.0 < duration || arguments.operations.is_some();
     Facts {
-        operations: (0.0 < duration).then(|| measured.tally.operations.iter().sum()),
+        operations: has_measured.then(|| measured.tally.operations.iter().sum()),
         errors: measured.tally.errors_total(),
         wrong_values: measured.tally.wrong.total(),
         scheduled: rate.map(|rate| (rate * duration, measured.unsent)),

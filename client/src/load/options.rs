@@ -1,8 +1,10 @@
 //! The command line.
 
 use super::{
+    http::Api,
     schedule::Arrivals,
     slo::Objective,
+    target::Protocol,
     workload::{Distribution, ValueSize},
 };
 use clap::{ArgGroup, Parser};
@@ -15,12 +17,19 @@ Examples:
   trine-load --rate 20000 --arrivals poisson          open loop: what latency do 20,000 requests a second get?
   trine-load --slo 'p99<1ms' --duration 3s            the highest rate whose p99 stays below a millisecond
   trine-load 10.0.0.1:6379 --single --json out.json   any server that speaks the Redis protocol
+  trine-load http://a:7000 http://b:7100              HTTP; each key has its server by a ring of 120 points a server
+  trine-load --operations 800 --concurrency 10        ten clients: 800 SETs each, and then 800 GETs
   trine-load --no-load --duration 0s                  only check that everything that was written is still there
 
 Closed loop (without --rate): each of --concurrency clients has --pipeline requests in flight and sends the next when a
 reply comes. Open loop (--rate): requests are due at their times whatever the server does; one that can't be sent waits, and
 its latency counts from when it was due. In a cluster each client has a connection to every node and asks the owner of each
-key; --concurrency times --pipeline is what is in flight altogether.
+key; --concurrency times --pipeline is what is in flight altogether. --operations N measures no time but a number: each client
+SETs N new keys of its own, and then GETs each of them.
+
+Over HTTP a SET is PUT /set/{key} and leaves a key alone that exists: 409 is an answer like 200 then, and what is checked is
+that the first value stays. --api store overwrites. Several addresses are servers that know nothing of each other, and keys are
+placed on them by consistent hashing; one address may answer with 307, which is followed and remembered.
 
 Phases: load writes every key once, verify reads every key back, then warm-up and measurement. Every value is checked on
 every read, all of its bytes: a value that was not written for this key, is incomplete, missing, or older than a write that
@@ -34,9 +43,16 @@ Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck); 4 INVALID (erro
 #[command(name = "trine-load", version, after_help = EXAMPLES, max_term_width = 120)]
 #[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
 pub(crate) struct Arguments {
-    /// Server to begin with, as host:port; a cluster's other nodes are learned from it
-    #[arg(default_value = "127.0.0.1:7000", value_parser = parse_address)]
-    pub(crate) address: String,
+    /// Server to begin with, as host:port or http://host:port; a cluster's other nodes are learned from it. Several: servers
+    /// that know nothing of each other
+    #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:7000", value_parser = parse_address)]
+    addresses: Vec<Address>,
+    /// What the servers speak [default: resp, or http where an address says so]
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    /// Which requests of the HTTP API
+    #[arg(long, default_value = "set")]
+    pub(crate) api: Api,
     /// Take it as one node of a cluster (default: ask the server)
     #[arg(long, conflicts_with = "single")]
     pub(crate) cluster: bool,
@@ -73,6 +89,10 @@ pub(crate) struct Arguments {
     /// Load before the measurement
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     pub(crate) warmup: Duration,
+    /// Each client SETs so many new keys of its own and then GETs each: instead of a warm-up and a duration
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(conflicts_with_all = ["rate", "slo", "warmup", "duration", "read_share", "keys", "distribution", "no_load", "no_verify"])]
+    pub(crate) operations: Option<u64>,
     /// Length of the measurement; 0s for none
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
@@ -100,7 +120,7 @@ pub(crate) struct Arguments {
     /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max)
     #[arg(long, value_name = "OBJECTIVE")]
     pub(crate) slo: Option<Objective>,
-    /// Password for AUTH
+    /// Password for AUTH, or HTTP's Basic authentication
     #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
     pub(crate) password: Option<String>,
     /// How long to wait for a connection or a reply
@@ -111,12 +131,53 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-fn parse_address(text: &str) -> Result<String, String> {
-    let (host, port) = text.rsplit_once(':').ok_or("an address is host:port, as in 127.0.0.1:7000")?;
-    if host.is_empty() || port.parse::<u16>().is_err() {
-        return Err("an address is host:port, as in 127.0.0.1:7000 or [::1]:7000".into());
+/// A server's address, and whether it said http://.
+#[derive(Clone, Debug, PartialEq)]
+struct Address {
+    host_port: String,
+    is_url: bool,
+}
+
+impl Arguments {
+    /// Whom to measure, and in which protocol.
+    ///
+    /// # Errors
+    /// Where one argument contradicts another, for people.
+    pub(crate) fn whom(&self) -> Result<(Vec<String>, Protocol), String> {
+        let urls = self.addresses.iter().filter(|address| address.is_url).count();
+        let protocol = match self.protocol {
+            Some(Protocol::Resp) if 0 < urls => return Err("--protocol resp and an address with http://".into()),
+            Some(protocol) => protocol,
+            None if urls == 0 => Protocol::Resp,
+            None if urls == self.addresses.len() => Protocol::Http,
+            None => return Err("write http:// before every address, or before none".into()),
+        };
+        if self.cluster && (protocol == Protocol::Http || 1 < self.addresses.len()) {
+            return Err("--cluster is for one address and the Redis protocol".into());
+        }
+        if self.api == Api::Store && protocol == Protocol::Resp {
+            return Err("--api is for HTTP: write http:// before the address".into());
+        }
+        let addresses: Vec<String> = self.addresses.iter().map(|address| address.host_port.clone()).collect();
+        match addresses.iter().enumerate().find(|(index, address)| addresses[..*index].contains(address)) {
+            Some((_, twice)) => Err(format!("{twice} is there twice")),
+            None => Ok((addresses, protocol)),
+        }
     }
-    Ok(text.into())
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    const FORMS: &str = "an address is host:port or http://host:port, as in 127.0.0.1:7000 or http://[::1]:7000";
+    if text.starts_with("https://") {
+        return Err("TLS is not spoken here: write http://".into());
+    }
+    let (rest, is_url) = text.strip_prefix("http://").map_or((text, false), |rest| (rest, true));
+    let host_port = if is_url { rest.strip_suffix('/').unwrap_or(rest) } else { rest };
+    let (host, port) = host_port.rsplit_once(':').ok_or(FORMS)?;
+    if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
+        return Err(FORMS.into());
+    }
+    Ok(Address { host_port: host_port.into(), is_url })
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -180,8 +241,39 @@ mod tests {
             &["localhost"],
             &["--slo", "p98<1ms"],
             &["--duration", "5h"],
+            &["https://a:1"],
+            &["http://a:1/path"],
+            &["--operations", "8", "--duration", "1s"],
+            &["--operations", "8", "--rate", "5"],
         ] {
             assert!(Arguments::try_parse_from([&["trine-load"], arguments].concat()).is_err(), "{arguments:?}");
+        }
+    }
+
+    /// Addresses say which protocol they speak, and contradictions are named.
+    #[test]
+    fn addresses_have_a_protocol() {
+        let whom =
+            |arguments: &[&str]| Arguments::try_parse_from([&["trine-load"], arguments].concat()).unwrap().whom();
+        let owned = |addresses: &[&str]| addresses.iter().map(|address| (*address).to_owned()).collect::<Vec<_>>();
+        for (arguments, addresses, protocol) in [
+            (&[][..], &["127.0.0.1:7000"][..], Protocol::Resp),
+            (&["a:1", "b:2"], &["a:1", "b:2"], Protocol::Resp),
+            (&["http://a:1/", "http://[::1]:2"], &["a:1", "[::1]:2"], Protocol::Http),
+            (&["a:1", "--protocol", "http"], &["a:1"], Protocol::Http),
+        ] {
+            assert_eq!(whom(arguments), Ok((owned(addresses), protocol)), "{arguments:?}");
+        }
+        for (arguments, complaint) in [
+            (&["http://a:1", "b:2"][..], "every address"),
+            (&["http://a:1", "--protocol", "resp"], "http://"),
+            (&["http://a:1", "--cluster"], "--cluster"),
+            (&["a:1", "b:1", "--cluster"], "--cluster"),
+            (&["a:1", "--api", "store"], "--api"),
+            (&["a:1", "a:1"], "twice"),
+        ] {
+            let error = whom(arguments).unwrap_err();
+            assert!(error.contains(complaint), "{arguments:?}: {error}");
         }
     }
 

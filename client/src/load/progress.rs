@@ -24,7 +24,7 @@ impl Progress {
         &mut self,
         label: &str,
         answered: u64,
-        expected: u64,
+        expected: Option<u64>,
         elapsed: Duration,
         second: Option<Second>,
     ) {
@@ -36,8 +36,8 @@ impl Progress {
         self.last = (answered, elapsed);
         let seconds = elapsed.as_secs_f64();
         let mut line = format!("{label} {seconds:5.1} s  {rate:>9.0} ops/s");
-        if 0 < expected {
-            line += &format!("  {:3.0} %", 100.0 * answered as f64 / expected as f64);
+        if let Some(expected) = expected {
+            line += &format!("  {:3.0} %", 100.0 * answered as f64 / expected.max(1) as f64);
         }
         if let Some(second) = second {
             line += &format!("  p50 {:.0} µs  p99 {:.0} µs", second.p50_us, second.p99_us);

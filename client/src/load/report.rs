@@ -5,7 +5,7 @@ use super::{
     options::Arguments,
     slo::Search,
     tally::both,
-    target::Target,
+    target::{Protocol, Target},
     verdict::Verdict,
 };
 use hdrhistogram::Histogram;
@@ -41,7 +41,7 @@ impl Report<'_> {
     }
 
     fn ops_per_s(&self) -> f64 {
-        let seconds = self.arguments.duration.as_secs_f64();
+        let seconds = self.measured.took.as_secs_f64();
         if 0.0 < seconds { self.operations() as f64 / seconds } else { 0.0 }
     }
 
@@ -50,6 +50,38 @@ impl Report<'_> {
         let verified = self.verify.map_or((0, 0), |verify| (verify.tally.misses, verify.tally.wrong.total()));
         let tally = &self.measured.tally;
         (tally.misses + verified.0, tally.wrong.total() + verified.1)
+    }
+
+    /// Whether a number of operations was measured, in place of a time.
+    fn is_rounds(&self) -> bool {
+        self.arguments.operations.is_some()
+    }
+
+    fn keys(&self) -> u64 {
+        let own = |operations: u64| operations * u64::from(self.arguments.concurrency);
+        self.arguments.operations.map_or(self.arguments.keys, own)
+    }
+
+    fn protocol(&self) -> &'static str {
+        match self.target.protocol {
+            Protocol::Resp => "resp",
+            Protocol::Http => "http",
+        }
+    }
+
+    /// All SETs, or all GETs, by themselves: from the first that was due to the last that was answered.
+    fn part(&self, kind: usize) -> Value {
+        let (operations, seconds) = self.part_figures(kind);
+        json!({
+            "operations": operations,
+            "seconds": round(seconds, 6),
+            "ops_per_s": round(operations as f64 / seconds.max(1e-9), 1),
+        })
+    }
+
+    fn part_figures(&self, kind: usize) -> (u64, f64) {
+        let tally = &self.measured.tally;
+        (tally.operations[kind], tally.spans[kind].length().as_secs_f64())
     }
 
     /// The report as one JSON object.
@@ -63,18 +95,21 @@ impl Report<'_> {
             "tool": concat!("trine-load ", env!("CARGO_PKG_VERSION")),
             "command_line": command_line(),
             "target": {
-                "address": self.target.address,
-                "mode": if self.target.is_cluster { "cluster" } else { "single" },
+                "address": self.target.addresses[0],
+                "addresses": self.target.addresses,
+                "protocol": self.protocol(),
+                "mode": self.target.mode(),
                 "nodes": self.target.routing.nodes().len(),
                 "server": self.target.server,
             },
             "workload": {
                 "concurrency": arguments.concurrency,
                 "pipeline": arguments.pipeline,
-                "read_share": arguments.read_share,
-                "keys": arguments.keys,
+                "operations": arguments.operations,
+                "read_share": (!self.is_rounds()).then_some(arguments.read_share),
+                "keys": self.keys(),
                 "key_size": arguments.key_size,
-                "distribution": arguments.distribution.to_string(),
+                "distribution": (!self.is_rounds()).then(|| arguments.distribution.to_string()),
                 "value_size": arguments.value_size.to_string(),
                 "rate": self.rate,
                 "arrivals": self.rate.map(|_| self.arrivals),
@@ -83,13 +118,15 @@ impl Report<'_> {
             "phases": {
                 "load_s": seconds(self.load),
                 "verify_s": seconds(self.verify),
-                "warmup_s": arguments.warmup.as_secs_f64(),
-                "measure_s": arguments.duration.as_secs_f64(),
+                "warmup_s": if self.is_rounds() { 0.0 } else { arguments.warmup.as_secs_f64() },
+                "measure_s": round(self.measured.took.as_secs_f64(), 6),
             },
             "operations": self.operations(),
             "ops_per_s": round(self.ops_per_s(), 1),
             "reads": tally.operations[0],
             "writes": tally.operations[1],
+            "parts": self.is_rounds().then(|| json!({ "set": self.part(1), "get": self.part(0) })),
+            "conflicts": tally.conflicts,
             "misses": misses,
             "errors": { "total": tally.errors_total(), "by_kind": tally.errors },
             "wrong_values": wrong_values,
@@ -145,29 +182,46 @@ impl Report<'_> {
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
         let (arguments, tally) = (self.arguments, &self.measured.tally);
         let nodes = self.target.routing.nodes().len();
-        let whom = if self.target.is_cluster { format!("cluster of {nodes} nodes") } else { "one server".into() };
-        writeln!(out, "{} ({}), {whom}", self.target.address, self.target.server)?;
-        let rate =
-            self.rate.map_or("closed loop".into(), |rate| format!("{} requests/s, {}", group(rate), self.arrivals));
-        writeln!(
-            out,
-            "{} clients x {} in flight, {rate}; {:.0} % reads; {} keys, {}; values of {} bytes",
-            arguments.concurrency,
-            arguments.pipeline,
-            arguments.read_share * 100.0,
-            group(arguments.keys as f64),
-            arguments.distribution,
-            arguments.value_size,
-        )?;
-        if !arguments.duration.is_zero() {
-            writeln!(out)?;
-            let duration = arguments.duration.as_secs_f64();
+        let whom = match self.target.mode() {
+            "cluster" => format!("cluster of {nodes} nodes"),
+            "ring" => format!("{nodes} servers, keys placed by us"),
+            _ => "one server".into(),
+        };
+        let protocol = if self.target.protocol == Protocol::Http { ", HTTP" } else { "" };
+        writeln!(out, "{} ({}), {whom}{protocol}", self.target.name(), self.target.server)?;
+        write!(out, "{} clients x {} in flight, ", arguments.concurrency, arguments.pipeline)?;
+        if let Some(operations) = arguments.operations {
             writeln!(
                 out,
-                "{:>14} ops/s   ({} in {duration} s)",
-                group(self.ops_per_s()),
-                group(self.operations() as f64)
+                "each {} SETs and then as many GETs; {} keys; values of {} bytes",
+                group(operations as f64),
+                group(self.keys() as f64),
+                arguments.value_size,
             )?;
+        } else {
+            let rate =
+                self.rate.map_or("closed loop".into(), |rate| format!("{} requests/s, {}", group(rate), self.arrivals));
+            writeln!(
+                out,
+                "{rate}; {:.0} % reads; {} keys, {}; values of {} bytes",
+                arguments.read_share * 100.0,
+                group(arguments.keys as f64),
+                arguments.distribution,
+                arguments.value_size,
+            )?;
+        }
+        let took = self.measured.took.as_secs_f64();
+        if 0.0 < took {
+            writeln!(out)?;
+            let all = ("", self.operations(), took);
+            let [get, set] = [("   GET", 0), ("   SET", 1)].map(|(name, kind)| {
+                let (operations, seconds) = self.part_figures(kind);
+                (name, operations, seconds)
+            });
+            for (name, operations, seconds) in [all, set, get].into_iter().take(if self.is_rounds() { 3 } else { 1 }) {
+                let rate = group(operations as f64 / seconds.max(1e-9));
+                writeln!(out, "{rate:>14} ops/s{name}   ({} in {} s)", group(operations as f64), round(seconds, 3))?;
+            }
             writeln!(out)?;
             writeln!(out, "latency, µs           p50       p90       p99     p99.9       max      mean")?;
             for (name, histograms) in [("due", &tally.since_due), ("sent", &tally.since_sent)] {
@@ -202,6 +256,9 @@ impl Report<'_> {
             "wrong values {wrong} (damaged {damaged}, stale {stale}, missing {missing}), misses {misses}, errors {}",
             tally.errors_total()
         )?;
+        if 0 < tally.conflicts {
+            writeln!(out, "{} SETs found their keys there already (409)", group(tally.conflicts as f64))?;
+        }
         for (kind, count) in &tally.errors {
             writeln!(out, "{count:>14} x {kind}")?;
         }

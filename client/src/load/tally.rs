@@ -3,7 +3,7 @@
 
 use super::workload::Kind;
 use hdrhistogram::Histogram;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use trine_client::pipeline::Nanos;
 
 /// The longest latency that is told from longer ones.
@@ -25,7 +25,8 @@ pub(crate) fn histogram() -> Histogram<u64> {
 pub(crate) struct Wrong {
     /// Not what anybody wrote for this key.
     pub(crate) damaged: u64,
-    /// Older than a write that was acknowledged before the read was sent.
+    /// Older than a write that was acknowledged before the read was sent; or, where the first value of a key stays,
+    /// another one, or a second write that was acknowledged.
     pub(crate) stale: u64,
     /// Not there, though it had been written.
     pub(crate) missing: u64,
@@ -34,6 +35,27 @@ pub(crate) struct Wrong {
 impl Wrong {
     pub(crate) fn total(self) -> u64 {
         self.damaged + self.stale + self.missing
+    }
+}
+
+/// From when the first of some requests was due to when the last was answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Span {
+    first: Nanos,
+    last: Nanos,
+}
+
+impl Span {
+    const EMPTY: Self = Self { first: Nanos(u64::MAX), last: Nanos(0) };
+
+    /// Both, and what lies between.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+
+    /// How long it is.
+    pub(crate) fn length(self) -> Duration {
+        Duration::from_nanos(self.last.since(self.first))
     }
 }
 
@@ -48,6 +70,10 @@ pub(crate) struct Tally {
     pub(crate) since_due: [Histogram<u64>; 2],
     /// Time since requests were handed to the kernel, by [`Kind`].
     pub(crate) since_sent: [Histogram<u64>; 2],
+    /// When requests that were answered were due and answered, by [`Kind`].
+    pub(crate) spans: [Span; 2],
+    /// Writes of keys that had a value, which they kept.
+    pub(crate) conflicts: u64,
     /// Reads that found nothing.
     pub(crate) misses: u64,
     pub(crate) wrong: Wrong,
@@ -62,6 +88,8 @@ impl Default for Tally {
             operations: [0; 2],
             since_due: [histogram(), histogram()],
             since_sent: [histogram(), histogram()],
+            spans: [Span::EMPTY; 2],
+            conflicts: 0,
             misses: 0,
             wrong: Wrong::default(),
             errors: BTreeMap::new(),
@@ -75,6 +103,8 @@ impl Tally {
     pub(crate) fn latency(&mut self, kind: Kind, due: Nanos, sent: Nanos, now: Nanos) {
         self.since_due[kind as usize].saturating_record(now.since(due));
         self.since_sent[kind as usize].saturating_record(now.since(sent));
+        let span = &mut self.spans[kind as usize];
+        *span = span.and(Span { first: due, last: now });
     }
 
     /// Counts errors of one kind. What tells kinds apart is the text up to the first quote, without an address.
@@ -106,7 +136,9 @@ impl Tally {
             self.operations[kind] += other.operations[kind];
             self.since_due[kind].add(&other.since_due[kind]).expect(SAME);
             self.since_sent[kind].add(&other.since_sent[kind]).expect(SAME);
+            self.spans[kind] = self.spans[kind].and(other.spans[kind]);
         }
+        self.conflicts += other.conflicts;
         self.misses += other.misses;
         self.wrong.damaged += other.wrong.damaged;
         self.wrong.stale += other.wrong.stale;
@@ -121,6 +153,8 @@ impl Tally {
         self.second = 0;
         self.operations = [0; 2];
         self.since_due.iter_mut().chain(&mut self.since_sent).for_each(Histogram::reset);
+        self.spans = [Span::EMPTY; 2];
+        self.conflicts = 0;
         self.misses = 0;
         self.wrong = Wrong::default();
         self.errors.clear();
@@ -165,7 +199,13 @@ mod tests {
         sum.add(&one);
         assert_eq!((sum.operations, sum.errors_total(), sum.since_due[0].len()), ([2, 0], 2, 2));
         assert_eq!((sum.since_due[0].max(), sum.since_sent[0].max()), (1000, 500));
+        one.latency(Kind::Get, Nanos(4000), Nanos(4000), Nanos(5000));
+        sum.add(&one);
+        assert_eq!(sum.spans[0].length(), Duration::from_nanos(5000), "from the first due to the last answered");
+        assert_eq!(sum.spans[0].and(sum.spans[1]), sum.spans[0], "nothing adds nothing");
+        assert_eq!(sum.spans[1].length(), Duration::ZERO);
         sum.clear();
         assert_eq!((sum.operations, sum.errors_total(), sum.since_due[0].len()), ([0, 0], 0, 0));
+        assert_eq!(sum.spans, [Span::EMPTY; 2]);
     }
 }

@@ -1,21 +1,72 @@
 //! Whom we measure: one server or a cluster, of which kind and version.
 
-use std::io::ErrorKind;
+use super::http::{
+    request::authorization,
+    response::{Decoder, ResponseError},
+};
+use clap::ValueEnum;
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Instant,
+};
 use trine_client::{
     Error, Options,
-    blocking::Connection,
-    reply::{Reply, Value},
+    blocking::{Connection, connect_socket},
+    consistent::Circle,
+    reply::{Reply, ReplyError, Value},
     routing::Routing,
 };
+
+/// What a target speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// The Redis protocol
+    Resp,
+    /// The HTTP API of Trine and of its predecessor
+    Http,
+}
+
+/// Whose a key is.
+#[derive(Clone, Debug)]
+pub(crate) enum Placement {
+    /// The first server's, who may know better.
+    First,
+    /// Slots have owners, as far as is known.
+    Slots,
+    /// The client decides, and the servers know nothing of it.
+    Circle(Circle),
+}
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) address: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) protocol: Protocol,
     pub(crate) routing: Routing,
-    pub(crate) is_cluster: bool,
+    pub(crate) placement: Placement,
     /// Its name and version, as far as it tells.
     pub(crate) server: String,
+}
+
+impl Target {
+    /// Whether MOVED and 307 are followed.
+    pub(crate) fn follows(&self) -> bool {
+        self.protocol == Protocol::Http || matches!(self.placement, Placement::Slots)
+    }
+
+    /// How keys are placed, in a word.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self.placement {
+            Placement::First => "single",
+            Placement::Slots => "cluster",
+            Placement::Circle(_) => "ring",
+        }
+    }
+
+    /// The addresses, for people.
+    pub(crate) fn name(&self) -> String {
+        self.addresses.join(" ")
+    }
 }
 
 /// Whether requests go to the owners of their keys.
@@ -26,11 +77,26 @@ pub(crate) enum Mode {
     Single,
 }
 
-/// Asks a server who it is.
+/// Asks all servers who they are.
 ///
 /// # Errors
 /// What to do about it, for people.
-pub(crate) fn probe(address: &str, options: &Options, mode: Mode) -> Result<Target, String> {
+pub(crate) fn probe(addresses: &[String], protocol: Protocol, options: &Options, mode: Mode) -> Result<Target, String> {
+    let ask = |address: &String, mode| match protocol {
+        Protocol::Resp => probe_resp(address, options, mode),
+        Protocol::Http => probe_http(address, options),
+    };
+    let (first, others) = addresses.split_first().ok_or("there is no address")?;
+    if others.is_empty() {
+        return ask(first, mode);
+    }
+    let first = ask(first, Mode::Single)?;
+    others.iter().try_for_each(|address| ask(address, Mode::Single).map(drop))?;
+    let placement = Placement::Circle(Circle::new(addresses));
+    Ok(Target { addresses: addresses.to_vec(), routing: Routing::several(addresses.to_vec()), placement, ..first })
+}
+
+fn probe_resp(address: &str, options: &Options, mode: Mode) -> Result<Target, String> {
     let explain = |error: Error| explain(&error, address);
     let mut connection = Connection::connect(address, options).map_err(explain)?;
     let info = match connection.command(&["INFO"]).map_err(explain)? {
@@ -54,7 +120,61 @@ pub(crate) fn probe(address: &str, options: &Options, mode: Mode) -> Result<Targ
     } else {
         Routing::single(address)
     };
-    Ok(Target { address: address.into(), routing, is_cluster, server: name(&info) })
+    let placement = if is_cluster { Placement::Slots } else { Placement::First };
+    let (addresses, protocol, server) = (vec![address.into()], Protocol::Resp, name(&info));
+    Ok(Target { addresses, protocol, routing, placement, server })
+}
+
+/// Asks for a key that is not there: whoever answers with an HTTP response is a server.
+fn probe_http(address: &str, options: &Options) -> Result<Target, String> {
+    let server = exchange(address, options)?.unwrap_or_else(|| "unknown".into());
+    let (addresses, protocol, routing) = (vec![address.into()], Protocol::Http, Routing::single(address));
+    Ok(Target { addresses, protocol, routing, placement: Placement::First, server })
+}
+
+/// Returns what the server calls itself, if anything.
+fn exchange(address: &str, options: &Options) -> Result<Option<String>, String> {
+    let (timeout, authorization) = (options.timeout, authorization(options.password.as_deref()));
+    let unreachable = |source| explain(&Error::Unreachable { address: address.into(), source }, address);
+    let lost = |source: std::io::Error| match source.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            explain(&Error::TimedOut { address: address.into(), after: timeout }, address)
+        }
+        _ => explain(&Error::Lost { address: address.into(), source }, address),
+    };
+    let mut socket = connect_socket(address, timeout).map_err(unreachable)?;
+    let request =
+        format!("GET /get/trine-load HTTP/1.1\r\nHost: {address}\r\n{authorization}Connection: close\r\n\r\n");
+    socket.set_read_timeout(Some(timeout)).and_then(|()| socket.write_all(request.as_bytes())).map_err(lost)?;
+    let (mut bytes, begun) = (Vec::new(), Instant::now());
+    let mut decoder = Decoder::default();
+    loop {
+        let mut piece = [0; 4096];
+        let count = socket.read(&mut piece).map_err(lost)?;
+        if count == 0 || timeout < begun.elapsed() {
+            return Err(format!("{address} has closed the connection without a whole response. Is it an HTTP server?"));
+        }
+        bytes.extend_from_slice(&piece[..count]);
+        match decoder.decode(&bytes) {
+            Ok(None) => {}
+            Ok(Some((response, _))) if matches!(response.status, 401 | 403) => {
+                let wants = if options.password.is_some() { "another password" } else { "a password" };
+                return Err(format!(
+                    "{address} wants {wants} (HTTP {}): --password or TRINE_PASSWORD",
+                    response.status
+                ));
+            }
+            Ok(Some((response, _))) => {
+                return Ok(response.server.map(|server| String::from_utf8_lossy(server).into_owned()));
+            }
+            Err(error @ ResponseError::NotHttp(_)) => {
+                return Err(format!(
+                    "{address} does not speak HTTP: {error}\nIs it a server of the Redis protocol? Then write {address} without http://"
+                ));
+            }
+            Err(error) => return Err(format!("{address} answered with {error}")),
+        }
+    }
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -83,6 +203,9 @@ pub(crate) fn explain(error: &Error, address: &str) -> String {
             format!("{error}\n{advice} The address is the first argument: trine-load {address}")
         }
         Error::Denied(text) | Error::NotReady(text) | Error::Refused(text) => hint(text, address),
+        Error::Protocol { source: ReplyError::Sign(b'H'), .. } => {
+            format!("{error}\nIs it an HTTP server? Then write http://{address}")
+        }
         Error::Protocol { .. } => format!("{error}\nIs it another kind of server, or one that wants TLS?"),
         Error::TimedOut { .. } => format!("{error}\nIs the server busy or stopped? --timeout waits longer."),
         _ => error.to_string(),
