@@ -10,6 +10,7 @@ pub mod directory;
 mod dump;
 pub mod executor;
 mod frames;
+mod health;
 pub mod mesh;
 mod plan;
 pub mod probe;
