@@ -10,6 +10,7 @@ pub mod time;
 pub mod glob;
 pub mod resp;
 
+pub mod allowance;
 pub mod client;
 pub mod command;
 pub mod commands;

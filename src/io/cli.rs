@@ -1,4 +1,4 @@
-//! The command line: `trine serve | up | plan | check | dump`.
+//! The command line: `trine serve | up | plan | health | check | dump`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, dump, plan, up};
+use super::{check, dump, health, plan, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -32,6 +32,7 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Some(("serve", matches)) => start_serving(matches, serve),
         Some(("up", matches)) => up::run(matches),
         Some(("plan", matches)) => plan::run(matches),
+        Some(("health", matches)) => health::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("dump", matches)) => dump::run(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
@@ -78,6 +79,7 @@ pub fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(up::command())
         .subcommand(plan::command())
+        .subcommand(health::command())
         .subcommand(check::command())
         .subcommand(dump::command())
         .after_help(
@@ -140,8 +142,22 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
     serve(config).map_err(Failure::Failed)
 }
 
-/// Puts the configuration together: the file, over it the environment, over that the flags.
+/// Returns what the environment and the file that it names say to `trine serve`. Flags may say more, so that this need not be
+/// all that a server needs.
+pub(super) fn configuration_without_flags() -> Result<Config, Failure> {
+    let matches = serve_command().no_binary_name(true).try_get_matches_from([""; 0]);
+    assemble(&matches.expect("no flag is needed"))
+}
+
+/// Returns the configuration, if it makes sense as a whole.
 fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
+    let config = assemble(matches)?;
+    config.validate().map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(config)
+}
+
+/// Puts the configuration together: the file, over it the environment, over that the flags.
+fn assemble(matches: &ArgMatches) -> Result<Config, Failure> {
     let usage = |error: crate::config::ConfigError| Failure::Usage(error.to_string());
     let mut config = Config::default();
     let path = matches.get_one::<String>("config").cloned().or_else(|| env::var("TRINE_CONFIG").ok());
@@ -161,7 +177,6 @@ fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
             config.apply(setting.name, value, &format!("--{} {value}", setting.name)).map_err(usage)?;
         }
     }
-    config.validate().map_err(usage)?;
     Ok(config)
 }
 

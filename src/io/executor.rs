@@ -2,7 +2,15 @@
 
 use futures_lite::future::or;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
-use std::{future::Future, io, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::allowance::{self, Group, Quota};
 
 /// How often every executor wakes, whatever happens. glommio can go to sleep with a runnable task where its preempt timer
 /// fires just before the first task runs; a timer that is always armed ends that sleep. It also bounds how late a core
@@ -25,6 +33,20 @@ const IO_MEMORY: usize = 1 << 20;
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = rustix::thread::sched_getaffinity(None)?;
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// Returns the limits of CPU time that control groups set this process.
+pub fn quotas() -> Vec<Quota> {
+    let read = |path: PathBuf| fs::read_to_string(path).ok();
+    // Where there is no /proc to read there is nothing to be known of limits.
+    let text = |name: &str| read(Path::new("/proc/self").join(name)).unwrap_or_default();
+    let quota = |group: Group| match group {
+        Group::V2(folder) => Quota::from_v2(&read(folder.join("cpu.max"))?),
+        Group::V1(folder) => {
+            Quota::from_v1(&read(folder.join("cpu.cfs_quota_us"))?, &read(folder.join("cpu.cfs_period_us"))?)
+        }
+    };
+    allowance::groups(&text("cgroup"), &text("mountinfo")).into_iter().filter_map(quota).collect()
 }
 
 /// Starts a thread with an executor on `cpu` that runs `main` to its end.

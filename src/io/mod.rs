@@ -11,6 +11,7 @@ mod dump;
 pub mod executor;
 mod frames;
 pub mod hints;
+mod health;
 pub mod mesh;
 mod plan;
 pub mod probe;

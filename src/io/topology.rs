@@ -4,6 +4,7 @@ use std::fs;
 
 use super::executor;
 use crate::{
+    allowance,
     config::Config,
     topology::{Server, Topology},
 };
@@ -26,7 +27,8 @@ pub fn load(config: &mut Config) -> Result<(Topology, u16), String> {
             Topology::from_toml(&text).map_err(|error| format!("--topology {}: {error}", path.display()))?
         }
         None => {
-            let cores = u16::try_from(config.placement(&allowed).len()).map_err(|_| "--cores: too many".to_owned())?;
+            let usable = usable_cpus(config, &allowed);
+            let cores = u16::try_from(config.placement(usable).len()).map_err(|_| "--cores: too many".to_owned())?;
             let (port, core_port) = (config.port, config.first_core_port());
             let server = Server { name: config.name.clone(), host: config.host(), port, core_port, cores };
             Topology::single(server).map_err(|error| error.to_string())?
@@ -44,6 +46,25 @@ pub fn load(config: &mut Config) -> Result<(Topology, u16), String> {
     config.cores = Some(server.cores);
     config.cpus = config.placement(&allowed);
     Ok((topology, position))
+}
+
+/// Returns the CPUs to have a core on where nobody said how many: as many as this process may keep busy.
+fn usable_cpus<'a>(config: &Config, allowed: &'a [usize]) -> &'a [usize] {
+    if config.cores.is_some() || !config.cpus.is_empty() {
+        return allowed;
+    }
+    let quotas = executor::quotas();
+    let usable = &allowed[..allowance::cores(allowed.len(), &quotas)];
+    if usable.len() < allowed.len() {
+        let (used, all) = (crate::config::list(usable), crate::config::list(allowed));
+        tracing::warn!(
+            "a CPU quota leaves this process {} of the {} CPUs it may run on ({all}), so it uses {used}; a cpuset would \
+             give it CPUs of its own",
+            usable.len(),
+            allowed.len()
+        );
+    }
+    usable
 }
 
 /// Refuses settings that say otherwise than the topology does: one of both would be ignored in silence.
