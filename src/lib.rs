@@ -23,6 +23,9 @@ pub mod store;
 pub mod topology;
 pub mod wal;
 
+#[cfg(feature = "manual")]
+pub mod manual;
+
 #[cfg(test)]
 mod sim;
 

@@ -10,6 +10,7 @@ pub mod directory;
 mod dump;
 pub mod executor;
 mod frames;
+pub mod manual;
 pub mod mesh;
 mod plan;
 pub mod probe;
