@@ -8,12 +8,14 @@ pub mod slot;
 pub mod time;
 
 pub mod glob;
+pub mod reply;
 pub mod resp;
 
 pub mod client;
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod session;
 pub mod shard;

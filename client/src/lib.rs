@@ -1,6 +1,7 @@
 //! Clients for Trine and every server that speaks the Redis protocol.
 //!
-//! What decides has no socket and no clock: [`reply`] cuts replies out of bytes, [`routing`] knows who owns which slot,
+//! What decides has no socket and no clock: [`reply`] (the server's library has it, beside [`trine::resp`]) cuts replies out of
+//! bytes, [`routing`] knows who owns which slot,
 //! [`pipeline`] what is in flight on a connection. What does: [`blocking`], on std's sockets, and with the feature `ring`
 //! `client`, on the server's network ring.
 
@@ -11,10 +12,10 @@ pub mod blocking;
 pub mod client;
 mod error;
 pub mod pipeline;
-pub mod reply;
 pub mod routing;
 
 pub use error::Error;
+pub use trine::reply;
 
 use std::time::Duration;
 

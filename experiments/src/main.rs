@@ -7,6 +7,7 @@ mod point;
 mod settings;
 // Measuring.
 mod cluster;
+mod doctor;
 mod load;
 mod machine;
 mod process;

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod compaction;
 pub mod directory;
+mod doctor;
 mod dump;
 pub mod executor;
 mod frames;
