@@ -22,6 +22,7 @@ pub mod shard;
 pub mod slow_log;
 pub mod statistics;
 pub mod store;
+pub mod top;
 pub mod topology;
 pub mod wal;
 

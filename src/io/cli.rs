@@ -1,4 +1,4 @@
-//! The command line: `trine serve | up | plan | check | dump | doctor | completions | man`.
+//! The command line: `trine serve | up | plan | check | dump | top | doctor | completions | man`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, doctor, dump, manual, plan, up};
+use super::{check, doctor, dump, manual, plan, top, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -34,6 +34,7 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Some(("plan", matches)) => plan::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("dump", matches)) => dump::run(matches),
+        Some(("top", matches)) => top::run(matches),
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("completions", matches)) => manual::run_completions(matches),
         Some(("man", matches)) => manual::run_man(matches),
@@ -83,6 +84,7 @@ pub fn command() -> Command {
         .subcommand(plan::command())
         .subcommand(check::command())
         .subcommand(dump::command())
+        .subcommand(top::command())
         .subcommand(doctor::command())
         .subcommand(manual::completions_command())
         .subcommand(manual::man_command())

@@ -20,6 +20,7 @@ pub mod ring;
 pub mod server;
 pub mod shard;
 pub mod snapshot;
+mod top;
 pub mod topology;
 mod up;
 pub mod values;
