@@ -248,7 +248,10 @@ fn several(nodes: &[&Node], now: Duration) -> Row {
     };
     Row {
         kind: Kind::Server,
-        label: format!("{server} ({} cores)", nodes.len()),
+        label: match state {
+            Condition::Partly => format!("{server} ({note})"),
+            _ => format!("{server} ({} cores)", nodes.len()),
+        },
         server,
         address: String::new(),
         state,

@@ -75,6 +75,8 @@ pub struct Picture {
     pub rows: Vec<Row>,
     /// All together.
     pub total: Row,
+    /// How many nodes there are.
+    pub nodes: usize,
     /// Which of the rows is looked at closer.
     pub selected: Option<usize>,
     /// The first that is shown.
@@ -146,7 +148,7 @@ impl Screen {
                 self.first = self.first.clamp((at + 1).saturating_sub(height.max(1)), at);
             }
         }
-        Picture { total: total(cluster, now), selected, first: self.first, rows }
+        Picture { nodes: cluster.nodes.len(), total: total(cluster, now), selected, first: self.first, rows }
     }
 }
 

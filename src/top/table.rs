@@ -14,8 +14,8 @@ pub struct Column {
 }
 
 /// The first column takes what the others leave, within these bounds.
-const LABEL_MIN: usize = 16;
-const LABEL_MAX: usize = 32;
+const LABEL_MIN: usize = 21;
+const LABEL_MAX: usize = 28;
 /// The last column, throughput over time, is left out where it would be narrower.
 const HISTORY_MIN: usize = 12;
 

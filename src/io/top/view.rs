@@ -22,19 +22,29 @@ const HEIGHT_FOR_DETAILS: u16 = 18;
 /// Two columns, of commands and of slots, beside each other.
 const DETAILS_HEIGHT: u16 = 7;
 const SPARK_HEIGHT: u16 = 3;
+const SPARK_HEIGHT_MAX: u16 = 6;
+/// From here on there is room for more words.
+const WIDE: u16 = 100;
 /// Above this a core has little left.
 const BUSY: f64 = 0.9;
 
 /// Draws everything. `interval` is the time between two looks.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen, cluster: &Cluster, now: Duration, interval: Duration) {
     let area = frame.area();
+    let rows = u16::try_from(screen.picture(cluster, now, usize::MAX).rows.len()).unwrap_or(u16::MAX);
     let has_details = HEIGHT_FOR_DETAILS <= area.height;
-    let (spark, details) = if has_details { (SPARK_HEIGHT, DETAILS_HEIGHT) } else { (0, 0) };
+    let (mut spark, mut details) = if has_details { (SPARK_HEIGHT, DETAILS_HEIGHT) } else { (0, 0) };
+    if has_details {
+        // What rows don't need, throughput over time gets, and then what is looked at closer.
+        let spare = area.height.saturating_sub(3 + spark + details).saturating_sub(rows);
+        spark += spare.min(SPARK_HEIGHT_MAX - SPARK_HEIGHT);
+        details += spare.saturating_sub(SPARK_HEIGHT_MAX - SPARK_HEIGHT);
+    }
     let parts = [1, spark, 1].map(Constraint::Length).into_iter();
     let parts = parts.chain([Constraint::Min(1), Constraint::Length(details), Constraint::Length(1)]);
     let [head, spark, titles, body, details, foot] = Split::vertical(parts).areas(area);
     let picture = screen.picture(cluster, now, usize::from(body.height));
-    frame.render_widget(headline(&picture, screen, interval), head);
+    frame.render_widget(headline(&picture, screen, interval, area.width), head);
     draw_spark(frame, &picture, spark);
     let layout = Layout::of(usize::from(area.width));
     frame.render_widget(title_line(&layout, screen), titles);
@@ -49,28 +59,29 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen, cluster: &Cluster
     }
 }
 
-fn headline<'a>(picture: &Picture, screen: &Screen, interval: Duration) -> Line<'a> {
+fn headline<'a>(picture: &Picture, screen: &Screen, interval: Duration, width: u16) -> Line<'a> {
     let total = &picture.total;
-    let mut spans = vec![Span::from(" trine top ").reversed().bold(), Span::from(" ")];
-    let nodes: usize = picture.rows.iter().filter(|row| !row.address.is_empty()).count();
-    spans.push(Span::from(format!("{nodes} node{}", if nodes == 1 { "" } else { "s" })));
-    if let Some(figures) = &total.figures {
-        spans.push(Span::from("  "));
-        spans.push(Span::from(format!("{} ops/s", count(figures.operations_per_second))).bold());
-        spans.push(Span::from(format!(
-            "  busy {}  {}  {} keys  {} conns",
-            percent(Some(figures.busy_share)),
-            bytes(figures.memory_bytes as f64),
-            count(figures.keys as f64),
-            count(figures.connections as f64),
-        )));
+    let nodes = picture.nodes;
+    let mut spans = vec![Span::from(" trine top ").reversed().bold()];
+    spans.push(Span::from(format!(" {nodes} node{}", if nodes == 1 { "" } else { "s" })));
+    if screen.frozen.is_some() {
+        spans.push(Span::from("  PAUSED").yellow().bold());
     }
-    spans.push(Span::from(format!("  every {} s", interval.as_secs_f64())).dim());
     if !total.note.is_empty() && total.state != Condition::Unknown {
         spans.push(Span::from(format!("  {}", total.note)).red().bold());
     }
-    if screen.frozen.is_some() {
-        spans.push(Span::from("  PAUSED").yellow().bold());
+    if let Some(figures) = &total.figures {
+        spans.push(Span::from(format!("  {} ops/s", count(figures.operations_per_second))).bold());
+        let (busy, memory) = (percent(Some(figures.busy_share)), bytes(figures.memory_bytes as f64));
+        spans.push(Span::from(format!("  busy {busy}  {memory}  {} keys", count(figures.keys as f64))));
+        if WIDE <= width {
+            spans.push(Span::from(format!("  {} connections", count(figures.connections as f64))));
+        }
+    }
+    let every = Span::from(format!("  every {} s", interval.as_secs_f64())).dim();
+    let used: usize = spans.iter().map(Span::width).sum();
+    if used + every.width() <= usize::from(width) {
+        spans.push(every);
     }
     Line::from(spans)
 }
@@ -142,11 +153,11 @@ fn draw_details(frame: &mut Frame<'_>, row: &Row, area: Rect) {
 }
 
 fn command_lines<'a>(figures: &crate::top::row::Figures) -> Vec<Line<'a>> {
-    let titles = Line::from(format!("{:<14} {:>7} {:>6} {:>6} {:>6}", "", "calls/s", "exec", "p50", "p99")).dim();
+    let titles = Line::from(format!("{:<18} {:>7} {:>6} {:>6} {:>6}", "", "calls/s", "exec", "p50", "p99")).dim();
     let line = |command: &crate::top::row::Command| {
         Line::from(format!(
             "{} {:>7} {:>6} {:>6} {:>6}",
-            pad_right(&command.name, 14),
+            pad_right(&command.name, 18),
             count(command.calls_per_second),
             micros(Some(command.execution_us)),
             micros(command.p50_us),
@@ -160,10 +171,14 @@ fn slot_lines<'a>(figures: &crate::top::row::Figures) -> Vec<Line<'a>> {
     if figures.hot_slots.is_empty() {
         return vec![Line::from("not told by this server").dim()];
     }
-    let titles = Line::from(format!("{:>6} {:>7} {:>7}", "slot", "cpu", "keys")).dim();
+    let is_hot = figures.hot_slots.iter().any(|slot| slot.cpu_share.is_some());
+    let line = |slot: &str, keys: &str, share: &str| {
+        format!("{slot:>6} {keys:>7}{}", if is_hot { format!(" {share:>7}") } else { String::new() })
+    };
+    let titles = Line::from(line("slot", "keys", "cpu")).dim();
     let line = |slot: &crate::top::rates::HotSlot| {
         let share = slot.cpu_share.map_or("-".into(), |share| format!("{:.1}%", share * 100.0));
-        Line::from(format!("{:>6} {share:>7} {:>7}", slot.slot, count(slot.keys as f64)))
+        Line::from(line(&slot.slot.to_string(), &count(slot.keys as f64), &share))
     };
     std::iter::once(titles).chain(figures.hot_slots.iter().map(line)).collect()
 }
