@@ -8,6 +8,7 @@ pub mod slot;
 pub mod time;
 
 pub mod glob;
+pub mod reply;
 pub mod resp;
 
 pub mod allowance;
@@ -15,14 +16,19 @@ pub mod client;
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod session;
 pub mod shard;
 pub mod slow_log;
 pub mod statistics;
 pub mod store;
+pub mod top;
 pub mod topology;
 pub mod wal;
+
+#[cfg(feature = "manual")]
+pub mod manual;
 
 #[cfg(test)]
 mod sim;

@@ -1,7 +1,8 @@
 //! Clients for Trine and every server that speaks the Redis protocol.
 //!
-//! What decides has no socket and no clock: [`reply`] cuts replies out of bytes, [`routing`] knows who owns which slot,
-//! [`pipeline`] what is in flight on a connection, [`consistent`] which of several plain servers a key belongs to. What does: [`blocking`], on std's sockets, and with the feature `ring`
+//! What decides has no socket and no clock: [`reply`] (the server's library has it, beside [`trine::resp`]) cuts replies out of
+//! bytes, [`routing`] knows who owns which slot, [`pipeline`] what is in flight on a connection, [`consistent`] which of several
+//! plain servers a key belongs to. What does: [`blocking`], on std's sockets, and with the feature `ring`
 //! `client`, on the server's network ring.
 
 #[cfg(feature = "ring")]
@@ -12,10 +13,10 @@ pub mod client;
 pub mod consistent;
 mod error;
 pub mod pipeline;
-pub mod reply;
 pub mod routing;
 
 pub use error::Error;
+pub use trine::reply;
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::doctor::Doctor;
+
 /// What a reader must know to judge or repeat a result.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Environment {
@@ -22,11 +24,15 @@ pub struct Environment {
     pub commit: String,
     /// What each program says its version is.
     pub versions: BTreeMap<String, String>,
+    /// What the server's own doctor found; nothing where its program has none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doctor: Option<Doctor>,
 }
 
 impl Environment {
-    /// Looks at this machine; `programs` are asked for their versions.
-    pub fn here(programs: &[&Path]) -> Self {
+    /// Looks at this machine; `programs` are asked for their versions, and `trine` for what it makes of the machine and of
+    /// the disk under `folder`.
+    pub fn here(programs: &[&Path], trine: &Path, folder: &Path) -> Self {
         let rustc = Path::new("rustc");
         let versions = programs.iter().copied().chain([rustc]).map(|program| {
             let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
@@ -44,6 +50,7 @@ impl Environment {
             virtualisation: virtualisation(),
             commit: commit(),
             versions: versions.collect(),
+            doctor: Doctor::ask(trine, folder),
         }
     }
 
@@ -59,6 +66,7 @@ impl Environment {
             row("frequency governor", &self.governor),
             row("virtualisation", &self.virtualisation),
         ];
+        rows.extend(self.doctor.iter().map(|doctor| row("trine doctor", &doctor.summary())));
         rows.extend(self.versions.iter().map(|(name, version)| row(name, version)));
         rows
     }

@@ -7,6 +7,7 @@ mod point;
 mod settings;
 // Measuring.
 mod cluster;
+mod doctor;
 mod load;
 mod machine;
 mod process;
@@ -30,11 +31,13 @@ mod utilisation;
 #[cfg(test)]
 mod sample;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use trine::manual;
 
 use crate::compare::{Comparison, Condition};
 use crate::experiment::Experiment;
@@ -68,6 +71,9 @@ Results go to standard output, everything else to standard error.";
 #[derive(Subcommand)]
 enum Subcommands {
     /// Run an experiment, or go on with an interrupted one; then draw its charts
+    #[command(
+        after_help = "Examples:\n  trine-lab run experiments/quick.toml\n  trine-lab run experiments/quick.toml --fresh --out results/after"
+    )]
     Run {
         /// The experiment file
         file: PathBuf,
@@ -82,11 +88,15 @@ enum Subcommands {
         programs: Option<PathBuf>,
     },
     /// Draw the charts and the page of a folder again, from its JSON lines alone
+    #[command(after_help = "Examples:\n  trine-lab chart results/quick")]
     Chart {
         /// A folder that `run` wrote
         folder: PathBuf,
     },
     /// Say how the results in B differ from those in A, and whether by more than chance
+    #[command(
+        after_help = "Examples:\n  trine-lab compare results/before results/after\n  trine-lab compare results/before results/after --fail-if 'throughput<-5%' --fail-if 'p99>10%'"
+    )]
     Compare {
         /// The results to compare with
         a: PathBuf,
@@ -101,9 +111,23 @@ enum Subcommands {
         json: bool,
     },
     /// List the experiments in a folder, with their questions and how many runs each takes
+    #[command(after_help = "Examples:\n  trine-lab list\n  trine-lab list experiments")]
     List {
         #[arg(default_value = "experiments")]
         folder: PathBuf,
+    },
+    /// Print a script that completes this command line in a shell
+    #[command(after_help = "Examples:\n  trine-lab completions bash > /etc/bash_completion.d/trine-lab")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the pages of the manual as files
+    #[command(after_help = "Examples:\n  trine-lab man --out /usr/local/share/man/man1")]
+    Man {
+        /// Write them into this folder, as trine-lab.1, trine-lab-run.1, and so on
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
 }
 
@@ -118,11 +142,29 @@ fn main() -> ExitCode {
         Subcommands::Chart { folder } => show(&Folder(folder)).map(|_| ExitCode::SUCCESS),
         Subcommands::Compare { a, b, fail_if, json } => compare(&Folder(a), &Folder(b), &fail_if, json),
         Subcommands::List { folder } => list(&folder),
+        Subcommands::Completions { shell } => print(&manual::completions(CommandLine::command(), shell)),
+        Subcommands::Man { out } => write_manual(&out),
     };
     done.unwrap_or_else(|Complaint { what, status }| {
         eprintln!("trine-lab: {what}");
         ExitCode::from(status)
     })
+}
+
+fn print(text: &[u8]) -> Result<ExitCode, Complaint> {
+    std::io::stdout().lock().write_all(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_manual(folder: &Path) -> Result<ExitCode, Complaint> {
+    let complain = |error| Complaint { what: format!("--out {}: {error}", folder.display()), status: EXIT_WRONG };
+    std::fs::create_dir_all(folder).map_err(complain)?;
+    for page in manual::pages(CommandLine::command()) {
+        let file = folder.join(format!("{}.1", page.name));
+        std::fs::write(&file, page.text).map_err(complain)?;
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What to say before the program ends, and with which status.
@@ -217,5 +259,21 @@ fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) {
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who asks for help sees how it is done.
+    #[test]
+    fn every_subcommand_has_an_example() {
+        CommandLine::command().debug_assert();
+        for subcommand in CommandLine::command().get_subcommands() {
+            let after = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("Examples:\n  trine-lab {}", subcommand.get_name());
+            assert!(after.starts_with(&example), "{}: {after}", subcommand.get_name());
+        }
     }
 }

@@ -141,7 +141,7 @@ fn note_environment(folder: &Folder, programs: &Programs) -> Result<Environment,
     let (trine, load) = (programs.trine(), programs.load());
     let asked: Vec<&Path> =
         [Some(&trine), Some(&load), redis.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
-    let environment = Environment::here(&asked);
+    let environment = Environment::here(&asked, &trine, &folder.0);
     std::fs::OpenOptions::new()
         .append(true)
         .create(true)

@@ -1,4 +1,4 @@
-//! The command line: `trine serve | up | plan | health | check | dump`.
+//! The command line: `trine serve | up | plan | health | check | dump | top | doctor | completions | man`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, dump, health, plan, up};
+use super::{check, doctor, dump, health, manual, plan, top, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -35,6 +35,10 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Some(("health", matches)) => health::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("dump", matches)) => dump::run(matches),
+        Some(("top", matches)) => top::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
+        Some(("completions", matches)) => manual::run_completions(matches),
+        Some(("man", matches)) => manual::run_man(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     };
     match outcome {
@@ -82,6 +86,10 @@ pub fn command() -> Command {
         .subcommand(health::command())
         .subcommand(check::command())
         .subcommand(dump::command())
+        .subcommand(top::command())
+        .subcommand(doctor::command())
+        .subcommand(manual::completions_command())
+        .subcommand(manual::man_command())
         .after_help(
             "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense.\n\n\
              To begin: trine up, then redis-cli -c -p 7001",
@@ -212,6 +220,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    /// Who asks for help sees how it is done.
+    #[test]
+    fn every_subcommand_has_an_example() {
+        for subcommand in command().get_subcommands() {
+            let after = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("\n  trine {}", subcommand.get_name());
+            assert!(after.starts_with("Examples:\n") && after.contains(&example), "{}: {after}", subcommand.get_name());
+        }
     }
 
     #[test]

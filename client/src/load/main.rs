@@ -39,8 +39,9 @@ use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
 use slo::{Search, Tried};
-use std::{fs, path::Path, process::ExitCode, time::Duration};
+use std::{fs, io::Write as _, path::Path, process::ExitCode, time::Duration};
 use target::{Mode, Protocol, Target};
+use trine::manual;
 use trine_client::Options;
 use verdict::{Facts, Verdict};
 use wire::{Commands, Wire};
@@ -51,6 +52,15 @@ const EXIT_FAILED: u8 = 1;
 fn main() -> ExitCode {
     glommio::early_init();
     let arguments = Arguments::parse();
+    if let Some(text) = reference(&arguments) {
+        return match std::io::stdout().lock().write_all(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("trine-load: standard output: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        };
+    }
     match run(&arguments) {
         Ok(verdict) => ExitCode::from(verdict.exit_status()),
         Err(error) => {
@@ -58,6 +68,15 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// What a shell, or `man`, wants to know of the command line, if that is what was asked for.
+fn reference(arguments: &Arguments) -> Option<Vec<u8>> {
+    if let Some(shell) = arguments.completions {
+        return Some(manual::completions(Arguments::command(), shell));
+    }
+    let page = |page: manual::Page| page.text.into_bytes();
+    arguments.man.then(|| manual::pages(Arguments::command()).into_iter().flat_map(page).collect())
 }
 
 fn run(arguments: &Arguments) -> Result<Verdict, String> {

@@ -129,6 +129,12 @@ pub(crate) struct Arguments {
     /// No progress, and no summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Print a script that completes this command line in a shell, and do nothing else
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub(crate) completions: Option<clap_complete::Shell>,
+    /// Print this program's page of the manual, and do nothing else: trine-load --man | man -l -
+    #[arg(long, exclusive = true)]
+    pub(crate) man: bool,
 }
 
 /// A server's address, and whether it said http://.

@@ -200,7 +200,7 @@ impl fmt::Display for Way {
 }
 
 /// Whether the device under this directory writes through its cache when it is told to; `false` where nobody knows.
-fn has_fua(directory: &Path) -> bool {
+pub(crate) fn has_fua(directory: &Path) -> bool {
     let Ok(metadata) = fs::metadata(directory) else { return false };
     let device = metadata.dev();
     let device = PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device)));

@@ -4,8 +4,8 @@
 //! a hundred pieces is walked once. A [`Reply`] is a view of the bytes; its [`Elements`] are walked when asked for. Who
 //! wants to keep a reply makes a [`Value`] of it.
 
+use crate::resp::parse_i64;
 use std::fmt;
-use trine::resp::parse_i64;
 
 /// Replies nest at most this deep: twice what Redis itself sends. The stack of a client is not the server's to fill.
 pub const DEPTH_MAX: usize = 32;

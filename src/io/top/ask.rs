@@ -1,0 +1,228 @@
+//! Asks nodes what they have to say, each from a thread of its own: one that does not answer keeps nobody waiting.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{TcpStream, ToSocketAddrs as _},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    reply::{Decoder, Reply},
+    resp::encode_request,
+    top::{
+        Address,
+        members::{Member, join, members, split},
+        reading::{Reading, slots},
+    },
+};
+
+use super::Event;
+
+/// How long a connection may take to be made, and an answer to come.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether nodes came or went.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The most bytes that an answer may have: that of a cluster with each slot on its own has some megabytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How many slots are asked for. They are ordered by all their time so far; the hottest of an interval is among the first of
+/// these unless it was cold until now.
+const SLOTS: &str = "64";
+
+/// Who we are to a server that wants to know.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Credentials {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+/// Something that is asked again and again, until this value is dropped.
+pub(super) struct Asking {
+    _stop: Sender<()>,
+}
+
+impl Asking {
+    /// Asks a node every `interval` how it is.
+    pub(super) fn node(address: Address, credentials: Credentials, interval: Duration, events: Sender<Event>) -> Self {
+        let mut connection = None;
+        let mut order = Some("CPU-USEC");
+        Self::again(interval, move || {
+            let answer = reading(&address, &credentials, &mut connection, &mut order);
+            events.send(Event::Heard { address: address.clone(), at: Instant::now(), answer }).is_ok()
+        })
+    }
+
+    /// Asks, from time to time, which nodes stand behind an address.
+    pub(super) fn members(address: Address, credentials: Credentials, events: Sender<Event>) -> Self {
+        let mut known: Vec<Address> = Vec::new();
+        Self::again(LOOK_EVERY, move || {
+            // Where the address itself does not answer any more, the others know.
+            let found = std::iter::once(&address).chain(&known).find_map(|asked| found(asked, &credentials).ok());
+            let Some(found) = found else {
+                // Its own thread says why.
+                return events.send(Event::Found { address: address.clone(), members: Vec::new() }).is_ok();
+            };
+            known = found.iter().map(|member| member.address.clone()).collect();
+            events.send(Event::Found { address: address.clone(), members: found }).is_ok()
+        })
+    }
+
+    /// Runs `ask` at once and then every `interval`, for as long as it returns `true`.
+    fn again(interval: Duration, mut ask: impl FnMut() -> bool + Send + 'static) -> Self {
+        let (stop, stopped) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let mut next = Instant::now();
+            while ask() {
+                next = (next + interval).max(Instant::now());
+                match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        });
+        Self { _stop: stop }
+    }
+}
+
+/// A connection that has introduced itself.
+struct Connection {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: &str, credentials: &Credentials) -> io::Result<Self> {
+        let (host, port) = split(address).map_err(io::Error::other)?;
+        let mut problem = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for candidate in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&candidate, ANSWER_WITHIN) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+                    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+                    stream.set_nodelay(true)?;
+                    let mut connection = Self { stream, bytes: Vec::new() };
+                    connection.introduce(credentials)?;
+                    return Ok(connection);
+                }
+                Err(error) => problem = error,
+            }
+        }
+        Err(problem)
+    }
+
+    fn introduce(&mut self, credentials: &Credentials) -> io::Result<()> {
+        let user = credentials.user.as_deref();
+        if let Some(password) = &credentials.password {
+            let words: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.as_str()]).collect();
+            self.ask(&words, |reply| refusal(reply).map_or(Ok(()), Err))?.map_err(io::Error::other)?;
+        }
+        // For CLIENT LIST; a server that knows no names is as good.
+        self.ask(&["CLIENT", "SETNAME", "trine-top"], |_| ())
+    }
+
+    /// Asks one thing, and shows the answer.
+    fn ask<T>(&mut self, words: &[&str], show: impl FnOnce(&Reply<'_>) -> T) -> io::Result<T> {
+        let mut request = Vec::new();
+        encode_request(&mut request, words.iter().map(|word| word.as_bytes()));
+        self.stream.write_all(&request)?;
+        self.bytes.clear();
+        let mut decoder = Decoder::default();
+        let mut piece = [0; 16 << 10];
+        loop {
+            let length = self.stream.read(&mut piece).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer within 2 s"),
+                _ => error,
+            })?;
+            if length == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
+            }
+            self.bytes.extend_from_slice(&piece[..length]);
+            if let Some((reply, _)) = decoder.decode(&self.bytes).map_err(io::Error::other)? {
+                return Ok(show(&reply));
+            }
+            if ANSWER_BYTES_MAX < self.bytes.len() {
+                return Err(io::Error::other("the answer has no end"));
+            }
+        }
+    }
+
+    fn info(&mut self) -> io::Result<Reading> {
+        let reading = self.ask(&["INFO", "all"], |reply| match *reply {
+            Reply::Bulk(text) => Ok(Reading::of(&String::from_utf8_lossy(text))),
+            ref other => Err(refusal(other).unwrap_or_else(|| "INFO is answered with something else".into())),
+        })?;
+        reading.map_err(io::Error::other)
+    }
+}
+
+/// What an error says, with what to do where that is known.
+fn refusal(reply: &Reply<'_>) -> Option<String> {
+    let Reply::Error(text) = reply else { return None };
+    let text = String::from_utf8_lossy(text);
+    Some(match text.split(' ').next() {
+        Some("NOAUTH") => "it wants a password: --password, or TRINE_PASSWORD".into(),
+        Some("WRONGPASS") => "the password is wrong".into(),
+        _ => text.into_owned(),
+    })
+}
+
+/// Asks a node how it is, on the connection that there is, or on a new one. `order` is what its slots can be ordered by.
+fn reading(
+    address: &str,
+    credentials: &Credentials,
+    connection: &mut Option<Connection>,
+    order: &mut Option<&'static str>,
+) -> Result<Reading, String> {
+    let mut ask = || {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => Connection::open(address, credentials)?,
+        };
+        let mut reading = open.info()?;
+        while let (true, Some(metric)) = (reading.is_cluster, *order) {
+            let words = ["CLUSTER", "SLOT-STATS", "ORDERBY", metric, "LIMIT", SLOTS, "DESC"];
+            let found = open.ask(&words, |reply| match reply {
+                Reply::Error(_) => None,
+                reply => Some(slots(reply)),
+            })?;
+            match found {
+                Some(slots) => {
+                    reading.slots = slots;
+                    break;
+                }
+                // An older server counts keys alone, or nothing by slot.
+                None => *order = (metric == "CPU-USEC").then_some("KEY-COUNT"),
+            }
+        }
+        *connection = Some(open);
+        io::Result::Ok(reading)
+    };
+    ask().map_err(|error| error.to_string())
+}
+
+/// Which nodes stand behind an address: those of its cluster, the cores of its server, or it alone.
+fn found(address: &str, credentials: &Credentials) -> io::Result<Vec<Member>> {
+    let (host, port) = split(address).map_err(io::Error::other)?;
+    let mut connection = Connection::open(address, credentials)?;
+    let reading = connection.info()?;
+    let alone = vec![Member { address: address.to_owned(), slots: 0 }];
+    let slots = |connection: &mut Connection| connection.ask(&["CLUSTER", "SLOTS"], |reply| members(reply, host));
+    if reading.is_cluster {
+        return Ok(slots(&mut connection)?.unwrap_or(alone));
+    }
+    if reading.server.is_empty() {
+        return Ok(alone);
+    }
+    // The gateway of a server that stands alone: its cores are nodes of a cluster all the same.
+    let core_port = connection.ask(&["CONFIG", "GET", "core-port"], |reply| match reply {
+        Reply::Array(elements) | Reply::Map(elements) => match elements.last() {
+            Some(Reply::Bulk(text)) => std::str::from_utf8(text).ok()?.parse::<u16>().ok(),
+            _ => None,
+        },
+        _ => None,
+    })?;
+    let core_port = core_port.filter(|&port| port != 0).or(port.checked_add(1));
+    let core = core_port.and_then(|port| Connection::open(&join(host, port), credentials).ok());
+    Ok(core.and_then(|mut core| slots(&mut core).ok().flatten()).unwrap_or(alone))
+}
