@@ -16,6 +16,7 @@ pub mod command;
 pub mod commands;
 pub mod config;
 pub mod gateway;
+pub mod metrics;
 pub mod session;
 pub mod shard;
 pub mod slow_log;

@@ -3,9 +3,11 @@
 pub mod cluster;
 pub mod connection;
 pub mod errors;
+pub mod hot_keys;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod metrics;
 pub mod persistence;
 pub mod refused;
 pub mod server;
@@ -18,7 +20,7 @@ use crate::{
     config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
-    statistics::Statistics,
+    statistics::{Statistics, Times},
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
     wal::Lsn,
@@ -183,6 +185,11 @@ pub enum Merge {
     Lines,
     /// `INFO`: fields that add up are added.
     Info,
+    /// `METRICS`: of each family the samples of all, one core's behind the other's.
+    Metrics,
+    /// Arrays of things that have numbers: the first of all, by one of their numbers, in the order that the request asks for
+    /// (`CLUSTER SLOT-STATS`, `HOTKEYS`).
+    Ranked,
     /// The first that is no null (`RANDOMKEY`), beginning with a random core.
     First,
     /// The reply of the core that has the connection; the others' are for their effect (`CONFIG SET`).
@@ -379,12 +386,10 @@ pub struct Persistence {
     pub log_bytes: u64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
-    /// Writes of the log.
-    pub syncs: u64,
-    /// The longest, in microseconds from when it was handed to the kernel until it was on disk.
+    /// Writes of the log, in microseconds from when each was handed to the kernel until it was on disk.
+    pub syncs: Times,
+    /// The longest.
     pub sync_us_max: u64,
-    /// All of them together.
-    pub sync_us_sum: u64,
     /// Values that were read from the log's files because somebody needed them.
     pub value_reads: u64,
     /// Their bytes.

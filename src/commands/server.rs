@@ -82,7 +82,7 @@ fn config_set(call: &mut Call<'_>) -> Outcome {
 }
 
 fn config_resetstat(call: &mut Call<'_>) -> Outcome {
-    call.core.statistics.reset();
+    call.core.statistics.reset(call.now.monotonic_us);
     call.store.counters = Default::default();
     call.reply.ok();
     Outcome::Done

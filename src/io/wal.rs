@@ -185,8 +185,7 @@ impl Writer {
         self.buffer = Some(buffer);
         self.written_us = now_us;
         let us = now_us.saturating_sub(self.began_us);
-        state.syncs += 1;
-        state.sync_us_sum += us;
+        state.syncs.note_each(us, 1);
         state.sync_us_max = state.sync_us_max.max(us);
         if std::mem::take(&mut self.is_sealing) {
             self.is_sealed = true;

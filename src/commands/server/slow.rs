@@ -131,7 +131,7 @@ fn histogram(call: &mut Call<'_>) -> Outcome {
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
         // Redis counts whole microseconds: what took less stands with the first.
         let mut steps: Vec<(u64, u64)> = Vec::new();
-        for (us, count) in counted.times.cumulative() {
+        for (us, count) in counted.times.steps() {
             let us = us.ceil() as u64;
             match steps.last_mut() {
                 Some(last) if last.0 == us => last.1 = count,
