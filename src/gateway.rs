@@ -4,6 +4,7 @@
 //! [`Gather::put`], in any order, until that gives the one reply for the client. A request that goes to one core as it
 //! is ([`whole`]) needs neither.
 
+mod histogram;
 mod info;
 mod metrics;
 mod rank;
@@ -228,6 +229,7 @@ impl Gather {
                 }
                 match merge {
                     Merge::Info => return info::add(replies, *first),
+                    Merge::Histograms => return histogram::add(&replies),
                     Merge::Metrics => return metrics::join(&replies, *first),
                     merge => *merge,
                 }
@@ -243,9 +245,14 @@ impl Gather {
             Merge::Sums => sums(&replies),
             Merge::Elements => concatenate(&replies),
             Merge::Lines => lines(&replies),
-            Merge::Ok | Merge::First | Merge::Here | Merge::Info | Merge::Metrics | Merge::Ranked => {
-                replies.swap_remove(0)
-            }
+            // These have been put together above.
+            Merge::Ok
+            | Merge::First
+            | Merge::Here
+            | Merge::Histograms
+            | Merge::Info
+            | Merge::Metrics
+            | Merge::Ranked => replies.swap_remove(0),
         }
     }
 }

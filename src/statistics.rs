@@ -1,11 +1,13 @@
 //! What a shard counts of its work, for INFO and for whoever measures it.
 
+mod delays;
 mod hot_keys;
 mod sampler;
 mod slots;
 mod times;
 
 use crate::{commands::Keys, resp::Request, slot::Slot, slow_log::SlowLog};
+pub use delays::{Delay, Delayed, Delays};
 pub use hot_keys::{Heat, HotKey, HotKeys};
 pub use sampler::Sampler;
 pub use slots::{SlotUse, SlotUses};
@@ -46,6 +48,8 @@ pub struct Statistics {
     pub rate: Rate,
     /// The slowest of them.
     pub slow_log: SlowLog,
+    /// What else took long.
+    pub delays: Delays,
     /// Which requests are looked at more closely.
     pub sampler: Sampler,
     /// From these: what each slot costs.
@@ -103,7 +107,7 @@ impl Statistics {
         self.errors.note(text.as_bytes());
     }
 
-    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own, and the peak of memory none, as in Redis.
+    /// Begins anew (`CONFIG RESETSTAT`). The slow log and events have resets of their own, and the peak of memory none, as in Redis.
     pub fn reset(&mut self, monotonic_us: u64) {
         self.hot_keys.clear(monotonic_us);
         *self = Self {
@@ -113,6 +117,7 @@ impl Statistics {
             rate: self.rate,
             memory_peak: self.memory_peak,
             slow_log: std::mem::take(&mut self.slow_log),
+            delays: std::mem::take(&mut self.delays),
             ..Self::default()
         };
         self.rate.requests = 0;

@@ -199,7 +199,7 @@ fn slot_counts(keys: usize, uses: SlotUse) -> [u64; SLOT_METRICS.len()] {
 pub enum SlotQuery {
     /// From one to another, both included.
     Range(Slot, Slot),
-    /// The first by one of [`SLOT_METRICS`].
+    /// The first by one of the numbers that are told of a slot.
     Ordered {
         /// Its name.
         by: &'static str,

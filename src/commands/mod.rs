@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
-    statistics::{Statistics, Times},
+    statistics::{Delay, Statistics, Times},
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
     wal::Lsn,
@@ -185,6 +185,8 @@ pub enum Merge {
     Lines,
     /// `INFO`: fields that add up are added.
     Info,
+    /// `LATENCY HISTOGRAM`: for each command the sums of all.
+    Histograms,
     /// `METRICS`: of each family the samples of all, one core's behind the other's.
     Metrics,
     /// Arrays of things that have numbers: the first of all, by one of their numbers, in the order that the request asks for
@@ -439,6 +441,14 @@ impl Core {
     #[inline]
     pub fn cores(&self) -> u16 {
         self.topology.servers()[usize::from(self.me.server)].cores
+    }
+
+    /// Notes that something took so many microseconds, if that is long.
+    #[inline]
+    pub fn note_delay(&mut self, event: Delay, us: u64, unix_us: u64) {
+        if self.config.latency_monitor_threshold.is_some_and(|limit| limit.as_micros() as u64 <= us) {
+            self.statistics.delays.note(event, us, unix_us);
+        }
     }
 }
 

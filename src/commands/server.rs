@@ -1,5 +1,6 @@
 //! Commands about the server as a whole. On a core's port they are about that core.
 
+mod latency;
 mod slow;
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
@@ -40,7 +41,7 @@ pub static COMMANDS: &[Command] = &[
         row("function|flush", -2, Flags::WRITE.and(Flags::NOSCRIPT), Route::Here, function_flush).doc("scripting",
             "7.0.0", "Deletes all libraries and functions."),
     ]).doc("scripting", "7.0.0", "A container for function commands."),
-    Command::container("latency", slow::LATENCY).doc("server", "2.8.13",
+    Command::container("latency", latency::LATENCY).doc("server", "2.8.13",
         "A container for latency diagnostics commands."),
     row("role", 1, PLAIN.and(Flags::NOSCRIPT).and(Flags::FAST), Route::Here, role).doc("server", "2.8.12",
         "Returns the replication role."),

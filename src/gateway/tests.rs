@@ -441,3 +441,23 @@ fn what_cores_have_ranked_is_ranked_again() {
     assert_eq!(rank("hotkeys", &replies), format!("*3\r\n{}{}{}", key("a", "10.5"), key("c", "9.0"), key("b", "0.1")));
     assert_eq!(rank("HOTKEYS RESET", &["*0\r\n".to_owned(), "*0\r\n".to_owned()]), "*0\r\n");
 }
+
+/// Each command's calls of all cores: for every time that some core tells, how many calls of all took no more.
+#[test]
+fn histograms_of_cores_are_added() {
+    let of = |name: &str, calls: u64, steps: &[(u64, u64)]| {
+        let steps_text: String = steps.iter().map(|(us, sum)| format!(":{us}\r\n:{sum}\r\n")).collect();
+        let head = format!("${}\r\n{name}\r\n%2\r\n$5\r\ncalls\r\n:{calls}\r\n$14\r\nhistogram_usec\r\n", name.len());
+        format!("{head}%{}\r\n{steps_text}", steps.len())
+    };
+    let replies = [
+        format!("%2\r\n{}{}", of("get", 5, &[(1, 2), (4, 5)]), of("set", 1, &[(2, 1)])),
+        "%0\r\n".to_owned(),
+        format!("%1\r\n{}", of("get", 10, &[(2, 7), (4, 9), (8, 10)])),
+    ];
+    let sum = format!("%2\r\n{}{}", of("get", 15, &[(1, 2), (2, 9), (4, 14), (8, 15)]), of("set", 1, &[(2, 1)]));
+    assert_eq!(join(Merge::Histograms, replies.each_ref().map(String::as_str)), sum);
+    let two = "*2\r\n$1\r\na\r\n*4\r\n$5\r\ncalls\r\n:1\r\n$14\r\nhistogram_usec\r\n*2\r\n:1\r\n:1\r\n";
+    let twice = "*2\r\n$1\r\na\r\n*4\r\n$5\r\ncalls\r\n:2\r\n$14\r\nhistogram_usec\r\n*2\r\n:1\r\n:2\r\n";
+    assert_eq!(join(Merge::Histograms, [two, "*0\r\n", two]), twice);
+}

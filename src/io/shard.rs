@@ -18,6 +18,7 @@ use crate::{
     resp::Decoder,
     session::{Backpressure, Session},
     shard::Shard,
+    statistics::Delay,
     wal::Lsn,
 };
 use durable::Durable;
@@ -463,7 +464,9 @@ impl State {
         let began_us = self.now.monotonic_us;
         self.now = self.clock.now();
         if self.has_worked {
-            self.shard.core.statistics.note_turn(self.now.monotonic_us - began_us);
+            let us = self.now.monotonic_us - began_us;
+            self.shard.core.statistics.note_turn(us);
+            self.shard.core.note_delay(Delay::Turn, us, self.now.unix_us);
         }
     }
 }

@@ -168,7 +168,7 @@ impl Writer {
         self.submit(ring, buffer, length, now_us);
     }
 
-    /// Takes what the ring says of the frame. Its records are on disk.
+    /// Takes what the ring says of the frame. Its records are on disk. Returns how many microseconds that took.
     ///
     /// # Errors
     /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
@@ -180,7 +180,7 @@ impl Writer {
         log: &mut Log,
         state: &mut Persistence,
         now_us: u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         outcome?;
         self.buffer = Some(buffer);
         self.written_us = now_us;
@@ -192,7 +192,7 @@ impl Writer {
         } else {
             log.persisted();
         }
-        Ok(())
+        Ok(us)
     }
 
     /// Bytes of the segments in use.

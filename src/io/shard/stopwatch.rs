@@ -10,6 +10,7 @@ use crate::{
     io::clock::Clock,
     resp::Request,
     shard::Shard,
+    statistics::Delay,
 };
 
 /// A request or a reply of so many bytes is measured by itself: to copy them takes as long as some looks at the clock.
@@ -90,6 +91,7 @@ impl Stopwatch {
         if ran.found.command.keys != Keys::NONE {
             core.statistics.slots.measured(ran.slot, us, ran.was_picked);
         }
+        core.note_delay(Delay::Command, us, now.unix_us);
         if core.config.slowlog_log_slower_than.is_some_and(|limit| limit.as_micros() as u64 <= us) {
             let length_max = core.config.slowlog_max_len;
             core.statistics.slow_log.note(request, client, us, now, length_max);
