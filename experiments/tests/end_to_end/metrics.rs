@@ -79,7 +79,10 @@ fn told(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = line.split_once('{').expect("every sample has labels");
         let labels = told.entry(name.to_owned()).or_default();
-        labels.extend(rest.split("=\"").filter_map(|part| Some(part.rsplit(['{', ',']).next()?.to_owned())));
+        // What stands before each `="`, back to the last comma.
+        let mut parts: Vec<_> = rest.split("=\"").collect();
+        parts.pop();
+        labels.extend(parts.iter().filter_map(|part| Some(part.rsplit(',').next()?.to_owned())));
     }
     told
 }

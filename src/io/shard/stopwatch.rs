@@ -29,18 +29,29 @@ pub(super) struct Stopwatch {
     kind_count: usize,
     /// Commands in all.
     requests: u64,
+    /// The request at hand is measured by itself.
+    is_large: bool,
 }
 
 impl Stopwatch {
     pub(super) fn new(clock: Clock) -> Self {
         let now_us = clock.monotonic_us();
-        Self { clock, began_us: now_us, lap_us: now_us, kinds: [(0, 0); KINDS_MAX], kind_count: 0, requests: 0 }
+        Self {
+            clock,
+            began_us: now_us,
+            lap_us: now_us,
+            kinds: [(0, 0); KINDS_MAX],
+            kind_count: 0,
+            requests: 0,
+            is_large: false,
+        }
     }
 
     /// Sees a request before it is executed: what came before a large one is accounted for, so that its time is its own.
     #[inline]
     pub(super) fn prepare(&mut self, shard: &mut Shard, request: Request<'_>) {
-        if LARGE_BYTES <= request.encoded_bytes() {
+        self.is_large = LARGE_BYTES <= request.encoded_bytes();
+        if self.is_large {
             self.share(shard);
         }
     }
@@ -59,7 +70,7 @@ impl Stopwatch {
         self.requests += 1;
         let command = ran.found.command;
         let is_alike = command.flags.has(Flags::FAST) || command.keys == Keys::ONE;
-        if is_alike && output_bytes < LARGE_BYTES && request.encoded_bytes() < LARGE_BYTES {
+        if is_alike && !self.is_large && output_bytes < LARGE_BYTES {
             let row = ran.found.index;
             shard.ran = None;
             self.add(shard, row);
