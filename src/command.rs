@@ -1,7 +1,10 @@
 //! The command table: every row of every family, found by name.
 
 use crate::{
-    commands::{Command, cluster, connection, info, introspection, keys, persistence, refused, server, strings},
+    commands::{
+        Command, cluster, connection, hot_keys, info, introspection, keys, metrics, persistence, refused, server,
+        strings,
+    },
     resp::Request,
 };
 
@@ -13,6 +16,8 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     persistence::COMMANDS,
     info::COMMANDS,
+    metrics::COMMANDS,
+    hot_keys::COMMANDS,
     introspection::COMMANDS,
     cluster::COMMANDS,
     refused::COMMANDS,

@@ -61,6 +61,8 @@ pub struct Config {
     /// `None`: nothing is logged.
     pub slowlog_log_slower_than: Option<Duration>,
     pub slowlog_max_len: usize,
+    /// `None`: nothing is noted.
+    pub latency_monitor_threshold: Option<Duration>,
     pub log: String,
     pub huge_pages: bool,
     pub debug_commands: bool,

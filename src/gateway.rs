@@ -4,7 +4,10 @@
 //! [`Gather::put`], in any order, until that gives the one reply for the client. A request that goes to one core as it
 //! is ([`whole`]) needs neither.
 
+mod histogram;
 mod info;
+mod metrics;
+mod rank;
 
 use crate::{
     commands::{Merge, Route},
@@ -52,6 +55,8 @@ enum How {
     ByKey(Vec<u16>),
     /// A scan's cursor becomes the gateway's, see [`Walk`].
     Cursor(Walk),
+    /// The first of all elements.
+    Ranked(rank::Rank),
 }
 
 /// A scan walks one core after the other, each from its first slot to its last. The client's cursor is the core's own
@@ -96,7 +101,11 @@ pub fn spread(
                 Merge::First => (random % u64::from(cores)) as usize,
                 _ => usize::from(away.core),
             };
-            Spread { gather: Gather::new(How::Merge { merge, first }, parts.len()), parts }
+            let how = match merge {
+                Merge::Ranked => How::Ranked(rank::Rank::of(request)),
+                _ => How::Merge { merge, first },
+            };
+            Spread { gather: Gather::new(how, parts.len()), parts }
         }
     }
 }
@@ -203,6 +212,7 @@ impl Gather {
         let merge = match &self.how {
             How::AsIs => return replies.swap_remove(0),
             How::Cursor(walk) => return walk.go_on(&replies[0]),
+            How::Ranked(rank) => return first_error(&mut replies).unwrap_or_else(|| rank.first_of(&replies)),
             How::ByKey(order) => return first_error(&mut replies).unwrap_or_else(|| by_key(order, &replies)),
             How::Merge { merge: Merge::First, first } => {
                 let first = (*first..replies.len()).chain(0..*first).find(|&part| !is_null(&replies[part]));
@@ -217,10 +227,12 @@ impl Gather {
                 if let Some(error) = first_error(&mut replies) {
                     return error;
                 }
-                if *merge == Merge::Info {
-                    return info::add(replies, *first);
+                match merge {
+                    Merge::Info => return info::add(replies, *first),
+                    Merge::Histograms => return histogram::add(&replies),
+                    Merge::Metrics => return metrics::join(&replies, *first),
+                    merge => *merge,
                 }
-                *merge
             }
         };
         match merge {
@@ -233,7 +245,14 @@ impl Gather {
             Merge::Sums => sums(&replies),
             Merge::Elements => concatenate(&replies),
             Merge::Lines => lines(&replies),
-            Merge::Ok | Merge::First | Merge::Here | Merge::Info => replies.swap_remove(0),
+            // These have been put together above.
+            Merge::Ok
+            | Merge::First
+            | Merge::Here
+            | Merge::Histograms
+            | Merge::Info
+            | Merge::Metrics
+            | Merge::Ranked => replies.swap_remove(0),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 pub mod gateway;
+pub mod metrics;
 pub mod session;
 pub mod shard;
 pub mod slow_log;

@@ -31,6 +31,17 @@ pub enum Execution {
     Away(Away),
 }
 
+/// A command that has just run.
+#[derive(Clone, Copy)]
+pub struct Ran {
+    /// Its row.
+    pub found: Found,
+    /// The slot of its first key, or slot 0.
+    pub slot: Slot,
+    /// Whether it was picked to be looked at more closely.
+    pub was_picked: bool,
+}
+
 /// One core's keys, and what it needs to serve them.
 pub struct Shard {
     table: Table,
@@ -38,8 +49,8 @@ pub struct Shard {
     pub store: Store,
     /// What it knows besides.
     pub core: Core,
-    /// The row of the command that ran last; for who measures its time.
-    pub ran: Option<Found>,
+    /// The command that ran last; for who measures its time.
+    pub ran: Option<Ran>,
     /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
     /// wait for nothing.
     pub told: Lsn,
@@ -282,7 +293,6 @@ impl Shard {
             return Outcome::Done;
         }
         client.last_command = command.name;
-        self.ran = Some(found);
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
         let mut call = Call { request, command, slot, now, reply, client, store, core };
@@ -290,6 +300,12 @@ impl Shard {
         let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
         let statistics = &mut call.core.statistics;
         statistics.requests += 1;
+        let was_picked = statistics.sampler.is_due();
+        if was_picked {
+            let output_bytes = call.reply.output.len().saturating_sub(start);
+            statistics.note_sample(command.keys, request, slot, output_bytes);
+        }
+        self.ran = Some(Ran { found, slot, was_picked: was_picked && command.keys != Keys::NONE });
         let counted = &mut statistics.commands[usize::from(found.index)];
         counted.calls += 1;
         if let Some(text) = error {

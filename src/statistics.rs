@@ -1,6 +1,17 @@
 //! What a shard counts of its work, for INFO and for whoever measures it.
 
-use crate::slow_log::SlowLog;
+mod delays;
+mod hot_keys;
+mod sampler;
+mod slots;
+mod times;
+
+use crate::{commands::Keys, resp::Request, slot::Slot, slow_log::SlowLog};
+pub use delays::{Delay, Delayed, Delays};
+pub use hot_keys::{Heat, HotKey, HotKeys};
+pub use sampler::Sampler;
+pub use slots::{SlotUse, SlotUses};
+pub use times::Times;
 
 /// What a shard counted since it began, or since `CONFIG RESETSTAT`.
 #[derive(Clone, Debug, Default)]
@@ -23,25 +34,64 @@ pub struct Statistics {
     pub memory_peak: usize,
     /// By command, in the order of the table's rows.
     pub commands: Vec<CommandStatistics>,
-    /// Microseconds in which the core worked; the rest it slept.
+    /// Microseconds in which the core worked: in turns of the main loop that found something to do. The rest it slept, or
+    /// looked in vain.
     pub busy_us: u64,
-    /// Turns of the main loop that found work.
-    pub turns: u64,
+    /// These turns.
+    pub turns: Times,
+    /// How long requests waited, from the beginning of the turn in which they were taken from the kernel to when what came
+    /// with them on their connection began to be executed.
+    pub queue_delay: Times,
     /// The longest that the requests of one connection, as they arrived together, kept the core.
     pub batch_us_max: u64,
     /// Requests a second, lately.
     pub rate: Rate,
     /// The slowest of them.
     pub slow_log: SlowLog,
+    /// What else took long.
+    pub delays: Delays,
+    /// Which requests are looked at more closely.
+    pub sampler: Sampler,
+    /// From these: what each slot costs.
+    pub slots: SlotUses,
+    /// From these: which keys are asked for most.
+    pub hot_keys: HotKeys,
 }
 
 impl Statistics {
     /// Notes that a command, by the number of its row, took so many microseconds for so many calls.
     #[inline]
     pub fn note(&mut self, index: u16, us: u64, calls: u64) {
-        let counted = &mut self.commands[usize::from(index)];
-        counted.us += us;
-        counted.times.note(us, calls);
+        self.commands[usize::from(index)].times.note(us, calls);
+    }
+
+    /// Notes a turn of the main loop that found something to do.
+    #[inline]
+    pub fn note_turn(&mut self, us: u64) {
+        self.busy_us += us;
+        self.turns.note_each(us, 1);
+    }
+
+    /// Notes a request that was picked by the [`sampler`](Self::sampler).
+    #[cold]
+    pub fn note_sample(&mut self, keys: Keys, request: Request<'_>, slot: Slot, output_bytes: usize) {
+        let weight = self.sampler.take();
+        let count = keys.indices(request.len()).count();
+        if count == 0 {
+            return;
+        }
+        let (mut key, mut key_slot) = (request.arg(keys.first as usize), slot);
+        if 1 < count {
+            // One of them stands for all, so that each is as likely to be seen as its own command would make it.
+            let picked = self.sampler.below(count);
+            let index = keys.indices(request.len()).nth(picked).expect("it is below their count");
+            key = request.arg(index);
+            key_slot = Slot::of(key);
+        }
+        let (input_bytes, output_bytes) = (request.encoded_bytes() as u64, output_bytes as u64);
+        self.slots.note(key_slot, weight, input_bytes, output_bytes);
+        let accesses = u64::from(weight) * count as u64;
+        self.hot_keys.note(key, accesses, (input_bytes + output_bytes) * u64::from(weight));
     }
 
     /// Notes how many bytes the store has.
@@ -57,13 +107,17 @@ impl Statistics {
         self.errors.note(text.as_bytes());
     }
 
-    /// Begins anew (`CONFIG RESETSTAT`). The slow log has a reset of its own, and the peak of memory none, as in Redis.
-    pub fn reset(&mut self) {
+    /// Begins anew (`CONFIG RESETSTAT`). The slow log and events have resets of their own, and the peak of memory none, as in Redis.
+    pub fn reset(&mut self, monotonic_us: u64) {
+        self.hot_keys.clear(monotonic_us);
         *self = Self {
+            hot_keys: std::mem::take(&mut self.hot_keys),
+            sampler: self.sampler.clone(),
             commands: vec![CommandStatistics::default(); self.commands.len()],
             rate: self.rate,
             memory_peak: self.memory_peak,
             slow_log: std::mem::take(&mut self.slow_log),
+            delays: std::mem::take(&mut self.delays),
             ..Self::default()
         };
         self.rate.requests = 0;
@@ -115,43 +169,7 @@ pub struct CommandStatistics {
     pub rejected: u64,
     /// Microseconds that it took: measured for commands whose time depends on their data, and for the others their share
     /// of the batch that they came in.
-    pub us: u64,
-    /// How these are spread.
     pub times: Times,
-}
-
-/// How long calls took: a count for each power of two, from a sixteenth of a microsecond to two minutes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Times {
-    /// Of each bucket the calls that took at most 2^position sixteenths, and more than half of that.
-    buckets: [u32; 32],
-}
-
-impl Times {
-    /// Notes calls that together took so many microseconds.
-    #[inline]
-    pub fn note(&mut self, us: u64, calls: u64) {
-        let Some(sixteenths) = us.saturating_mul(16).checked_div(calls) else { return };
-        let position = u64::BITS - sixteenths.saturating_sub(1).leading_zeros();
-        let bucket = &mut self.buckets[(position as usize).min(31)];
-        *bucket = bucket.saturating_add(u32::try_from(calls).unwrap_or(u32::MAX));
-    }
-
-    /// For each bucket that has calls, what they took at most, in microseconds, and how many calls took no more.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        let counted = self.buckets.iter().zip(0..32).filter(|(calls, _)| 0 < **calls);
-        counted.scan(0, |sum, (&calls, position)| {
-            *sum += u64::from(calls);
-            Some((2f64.powi(position) / 16.0, *sum))
-        })
-    }
-
-    /// What that part of the calls took at most, in microseconds: at most twice the truth.
-    pub fn percentile(&self, percent: f64) -> f64 {
-        let Some((_, count)) = self.cumulative().last() else { return 0.0 };
-        let needed = count as f64 * percent / 100.0;
-        self.cumulative().find(|&(_, sum)| needed <= sum as f64).map_or(0.0, |(us, _)| us)
-    }
 }
 
 /// Requests a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
@@ -195,20 +213,5 @@ mod tests {
         assert!(errors.by_code().is_sorted());
         assert_eq!(errors.by_code().find(|(code, _)| *code == "OOM"), Some(("OOM", 2)));
         assert_eq!(errors.by_code().find(|(code, _)| *code == "ERR"), Some(("ERR", 1)));
-    }
-
-    /// A percentile is never below the truth, and less than twice as much.
-    #[test]
-    fn percentiles_are_powers_of_two() {
-        let mut times = Times::default();
-        assert_eq!(times.percentile(50.0), 0.0);
-        for (us, calls) in [(0, 10), (3, 3), (30, 10), (1000, 1), (u64::MAX, 1), (1, 0)] {
-            times.note(us, calls);
-        }
-        let counts: Vec<_> = times.cumulative().collect();
-        assert_eq!(counts, [(0.0625, 10), (1.0, 13), (4.0, 23), (1024.0, 24), (134_217_728.0, 25)]);
-        for (percent, us) in [(1.0, 0.0625), (40.0, 0.0625), (50.0, 1.0), (92.0, 4.0), (96.0, 1024.0)] {
-            assert_eq!(times.percentile(percent), us, "{percent}");
-        }
     }
 }

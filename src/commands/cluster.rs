@@ -2,8 +2,9 @@
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
 use crate::{
-    resp::parse_i64,
+    resp::{Request, parse_i64},
     slot::{SLOT_COUNT, Slot},
+    statistics::SlotUse,
     topology::Both,
 };
 
@@ -52,7 +53,7 @@ pub static COMMANDS: &[Command] = &[
         row("cluster|slaves", 3, ADMIN, replicas).doc("cluster", "3.0.0",
             "Lists the replica nodes of a master node."),
         Command::new("cluster|slot-stats", -4, Flags::STALE.and(Flags::LOADING), Keys::NONE,
-            Route::Everywhere(Merge::Elements), slot_stats).doc("cluster", "8.2.0",
+            Route::Everywhere(Merge::Ranked), slot_stats).doc("cluster", "8.2.0",
             "Return an array of slot usage statistics for slots assigned to the current node."),
         row("cluster|slots", 2, Flags::STALE, slots).doc("cluster", "3.0.0",
             "Returns the mapping of cluster slots to nodes."),
@@ -158,67 +159,118 @@ fn replicas(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-/// `CLUSTER SLOT-STATS`, as Redis 8.2 and Valkey 8 have it. On a gateway each core's slots stand behind each other's:
-/// `ORDERBY` orders, and `LIMIT` limits, the slots of a core.
+/// `CLUSTER SLOT-STATS`, as Redis 8.2 and Valkey 8 have it. Time and bytes are estimated from sampled requests.
 fn slot_stats(call: &mut Call<'_>) -> Outcome {
-    in_cluster(call, |call| match chosen_slots(call) {
-        Err(text) => call.reply.error(&text),
-        Ok(chosen) => {
-            call.reply.array(chosen.len());
-            for (slot, keys) in chosen {
-                call.reply.array(2);
-                call.reply.integer(slot.number().into());
-                call.reply.map(1);
-                call.reply.bulk(b"key-count");
-                call.reply.integer(keys as i64);
+    in_cluster(call, |call| {
+        let chosen = SlotQuery::read(call.request).map(|query| {
+            let (mine, uses) =
+                (|slot: &Slot| call.core.topology.owner(*slot) == call.core.me, &call.core.statistics.slots);
+            let counts =
+                Slot::all().filter(mine).map(|slot| (slot, slot_counts(call.store.slot_len(slot), uses.of(slot))));
+            query.choose(counts.collect())
+        });
+        match chosen {
+            Err(text) => call.reply.error(&text),
+            Ok(chosen) => {
+                call.reply.array(chosen.len());
+                for (slot, counts) in chosen {
+                    call.reply.array(2);
+                    call.reply.integer(slot.number().into());
+                    call.reply.map(SLOT_METRICS.len());
+                    for (name, count) in SLOT_METRICS.iter().zip(counts) {
+                        call.reply.bulk(name.as_bytes());
+                        call.reply.integer(count as i64);
+                    }
+                }
             }
         }
     })
 }
 
-/// The slots of this shard that are asked for, in the order that is asked for, with the number of their keys.
-fn chosen_slots(call: &Call<'_>) -> Result<Vec<(Slot, usize)>, String> {
-    let mine = |slot: &Slot| call.core.topology.owner(*slot) == call.core.me;
-    let counted = |slot: Slot| (slot, call.store.slot_len(slot));
-    let length = call.request.len();
-    if call.is(2, "SLOTSRANGE") && length == 5 {
-        let slot_at = |index| parse_i64(call.request.arg(index)).and_then(slot);
-        let (Some(first), Some(last)) = (slot_at(3), slot_at(4)) else {
-            return Err("ERR Invalid or out of range slot".into());
+/// What is told of a slot.
+const SLOT_METRICS: [&str; 4] = ["key-count", "cpu-usec", "network-bytes-in", "network-bytes-out"];
+
+fn slot_counts(keys: usize, uses: SlotUse) -> [u64; SLOT_METRICS.len()] {
+    [keys as u64, uses.cpu_ns / 1000, uses.input_bytes, uses.output_bytes]
+}
+
+/// Which slots `CLUSTER SLOT-STATS` asks for, and in which order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotQuery {
+    /// From one to another, both included.
+    Range(Slot, Slot),
+    /// The first by one of the numbers that are told of a slot.
+    Ordered {
+        /// Its name.
+        by: &'static str,
+        /// Whether the smallest are first.
+        ascending: bool,
+        /// How many.
+        limit: usize,
+    },
+}
+
+impl SlotQuery {
+    /// Reads it from the arguments behind the subcommand.
+    ///
+    /// # Errors
+    /// What is wrong with them, as an error reply.
+    pub fn read(request: Request<'_>) -> Result<Self, String> {
+        let is = |index: usize, word: &str| {
+            request.get(index).is_some_and(|arg: &[u8]| arg.eq_ignore_ascii_case(word.as_bytes()))
         };
-        if last < first {
-            return Err(format!("ERR Start slot number {first} is greater than end slot number {last}"));
+        let length = request.len();
+        if is(2, "SLOTSRANGE") && length == 5 {
+            let slot_at = |index| parse_i64(request.arg(index)).and_then(slot);
+            let (Some(first), Some(last)) = (slot_at(3), slot_at(4)) else {
+                return Err("ERR Invalid or out of range slot".into());
+            };
+            if last < first {
+                return Err(format!("ERR Start slot number {first} is greater than end slot number {last}"));
+            }
+            return Ok(Self::Range(first, last));
         }
-        return Ok(Slot::all().filter(|slot| (first..=last).contains(slot)).filter(mine).map(counted).collect());
-    }
-    if !call.is(2, "ORDERBY") {
-        return Err("ERR unknown subcommand or wrong number of arguments for 'SLOT-STATS'. Try CLUSTER HELP.".into());
-    }
-    if !call.is(3, "KEY-COUNT") {
-        return Err("ERR Unrecognized sort metric for ORDERBY.".into());
-    }
-    let (mut limit, mut ascending) = (None, None);
-    let mut at = 4;
-    while at < length {
-        if call.is(at, "LIMIT") && limit.is_none() && at + 1 < length {
-            let number = parse_i64(call.request.arg(at + 1)).filter(|number| (1..=SLOT_COUNT.into()).contains(number));
-            limit = Some(number.ok_or("ERR Limit has to lie in between 1 and 16384 (maximum number of slots).")?);
-            at += 2;
-        } else if (call.is(at, "ASC") || call.is(at, "DESC")) && ascending.is_none() {
-            ascending = Some(call.is(at, "ASC"));
-            at += 1;
-        } else {
-            return Err(errors::SYNTAX.into());
+        if !is(2, "ORDERBY") {
+            return Err(
+                "ERR unknown subcommand or wrong number of arguments for 'SLOT-STATS'. Try CLUSTER HELP.".into()
+            );
         }
+        let by =
+            SLOT_METRICS.into_iter().find(|name| is(3, name)).ok_or("ERR Unrecognized sort metric for ORDERBY.")?;
+        let (mut limit, mut ascending) = (None, None);
+        let mut at = 4;
+        while at < length {
+            if is(at, "LIMIT") && limit.is_none() && at + 1 < length {
+                let number = parse_i64(request.arg(at + 1)).filter(|number| (1..=SLOT_COUNT.into()).contains(number));
+                limit = Some(number.ok_or("ERR Limit has to lie in between 1 and 16384 (maximum number of slots).")?);
+                at += 2;
+            } else if (is(at, "ASC") || is(at, "DESC")) && ascending.is_none() {
+                ascending = Some(is(at, "ASC"));
+                at += 1;
+            } else {
+                return Err(errors::SYNTAX.into());
+            }
+        }
+        let limit = limit.unwrap_or_else(|| SLOT_COUNT.into()) as usize;
+        Ok(Self::Ordered { by, ascending: ascending == Some(true), limit })
     }
-    let mut chosen: Vec<_> = Slot::all().filter(mine).map(counted).collect();
-    // Stable: slots of the same size stay in their order.
-    match ascending {
-        Some(true) => chosen.sort_by_key(|&(_, keys)| keys),
-        _ => chosen.sort_by_key(|&(_, keys)| std::cmp::Reverse(keys)),
+
+    fn choose(self, mut counts: Vec<(Slot, [u64; SLOT_METRICS.len()])>) -> Vec<(Slot, [u64; SLOT_METRICS.len()])> {
+        match self {
+            Self::Range(first, last) => counts.retain(|(slot, _)| (first..=last).contains(slot)),
+            Self::Ordered { by, ascending, limit } => {
+                let metric = SLOT_METRICS.iter().position(|name| *name == by).expect("it was found there");
+                // Stable: slots that have the same stay in their order.
+                if ascending {
+                    counts.sort_by_key(|(_, counts)| counts[metric]);
+                } else {
+                    counts.sort_by_key(|(_, counts)| std::cmp::Reverse(counts[metric]));
+                }
+                counts.truncate(limit);
+            }
+        }
+        counts
     }
-    chosen.truncate(limit.unwrap_or_else(|| SLOT_COUNT.into()) as usize);
-    Ok(chosen)
 }
 
 fn refuse(call: &mut Call<'_>) -> Outcome {
@@ -256,8 +308,10 @@ fn help(call: &mut Call<'_>) -> Outcome {
         "SLOTS",
         "    Return information about slots range mappings. Each range is made of:",
         "    start, end, master and replicas IP addresses, ports and ids",
-        "SLOT-STATS",
+        "SLOT-STATS SLOTSRANGE <start> <end>|ORDERBY <metric> [LIMIT <limit>] [ASC|DESC]",
         "    Return an array of slot usage statistics for slots assigned to the current node.",
+        "    Metrics are KEY-COUNT, CPU-USEC, NETWORK-BYTES-IN and NETWORK-BYTES-OUT; all but the",
+        "    first are estimates from sampled requests.",
     ])
 }
 
@@ -308,17 +362,19 @@ mod tests {
              CLUSTER REPLICAS ID -> *0
              CLUSTER SLAVES ID -> *0
              CLUSTER REPLICAS abc -> -ERR Unknown node abc
-             CLUSTER SLOT-STATS SLOTSRANGE 12182 12183 -> *2 *2 :12182 *2 $9 key-count :1 *2 :12183 *2 $9 key-count :0
+             CLUSTER SLOT-STATS SLOTSRANGE 12182 12183 -> *2 *2 :12182 *8 $9 key-count :1 $8 cpu-usec :0 $16 network-bytes-in :17 $17 network-bytes-out :5 *2 :12183 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
              CLUSTER SLOT-STATS SLOTSRANGE 2 1 -> -ERR Start slot number 2 is greater than end slot number 1
              CLUSTER SLOT-STATS SLOTSRANGE 0 16384 -> -ERR Invalid or out of range slot
-             CLUSTER SLOT-STATS ORDERBY key-count LIMIT 3 -> *3 *2 :15495 *2 $9 key-count :2 *2 :12182 *2 $9 key-count :1 *2 :0 *2 $9 key-count :0
-             CLUSTER SLOT-STATS ORDERBY key-count ASC LIMIT 1 -> *1 *2 :0 *2 $9 key-count :0
+             CLUSTER SLOT-STATS ORDERBY key-count LIMIT 3 -> *3 *2 :15495 *8 $9 key-count :2 $8 cpu-usec :0 $16 network-bytes-in :36 $17 network-bytes-out :10 *2 :12182 *8 $9 key-count :1 $8 cpu-usec :0 $16 network-bytes-in :17 $17 network-bytes-out :5 *2 :0 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
+             CLUSTER SLOT-STATS ORDERBY key-count ASC LIMIT 1 -> *1 *2 :0 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
+             CLUSTER SLOT-STATS ORDERBY network-bytes-in LIMIT 1 -> *1 *2 :15495 *8 $9 key-count :2 $8 cpu-usec :0 $16 network-bytes-in :36 $17 network-bytes-out :10
+             CLUSTER SLOT-STATS ORDERBY cpu-usec LIMIT 1 -> *1 *2 :0 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
              CLUSTER SLOT-STATS ORDERBY key-count LIMIT 0 -> -ERR Limit has to lie in between 1 and 16384 (maximum number of slots).
              CLUSTER SLOT-STATS ORDERBY key-count ASC DESC -> -ERR syntax error
              CLUSTER SLOT-STATS ORDERBY foo -> -ERR Unrecognized sort metric for ORDERBY.
              CLUSTER SETSLOT 1 NODE x -> -ERR CLUSTER SETSLOT is not supported: which server owns which slots is written in the topology file (trine plan)
              HELLO 3
-             CLUSTER SLOT-STATS SLOTSRANGE 0 0 -> *1 *2 :0 %1 $9 key-count :0"
+             CLUSTER SLOT-STATS SLOTSRANGE 0 0 -> *1 *2 :0 %4 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0"
                 .replace("ID", &id)
                 .replace(&format!("MY{id}"), "MYID"),
         );

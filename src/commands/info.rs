@@ -167,9 +167,14 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
         fields.add("trine_log_persisted", persisted.0);
         fields.add("trine_snapshot_lsn", persistence.saved_lsn.0);
         fields.add("trine_snapshot_bytes", persistence.snapshot_bytes);
-        fields.add("trine_syncs", persistence.syncs);
-        fields.add("trine_sync_usec_mean", persistence.sync_us_sum.checked_div(persistence.syncs).unwrap_or_default());
+        let (syncs, us) = (persistence.syncs.count(), persistence.syncs.sum_us);
+        fields.add("trine_syncs", syncs);
+        fields.add("trine_sync_usec", us);
+        fields.add("trine_sync_usec_mean", us.checked_div(syncs).unwrap_or_default());
         fields.add("trine_sync_usec_max", persistence.sync_us_max);
+        for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
+            fields.add(&format!("trine_sync_usec_{name}_max"), persistence.syncs.percentile(percent).ceil());
+        }
     }
     if let Some(places) = &call.store.places {
         let counts = places.counts;
@@ -230,7 +235,7 @@ fn cpu(fields: &mut Fields, call: &Call<'_>) {
 fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
-        let (calls, us, rejected, failed) = (counted.calls, counted.us, counted.rejected, counted.failed);
+        let (calls, us, rejected, failed) = (counted.calls, counted.times.sum_us, counted.rejected, counted.failed);
         if calls + rejected + failed == 0 {
             continue;
         }
@@ -251,7 +256,7 @@ fn error_stats(fields: &mut Fields, call: &Call<'_>) {
 fn latency_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
-        if counted.times.cumulative().next().is_some() {
+        if 0 < counted.times.count() {
             let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| counted.times.percentile(percent));
             let name = format!("latency_percentiles_usec_{}", row.name);
             fields.add(&name, format!("p50={p50:.3},p99={p99:.3},p99.9={p999:.3}"));
@@ -277,9 +282,13 @@ fn trine(fields: &mut Fields, call: &Call<'_>) {
     fields.add("trine_cores", server.cores);
     fields.add("trine_epoch", core.topology.epoch.number());
     fields.add("trine_busy_usec", core.statistics.busy_us);
-    fields.add("trine_turns", core.statistics.turns);
+    fields.add("trine_turns", core.statistics.turns.count());
     fields.add("trine_passed_on", core.statistics.passed_on);
     fields.add("trine_batch_usec_max", core.statistics.batch_us_max);
+    // Of a server the slowest core's.
+    for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
+        fields.add(&format!("trine_queue_usec_{name}_max"), core.statistics.queue_delay.percentile(percent).ceil());
+    }
 }
 
 /// Bytes as Redis writes them for people: `512B`, `1.50K`, `3.00M`.

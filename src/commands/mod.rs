@@ -3,9 +3,11 @@
 pub mod cluster;
 pub mod connection;
 pub mod errors;
+pub mod hot_keys;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod metrics;
 pub mod persistence;
 pub mod refused;
 pub mod server;
@@ -18,7 +20,7 @@ use crate::{
     config::Config,
     resp::{Reply, Request, Version},
     slot::Slot,
-    statistics::Statistics,
+    statistics::{Delay, Statistics, Times},
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
     wal::Lsn,
@@ -183,6 +185,13 @@ pub enum Merge {
     Lines,
     /// `INFO`: fields that add up are added.
     Info,
+    /// `LATENCY HISTOGRAM`: for each command the sums of all.
+    Histograms,
+    /// `METRICS`: of each family the samples of all, one core's behind the other's.
+    Metrics,
+    /// Arrays of things that have numbers: the first of all, by one of their numbers, in the order that the request asks for
+    /// (`CLUSTER SLOT-STATS`, `HOTKEYS`).
+    Ranked,
     /// The first that is no null (`RANDOMKEY`), beginning with a random core.
     First,
     /// The reply of the core that has the connection; the others' are for their effect (`CONFIG SET`).
@@ -379,12 +388,10 @@ pub struct Persistence {
     pub log_bytes: u64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
-    /// Writes of the log.
-    pub syncs: u64,
-    /// The longest, in microseconds from when it was handed to the kernel until it was on disk.
+    /// Writes of the log, in microseconds from when each was handed to the kernel until it was on disk.
+    pub syncs: Times,
+    /// The longest.
     pub sync_us_max: u64,
-    /// All of them together.
-    pub sync_us_sum: u64,
     /// Values that were read from the log's files because somebody needed them.
     pub value_reads: u64,
     /// Their bytes.
@@ -434,6 +441,14 @@ impl Core {
     #[inline]
     pub fn cores(&self) -> u16 {
         self.topology.servers()[usize::from(self.me.server)].cores
+    }
+
+    /// Notes that something took so many microseconds, if that is long.
+    #[inline]
+    pub fn note_delay(&mut self, event: Delay, us: u64, unix_us: u64) {
+        if self.config.latency_monitor_threshold.is_some_and(|limit| limit.as_micros() as u64 <= us) {
+            self.statistics.delays.note(event, us, unix_us);
+        }
     }
 }
 

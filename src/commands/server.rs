@@ -1,5 +1,6 @@
 //! Commands about the server as a whole. On a core's port they are about that core.
 
+mod latency;
 mod slow;
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
@@ -40,7 +41,7 @@ pub static COMMANDS: &[Command] = &[
         row("function|flush", -2, Flags::WRITE.and(Flags::NOSCRIPT), Route::Here, function_flush).doc("scripting",
             "7.0.0", "Deletes all libraries and functions."),
     ]).doc("scripting", "7.0.0", "A container for function commands."),
-    Command::container("latency", slow::LATENCY).doc("server", "2.8.13",
+    Command::container("latency", latency::LATENCY).doc("server", "2.8.13",
         "A container for latency diagnostics commands."),
     row("role", 1, PLAIN.and(Flags::NOSCRIPT).and(Flags::FAST), Route::Here, role).doc("server", "2.8.12",
         "Returns the replication role."),
@@ -82,7 +83,7 @@ fn config_set(call: &mut Call<'_>) -> Outcome {
 }
 
 fn config_resetstat(call: &mut Call<'_>) -> Outcome {
-    call.core.statistics.reset();
+    call.core.statistics.reset(call.now.monotonic_us);
     call.store.counters = Default::default();
     call.reply.ok();
     Outcome::Done

@@ -56,6 +56,7 @@ impl Default for Config {
             receive_buffer_bytes: 16 * KIB,
             slowlog_log_slower_than: Some(Duration::from_millis(10)),
             slowlog_max_len: 128,
+            latency_monitor_threshold: Some(Duration::from_millis(10)),
             log: "warn".into(),
             huge_pages: false,
             debug_commands: false,
@@ -469,6 +470,19 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.slowlog_max_len, number(text, 0, 100_000)),
     )
     .because("As in Redis; each keeps the command's first arguments")
+    .at_run_time(),
+    Setting::new(
+        "latency-monitor-threshold",
+        Kind::Number,
+        "Note commands, turns of a core and syncs of the log that take so many milliseconds, for LATENCY; 0 for none",
+        |config| config.latency_monitor_threshold.map_or("0".into(), |time| time.as_millis().to_string()),
+        |config, text| {
+            let milliseconds = number(text, 0, u64::MAX)?;
+            config.latency_monitor_threshold = (milliseconds != 0).then(|| Duration::from_millis(milliseconds));
+            Ok(())
+        },
+    )
+    .because("As the slow log; it costs nothing, since these are measured anyway")
     .at_run_time(),
     Setting::new(
         "log",

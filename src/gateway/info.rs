@@ -34,6 +34,7 @@ const ADDED: &[&str] = &[
     "trine_hints_written",
     "trine_segments_hinted",
     "trine_snapshot_bytes",
+    "trine_sync_usec",
     "trine_syncs",
     "trine_turns",
     "trine_value_read_bytes",
@@ -163,6 +164,10 @@ fn derive((_, fields): &mut Section) {
     for (name, value) in fields.iter_mut() {
         if let Some(number) = name.strip_suffix("_human").and_then(find) {
             *value = crate::commands::info::human(number);
+        } else if name == "trine_sync_usec_mean"
+            && let (Some(us), Some(syncs)) = (find("trine_sync_usec"), find("trine_syncs"))
+        {
+            *value = us.checked_div(syncs).unwrap_or_default().to_string();
         } else if name == "mem_fragmentation_ratio"
             && let (Some(resident), Some(used)) = (find("used_memory_rss"), find("used_memory"))
         {

@@ -333,3 +333,131 @@ fn a_replys_length_is_known_whatever_it_holds() {
         assert_eq!(length(bytes.as_bytes()), reply.len(), "{reply:?}");
     }
 }
+
+/// The metrics of a core, with some commands and errors.
+fn metrics_of(core: u16, cores: u16, gets: u64, code: &str) -> String {
+    let mut shard = shard(cores, core, Policy::default());
+    let row = shard.core.rows.iter().position(|row| row.name == "get").expect("a row");
+    shard.core.statistics.commands[row].calls = gets;
+    if !code.is_empty() {
+        shard.core.statistics.errors.note(code.as_bytes());
+    }
+    let source = crate::metrics::Source { core: &shard.core, store: &shard.store, now: Now::default(), clients: 1 };
+    crate::metrics::render(&source)
+}
+
+fn as_bulk(text: &str) -> Vec<u8> {
+    format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+/// The samples of some families in the metrics of a server of two cores, the second of which was asked.
+#[test]
+fn metrics_of_cores_stand_together_by_family() {
+    let texts = [metrics_of(0, 2, 3, ""), metrics_of(1, 2, 0, "OOM no")];
+    let joined = metrics::join(&texts.map(|text| as_bulk(&text)), 1);
+    let joined = String::from_utf8(bulk(&joined).1.to_vec()).expect("text");
+    let names = ["trine_commands_total", "trine_error_replies_total", "trine_keys", "trine_cores"];
+    let is_shown = |line: &&str| names.iter().any(|name| line.split(['{', ' ']).any(|word| word == *name));
+    expect_test::expect![[r#"
+        # HELP trine_cores How many cores the server has.
+        # TYPE trine_cores gauge
+        trine_cores{server="a"} 2
+        # HELP trine_commands_total Commands that were executed, by command.
+        # TYPE trine_commands_total counter
+        trine_commands_total{server="a",core="0",command="get"} 3
+        # HELP trine_error_replies_total Error replies, by their first word.
+        # TYPE trine_error_replies_total counter
+        trine_error_replies_total{server="a",core="1",code="OOM"} 1
+        # HELP trine_keys Keys.
+        # TYPE trine_keys gauge
+        trine_keys{server="a",core="1"} 0
+        trine_keys{server="a",core="0"} 0
+    "#]]
+    .assert_eq(&joined.split_inclusive('\n').filter(is_shown).collect::<String>());
+}
+
+proptest! {
+    /// Whatever each core has counted: every line of each is told, once; and what stands above a sample is its family.
+    #[test]
+    fn metrics_are_all_told_once(
+        counts in prop::collection::vec((0..3u64, prop::sample::select(vec!["", "ERR a", "OOM b"])), 1..5),
+        first in any::<prop::sample::Index>(),
+    ) {
+        let cores = counts.len() as u16;
+        let texts: Vec<_> = counts.iter().zip(0..).map(|(&(gets, code), core)| metrics_of(core, cores, gets, code)).collect();
+        let replies: Vec<_> = texts.iter().map(|text| as_bulk(text)).collect();
+        let joined = metrics::join(&replies, first.index(replies.len()));
+        prop_assert_eq!(length(&joined), joined.len());
+        let joined = String::from_utf8(bulk(&joined).1.to_vec()).expect("text");
+        let sorted = |mut lines: Vec<&str>| { lines.sort_unstable(); lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>() };
+        let mut all = sorted(texts.iter().flat_map(|text| text.lines()).collect());
+        all.dedup();
+        prop_assert_eq!(sorted(joined.lines().collect()), all);
+        let mut family = "";
+        for line in joined.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().expect("a name");
+            } else {
+                let line = line.strip_prefix("# TYPE ").unwrap_or(line);
+                let rest = line.strip_prefix(family).expect("a line of the family above");
+                prop_assert!([" ", "{", "_bucket{", "_sum{", "_count{"].iter().any(|end| rest.starts_with(end)), "{}", line);
+            }
+        }
+    }
+}
+
+/// What each core has ranked: the first of all, in the order and as many as the request asks for.
+#[test]
+fn what_cores_have_ranked_is_ranked_again() {
+    let slots = |slots: &[(u16, i64)]| {
+        let elements = slots
+            .iter()
+            .map(|(slot, keys)| format!("*2\r\n:{slot}\r\n%2\r\n$1\r\nx\r\n:9\r\n$9\r\nkey-count\r\n:{keys}\r\n"));
+        format!("*{}\r\n{}", slots.len(), elements.collect::<String>())
+    };
+    let key = |name: &str, sure: &str| {
+        format!(
+            "*2\r\n$1\r\n{name}\r\n*4\r\n$4\r\nslot\r\n:1\r\n$15\r\nops-per-sec-min\r\n${}\r\n{sure}\r\n",
+            sure.len()
+        )
+    };
+    let rank = |line: &str, replies: &[String]| {
+        let spread = spread_line(line, everywhere(Merge::Ranked), replies.len() as u16, |_| Some(0));
+        let mut gather = spread.gather;
+        let last =
+            replies.iter().enumerate().filter_map(|(part, reply)| gather.put(part, reply.clone().into_bytes())).last();
+        String::from_utf8(last.expect("all have answered")).expect("text")
+    };
+    let replies = [slots(&[(5, 7), (1, 2)]), slots(&[]), slots(&[(9, 7), (3, 1)])];
+    let line = "CLUSTER SLOT-STATS ORDERBY KEY-COUNT";
+    assert_eq!(rank(line, &replies), slots(&[(5, 7), (9, 7), (1, 2), (3, 1)]));
+    assert_eq!(rank(&format!("{line} LIMIT 3 DESC"), &replies), slots(&[(5, 7), (9, 7), (1, 2)]));
+    assert_eq!(rank(&format!("{line} ASC LIMIT 2"), &replies), slots(&[(3, 1), (1, 2)]));
+    assert_eq!(rank("CLUSTER SLOT-STATS SLOTSRANGE 0 9", &replies), slots(&[(1, 2), (3, 1), (5, 7), (9, 7)]));
+    let errors = ["-ERR syntax error\r\n".to_owned(), "-ERR syntax error\r\n".to_owned()];
+    assert_eq!(rank("CLUSTER SLOT-STATS ORDERBY x", &errors), errors[0]);
+    let replies = [format!("*2\r\n{}{}", key("a", "10.5"), key("b", "0.1")), format!("*1\r\n{}", key("c", "9.0"))];
+    assert_eq!(rank("HOTKEYS COUNT 2", &replies), format!("*2\r\n{}{}", key("a", "10.5"), key("c", "9.0")));
+    assert_eq!(rank("hotkeys", &replies), format!("*3\r\n{}{}{}", key("a", "10.5"), key("c", "9.0"), key("b", "0.1")));
+    assert_eq!(rank("HOTKEYS RESET", &["*0\r\n".to_owned(), "*0\r\n".to_owned()]), "*0\r\n");
+}
+
+/// Each command's calls of all cores: for every time that some core tells, how many calls of all took no more.
+#[test]
+fn histograms_of_cores_are_added() {
+    let of = |name: &str, calls: u64, steps: &[(u64, u64)]| {
+        let steps_text: String = steps.iter().map(|(us, sum)| format!(":{us}\r\n:{sum}\r\n")).collect();
+        let head = format!("${}\r\n{name}\r\n%2\r\n$5\r\ncalls\r\n:{calls}\r\n$14\r\nhistogram_usec\r\n", name.len());
+        format!("{head}%{}\r\n{steps_text}", steps.len())
+    };
+    let replies = [
+        format!("%2\r\n{}{}", of("get", 5, &[(1, 2), (4, 5)]), of("set", 1, &[(2, 1)])),
+        "%0\r\n".to_owned(),
+        format!("%1\r\n{}", of("get", 10, &[(2, 7), (4, 9), (8, 10)])),
+    ];
+    let sum = format!("%2\r\n{}{}", of("get", 15, &[(1, 2), (2, 9), (4, 14), (8, 15)]), of("set", 1, &[(2, 1)]));
+    assert_eq!(join(Merge::Histograms, replies.each_ref().map(String::as_str)), sum);
+    let two = "*2\r\n$1\r\na\r\n*4\r\n$5\r\ncalls\r\n:1\r\n$14\r\nhistogram_usec\r\n*2\r\n:1\r\n:1\r\n";
+    let twice = "*2\r\n$1\r\na\r\n*4\r\n$5\r\ncalls\r\n:2\r\n$14\r\nhistogram_usec\r\n*2\r\n:1\r\n:2\r\n";
+    assert_eq!(join(Merge::Histograms, [two, "*0\r\n", two]), twice);
+}

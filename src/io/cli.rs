@@ -29,6 +29,7 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
     let matches = command().get_matches();
     let outcome = match matches.subcommand() {
         Some(("serve", matches)) if matches.get_flag("settings") => print_result(&settings_as_markdown()),
+        Some(("serve", matches)) if matches.get_flag("metrics") => print_result(&crate::metrics::as_markdown()),
         Some(("serve", matches)) => start_serving(matches, serve),
         Some(("up", matches)) => up::run(matches),
         Some(("plan", matches)) => plan::run(matches),
@@ -108,6 +109,7 @@ fn serve_command() -> Command {
         )
         .args(SETTINGS.iter().map(flag))
         .arg(Arg::new("settings").long("settings").action(ArgAction::SetTrue).help("Print all settings as Markdown"))
+        .arg(Arg::new("metrics").long("metrics").action(ArgAction::SetTrue).help("Print all metrics as Markdown"))
         .arg(parent)
         .after_help(
             "Examples:\n  \

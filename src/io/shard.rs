@@ -2,6 +2,7 @@
 
 mod durable;
 mod serve;
+mod stopwatch;
 mod values;
 
 use super::{
@@ -17,6 +18,7 @@ use crate::{
     resp::Decoder,
     session::{Backpressure, Session},
     shard::Shard,
+    statistics::Delay,
     wal::Lsn,
 };
 use durable::Durable;
@@ -82,7 +84,8 @@ struct State {
     stopping_since: Option<u64>,
     /// Its last client has gone since.
     is_drained: bool,
-    awake_since_us: u64,
+    /// The last turn found something to do.
+    has_worked: bool,
 }
 
 struct Connection {
@@ -126,7 +129,7 @@ pub async fn run(
     }
     while !state.is_over() {
         // Everything that has arrived, executed; replies pile up in their sessions.
-        state.now = state.clock.now();
+        state.begin_turn();
         ring.stock_up(&mut state.buffers);
         let completions = ring.turn(|event| state.handle(event))?;
         let parcels = state.take_parcels();
@@ -138,15 +141,14 @@ pub async fn run(
         let is_idle = completions + parcels == 0;
         let has_more = state.write_log(&mut ring, is_idle) | state.load().map_err(io::Error::other)?;
         state.mesh.flush();
-        if is_idle && !has_more {
+        state.has_worked = !is_idle || has_more;
+        if !state.has_worked {
             // Nothing to do: sleep, and let glommio's files and timers have the core.
-            state.note_busy();
             // A moment in the ring itself, where under load the next request comes.
             // While its blocking thread is busy, only glommio hears of it.
             if state.is_saving() || !ring.nap(NAP, || state.mesh.has_arrivals())? {
                 ring.wait(|| state.mesh.has_arrivals()).await?;
             }
-            state.awake_since_us = state.clock.monotonic_us();
         }
         if state.next_visit_us <= state.now.monotonic_us {
             // Busy or not, glommio's files and timers get their turn.
@@ -189,7 +191,7 @@ impl State {
             durable: None,
             stopping_since: None,
             is_drained: false,
-            awake_since_us: now.monotonic_us,
+            has_worked: false,
         }
     }
 
@@ -385,10 +387,12 @@ impl State {
             self.next_second_us = now.monotonic_us + 1_000_000;
             self.shard.core.process.resident_bytes = clock::resident_bytes();
             self.shard.core.process.cpu = clock::cpu_times();
+            self.shard.core.statistics.hot_keys.fade(now.monotonic_us);
             self.close_idle(ring);
         }
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
+        statistics.sampler.tick();
         if self.control.stopping.load(Ordering::Relaxed) {
             self.stop(ring);
         }
@@ -455,11 +459,15 @@ impl State {
         (is_drained && self.is_written()) || since + patience <= self.now.monotonic_us
     }
 
-    /// Notes how long the core has worked since it last slept.
-    fn note_busy(&mut self) {
-        let statistics = &mut self.shard.core.statistics;
-        statistics.turns += 1;
-        statistics.busy_us += self.clock.now().monotonic_us - self.awake_since_us;
+    /// Looks at the clock, for all that happens in this turn, and notes how long the last one took if it was of use.
+    fn begin_turn(&mut self) {
+        let began_us = self.now.monotonic_us;
+        self.now = self.clock.now();
+        if self.has_worked {
+            let us = self.now.monotonic_us - began_us;
+            self.shard.core.statistics.note_turn(us);
+            self.shard.core.note_delay(Delay::Turn, us, self.now.unix_us);
+        }
     }
 }
 

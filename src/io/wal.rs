@@ -168,7 +168,7 @@ impl Writer {
         self.submit(ring, buffer, length, now_us);
     }
 
-    /// Takes what the ring says of the frame. Its records are on disk.
+    /// Takes what the ring says of the frame. Its records are on disk. Returns how many microseconds that took.
     ///
     /// # Errors
     /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
@@ -180,20 +180,19 @@ impl Writer {
         log: &mut Log,
         state: &mut Persistence,
         now_us: u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         outcome?;
         self.buffer = Some(buffer);
         self.written_us = now_us;
         let us = now_us.saturating_sub(self.began_us);
-        state.syncs += 1;
-        state.sync_us_sum += us;
+        state.syncs.note_each(us, 1);
         state.sync_us_max = state.sync_us_max.max(us);
         if std::mem::take(&mut self.is_sealing) {
             self.is_sealed = true;
         } else {
             log.persisted();
         }
-        Ok(())
+        Ok(us)
     }
 
     /// Bytes of the segments in use.

@@ -34,6 +34,16 @@ impl<'a> Request<'a> {
         (index < self.len()).then(|| self.arg(index))
     }
 
+    /// Bytes of its arguments, and of what stands between them: about what it takes on the wire.
+    #[inline]
+    pub fn encoded_bytes(&self) -> usize {
+        match (self.spans.first(), self.spans.last()) {
+            // Each has its length before it, and line ends around.
+            (Some(first), Some(last)) => (last.start + last.length - first.start) as usize + 2 * SIGNS,
+            _ => 0,
+        }
+    }
+
     /// The arguments from `first` on.
     #[inline]
     pub fn args_from(&self, first: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
@@ -42,6 +52,9 @@ impl<'a> Request<'a> {
         spans.iter().map(move |span| &bytes[span.start as usize..][..span.length as usize])
     }
 }
+
+/// `$4\r\n` or `*3\r\n`, and `\r\n`, at the ends of a request: some bytes less for a short one, some more for a long one.
+const SIGNS: usize = 5;
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,5 +14,6 @@ mod durability;
 mod gateway;
 mod lifecycle;
 mod load;
+mod metrics;
 mod settings;
 mod values;

@@ -5,6 +5,7 @@ use crate::{
     },
     resp::{Decoder, Limits, encode_request},
     shard::Execution,
+    statistics::Delay,
 };
 use std::time::Duration;
 
@@ -146,4 +147,35 @@ fn times_are_shown_as_a_histogram() {
          HELLO 3
          LATENCY HISTOGRAM -> %1 $3 get %2 $5 calls :3 $14 histogram_usec %2 :1 :2 :128 :3",
     );
+}
+
+/// What took as long as was asked for, by kind: the last, the longest, and of each second the longest; until it is forgotten.
+#[test]
+fn what_took_long_is_told_by_kind() {
+    let mut bench = Bench::new();
+    let core = &mut bench.shard.core;
+    for (event, us, second) in [
+        (Delay::Turn, 9_999, 1),
+        (Delay::Turn, 30_000, 2),
+        (Delay::Turn, 12_999, 2),
+        (Delay::Turn, 11_000, 3),
+        (Delay::LogSync, 80_000, 3),
+    ] {
+        core.note_delay(event, us, second * 1_000_000);
+    }
+    check_on(
+        &mut bench,
+        "LATENCY LATEST -> *2 *4 $4 turn :3 :11 :30 *4 $8 log-sync :3 :80 :80
+         LATENCY HISTORY TURN -> *2 *2 :2 :30 *2 :3 :11
+         LATENCY HISTORY command -> *0
+         LATENCY DOCTOR -> $288 core 0: turn 3 times, 17 ms on average, 30 ms at most: more was at hand than the core can do in that time, or the CPU was taken from it: give it one of its own\\ncore 0: log-sync 1 times, 80 ms on average, 80 ms at most: the disk is slow or busy: --durability interval does not wait for it\\n
+         LATENCY RESET turn nope -> :1
+         LATENCY LATEST -> *1 *4 $8 log-sync :3 :80 :80
+         LATENCY RESET -> :1
+         LATENCY DOCTOR -> $26 core 0: nothing took long\\n
+         CONFIG SET latency-monitor-threshold 0 -> +OK",
+    );
+    bench.shard.core.note_delay(Delay::Turn, u64::MAX, 0);
+    check_on(&mut bench, "LATENCY LATEST -> *0");
+    assert!(bench.line("LATENCY DOCTOR").contains("events are not noted"));
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     resp::{Reply, Version},
     session::Ticket,
+    statistics::Delay,
     store::UnixMillis,
     wal::{
         FileInfo, Found, Log, Lsn,
@@ -285,11 +286,14 @@ impl State {
         let Some(durable) = &mut self.durable else { return };
         let (Some(writer), Some(log)) = (&mut durable.writer, &mut self.shard.store.log) else { return };
         let now_us = self.clock.monotonic_us();
-        if let Err(error) = writer.written(buffer, outcome, log, &mut self.shard.core.persistence, now_us) {
-            let path = durable.layout.files.path().display();
-            self.control.failed.store(true, Ordering::SeqCst);
-            tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
-            std::process::exit(1);
+        match writer.written(buffer, outcome, log, &mut self.shard.core.persistence, now_us) {
+            Ok(us) => self.shard.core.note_delay(Delay::LogSync, us, self.now.unix_us),
+            Err(error) => {
+                let path = durable.layout.files.path().display();
+                self.control.failed.store(true, Ordering::SeqCst);
+                tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
+                std::process::exit(1);
+            }
         }
         if durable.values.is_some() && log.has_notes() {
             let (segment, offset) = writer.frame_at();

@@ -1,12 +1,11 @@
 //! Executing what has arrived: from a client, or from another core in a client's name.
 
-use super::{ConnectionId, State, durable::Saver};
+use super::{ConnectionId, State, durable::Saver, stopwatch::Stopwatch};
 use crate::{
     client::{Client, ReplyMode},
-    commands::{Flags, Keys, Now, Outcome},
+    commands::{Now, Outcome},
     gateway::{self, Gather},
     io::{
-        clock::Clock,
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
@@ -51,56 +50,6 @@ struct Turn<'a> {
     awaited: Vec<Cold>,
     /// Why the values that the next request needs can't be had.
     failure: Option<String>,
-}
-
-/// Measures commands. Those whose time depends on their data are measured one by one; a look at the clock for each of the
-/// others would be a good part of their half a microsecond, so they share what their batch took.
-struct Stopwatch {
-    clock: Clock,
-    /// The end of what has been accounted for.
-    lap_us: u64,
-    /// Commands since then, and the last one's row.
-    shared: u64,
-    row: u16,
-}
-
-impl Stopwatch {
-    fn new(clock: Clock) -> Self {
-        Self { clock, lap_us: clock.monotonic_us(), shared: 0, row: 0 }
-    }
-
-    /// Accounts for a command that has just run.
-    #[inline]
-    fn note(&mut self, shard: &mut Shard, request: Request<'_>, client: &Client, now: Now) {
-        let Some(found) = shard.ran.take() else { return };
-        if found.command.flags.has(Flags::FAST) || found.command.keys == Keys::ONE {
-            self.shared += 1;
-            self.row = found.index;
-            return;
-        }
-        let us = self.lap();
-        let core = &mut shard.core;
-        core.statistics.note(found.index, us, 1);
-        if core.config.slowlog_log_slower_than.is_some_and(|limit| limit.as_micros() as u64 <= us) {
-            let length_max = core.config.slowlog_max_len;
-            core.statistics.slow_log.note(request, client, us, now, length_max);
-        }
-    }
-
-    fn lap(&mut self) -> u64 {
-        let (before, now) = (self.lap_us, self.clock.monotonic_us());
-        self.lap_us = now;
-        now - before
-    }
-
-    /// Accounts for those that share. Returns when the last command had come to its end.
-    fn finish(mut self, shard: &mut Shard) -> u64 {
-        if 0 < self.shared {
-            let us = self.lap();
-            shard.core.statistics.note(self.row, us, self.shared);
-        }
-        self.lap_us
-    }
 }
 
 impl Executor for Turn<'_> {
@@ -148,8 +97,10 @@ impl Executor for Turn<'_> {
         {
             return answer;
         }
+        let start = output.len();
+        self.stopwatch.prepare(self.shard, request);
         let execution = self.shard.execute(request, self.client, self.now, output);
-        self.stopwatch.note(self.shard, request, self.client, self.now);
+        self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
             Execution::Done(Outcome::Done) if self.shard.told == Lsn(0) => Answer::Here,
@@ -216,7 +167,9 @@ impl Turn<'_> {
         for (position, part) in spread.parts.into_iter().enumerate() {
             if part.core == me {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
-                match execute_part(shard, self.client, self.now, &part.bytes) {
+                let reply = execute_part(shard, self.client, self.now, &part.bytes);
+                self.stopwatch.note(shard, request, self.client, self.now, reply.as_ref().map_or(0, Vec::len));
+                match reply {
                     Some(reply) => whole = gather.put(position, reply),
                     None => self.saves.push((ticket, Some(position))),
                 }
@@ -265,8 +218,6 @@ impl State {
         }
         client.active_at = self.now.unix_millis();
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
-        let stopwatch = Stopwatch::new(self.clock);
-        let began_us = stopwatch.lap_us;
         let mut turn = Turn {
             shard: &mut self.shard,
             mesh: &mut self.mesh,
@@ -277,14 +228,14 @@ impl State {
             saves: Vec::new(),
             connection: id,
             now: self.now,
-            stopwatch,
+            stopwatch: Stopwatch::new(self.clock),
             foreseen: Vec::new(),
             awaited: Vec::new(),
             failure: connection.fetching.failure.take(),
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
-        let ended_us = turn.stopwatch.finish(turn.shard);
+        turn.stopwatch.finish(turn.shard, self.now);
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
@@ -293,9 +244,7 @@ impl State {
             Reply { output, version: client.version }.error(&text);
             self.shard.core.statistics.errors.note(text.as_bytes());
         }
-        let statistics = &mut self.shard.core.statistics;
-        statistics.batch_us_max = statistics.batch_us_max.max(ended_us - began_us);
-        statistics.note_memory(self.shard.store.memory());
+        self.shard.core.statistics.note_memory(self.shard.store.memory());
         // CLIENT KILL may have meant who sent it; its answer still leaves.
         connection.session.closing |= client.closing;
         client.input_bytes = connection.session.unread_bytes();
@@ -371,8 +320,10 @@ impl State {
                 batch.items.push(item);
                 continue;
             }
+            stopwatch.prepare(&mut self.shard, request);
             let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, &mut batch.replies);
-            stopwatch.note(&mut self.shard, request, &self.passed, self.now);
+            let output_bytes = batch.replies.len().saturating_sub(start);
+            stopwatch.note(&mut self.shard, request, &self.passed, self.now, output_bytes);
             match outcome {
                 Outcome::Stall(time) => std::thread::sleep(time),
                 Outcome::Save => {
@@ -395,7 +346,7 @@ impl State {
             item.reply_end = place.replies.len();
             place.items.push(item);
         }
-        stopwatch.finish(&mut self.shard);
+        stopwatch.finish(&mut self.shard, self.now);
         batch.requests = requests;
         self.mesh.post(from, Parcel::Replies(batch));
         if let Some(held) = held {
