@@ -58,6 +58,8 @@ pub struct Client {
     pub no_evict: bool,
     /// `CLIENT NO-TOUCH`: its reads leave no trace in an entry's use.
     pub no_touch: bool,
+    /// It speaks HTTP: it knows nothing of slots, and keys of several may go together.
+    pub speaks_http: bool,
     /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
     pub read_only: bool,
     /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
@@ -89,6 +91,7 @@ impl Client {
             last_command: "",
             no_evict: false,
             no_touch: false,
+            speaks_http: false,
             read_only: false,
             closing: false,
             requests: 0,
@@ -96,6 +99,17 @@ impl Client {
             output_bytes: 0,
         }
     }
+}
+
+/// Whether a password is the expected one. Compares in a time that depends on the length of what was given, and not on how
+/// much of it is right.
+pub fn is_password(given: &[u8], expected: &[u8]) -> bool {
+    let mut difference = given.len() ^ expected.len();
+    for (position, &byte) in given.iter().enumerate() {
+        let other = expected.get(position % expected.len().max(1)).copied().unwrap_or(0);
+        difference |= usize::from(byte ^ other);
+    }
+    std::hint::black_box(difference) == 0
 }
 
 /// All clients of a shard but the one that is being served, which whoever serves it has taken out.

@@ -8,6 +8,7 @@ pub mod slot;
 pub mod time;
 
 pub mod glob;
+pub mod http;
 pub mod reply;
 pub mod resp;
 

@@ -9,4 +9,4 @@ mod request;
 pub use decimal::{decimal, decimal_signed, parse_i64};
 pub use decoder::{Decoded, Decoder, Limits, ProtocolError};
 pub use reply::{Reply, Version};
-pub use request::{Request, encode_request};
+pub use request::{Request, Words, encode_request};

@@ -3,10 +3,14 @@
 //! A request is executed as soon as it is whole. Its reply goes straight into [`Session::output`], unless an earlier
 //! reply has to wait for another core: then it queues behind that one, and leaves with it.
 
+mod http;
+
 use crate::{
+    http::Limits as HttpLimits,
     resp::{Decoder, Limits, ProtocolError, Request},
     wal::Lsn,
 };
+use http::Exchange;
 use std::collections::VecDeque;
 
 /// Numbers a reply that has to wait. Unique within its session.
@@ -41,6 +45,41 @@ pub trait Executor {
     fn is_stalled(&self) -> bool;
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
     fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
+
+    /// What the next HTTP request may cost. This and what follows is asked for HTTP sessions alone.
+    fn http_limits(&self) -> HttpLimits {
+        let limits = self.limits();
+        HttpLimits::new(limits.argument_bytes_max, limits.argument_bytes_max, limits.arguments_max, usize::MAX >> 2)
+    }
+    /// Seconds since 1970, for the `Date` header.
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+    /// Lets the client in for its next request, or not: each names its password. `has_password` says whether it names the one
+    /// that it is shown. Returns whether the client is in.
+    fn authenticate(&mut self, _has_password: &dyn Fn(&[u8]) -> bool) -> bool {
+        true
+    }
+    /// Host and port of the other server that owns a key; `None` where this one does.
+    fn elsewhere(&self, _key: &[u8]) -> Option<(&str, u16)> {
+        None
+    }
+    /// The client speaks HTTP, and calls itself so (`User-Agent`).
+    fn introduce(&mut self, _agent: &[u8]) {}
+    /// A request was refused before anything was executed.
+    fn note_refusal(&mut self) {}
+}
+
+/// What a connection speaks.
+#[derive(Debug, Default)]
+enum Protocol {
+    /// The Redis protocol.
+    #[default]
+    Resp,
+    /// That or HTTP: its first line has not come.
+    Undecided,
+    /// HTTP.
+    Http(Box<Exchange>),
 }
 
 /// When a session stops executing what it has received, until it has been rid of some of what it owes.
@@ -76,6 +115,16 @@ struct Unread {
     decoder: Decoder,
 }
 
+impl Unread {
+    /// Moves what is left to the front once it is the smaller part, so that each byte is moved about once.
+    fn compact(&mut self) {
+        if self.bytes.len() < self.used * 2 {
+            self.bytes.drain(..self.used);
+            self.used = 0;
+        }
+    }
+}
+
 /// Requests that are cut before the first of them is executed, so that the memory which they need is fetched for all of them
 /// at once instead of for one after the other.
 const AHEAD: usize = 32;
@@ -89,6 +138,7 @@ const WINDOW_AT_FIRST: usize = 32;
 /// One connection's requests and replies. Idle, it holds no buffer.
 #[derive(Debug, Default)]
 pub struct Session {
+    protocol: Protocol,
     unread: Option<Box<Unread>>,
     /// Replies that may leave, in order, but for those behind a gate.
     pub output: Vec<u8>,
@@ -117,6 +167,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session that may turn out to speak HTTP.
+    pub fn undecided() -> Self {
+        Self { protocol: Protocol::Undecided, ..Self::default() }
+    }
+
+    /// Whether the peer may still be sending what nobody will read: to close at once could cost it the last reply.
+    pub fn lingers(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(exchange) if exchange.lingers) && !self.ended
+    }
+
     /// Whether requests wait for replies to leave before they are executed. Who feeds the session should stop.
     pub fn is_blocked(&self, limit: &Backpressure) -> bool {
         self.is_suspended || self.is_full(limit)
@@ -193,6 +253,9 @@ impl Session {
         if self.closing {
             return Ok(());
         }
+        if !matches!(self.protocol, Protocol::Resp) {
+            return self.receive_other(bytes, scratch, backpressure, executor);
+        }
         if self.unread.is_none() {
             let used = self.execute_all(bytes, scratch, backpressure, executor)?;
             if used < bytes.len() && !self.closing {
@@ -217,11 +280,7 @@ impl Session {
         if *used == bytes.len() || self.closing {
             return Ok(());
         }
-        // Moves what is left to the front once it is the smaller part, so that each byte is moved about once.
-        if bytes.len() < *used * 2 {
-            bytes.drain(..*used);
-            *used = 0;
-        }
+        unread.compact();
         self.unread = Some(unread);
         Ok(())
     }
@@ -372,7 +431,10 @@ impl Session {
     ///
     /// # Panics
     /// Where the ticket was not given by this session, or was answered before.
-    pub fn complete(&mut self, ticket: Ticket, reply: Vec<u8>, held: Lsn) {
+    pub fn complete(&mut self, ticket: Ticket, mut reply: Vec<u8>, held: Lsn) {
+        if let Protocol::Http(exchange) = &mut self.protocol {
+            exchange.finish(ticket, &mut reply);
+        }
         let position = ticket.0.checked_sub(self.first_ticket).expect("a ticket is answered once") as usize;
         assert!(matches!(self.parts.get(position), Some(Part::Waiting)), "a ticket is answered once");
         self.reply_bytes = reply.len().max(self.reply_bytes.midpoint(reply.len()));

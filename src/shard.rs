@@ -3,7 +3,11 @@
 use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
-    commands::{Call, Core, Flags, Keys, Now, Outcome, Route, needed_keys},
+    commands::{
+        Call, Core, Flags, Keys, Now, Outcome, Route,
+        errors::{LOADING, OUT_OF_MEMORY},
+        needed_keys,
+    },
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
@@ -141,7 +145,7 @@ impl Shard {
             let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
             let away = match client.port {
                 Port::Core => self.place_on_core(found, request, slot),
-                Port::Gateway => self.place_on_gateway(found, request, slot),
+                Port::Gateway => self.place_on_gateway(found, request, slot, client.speaks_http),
             };
             away.map(|away| (slot, away))
         });
@@ -219,20 +223,31 @@ impl Shard {
         if self.owners[slot.index()] == self.core.me.core { Ok(None) } else { Err(self.core.topology.moved(slot)) }
     }
 
+    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots.
     #[inline]
-    fn place_on_gateway(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
+    fn place_on_gateway(
+        &self,
+        found: Found,
+        request: Request<'_>,
+        slot: Slot,
+        ignores_slots: bool,
+    ) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
         let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys });
         let is_alone = self.core.cores() == 1;
         match route {
             Route::Here => Ok(None),
             Route::Keys | Route::Split(_) => {
-                if self.core.has_topology && keys != Keys::ONE {
+                let is_cluster = self.core.has_topology && !ignores_slots;
+                if is_cluster && keys != Keys::ONE {
                     same_slot(keys, request, slot)?;
                 }
                 let Some(core) = self.local_owner(slot) else { return Err(self.core.topology.moved(slot)) };
+                if ignores_slots && keys != Keys::ONE {
+                    self.check_all_local(keys, request)?;
+                }
                 let all_there = is_alone
-                    || self.core.has_topology
+                    || is_cluster
                     || keys == Keys::ONE
                     || keys
                         .indices(request.len())
@@ -252,6 +267,13 @@ impl Shard {
             Route::CursorAt(_) | Route::Everywhere(_) if is_alone => Ok(None),
             Route::CursorAt(_) | Route::Everywhere(_) => Ok(Some(Away { route, core: self.core.me.core, keys })),
         }
+    }
+
+    /// Keys of several slots go together where this server has all of them.
+    #[cold]
+    fn check_all_local(&self, keys: Keys, request: Request<'_>) -> Result<(), String> {
+        let mut slots = keys.indices(request.len()).map(|index| Slot::of(request.arg(index)));
+        if slots.all(|slot| self.local_owner(slot).is_some()) { Ok(()) } else { Err(CROSSSLOT.to_owned()) }
     }
 
     /// Keys have a limit of their own, far below that of values: they are what always stays in memory.
@@ -347,8 +369,6 @@ impl Shard {
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
-const LOADING: &str = "LOADING Redis is loading the dataset in memory";
-const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String> {
     let is_same = keys.indices(request.len()).all(|index| Slot::of(request.arg(index)) == slot);

@@ -546,11 +546,21 @@ impl Store {
         self.evict(now)
     }
 
+    /// Whether writes that need memory are refused.
+    pub fn is_full(&self) -> bool {
+        let limit = self.policy.memory_max;
+        limit != 0 && limit < self.memory && self.policy.eviction == Eviction::None && !self.can_send_away()
+    }
+
+    /// Whether there are values that go away at the end of the turn, or once they are on disk.
+    fn can_send_away(&self) -> bool {
+        let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
+        self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent())
+    }
+
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
-        if self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent()) {
-            // There are values that go away at the end of the turn, or once they are on disk.
+        if self.can_send_away() {
             return Ok(());
         }
         if self.policy.eviction == Eviction::None {

@@ -18,3 +18,7 @@ pub fn invalid_expire_time(call: &Call<'_>) -> String {
 pub fn wrong_number_of_arguments(call: &Call<'_>) -> String {
     format!("ERR wrong number of arguments for '{}' command", call.command.name)
 }
+/// A shard reads its files, and answers little until it has.
+pub const LOADING: &str = "LOADING Redis is loading the dataset in memory";
+/// The memory limit is reached, and nothing can be evicted.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";

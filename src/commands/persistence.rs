@@ -1,9 +1,11 @@
-//! Commands about snapshots.
+//! Commands about snapshots, and about whether a server has its data.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
 const LASTSAVE: Flags = Flags::LOADING.and(Flags::STALE).and(Flags::FAST);
+
+const READY: Flags = LASTSAVE.and(Flags::NO_AUTH).and(Flags::NOSCRIPT);
 
 const fn row(name: &'static str, arity: i16, flags: Flags, route: Route, run: Run) -> Command {
     Command::new(name, arity, flags, Keys::NONE, route, run)
@@ -16,6 +18,8 @@ pub static COMMANDS: &[Command] = &[
         "Asynchronously saves the database(s) to disk."),
     row("lastsave", 1, LASTSAVE, Route::Everywhere(Merge::Least), lastsave).doc("server", "1.0.0",
         "Returns the Unix timestamp of the last successful save to disk."),
+    row("ready", 1, READY, Route::Everywhere(Merge::Ok), ready).doc("server", "7.2.4",
+        "Returns OK if the server has its data and takes writes, or why not. Trine's own."),
     row("save", 1, ADMIN.and(Flags::NO_MULTI), Route::Everywhere(Merge::Ok), save).doc("server", "1.0.0",
         "Synchronously saves the database(s) to disk."),
 ];
@@ -56,5 +60,21 @@ fn refusal(call: &Call<'_>) -> Option<&'static str> {
 
 fn lastsave(call: &mut Call<'_>) -> Outcome {
     call.reply.integer((call.core.persistence.saved_at.0 / 1000) as i64);
+    Outcome::Done
+}
+
+/// For whoever decides where requests go: the errors are those that a write would get.
+fn ready(call: &mut Call<'_>) -> Outcome {
+    let persistence = &call.core.persistence;
+    if persistence.is_loading {
+        return call.fail(errors::LOADING);
+    }
+    if let Some(reason) = persistence.refusal {
+        return call.fail(reason);
+    }
+    if call.store.is_full() {
+        return call.fail(errors::OUT_OF_MEMORY);
+    }
+    call.reply.ok();
     Outcome::Done
 }

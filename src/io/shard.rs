@@ -26,7 +26,7 @@ use rustix::net::sockopt;
 use serve::Gathering;
 use std::{
     io::{self, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -46,6 +46,9 @@ const SWEEP_ENTRIES_BUSY: usize = 10_000;
 const BURIED_ENTRIES: usize = 5_000;
 /// Silence after which a peer is asked whether it is still there (Redis: `tcp-keepalive`).
 const KEEPALIVE: Duration = Duration::from_secs(300);
+/// How long a connection waits that has told its client, in the middle of a request, why it ends. Closed at once while more is
+/// coming, it would be reset, and the client might never see the reason.
+const LINGER_US: u64 = 2_000_000;
 /// The position of the gateway's listener; the core's own is 0.
 const GATEWAY: usize = 1;
 
@@ -75,6 +78,8 @@ struct State {
     /// When it was last told that connections can't be accepted.
     warned_us: u64,
     sweep_entries: usize,
+    /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
+    lingering: Vec<(ConnectionId, u64)>,
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
@@ -97,6 +102,7 @@ struct Connection {
     is_touched: bool,
     is_paused: bool,
     has_failed: bool,
+    is_lingering: bool,
     port: Port,
     /// What its last reply waits for, as far as that was noted.
     held_until: Lsn,
@@ -186,6 +192,7 @@ impl State {
             next_second_us: 0,
             warned_us: 0,
             sweep_entries: SWEEP_ENTRIES,
+            lingering: Vec::new(),
             gateway_connections: vec![0; cores],
             control,
             durable: None,
@@ -356,7 +363,32 @@ impl State {
             connection.session.closing = true;
         }
         if connection.session.is_finished() && !ring.is_sending(id) {
-            self.drop_connection(ring, id);
+            let lingers = connection.session.lingers() && self.stopping_since.is_none();
+            if lingers { self.linger(ring, id) } else { self.drop_connection(ring, id) }
+        }
+    }
+
+    /// Tells a peer that nothing more will come, and waits a while for it to say the same. What it sends meanwhile is lost.
+    #[cold]
+    fn linger(&mut self, ring: &mut Ring, id: ConnectionId) {
+        let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| !connection.is_lingering)
+        else {
+            return;
+        };
+        connection.is_lingering = true;
+        self.lingering.push((id, self.now.monotonic_us));
+        // Where it fails the peer has gone.
+        let _ = ring.socket(id).map(|socket| socket.shutdown(Shutdown::Write));
+    }
+
+    /// Closes connections that have waited for long enough.
+    fn close_lingering(&mut self, ring: &mut Ring) {
+        let (now, is_stopping) = (self.now.monotonic_us, self.stopping_since.is_some());
+        let is_over = |(_, since): &mut (ConnectionId, u64)| is_stopping || *since + LINGER_US <= now;
+        for (id, _) in self.lingering.extract_if(.., is_over).collect::<Vec<_>>() {
+            if self.connections[id.place()].as_ref().is_some_and(|connection| connection.id == id) {
+                self.drop_connection(ring, id);
+            }
         }
     }
 
@@ -390,6 +422,7 @@ impl State {
             self.shard.core.statistics.hot_keys.fade(now.monotonic_us);
             self.close_idle(ring);
         }
+        self.close_lingering(ring);
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
         statistics.sampler.tick();
@@ -475,12 +508,16 @@ impl Connection {
     fn new(id: ConnectionId, port: Port, waiting_max: usize) -> Self {
         Self {
             id,
-            session: Session::default(),
+            session: match port {
+                Port::Gateway => Session::undecided(),
+                Port::Core => Session::default(),
+            },
             gathers: Vec::new(),
             backpressure: Backpressure { output_bytes_max: usize::MAX, waiting_max },
             is_touched: false,
             is_paused: false,
             has_failed: false,
+            is_lingering: false,
             port,
             held_until: Lsn(0),
             fetching: Fetching::default(),

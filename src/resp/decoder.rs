@@ -6,7 +6,7 @@
 use super::{
     decimal::parse_i64,
     inline::split_words,
-    request::{Request, Span},
+    request::{Request, Span, Words},
 };
 use std::fmt;
 
@@ -94,6 +94,8 @@ pub struct Decoder {
     position: usize,
     /// Arguments that have not been seen yet, once the array header has been.
     remaining: usize,
+    /// Room for a request that is put together from another protocol's.
+    pub words: Words,
 }
 
 /// A request among several.

@@ -70,6 +70,65 @@ pub(super) struct Span {
     pub(super) length: u32,
 }
 
+/// A request that is put together, word by word, instead of being cut out of bytes.
+#[derive(Debug, Default)]
+pub struct Words {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+/// What is kept of the memory of a large request.
+const WORDS_KEPT: usize = 64 * 1024;
+
+impl Words {
+    /// Begins a request with its command's name.
+    pub fn begin(&mut self, name: &[u8]) {
+        if WORDS_KEPT < self.bytes.capacity() + self.spans.capacity() * size_of::<Span>() {
+            *self = Self::default();
+        }
+        self.bytes.clear();
+        self.spans.clear();
+        self.push(name);
+    }
+
+    /// Appends a word.
+    #[inline]
+    pub fn push(&mut self, word: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(word);
+        self.end_word(start);
+    }
+
+    /// Appends a word that is written in pieces. Where that fails, there is no such word.
+    ///
+    /// # Errors
+    /// What `write` says.
+    #[inline]
+    pub fn write<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.bytes.len();
+        let outcome = write(&mut self.bytes);
+        match outcome {
+            Ok(()) => self.end_word(start),
+            Err(_) => self.bytes.truncate(start),
+        }
+        outcome
+    }
+
+    /// # Panics
+    /// Beyond 4 GiB, which is more than any limit of a request allows.
+    fn end_word(&mut self, start: usize) {
+        let fits = "the limits of a request are below 4 GiB";
+        let (start, length) = (u32::try_from(start).expect(fits), u32::try_from(self.bytes.len() - start).expect(fits));
+        self.spans.push(Span { start, length });
+    }
+
+    /// What has been put together.
+    #[inline]
+    pub fn request(&self) -> Request<'_> {
+        Request { bytes: &self.bytes, spans: &self.spans }
+    }
+}
+
 /// Appends a request in the form that clients send: an array of bulk strings.
 pub fn encode_request<'a>(output: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
     let mut reply = Reply { output, version: Version::Two };

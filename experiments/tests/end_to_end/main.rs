@@ -12,6 +12,7 @@ mod clients;
 mod cluster;
 mod durability;
 mod gateway;
+mod http;
 mod lifecycle;
 mod load;
 mod metrics;

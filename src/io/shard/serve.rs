@@ -5,6 +5,7 @@ use crate::{
     client::{Client, ReplyMode},
     commands::{Now, Outcome},
     gateway::{self, Gather},
+    http,
     io::{
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
@@ -12,6 +13,7 @@ use crate::{
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard, silence},
+    slot::Slot,
     store::Cold,
     wal::Lsn,
 };
@@ -112,7 +114,53 @@ impl Executor for Turn<'_> {
             }
         }
     }
+
+    fn http_limits(&self) -> http::Limits {
+        let config = &self.shard.core.config;
+        let (key_max, value_max) = (config.max_key_bytes, config.proto_max_bulk_len);
+        let limits = http::Limits::new(key_max, value_max, config.max_request_args, config.max_request_bytes);
+        if self.client.authenticated {
+            return limits;
+        }
+        limits.unauthenticated(config.unauthenticated_max_args * config.unauthenticated_max_arg_bytes)
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        self.now.unix_us / 1_000_000
+    }
+
+    fn authenticate(&mut self, has_password: &dyn Fn(&[u8]) -> bool) -> bool {
+        let expected = self.shard.core.config.requirepass.0.as_bytes();
+        self.client.authenticated = expected.is_empty() || has_password(expected);
+        self.client.authenticated
+    }
+
+    fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
+        let core = &self.shard.core;
+        let slot = core.has_topology.then(|| Slot::of(key))?;
+        if self.shard.local_owner(slot).is_some() {
+            return None;
+        }
+        let owner = &core.topology.servers()[usize::from(core.topology.owner(slot).server)];
+        Some((&owner.host, owner.port))
+    }
+
+    fn introduce(&mut self, agent: &[u8]) {
+        let is_plain = |byte: &&u8| (b'!'..=b'~').contains(*byte);
+        let product = agent.iter().take_while(is_plain).take(AGENT_BYTES_MAX).copied().map(char::from);
+        self.client.library_version = product.collect::<String>().into();
+        self.client.library_name = "http".into();
+        self.client.speaks_http = true;
+    }
+
+    #[cold]
+    fn note_refusal(&mut self) {
+        self.shard.core.statistics.errors.note(b"HTTP");
+    }
 }
+
+/// What of a client's `User-Agent` is shown in CLIENT LIST.
+const AGENT_BYTES_MAX: usize = 64;
 
 impl Turn<'_> {
     /// Answers a request whose values have to be fetched first, or could not be.

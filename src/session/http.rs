@@ -1,0 +1,383 @@
+//! A session that speaks HTTP: its requests are executed as Redis requests, and what comes of them leaves as responses.
+//!
+//! Everything else is the session's own: order, gates, what may be waited for and owed.
+
+use super::{Answer, Backpressure, Executor, Protocol, Session, Ticket, Unread};
+use crate::{
+    http::{
+        IGNORED_BODY_BYTES_MAX, Limits, Refusal, Told,
+        body::{self, Chunks, Cut},
+        head::{self, Framing, Head},
+        response::{self, Date, Kind, Manner, Shape},
+        route::{self, Ask},
+        tell,
+    },
+    resp::{Decoder, ProtocolError, Words},
+    slot::Slot,
+};
+use base64::Engine as _;
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use std::collections::VecDeque;
+
+/// What an HTTP session remembers from one receive to the next.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    date: Date,
+    /// How far the request has been looked at whose end has not arrived.
+    begun: Begun,
+    /// How the replies become responses that are still to come, in the order of their tickets.
+    shapes: VecDeque<(Ticket, Shape)>,
+    /// The client's name is known.
+    is_introduced: bool,
+    /// It ended while the client may have been sending: who closes should wait a moment, or the reason is lost on the way.
+    pub(super) lingers: bool,
+}
+
+/// A request whose end has not arrived.
+#[derive(Debug, Default)]
+struct Begun {
+    /// Bytes of the head that were searched for its end.
+    searched: usize,
+    /// Before there are so many bytes, there is nothing new to see.
+    needs: usize,
+    chunks: Chunks,
+    /// The client was told to go on.
+    is_continued: bool,
+}
+
+/// What came of the first bytes that are not executed.
+enum Step {
+    /// Their request is not whole, or not to be executed yet.
+    Wait,
+    /// A request was executed or refused; the next begins behind so many bytes.
+    Done(usize),
+}
+
+/// Bytes of a target that may stand in a `Location` as they are: what a client has escaped stays escaped.
+const TARGET: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+
+impl Exchange {
+    /// Makes the response of a reply that has come late.
+    pub(super) fn finish(&mut self, ticket: Ticket, reply: &mut Vec<u8>) {
+        let position = self.shapes.binary_search_by_key(&ticket.0, |(other, _)| other.0);
+        let position = position.expect("each late reply has a shape");
+        let Some((_, shape)) = self.shapes.remove(position) else { return };
+        response::render(reply, 0, shape, &self.date);
+    }
+}
+
+/// A request's words, where they are put together, and the limits of both.
+struct Desk<'a> {
+    words: &'a mut Words,
+    limits: Limits,
+}
+
+impl Session {
+    /// As [`receive`](Self::receive), for a session of which it is not known that it speaks the Redis protocol.
+    #[inline(never)]
+    pub(super) fn receive_other(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Decoder,
+        backpressure: &Backpressure,
+        executor: &mut impl Executor,
+    ) -> Result<(), ProtocolError> {
+        let mut unread = self.unread.take();
+        if let Some(unread) = &mut unread {
+            unread.bytes.extend_from_slice(bytes);
+        }
+        let all = unread.as_ref().map_or(bytes, |unread| &unread.bytes[unread.used..]);
+        if matches!(self.protocol, Protocol::Undecided) {
+            match tell(all) {
+                Told::Unknown => {
+                    self.keep(unread, bytes, 0);
+                    return Ok(());
+                }
+                Told::Http => self.protocol = Protocol::Http(Box::default()),
+                Told::Resp => {
+                    self.protocol = Protocol::Resp;
+                    let new = if unread.is_some() { &[] } else { bytes };
+                    self.unread = unread;
+                    return self.receive(new, scratch, backpressure, executor);
+                }
+            }
+        }
+        let used = self.serve_all(all, &mut scratch.words, backpressure, executor);
+        self.keep(unread, bytes, used);
+        Ok(())
+    }
+
+    /// Keeps what was not used of `bytes`, which are the end of `unread` where there is such.
+    fn keep(&mut self, unread: Option<Box<Unread>>, bytes: &[u8], used: usize) {
+        let mut unread = match unread {
+            Some(unread) => unread,
+            None if used < bytes.len() => Box::new(Unread { bytes: bytes.to_vec(), ..Unread::default() }),
+            None => return,
+        };
+        unread.used += used;
+        if unread.used == unread.bytes.len() || self.closing {
+            return;
+        }
+        unread.compact();
+        self.unread = Some(unread);
+    }
+
+    /// Serves whole requests; returns how many bytes were used.
+    fn serve_all(
+        &mut self,
+        bytes: &[u8],
+        words: &mut Words,
+        backpressure: &Backpressure,
+        executor: &mut impl Executor,
+    ) -> usize {
+        let Protocol::Http(mut exchange) = std::mem::take(&mut self.protocol) else {
+            unreachable!("who speaks HTTP has what belongs to it")
+        };
+        exchange.date.set(executor.unix_seconds());
+        let (mut used, gates) = (0, self.gates.len());
+        while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) && !executor.is_stalled() {
+            let mut desk = Desk { words, limits: executor.http_limits() };
+            match self.serve(&bytes[used..], &mut exchange, &mut desk, gates, executor) {
+                Step::Wait => break,
+                Step::Done(length) => {
+                    used += length;
+                    exchange.begun = Begun::default();
+                }
+            }
+        }
+        self.protocol = Protocol::Http(exchange);
+        let is_blocked = self.is_blocked(backpressure) || executor.is_stalled();
+        self.has_waited |= used < bytes.len() && !self.closing && is_blocked;
+        used
+    }
+
+    /// Serves the request that `bytes` begin with.
+    fn serve(
+        &mut self,
+        bytes: &[u8],
+        exchange: &mut Exchange,
+        desk: &mut Desk<'_>,
+        gates: usize,
+        executor: &mut impl Executor,
+    ) -> Step {
+        let begun = &mut exchange.begun;
+        if bytes.len() < begun.needs {
+            return Step::Wait;
+        }
+        let head = match head::parse(bytes, &mut begun.searched, &desk.limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Step::Wait,
+            Err(refusal) => return self.refuse_and_end(&refusal, false, exchange, executor),
+        };
+        if !exchange.is_introduced {
+            exchange.is_introduced = true;
+            executor.introduce(head.agent.unwrap_or_default());
+        }
+        // What the head alone decides is told before the body is taken.
+        let asked = begin(&head, desk, executor);
+        let takes_body = asked.as_ref().is_ok_and(Ask::takes_body);
+        let bytes_max = body::bytes_max(&head, takes_body, &desk.limits);
+        let is_head = head.method == head::Method::Head;
+        let (body, end) = match body::cut(&head, bytes, &mut exchange.begun.chunks, bytes_max) {
+            Ok(Cut::Whole(body, end)) => (body, end),
+            Ok(Cut::Needs(needs)) => {
+                if let Err(refusal) = &asked
+                    && !is_worth_reading(&head)
+                {
+                    return self.refuse_and_end(refusal, is_head, exchange, executor);
+                }
+                exchange.begun.needs = needs;
+                if head.expects_continue && !std::mem::replace(&mut exchange.begun.is_continued, true) {
+                    self.append(|output| output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                }
+                return Step::Wait;
+            }
+            Err(refusal) => {
+                let refusal = asked.err().unwrap_or(refusal);
+                return self.refuse_and_end(&refusal, is_head, exchange, executor);
+            }
+        };
+        let manner = Manner { is_bodiless: is_head, persists: head.persists, is_old: head.is_old };
+        let kind = asked.and_then(|ask| finish(&ask, &head, &body, desk, executor));
+        match kind {
+            Err(refusal) => {
+                executor.note_refusal();
+                let date = &exchange.date;
+                self.append(|output| response::refuse(output, &refusal, manner, date));
+            }
+            Ok(Kind::Health) => {
+                let shape = Shape { kind: Kind::Health, manner };
+                let date = &exchange.date;
+                self.append(|output| response::render(output, output.len(), shape, date));
+            }
+            Ok(kind) => {
+                let shape = Shape { kind, manner };
+                if !self.execute_one(desk.words, shape, exchange, gates, executor) {
+                    return Step::Wait;
+                }
+            }
+        }
+        self.closing |= !manner.persists;
+        Step::Done(end)
+    }
+
+    /// Executes a request that was put together. Returns whether it was: not where it waits for values.
+    fn execute_one(
+        &mut self,
+        words: &Words,
+        shape: Shape,
+        exchange: &mut Exchange,
+        gates: usize,
+        executor: &mut impl Executor,
+    ) -> bool {
+        let (output, ticket) = self.tail();
+        let start = output.len();
+        let answer = executor.execute(words.request(), output, ticket);
+        match answer {
+            Answer::NotYet => {
+                self.is_suspended = true;
+                return false;
+            }
+            Answer::Later => {
+                exchange.shapes.push_back((ticket, shape));
+                self.defer(ticket);
+                return true;
+            }
+            Answer::Here | Answer::Held(_) | Answer::Last => {
+                response::render(output, start, shape, &exchange.date);
+                if self.is_waiting() {
+                    self.queue_grew(start);
+                }
+            }
+        }
+        match answer {
+            Answer::Held(lsn) => self.hold(start, lsn, gates),
+            Answer::Last => self.closing = true,
+            _ => {}
+        }
+        true
+    }
+
+    /// Appends what needs no shard to the replies.
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let output = self.tail().0;
+        let start = output.len();
+        write(output);
+        if self.is_waiting() {
+            self.queue_grew(start);
+        }
+    }
+
+    /// Refuses a request of which it is not known, or not worth it to learn, where it ends.
+    #[cold]
+    fn refuse_and_end(
+        &mut self,
+        refusal: &Refusal,
+        is_bodiless: bool,
+        exchange: &mut Exchange,
+        executor: &mut impl Executor,
+    ) -> Step {
+        executor.note_refusal();
+        let manner = Manner { is_bodiless, persists: false, is_old: false };
+        let date = &exchange.date;
+        self.append(|output| response::refuse(output, refusal, manner, date));
+        self.closing = true;
+        exchange.lingers = true;
+        Step::Done(0)
+    }
+}
+
+/// Whether a body that nobody needs is read for the connection's sake.
+fn is_worth_reading(head: &Head<'_>) -> bool {
+    let is_short = matches!(head.framing, Framing::Length(length) if length <= IGNORED_BODY_BYTES_MAX);
+    is_short && head.persists && !head.expects_continue
+}
+
+/// What can be said before the body has come: who asks, for what, and whether of this server.
+#[inline]
+fn begin<'a>(head: &Head<'a>, desk: &mut Desk<'_>, executor: &mut impl Executor) -> Result<Ask<'a>, Refusal> {
+    let is_known =
+        executor.authenticate(&|expected| head.authorization.is_some_and(|text| has_password(text, expected)));
+    let found = route::find(head);
+    if !is_known && !found.as_ref().is_ok_and(Ask::is_public) {
+        let challenge = "WWW-Authenticate: Basic realm=\"trine\", charset=\"UTF-8\"";
+        return Err(Refusal::new(401, "the password of requirepass is needed, with any user").with(challenge));
+    }
+    let ask = found?;
+    ask.begin(head, &desk.limits, desk.words)?;
+    if let Ask::Get(_) | Ask::Set(_) | Ask::Remove(_) = ask
+        && let Some(server) = executor.elsewhere(desk.words.request().arg(1))
+    {
+        return Err(redirect(head, server));
+    }
+    Ok(ask)
+}
+
+/// What the body adds.
+#[inline]
+fn finish(
+    ask: &Ask<'_>,
+    head: &Head<'_>,
+    body: &[u8],
+    desk: &mut Desk<'_>,
+    executor: &mut impl Executor,
+) -> Result<Kind, Refusal> {
+    let kind = ask.finish(head, body, &desk.limits, desk.words)?;
+    if let Kind::StoredAll(_) = kind {
+        check_owner(head, desk.words, executor)?;
+    }
+    Ok(kind)
+}
+
+/// Several keys are stored where one server has all of them: together, or not at all.
+fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Result<(), Refusal> {
+    let mut keys = words.request().args_from(1).step_by(2);
+    let Some(first) = keys.next() else { return Ok(()) };
+    let server = executor.elsewhere(first);
+    if let Some(other) = keys.find(|key| executor.elsewhere(key) != server) {
+        let name = |key: &[u8]| {
+            let server = executor
+                .elsewhere(key)
+                .map_or("this server's".into(), |(host, port)| format!("{}'s", base(host, port)));
+            let key = String::from_utf8_lossy(&key[..key.len().min(100)]).into_owned();
+            format!("'{key}' is {server}")
+        };
+        let reason = format!(
+            "keys of several servers can't be stored at once: {} (slot {}), and {} (slot {}); nothing was stored: send each \
+             server its own",
+            name(first),
+            Slot::of(first),
+            name(other),
+            Slot::of(other),
+        );
+        return Err(Refusal::new(422, reason));
+    }
+    server.map_or(Ok(()), |server| Err(redirect(head, server)))
+}
+
+/// Sends a client to the server that owns what it asked for.
+#[cold]
+fn redirect(head: &Head<'_>, (host, port): (&str, u16)) -> Refusal {
+    let location = format!("Location: {}{}", base(host, port), percent_encode(head.target, TARGET));
+    Refusal::new(307, "another server owns the key: see Location").with(location)
+}
+
+fn base(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+}
+
+/// Whether an `Authorization` header has this password, with any user. How long that takes tells nothing of the password.
+fn has_password(authorization: &[u8], expected: &[u8]) -> bool {
+    let Some((scheme, text)) = authorization.split_at_checked(6) else { return false };
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return false;
+    }
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text.trim_ascii());
+    let Ok(decoded) = decoded else { return false };
+    let colon = decoded.iter().position(|&byte| byte == b':');
+    colon.is_some_and(|at| crate::client::is_password(&decoded[at + 1..], expected))
+}
+
+#[cfg(test)]
+mod tests;
