@@ -15,5 +15,6 @@ mod gateway;
 mod lifecycle;
 mod load;
 mod metrics;
+mod seeing;
 mod settings;
 mod values;
