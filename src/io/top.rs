@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What there is to react to.
 enum Event {
     /// A node has answered, or not.
-    Heard { address: Address, at: Instant, answer: Result<Reading, String> },
+    Heard { address: Address, at: Instant, answer: Box<Result<Reading, String>> },
     /// These nodes stand behind an address; none where nobody could be asked.
     Found { address: Address, members: Vec<Member> },
     /// A key was pressed.
@@ -187,7 +187,7 @@ impl Watch {
     fn heed(&mut self, event: Event) {
         match event {
             Event::Heard { address, at, answer } => {
-                self.cluster.heard(&address, at.saturating_duration_since(self.began), answer);
+                self.cluster.heard(&address, at.saturating_duration_since(self.began), *answer);
             }
             Event::Found { address, members } => {
                 if !members.is_empty() {

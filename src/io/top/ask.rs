@@ -49,7 +49,7 @@ impl Asking {
         let mut order = Some("CPU-USEC");
         Self::again(interval, move || {
             let answer = reading(&address, &credentials, &mut connection, &mut order);
-            events.send(Event::Heard { address: address.clone(), at: Instant::now(), answer }).is_ok()
+            events.send(Event::Heard { address: address.clone(), at: Instant::now(), answer: Box::new(answer) }).is_ok()
         })
     }
 
