@@ -5,7 +5,7 @@ mod picture;
 mod view;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What there is to react to.
 enum Event {
     /// A node has answered, or not.
-    Heard { address: Address, at: Instant, answer: Result<Reading, String> },
+    Heard { address: Address, at: Instant, answer: Box<Result<Reading, String>> },
     /// These nodes stand behind an address; none where nobody could be asked.
     Found { address: Address, members: Vec<Member> },
     /// A key was pressed.
@@ -142,8 +142,10 @@ struct Watch {
     sender: Sender<Event>,
     /// Who is asked how it is.
     nodes: BTreeMap<Address, Asking>,
-    /// ... and which others there are.
+    /// Who is asked which others there are.
     _seeds: Vec<Asking>,
+    /// Which of the addresses have not yet led to what stands behind them.
+    unknown: BTreeSet<Address>,
 }
 
 /// Watches until it is to end.
@@ -176,7 +178,8 @@ impl Watch {
         let seed = |address: &Address| Asking::members(address.clone(), credentials.clone(), sender.clone());
         let seeds = addresses.iter().map(seed).collect();
         let (cluster, began) = (Cluster::new(addresses), Instant::now());
-        Self { cluster, credentials, interval, began, events, sender, nodes: BTreeMap::new(), _seeds: seeds }
+        let unknown = addresses.iter().cloned().collect();
+        Self { cluster, credentials, interval, began, events, sender, nodes: BTreeMap::new(), _seeds: seeds, unknown }
     }
 
     fn now(&self) -> Duration {
@@ -187,10 +190,11 @@ impl Watch {
     fn heed(&mut self, event: Event) {
         match event {
             Event::Heard { address, at, answer } => {
-                self.cluster.heard(&address, at.saturating_duration_since(self.began), answer);
+                self.cluster.heard(&address, at.saturating_duration_since(self.began), *answer);
             }
             Event::Found { address, members } => {
                 if !members.is_empty() {
+                    self.unknown.remove(&address);
                     self.cluster.found(&address, &members);
                 }
                 let (cluster, nodes) = (&self.cluster, &mut self.nodes);
@@ -206,6 +210,12 @@ impl Watch {
         }
     }
 
+    /// Whether a node was asked, and does not answer.
+    fn is_down(&self, address: &str) -> bool {
+        let is_down = |health: &Health| matches!(health, Health::Down { .. });
+        self.cluster.nodes.iter().any(|node| node.address == address && is_down(&node.health))
+    }
+
     /// Lets an interval pass.
     fn wait_an_interval(&mut self) {
         let end = Instant::now() + self.interval;
@@ -218,7 +228,7 @@ impl Watch {
     /// Waits until everybody has said something twice, or not, so that there are rates to show.
     fn settle(&mut self) -> Result<(), Failure> {
         let end = Instant::now() + self.interval + PATIENCE;
-        while !self.cluster.is_settled() {
+        while !(self.cluster.is_settled() && self.unknown.iter().all(|address| self.is_down(address))) {
             match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(event) => self.heed(event),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,

@@ -16,5 +16,6 @@ mod http;
 mod lifecycle;
 mod load;
 mod metrics;
+mod seeing;
 mod settings;
 mod values;

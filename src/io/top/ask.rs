@@ -24,6 +24,8 @@ use super::Event;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether nodes came or went.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// ... and how soon again where nobody could be asked.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The most bytes that an answer may have: that of a cluster with each slot on its own has some megabytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How many slots are asked for. They are ordered by all their time so far; the hottest of an interval is among the first of
@@ -47,34 +49,38 @@ impl Asking {
     pub(super) fn node(address: Address, credentials: Credentials, interval: Duration, events: Sender<Event>) -> Self {
         let mut connection = None;
         let mut order = Some("CPU-USEC");
-        Self::again(interval, move || {
+        Self::again(move || {
             let answer = reading(&address, &credentials, &mut connection, &mut order);
-            events.send(Event::Heard { address: address.clone(), at: Instant::now(), answer }).is_ok()
+            let at = Instant::now();
+            let is_wanted =
+                events.send(Event::Heard { address: address.clone(), at, answer: Box::new(answer) }).is_ok();
+            is_wanted.then_some(interval)
         })
     }
 
     /// Asks, from time to time, which nodes stand behind an address.
     pub(super) fn members(address: Address, credentials: Credentials, events: Sender<Event>) -> Self {
         let mut known: Vec<Address> = Vec::new();
-        Self::again(LOOK_EVERY, move || {
+        Self::again(move || {
             // Where the address itself does not answer any more, the others know.
             let found = std::iter::once(&address).chain(&known).find_map(|asked| found(asked, &credentials).ok());
-            let Some(found) = found else {
-                // Its own thread says why.
-                return events.send(Event::Found { address: address.clone(), members: Vec::new() }).is_ok();
-            };
-            known = found.iter().map(|member| member.address.clone()).collect();
-            events.send(Event::Found { address: address.clone(), members: found }).is_ok()
+            // Where nobody does, the address is asked how it is all the same, and that says why.
+            let members = found.unwrap_or_default();
+            let next = if members.is_empty() { LOOK_AGAIN } else { LOOK_EVERY };
+            if !members.is_empty() {
+                known = members.iter().map(|member| member.address.clone()).collect();
+            }
+            events.send(Event::Found { address: address.clone(), members }).is_ok().then_some(next)
         })
     }
 
-    /// Runs `ask` at once and then every `interval`, for as long as it returns `true`.
-    fn again(interval: Duration, mut ask: impl FnMut() -> bool + Send + 'static) -> Self {
+    /// Runs `ask` at once, and then again whenever the time has passed that it returns; from one beginning to the next.
+    fn again(mut ask: impl FnMut() -> Option<Duration> + Send + 'static) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
         thread::spawn(move || {
             let mut next = Instant::now();
-            while ask() {
-                next = (next + interval).max(Instant::now());
+            while let Some(pause) = ask() {
+                next = (next + pause).max(Instant::now());
                 match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
@@ -130,10 +136,15 @@ impl Connection {
         let mut decoder = Decoder::default();
         let mut piece = [0; 16 << 10];
         loop {
-            let length = self.stream.read(&mut piece).map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer within 2 s"),
-                _ => error,
-            })?;
+            let length = match self.stream.read(&mut piece) {
+                Ok(length) => length,
+                // Nothing has happened but a signal, or a thread that began.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 2 s"));
+                }
+                Err(error) => return Err(error),
+            };
             if length == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
             }

@@ -79,6 +79,9 @@ fn run(svg: &mut String, x: u16, y: u16, text: &str, look: Look) {
         let line = top + HEIGHT - 2.0;
         let _ = writeln!(svg, "<path d=\"M{left:.1} {line:.1}h{width:.1}\" stroke=\"{}\"/>", look.ink);
     }
+    if bars(svg, (left, top), text, look.ink) {
+        return;
+    }
     // Each word by itself: spaces of another width in another font shall not push what follows.
     let mut at = 0;
     for word in text.split(' ') {
@@ -97,6 +100,30 @@ fn run(svg: &mut String, x: u16, y: u16, text: &str, look: Look) {
         }
         at += length + 1;
     }
+}
+
+/// Draws bars of eight heights as what they are: letters of a font would leave gaps. Returns whether the text was of these.
+fn bars(svg: &mut String, (left, top): (f64, f64), text: &str, ink: &str) -> bool {
+    const LOWEST: u32 = '▁' as u32;
+    let eighths = |letter: char| match letter {
+        ' ' => Some(0),
+        letter => u32::from(letter).checked_sub(LOWEST).map(|above| above + 1).filter(|&eighths| eighths <= 8),
+    };
+    let Some(heights) = text.chars().map(eighths).collect::<Option<Vec<_>>>() else { return false };
+    let mut x = 0;
+    for run in heights.chunk_by(|a, b| a == b) {
+        if 0 < run[0] {
+            let (left, width) = (left + f64::from(x) * WIDTH, run.len() as f64 * WIDTH);
+            let height = f64::from(run[0]) / 8.0 * HEIGHT;
+            let top = top + HEIGHT - height;
+            let _ = writeln!(
+                svg,
+                "<path fill=\"{ink}\" shape-rendering=\"crispEdges\" d=\"M{left:.1} {top:.1}h{width:.1}v{height:.1}h-{width:.1}z\"/>"
+            );
+        }
+        x += run.len() as u32;
+    }
+    true
 }
 
 fn escaped(text: &str) -> String {
