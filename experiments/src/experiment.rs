@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::point::{Point, ValueSize};
-use crate::settings::{Cpus, Protocol, Reference, Span, Vary, Workload};
+use crate::settings::{CpuChoice, Cpus, Protocol, Reference, Span, Vary, Workload};
 
 /// An experiment as its file states it. [`Experiment::read`] has checked what one field cannot know of another.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -185,6 +185,24 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// Returns the experiment with one target, which runs already, in place of all the targets it has. Its size is what it
+    /// is and cannot vary. CPUs are left to the load generator where the file divides a machine that it now has for itself.
+    pub fn of_address(mut self, address: &str) -> Result<Self, ExperimentError> {
+        if !self.vary.servers.is_empty() || !self.vary.cores.is_empty() {
+            return Err(ExperimentError::SizeIsGiven { address: address.to_owned() });
+        }
+        let (name, cluster, protocol) = match self.targets.first() {
+            Some(Target::Command { name, cluster, protocol, .. }) => (name.clone(), Some(*cluster), *protocol),
+            Some(Target::Address { name, cluster, protocol, .. }) => (name.clone(), *cluster, *protocol),
+            // Ours, however they are started. Where the file's have no topology, the load generator sees what these have.
+            Some(Target::Trine { name, topology, protocol, .. }) => (name.clone(), topology.then_some(true), *protocol),
+            None => ("lab".to_owned(), None, Protocol::default()),
+        };
+        self.targets = vec![Target::Address { name, address: address.to_owned(), cluster, protocol }];
+        self.cpus = Cpus { servers: CpuChoice::Any, load: self.cpus.load.unless_auto() };
+        Ok(self)
+    }
+
     /// Checks what spans several fields. An error comes with a word from the line that is to blame.
     fn check(&self) -> Result<(), (String, String)> {
         let complain = |word: &str, what: String| Err((word.to_owned(), what));
@@ -356,6 +374,8 @@ pub enum ExperimentError {
     Unreadable { path: PathBuf, error: std::io::Error },
     /// Correct the line that the error points to.
     NotAnExperiment { path: PathBuf, error: Box<toml::de::Error> },
+    /// The file varies the size of what it starts, but is to measure something that runs already. Take another file.
+    SizeIsGiven { address: String },
     /// Each line is right, but they contradict each other.
     Inconsistent { path: PathBuf, line: usize, what: String },
 }
@@ -369,6 +389,10 @@ impl fmt::Display for ExperimentError {
             Self::NotAnExperiment { path, error } => {
                 write!(formatter, "{} is not an experiment: {}", path.display(), error.to_string().trim_end())
             }
+            Self::SizeIsGiven { address } => write!(
+                formatter,
+                "`servers` and `cores` vary in this experiment, but {address} has the size it has: remove them from [vary]"
+            ),
             Self::Inconsistent { path, line, what } => write!(formatter, "{}, line {line}: {what}", path.display()),
         }
     }
@@ -449,6 +473,22 @@ mod tests {
             assert!(error.contains("some.toml"), "{error}");
             assert!(error.contains(line) && error.contains(way_out), "wanted {line} and {way_out} in: {error}");
         }
+    }
+
+    /// Any experiment can be asked of a cluster that runs already, and what is kept of it is the same experiment; one that
+    /// varies the cluster's size cannot.
+    #[test]
+    fn an_experiment_can_have_another_target() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["quick", "fixed-three", "pipeline", "peers", "durability"] {
+            let file = Experiment::read(&folder.join(format!("{name}.toml"))).unwrap();
+            let there = file.clone().of_address("10.0.0.1:7000").unwrap();
+            assert_eq!(parse(&toml::to_string(&there).unwrap()).unwrap(), there, "{name}");
+            assert_eq!(there.deployments().len(), 1);
+            assert_eq!(there.points(&there.deployments()[0]).len(), file.points(&file.deployments()[0]).len());
+        }
+        let error = experiment("[vary]\nservers = [1, 3]").of_address("10.0.0.1:7000").unwrap_err().to_string();
+        assert!(error.contains("10.0.0.1:7000") && error.contains("[vary]"), "{error}");
     }
 
     /// The experiments that come with the program are right, and the quick one is quick.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cluster::Cluster;
 use crate::experiment::Experiment;
+use crate::party::Member;
 use crate::point::Point;
 use crate::settings::{Protocol, Span, cpu_list};
 
@@ -16,6 +17,18 @@ pub struct Ask<'a> {
     pub repeat: u32,
     pub warmup: Span,
     pub cpus: Option<&'a [usize]>,
+    pub task: Task<'a>,
+}
+
+/// Which part of a measurement a run of `trine-load` is.
+#[derive(Clone, Copy, Debug)]
+pub enum Task<'a> {
+    /// All of it.
+    Whole,
+    /// Writing and verifying the keys, for all load hosts.
+    Keys,
+    /// What one of several load hosts measures, when there are keys. Its latencies also go to the file `hlog`.
+    Part { member: Member, hlog: &'a Path },
 }
 
 impl Ask<'_> {
@@ -44,11 +57,19 @@ impl Ask<'_> {
         option("distribution", workload.distribution.clone());
         option("timeout", workload.timeout.map(|timeout| timeout.to_string()));
         option("warmup", timed(self.warmup.to_string()));
-        option("duration", timed(experiment.duration.to_string()));
+        let is_measured = !matches!(self.task, Task::Keys);
+        let duration = if is_measured { experiment.duration.to_string() } else { "0s".to_owned() };
+        option("duration", timed(duration));
         option("cpus", self.cpus.map(cpu_list));
         // Other keys in each repeat, or repeats would agree more than the truth does.
-        option("seed", Some(experiment.seed.wrapping_add(u64::from(self.repeat) - 1).to_string()));
+        let seed = experiment.seed.wrapping_add(u64::from(self.repeat) - 1);
+        let seed = if let Task::Part { member, .. } = self.task { member.seed(seed) } else { seed };
+        option("seed", Some(seed.to_string()));
         option("json", Some(report.display().to_string()));
+        if let Task::Part { hlog, .. } = self.task {
+            option("hlog", Some(hlog.display().to_string()));
+            words.extend(["--no-load".to_owned(), "--no-verify".to_owned()]);
+        }
         words.push("--quiet".to_owned());
         words
     }
@@ -76,8 +97,9 @@ mod tests {
             crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere, data: nowhere, build: nowhere };
         let cluster = Cluster::start(&deployment, &site, &Interrupt::default()).unwrap();
         let mut point = sample::point(16, 0.25);
-        let words = |point: &Point, cpus| {
+        let with = |task, point: &Point, cpus| {
             let ask = Ask {
+                task,
                 program: Path::new("trine-load"),
                 cluster: &cluster,
                 point,
@@ -87,6 +109,7 @@ mod tests {
             };
             ask.words(&experiment, Path::new("out.json")).join(" ")
         };
+        let words = |point: &Point, cpus| with(Task::Whole, point, cpus);
         assert_eq!(
             words(&point, None),
             "trine-load 10.0.0.1:7000 --cluster --concurrency 16 --pipeline 1 --value-size 64 --read-share 0.25 \
@@ -95,6 +118,12 @@ mod tests {
         point.rate = Some(50_000.0);
         let open = words(&point, Some(&[1, 3]));
         assert!(open.contains("--rate 50000 --arrivals poisson") && open.contains("--cpus 1,3"), "{open}");
+        let keys = with(Task::Keys, &point, None);
+        assert!(keys.contains("--duration 0s") && !keys.contains("--no-load"), "{keys}");
+        let member = Member { number: 2, of: 2 };
+        let part = with(Task::Part { member, hlog: Path::new("out.hlog") }, &point, None);
+        assert!(part.ends_with("--hlog out.hlog --no-load --no-verify --quiet"), "{part}");
+        assert!(part.contains("--duration 1500ms") && !part.contains("--seed 9 "), "{part}");
         (point.rate, point.operations) = (None, Some(800));
         let rounds = words(&point, None);
         assert!(rounds.contains("--operations 800"), "{rounds}");

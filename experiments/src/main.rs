@@ -10,6 +10,7 @@ mod cluster;
 mod doctor;
 mod load;
 mod machine;
+mod party;
 mod process;
 mod programs;
 mod progress;
@@ -17,6 +18,7 @@ mod run;
 // What was measured, and what it says.
 mod compare;
 mod distribution;
+mod merge;
 mod result;
 mod statistics;
 mod summary;
@@ -41,6 +43,7 @@ use trine::manual;
 
 use crate::compare::{Comparison, Condition};
 use crate::experiment::Experiment;
+use crate::party::Member;
 use crate::result::Folder;
 use crate::run::RunError;
 
@@ -58,6 +61,8 @@ Examples:
   trine-lab chart results/quick
   trine-lab compare results/before results/after --fail-if 'throughput<-5%' --fail-if 'p99>10%'
   trine-lab list
+  trine-lab run experiments/quick.toml --address 10.0.0.1:7001 --member 1/2 --meeting today     and 2/2 elsewhere
+  trine-lab merge --out results/both one two
 
 Exit status:
   0    done; with compare, no condition was met
@@ -86,6 +91,25 @@ enum Subcommands {
         /// Where `trine` and `trine-load` are [default: built by cargo within a workspace, else beside this program]
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
+        /// Measure what runs at this address, in place of the file's targets
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// Measure together with other load hosts, as the second of three: each takes its share of the connections and the
+        /// rate. Start all of them; `merge` makes one folder of theirs
+        #[arg(long, value_name = "2/3", requires = "meeting")]
+        member: Option<Member>,
+        /// A word that these load hosts, and no others, have in common
+        #[arg(long, value_name = "WORD", requires = "member")]
+        meeting: Option<String>,
+    },
+    /// Make one folder of those that several load hosts wrote, with latencies from all of their requests; then draw it
+    Merge {
+        /// The folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The folders of all load hosts, in the order of their numbers
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
     },
     /// Draw the charts and the page of a folder again, from its JSON lines alone
     #[command(after_help = "Examples:\n  trine-lab chart results/quick")]
@@ -138,7 +162,18 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
-        Subcommands::Run { file, out, fresh, programs } => run(&file, out, fresh, programs.as_deref()),
+        Subcommands::Run { file, out, fresh, programs, address, member, meeting } => {
+            let name = file.file_stem().unwrap_or(file.as_os_str());
+            run(&run::Options {
+                folder: Folder(out.unwrap_or_else(|| Path::new("results").join(name))),
+                experiment: &file,
+                fresh,
+                programs: programs.as_deref(),
+                address: address.as_deref(),
+                party: member.zip(meeting.as_deref()),
+            })
+        }
+        Subcommands::Merge { out, folders } => merge(&Folder(out), folders.into_iter().map(Folder).collect()),
         Subcommands::Chart { folder } => show(&Folder(folder)).map(|_| ExitCode::SUCCESS),
         Subcommands::Compare { a, b, fail_if, json } => compare(&Folder(a), &Folder(b), &fail_if, json),
         Subcommands::List { folder } => list(&folder),
@@ -179,15 +214,22 @@ impl<E: std::error::Error> From<E> for Complaint {
     }
 }
 
-fn run(file: &Path, out: Option<PathBuf>, fresh: bool, programs: Option<&Path>) -> Result<ExitCode, Complaint> {
-    let name = file.file_stem().unwrap_or(file.as_os_str());
-    let folder = Folder(out.unwrap_or_else(|| Path::new("results").join(name)));
-    let options = run::Options { experiment: file, folder: folder.clone(), fresh, programs };
-    run::run(&options).map_err(|error| match error {
+fn run(options: &run::Options<'_>) -> Result<ExitCode, Complaint> {
+    run::run(options).map_err(|error| match error {
         RunError::Interrupted => Complaint { what: error.to_string(), status: EXIT_INTERRUPTED },
         error => Complaint::from(error),
     })?;
-    let failed = show(&folder)?;
+    finish(&options.folder)
+}
+
+fn merge(out: &Folder, folders: Vec<Folder>) -> Result<ExitCode, Complaint> {
+    merge::merge(out, &folders)?;
+    finish(out)
+}
+
+/// Draws a folder that has just been written.
+fn finish(folder: &Folder) -> Result<ExitCode, Complaint> {
+    let failed = show(folder)?;
     Ok(if failed { ExitCode::from(EXIT_FAILED_RUNS) } else { ExitCode::SUCCESS })
 }
 

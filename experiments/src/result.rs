@@ -223,6 +223,13 @@ impl Folder {
         self.0.join("environment.jsonl")
     }
 
+    /// Where the latencies of one run are, second by second, when several load hosts measured it.
+    pub fn hlog_file(&self, point: &Point, repeat: u32) -> PathBuf {
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+        let name: String = point.id().chars().map(plain).collect();
+        self.0.join("logs").join(format!("{name}-repeat-{repeat}.hlog"))
+    }
+
     pub fn page_file(&self) -> PathBuf {
         self.0.join("index.html")
     }

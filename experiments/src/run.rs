@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::cluster::{self, Cluster, ClusterError, Site};
 use crate::experiment::{Experiment, ExperimentError, Group, Target};
-use crate::load::Ask;
+use crate::load::{Ask, Task};
 use crate::machine::{self, Environment, Utilisation, Watch};
+use crate::party::{Meeting, MeetingError, Member};
 use crate::point::{Dimension, Point, varying};
 use crate::process::{self, Interrupt, Invocation, LOOK_EVERY, find_program};
 use crate::programs::{Programs, ProgramsError};
 use crate::progress::Progress;
-use crate::result::{Failure, Folder, Journal, LoadReport, Outcome, ResultError, Results, Run, append_line};
+use crate::result::{Failure, Folder, Journal, LoadReport, Outcome, ResultError, Results, Run, Verdict, append_line};
 use crate::settings::Span;
 use crate::statistics::{Steadiness, steadiness};
 
@@ -27,18 +28,31 @@ pub struct Options<'a> {
     pub fresh: bool,
     /// Where `trine` and `trine-load` are, if not where they are looked for.
     pub programs: Option<&'a Path>,
+    /// Something that runs already, to be measured in place of the file's targets.
+    pub address: Option<&'a str>,
+    /// Which of several load hosts this is, and what they call their meeting.
+    pub party: Option<(Member, &'a str)>,
 }
 
 /// Measures what has not been measured yet. When this returns, the folder has a run for every point and repeat, some
 /// of which may have failed.
 pub fn run(options: &Options<'_>) -> Result<(), RunError> {
-    let experiment = Experiment::read(options.experiment).map_err(RunError::Experiment)?;
+    let mut experiment = Experiment::read(options.experiment).map_err(RunError::Experiment)?;
+    if let Some(address) = options.address {
+        experiment = experiment.of_address(address).map_err(RunError::Experiment)?;
+    }
     let interrupt = Interrupt::install().map_err(|error| RunError::Io { path: PathBuf::from("signals"), error })?;
     let folder = &options.folder;
     if options.fresh {
         set_aside(folder)?;
     }
-    claim(folder, options.experiment, &experiment)?;
+    match options.address {
+        None => claim(folder, options.experiment, &experiment)?,
+        Some(_) => {
+            let text = toml::to_string(&experiment).map_err(|error| RunError::NotWritten { error })?;
+            claim_text(folder, options.experiment, &experiment, text.as_bytes())?;
+        }
+    }
     let (journal, earlier) = Journal::open(folder).map_err(RunError::Result)?;
     let missing = missing_programs(&experiment);
     let mut planned = experiment.schedule();
@@ -59,7 +73,9 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     let environment = note_environment(folder, &programs)?;
     let all: Vec<Point> = groups.iter().flat_map(|group| group.points.iter().cloned()).collect();
     let (server_cpus, load_cpus) = experiment.cpus.on(&machine::available_cpus());
+    let party = options.party.map(|(member, name)| Party::new(member, name, &experiment)).transpose()?;
     let mut runner = Runner {
+        party,
         progress: Progress::new(left),
         dimensions: varying(all.iter()),
         commit: environment.commit,
@@ -107,6 +123,12 @@ fn set_aside(folder: &Folder) -> Result<(), RunError> {
 
 /// Makes the folder this experiment's: leaves a copy of its file there, or finds the same experiment there already.
 fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), RunError> {
+    let text = std::fs::read(file).map_err(|error| RunError::Io { path: file.to_owned(), error })?;
+    claim_text(folder, file, experiment, &text)
+}
+
+/// As [`claim`], with the text that is left there.
+fn claim_text(folder: &Folder, file: &Path, experiment: &Experiment, text: &[u8]) -> Result<(), RunError> {
     let copy = folder.experiment_file();
     let failed = |path: &Path, error| RunError::Io { path: path.to_owned(), error };
     std::fs::create_dir_all(folder.0.join("logs")).map_err(|error| failed(&folder.0, error))?;
@@ -117,8 +139,7 @@ fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), Ru
             false => Err(RunError::OtherExperiment { folder: folder.0.clone(), file: file.to_owned() }),
         };
     }
-    std::fs::copy(file, &copy).map_err(|error| failed(&copy, error))?;
-    Ok(())
+    std::fs::write(&copy, text).map_err(|error| failed(&copy, error))
 }
 
 /// Returns the names of targets whose program is not installed, and says so.
@@ -152,6 +173,7 @@ fn note_environment(folder: &Folder, programs: &Programs) -> Result<Environment,
 }
 
 struct Runner<'a> {
+    party: Option<Party>,
     experiment: &'a Experiment,
     folder: &'a Folder,
     programs: Programs,
@@ -180,6 +202,9 @@ impl Runner<'_> {
         let mut cluster: Option<Cluster> = None;
         let mut refused: Option<String> = None;
         for point in &group.points {
+            if self.sits_out(point, group.repeat)? {
+                continue;
+            }
             let name = format!("{}, repeat {}", point.describe(&self.dimensions), group.repeat);
             self.progress.begin(&name);
             let started = machine::now();
@@ -218,6 +243,19 @@ impl Runner<'_> {
         Ok(())
     }
 
+    /// Lets the others measure a point that has no connection left for this load host. Returns whether it is such a one.
+    fn sits_out(&mut self, point: &Point, repeat: u32) -> Result<bool, RunError> {
+        let Some(party) = self.party.as_mut().filter(|party| party.member.part(point).is_none()) else {
+            return Ok(false);
+        };
+        let patience = patience(self.experiment, self.experiment.warmup);
+        match party.meeting.arrive(&Party::occasion(point, repeat), patience, &self.interrupt) {
+            Err(MeetingError::Interrupted) => Err(RunError::Interrupted),
+            // Who measures writes down what happened.
+            _ => Ok(true),
+        }
+    }
+
     fn start(&self, group: &Group) -> Result<Cluster, ClusterError> {
         let log = self.folder.0.join("logs").join("target.log");
         let trine = self.programs.trine();
@@ -230,7 +268,7 @@ impl Runner<'_> {
 
     /// Measures a point; again, with twice the warm-up, while it was not steady and retries are left.
     fn measure(
-        &self,
+        &mut self,
         cluster: &mut Cluster,
         point: &Point,
         repeat: u32,
@@ -253,7 +291,9 @@ impl Runner<'_> {
             };
             let seconds: Vec<f64> = load.figures.series.iter().map(|second| second.ops).collect();
             let steadiness = steadiness(&seconds);
-            if !again(steadiness, point, attempts, self.experiment.steady_retries) {
+            // Several load hosts would have to agree on it; whether they were steady together is seen when they are merged.
+            let retries = if self.party.is_some() { 0 } else { self.experiment.steady_retries };
+            if !again(steadiness, point, attempts, retries) {
                 // An open loop has its throughput prescribed: a drift is the schedule's. A number of operations has two
                 // parts, of different speeds.
                 let is_judged = point.rate.is_none() && point.operations.is_none();
@@ -265,22 +305,65 @@ impl Runner<'_> {
         }
     }
 
+    /// Measures once, alone or together with other load hosts.
+    fn attempt(&mut self, cluster: &Cluster, point: &Point, repeat: u32, warmup: Span) -> Result<Attempt, RunError> {
+        let Some(mut party) = self.party.take() else {
+            return self.load(cluster, point, repeat, warmup, Task::Whole);
+        };
+        let attempt = self.attempt_together(&mut party, cluster, point, repeat, warmup);
+        self.party = Some(party);
+        attempt
+    }
+
+    /// Measures this load host's part of a point, from when all are ready.
+    fn attempt_together(
+        &self,
+        party: &mut Party,
+        cluster: &Cluster,
+        point: &Point,
+        repeat: u32,
+        warmup: Span,
+    ) -> Result<Attempt, RunError> {
+        let occasion = Party::occasion(point, repeat);
+        if party.member.writes_keys() {
+            let keys = self.load(cluster, point, repeat, warmup, Task::Keys);
+            let keys = keys.map(|attempt| attempt.and_is_sound());
+            if !matches!(&keys, Ok(attempt) if attempt.report.is_ok()) {
+                // Where the target can't be told that either, the others' patience ends.
+                let _ = party.meeting.abandon(&occasion);
+                return keys;
+            }
+        }
+        match party.meeting.arrive(&occasion, patience(self.experiment, warmup), &self.interrupt) {
+            Ok(()) => {}
+            Err(MeetingError::Interrupted) => return Err(RunError::Interrupted),
+            Err(error) => return Ok(Attempt::failed(Vec::new(), Failure::Load, error.to_string())),
+        }
+        let hlog = self.folder.hlog_file(point, repeat);
+        let part = party.member.part(point).expect("who has no part sits out");
+        self.load(cluster, &part, repeat, warmup, Task::Part { member: party.member, hlog: &hlog })
+    }
+
     /// Runs the load generator once and watches the machine while it runs.
-    fn attempt(&self, cluster: &Cluster, point: &Point, repeat: u32, warmup: Span) -> Result<Attempt, RunError> {
+    fn load(
+        &self,
+        cluster: &Cluster,
+        point: &Point,
+        repeat: u32,
+        warmup: Span,
+        task: Task<'_>,
+    ) -> Result<Attempt, RunError> {
         let report = self.folder.0.join("logs").join("load.json");
         // What an earlier run left must not be taken for this one's.
         let _ = std::fs::remove_file(&report);
         let program = self.programs.load();
-        let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref() };
+        let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref(), task };
         let invocation = Invocation { words: ask.words(self.experiment, &report), cpus: None };
         let command = invocation.command_line();
         let mut watch = Watch::new(cluster.roots());
-        let failed = |command, kind, message| {
-            Ok(Attempt { command, utilisation: Utilisation::default(), report: Err((kind, message)) })
-        };
         let mut load = match process::Group::start(&invocation, &self.folder.0.join("logs").join("load.log")) {
             Ok(load) => load,
-            Err(error) => return failed(command, Failure::Load, error.to_string()),
+            Err(error) => return Ok(Attempt::failed(command, Failure::Load, error.to_string())),
         };
         let began = Instant::now();
         let limit = match point.operations {
@@ -300,12 +383,13 @@ impl Runner<'_> {
             }
             if limit < began.elapsed() {
                 let message = format!("trine-load did not end within {} s", limit.as_secs());
-                return failed(command, Failure::Timeout, message);
+                return Ok(Attempt::failed(command, Failure::Timeout, message));
             }
             std::thread::sleep(LOOK_EVERY);
         };
         if !matches!(status.code(), Some(0 | EXIT_SUSPECT | EXIT_INVALID)) {
-            return failed(command, Failure::Load, format!("trine-load: {status}: {}", load.last_words()));
+            let message = format!("trine-load: {status}: {}", load.last_words());
+            return Ok(Attempt::failed(command, Failure::Load, message));
         }
         let parsed = std::fs::read(&report)
             .map_err(|error| error.to_string())
@@ -316,9 +400,55 @@ impl Runner<'_> {
                 let measured = Duration::try_from_secs_f64(report.figures.phases.measure_s).unwrap_or_default();
                 Ok(Attempt { command, utilisation: watch.last(measured), report: Ok(report) })
             }
-            Err(error) => failed(command, Failure::Report, format!("trine-load's report: {error}")),
+            Err(error) => Ok(Attempt::failed(command, Failure::Report, format!("trine-load's report: {error}"))),
         }
     }
+}
+
+impl Attempt {
+    fn failed(command: Vec<String>, kind: Failure, message: String) -> Self {
+        Self { command, utilisation: Utilisation::default(), report: Err((kind, message)) }
+    }
+
+    /// Takes a report that is not beyond doubt for a failure: of keys that were written and read back.
+    fn and_is_sound(self) -> Self {
+        match &self.report {
+            Ok(report) if report.figures.verdict == Verdict::Invalid => {
+                let message = format!("the keys: {}", report.figures.reasons.join("; "));
+                Self::failed(self.command, Failure::Load, message)
+            }
+            _ => self,
+        }
+    }
+}
+
+/// This load host among several.
+struct Party {
+    member: Member,
+    meeting: Meeting,
+}
+
+impl Party {
+    fn new(member: Member, name: &str, experiment: &Experiment) -> Result<Self, RunError> {
+        let [Target::Address { address, .. }] = experiment.targets.as_slice() else {
+            return Err(RunError::NothingInCommon);
+        };
+        if experiment.workload.operations.is_some() || !experiment.vary.operations.is_empty() {
+            return Err(RunError::Counted);
+        }
+        let meeting = Meeting::connect(member, name.to_owned(), address).map_err(RunError::Meeting)?;
+        Ok(Self { member, meeting })
+    }
+
+    /// What the load hosts meet for.
+    fn occasion(point: &Point, repeat: u32) -> String {
+        format!("{} repeat={repeat}", point.id())
+    }
+}
+
+/// How long a load host waits for the others: they measure the point before this one, and write keys.
+fn patience(experiment: &Experiment, warmup: Span) -> Duration {
+    (warmup.0 + experiment.duration.0 + LOAD_ALLOWANCE) * 2
 }
 
 /// Returns whether a point is to be measured again because its throughput was not steady. With a fixed rate another
@@ -349,6 +479,15 @@ pub enum RunError {
     },
     /// Ctrl-C. The same command goes on from here.
     Interrupted,
+    /// Several load hosts measure one target that runs already. Say which with --address.
+    NothingInCommon,
+    Meeting(MeetingError),
+    /// A number of operations has no moment at which it ends. Measure from one load host, or for a time.
+    Counted,
+    /// The experiment cannot be written as TOML.
+    NotWritten {
+        error: toml::ser::Error,
+    },
     Io {
         path: PathBuf,
         error: std::io::Error,
@@ -374,6 +513,15 @@ impl fmt::Display for RunError {
             Self::Interrupted => {
                 formatter.write_str("interrupted; what was measured is kept, and the same command goes on from there")
             }
+            Self::NothingInCommon => formatter.write_str(
+                "several load hosts measure one target that runs already: name it with --address, or in a file with \
+                 one target of kind \"address\"",
+            ),
+            Self::Meeting(error) => error.fmt(formatter),
+            Self::Counted => formatter.write_str(
+                "several load hosts measure for a `duration`, not a number of `operations`: use one load host for this file",
+            ),
+            Self::NotWritten { error } => write!(formatter, "the experiment cannot be written down: {error}"),
             Self::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
         }
     }

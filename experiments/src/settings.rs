@@ -13,13 +13,21 @@ use crate::point::ValueSize;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Vary {
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub concurrency: Choices<u32>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub pipeline: Choices<u32>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub value_size: Choices<ValueSize>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub read_share: Choices<f64>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub rate: Choices<f64>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub operations: Choices<u64>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub servers: Choices<u16>,
+    #[serde(skip_serializing_if = "Choices::is_empty")]
     pub cores: Choices<u16>,
 }
 
@@ -217,6 +225,13 @@ impl Cpus {
             CpuChoice::List(cpus) => Some(cpus.clone()),
         };
         (choose(&self.servers, first), choose(&self.load, last))
+    }
+}
+
+impl CpuChoice {
+    /// Returns the choice of one who has a machine for himself: there is nothing to divide.
+    pub fn unless_auto(self) -> Self {
+        if self == Self::Auto { Self::Any } else { self }
     }
 }
 
