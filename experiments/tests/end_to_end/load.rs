@@ -9,13 +9,17 @@ use std::process::Command;
 
 /// Runs `trine-load` for half a second and returns what it reports.
 fn load(port: u16, more: &[&str]) -> Value {
+    let address = format!("127.0.0.1:{port}");
+    report(&[&[&address, "--duration", "500ms", "--warmup", "100ms", "--keys", "2000"], more].concat())
+}
+
+/// Runs `trine-load` and returns what it reports.
+fn report(arguments: &[&str]) -> Value {
     let mut command = Command::new(program("trine-load"));
-    command.arg(format!("127.0.0.1:{port}"));
-    command.args(["--duration", "500ms", "--warmup", "100ms", "--keys", "2000", "--json", "-"]).args(more);
-    let output = command.output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let output = command.args(arguments).args(["--json", "-"]).output().expect("it starts");
+    let (said, reported) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     // SUSPECT is all right: a machine that runs tests is no machine to measure on.
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {said}", output.status);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {said}{reported}", output.status);
     serde_json::from_slice(&output.stdout).expect("a report is JSON")
 }
 
@@ -36,6 +40,44 @@ fn a_short_load_finds_no_errors_and_no_wrong_values() {
     }
     let keys = Wire::connect(alone.port).ask("DBSIZE");
     assert_eq!(keys, ":2000");
+}
+
+/// Over HTTP, too: through a gateway of two cores, with both pairs of requests.
+#[test]
+fn a_short_load_over_http_finds_nothing_wrong() {
+    let server = Server::start(2, &[]);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let short = ["--duration", "500ms", "--warmup", "100ms", "--keys", "2000", "--concurrency", "8"];
+    for more in [&["--api", "set"][..], &["--api", "store", "--pipeline", "16", "--value-size", "10..5000"]] {
+        let report = report(&[&[url.as_str()], &short[..], more].concat());
+        assert_eq!((&report["errors"]["total"], &report["wrong_values"]), (&0.into(), &0.into()), "{more:?}");
+        assert!(100 < report["operations"].as_u64().expect("a number"), "{more:?}: {}", report["operations"]);
+    }
+    assert_eq!(server.connect().ask("DBSIZE"), ":2000");
+}
+
+/// The benchmark of the predecessor: servers that know nothing of each other, and keys where the clients put them. And the
+/// same where the servers do know, and send a client that knows only one of them to the right one.
+#[test]
+fn clients_place_keys_or_are_sent_to_them() {
+    let servers = [(); 3].map(|()| Server::start(1, &[]));
+    let urls: Vec<String> = servers.iter().map(|server| format!("http://127.0.0.1:{}", server.port)).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let cluster = Cluster::start(3, 1, &[]);
+    let url = format!("http://127.0.0.1:{}", cluster.port);
+    for (urls, mode) in [(&urls[..], "ring"), (&[url.as_str()][..], "single")] {
+        let report = report(&[urls, &["--operations", "100", "--concurrency", "10"]].concat());
+        assert_eq!((&report["errors"]["total"], &report["wrong_values"]), (&0.into(), &0.into()), "{mode}");
+        assert_eq!((&report["operations"], &report["target"]["mode"]), (&2000.into(), &mode.into()));
+    }
+    for ports in [servers.each_ref().map(|server| server.port).to_vec(), cluster.core_ports()] {
+        let keys: Vec<u64> = ports
+            .iter()
+            .map(|&port| Wire::connect(port).ask("DBSIZE").trim_start_matches(':').parse().expect("a number"))
+            .collect();
+        assert_eq!(keys.iter().sum::<u64>(), 1000, "{keys:?}");
+        assert!(keys.iter().all(|&keys| 150 < keys), "{keys:?}");
+    }
 }
 
 /// A server that goes away is an error in the report and in the exit status, not a fast one.
