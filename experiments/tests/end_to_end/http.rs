@@ -68,8 +68,9 @@ impl Http {
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
         let first = line()?;
-        let status =
-            first.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("a status: {first}"))[..3].parse().unwrap();
+        let status = first.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("a status: {first}"))[..3]
+            .parse()
+            .expect("three digits");
         let mut fields = Vec::new();
         loop {
             let field = line()?;
