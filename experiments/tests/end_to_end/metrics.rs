@@ -6,7 +6,7 @@ use crate::{
     harness::{Server, eventually},
     wire::{Reply, Wire},
 };
-use prometheus::{Front, Prometheus};
+use prometheus::Prometheus;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -190,8 +190,7 @@ fn promtool_finds_no_fault_with_the_metrics() {
 fn prometheus_answers_every_query_of_the_dashboard() {
     let directory = tempfile::tempdir().expect("a folder");
     let server = talkative(&directory);
-    let front = Front::of(server.port);
-    let Some(prometheus) = Prometheus::start(&directory, front.port) else {
+    let Some(prometheus) = Prometheus::start(&directory, server.port) else {
         return eprintln!("skipped: prometheus is not installed (Debian: apt-get install prometheus)");
     };
     // Errors and refusals of commands have no rate while nobody makes any, and a restart is a change that did not happen.

@@ -24,7 +24,10 @@ pub(super) struct Stopwatch {
     began_us: u64,
     /// The end of what has been accounted for.
     lap_us: u64,
-    /// Commands since then that share: their rows and how many of each there were.
+    /// Of the commands since then that share, the last one's row, and how many of these came in a row.
+    row: u16,
+    run: u64,
+    /// Those before: their rows and how many of each there were.
     kinds: [(u16, u64); KINDS_MAX],
     kind_count: usize,
     /// Commands in all.
@@ -40,6 +43,8 @@ impl Stopwatch {
             clock,
             began_us: now_us,
             lap_us: now_us,
+            row: 0,
+            run: 0,
             kinds: [(0, 0); KINDS_MAX],
             kind_count: 0,
             requests: 0,
@@ -52,6 +57,7 @@ impl Stopwatch {
     pub(super) fn prepare(&mut self, shard: &mut Shard, request: Request<'_>) {
         self.is_large = LARGE_BYTES <= request.encoded_bytes();
         if self.is_large {
+            self.end_run(shard);
             self.share(shard);
         }
     }
@@ -73,23 +79,32 @@ impl Stopwatch {
         if is_alike && !self.is_large && output_bytes < LARGE_BYTES {
             let row = ran.found.index;
             shard.ran = None;
-            self.add(shard, row);
+            if row != self.row {
+                self.end_run(shard);
+                self.row = row;
+            }
+            self.run += 1;
         } else {
             self.measure(shard, request, client, now);
         }
     }
 
-    #[inline]
-    fn add(&mut self, shard: &mut Shard, row: u16) {
-        if let Some(kind) = self.kinds[..self.kind_count].iter_mut().find(|(other, _)| *other == row) {
-            kind.1 += 1;
+    /// Puts the last run to its kind.
+    #[inline(never)]
+    fn end_run(&mut self, shard: &mut Shard) {
+        let (row, run) = (self.row, std::mem::take(&mut self.run));
+        if run == 0 {
             return;
         }
+        if let Some(kind) = self.kinds[..self.kind_count].iter_mut().find(|(other, _)| *other == row) {
+            kind.1 += run;
+            return;
+        }
+        self.kinds[self.kind_count] = (row, run);
+        self.kind_count += 1;
         if self.kind_count == KINDS_MAX {
             self.share(shard);
         }
-        self.kinds[self.kind_count] = (row, 1);
-        self.kind_count += 1;
     }
 
     /// Accounts for one that is measured by itself. What shared a lap before it, if anything, did so for next to nothing.
@@ -116,6 +131,7 @@ impl Stopwatch {
     }
 
     /// Accounts for those that share, each with the mean.
+    #[inline(never)]
     fn share(&mut self, shard: &mut Shard) {
         let us = self.lap();
         let kinds = &self.kinds[..std::mem::take(&mut self.kind_count)];
@@ -135,6 +151,7 @@ impl Stopwatch {
 
     /// Accounts for the rest, and for how long they all had waited.
     pub(super) fn finish(mut self, shard: &mut Shard, turn: Now) {
+        self.end_run(shard);
         if 0 < self.kind_count {
             self.share(shard);
         }

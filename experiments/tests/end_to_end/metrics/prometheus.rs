@@ -1,49 +1,13 @@
 //! A Prometheus that scrapes a server, and answers queries.
 
-use crate::{
-    harness::{Process, eventually, free_ports},
-    wire::{Reply, Wire},
-};
+use crate::harness::{Process, eventually, free_ports};
 use serde_json::Value;
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Command, Stdio},
-    thread,
 };
-
-/// Answers `GET /metrics` with what `METRICS` tells.
-pub struct Front {
-    pub port: u16,
-}
-
-impl Front {
-    pub fn of(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("it is bound").port();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                // Who scrapes may go, and so may the server when the test ends.
-                let _ = answer(stream, server);
-            }
-        });
-        Self { port }
-    }
-}
-
-fn answer(mut stream: TcpStream, server: u16) -> io::Result<()> {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
-        request.push(byte[0]);
-    }
-    let Reply::Bulk(text) = Wire::try_connect(server)?.try_request(&[b"METRICS"])? else { return Ok(()) };
-    let head =
-        format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n", text.len());
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(&text)
-}
 
 /// A running Prometheus.
 pub struct Prometheus {
