@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use crate::experiment::{Deployment, Size, Target};
+use crate::compose::{Compose, Plan};
+use crate::experiment::{Deployment, Means, Size, Target};
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
 
 /// A target that runs. What was started for it ends when this value is dropped.
@@ -17,6 +18,7 @@ pub struct Cluster {
     /// Empty for a target that already ran.
     pub command: Vec<String>,
     group: Option<Group>,
+    containers: Option<Compose>,
     /// Removed last: what runs may still write to it.
     _data: Option<Data>,
 }
@@ -65,7 +67,14 @@ impl Cluster {
         match &deployment.target {
             Target::Address { address, cluster, .. } => {
                 let mode = cluster.map(mode);
-                Ok(Self { address: address.clone(), mode, command: Vec::new(), group: None, _data: None })
+                Ok(Self {
+                    address: address.clone(),
+                    mode,
+                    command: Vec::new(),
+                    group: None,
+                    containers: None,
+                    _data: None,
+                })
             }
             Target::Command { command, cluster, .. } => {
                 let data = command.contains("{dir}").then(|| Data::create(site.data)).transpose()?;
@@ -76,6 +85,17 @@ impl Cluster {
                 let address = SocketAddr::from(([127, 0, 0, 1], site.port));
                 let is_ready = |_: &Group| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
                 Self::launch(words, local, mode(*cluster), site, data, interrupt, is_ready)
+            }
+            Target::Trine { cluster: Means::Compose, directory, settings, .. } => {
+                let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
+                check_ports(deployment, site.port)?;
+                let (trine, port, log) = (site.trine, site.port, site.log);
+                let (cpus, directory) = (site.cpus.as_deref(), *directory);
+                let containers =
+                    Compose::start(&Plan { trine, port, size, cpus, directory, settings, log }, interrupt)?;
+                let command = containers.command();
+                let mode = Some(mode(true));
+                Ok(Self { address: local, mode, command, group: None, containers: Some(containers), _data: None })
             }
             Target::Trine { directory, settings, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
@@ -123,7 +143,14 @@ impl Cluster {
             }
             if is_ready(&group) {
                 let command = invocation.command_line();
-                return Ok(Self { address, mode: Some(mode), command, group: Some(group), _data: data });
+                return Ok(Self {
+                    address,
+                    mode: Some(mode),
+                    command,
+                    group: Some(group),
+                    containers: None,
+                    _data: data,
+                });
             }
             if interrupt.is_set() {
                 return Err(ClusterError::Interrupted);
@@ -138,16 +165,19 @@ impl Cluster {
     /// Returns whether it still runs, as far as that can be known.
     pub fn is_alive(&mut self) -> bool {
         self.group.as_mut().is_none_or(|group| group.ended().is_none())
+            && self.containers.as_ref().is_none_or(Compose::is_alive)
     }
 
     /// Returns the last lines that its processes printed.
     pub fn last_words(&self) -> String {
-        self.group.as_ref().map(Group::last_words).unwrap_or_default()
+        let containers = || self.containers.as_ref().map(Compose::last_words);
+        self.group.as_ref().map(Group::last_words).or_else(containers).unwrap_or_default()
     }
 
-    /// Returns the process that all the others descend from.
-    pub fn root(&self) -> Option<u32> {
-        self.group.as_ref().map(Group::pid)
+    /// Returns the processes that all the others descend from.
+    pub fn roots(&self) -> Vec<u32> {
+        let containers = self.containers.iter().flat_map(|containers| containers.processes.iter().copied());
+        self.group.iter().map(Group::pid).chain(containers).collect()
     }
 }
 
@@ -205,6 +235,8 @@ pub enum ClusterError {
         size: Size,
     },
     Process(ProcessError),
+    /// Install what containers need, or start processes.
+    Compose(String),
     /// Make room there, or choose another folder for the results.
     Data {
         path: PathBuf,
@@ -236,6 +268,7 @@ impl fmt::Display for ClusterError {
                 size.servers, size.cores
             ),
             Self::Process(error) => error.fmt(formatter),
+            Self::Compose(what) => write!(formatter, "a cluster of containers can't be had: {what}"),
             Self::Data { path, error } => write!(formatter, "the target's data in {}: {error}", path.display()),
             Self::Ended { status, last_words } => {
                 write!(formatter, "the target ended while it started ({status}): {last_words}")

@@ -147,7 +147,7 @@ pub struct ProcessBusy {
 /// Watches counters while a load generator runs. Only when it has ended is it known which part was the measurement,
 /// so all samples are kept until then; a minute of them is 600.
 pub struct Watch {
-    root: Option<u32>,
+    roots: Vec<u32>,
     samples: Vec<Sample>,
 }
 
@@ -167,9 +167,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(200);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Watch {
-    /// Watches all CPUs, and the process `root` with all that descend from it.
-    pub fn new(root: Option<u32>) -> Self {
-        Self { root, samples: Vec::new() }
+    /// Watches all CPUs, and the processes `roots` with all that descend from them.
+    pub fn new(roots: Vec<u32>) -> Self {
+        Self { roots, samples: Vec::new() }
     }
 
     /// Takes a sample when it is time for one.
@@ -180,7 +180,7 @@ impl Watch {
     }
 
     fn sample(&mut self) {
-        let processes = self.root.map(processes_under).unwrap_or_default();
+        let processes = processes_under(&self.roots);
         self.samples.push(Sample { at: Instant::now(), cpus: cpu_ticks(), processes });
     }
 
@@ -227,8 +227,8 @@ fn parse_cpu(line: &str) -> Option<(usize, (u64, u64))> {
     Some((cpu, (total - idle, total)))
 }
 
-/// Returns the name and ticks of a process and of all that descend from it.
-fn processes_under(root: u32) -> BTreeMap<u32, (String, u64)> {
+/// Returns the name and ticks of processes and of all that descend from them.
+fn processes_under(roots: &[u32]) -> BTreeMap<u32, (String, u64)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -239,7 +239,7 @@ fn processes_under(root: u32) -> BTreeMap<u32, (String, u64)> {
     }
     let descends = |mut pid: u32| {
         // A parent is always there unless it has just ended; then this process is not counted in this sample.
-        while pid != root {
+        while !roots.contains(&pid) {
             match all.get(&pid) {
                 Some(process) if process.parent != pid && process.parent != 0 => pid = process.parent,
                 _ => return false,
@@ -284,7 +284,7 @@ mod tests {
     /// This process is busy, is found under itself, and CPUs stay between idle and busy.
     #[test]
     fn work_shows_as_utilisation() {
-        let mut watch = Watch::new(Some(std::process::id()));
+        let mut watch = Watch::new(vec![std::process::id()]);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(300) {
             watch.poll();

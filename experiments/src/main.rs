@@ -7,6 +7,7 @@ mod point;
 mod settings;
 // Measuring.
 mod cluster;
+mod compose;
 mod load;
 mod machine;
 mod process;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{Comparison, Condition};
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Means};
 use crate::result::Folder;
 use crate::run::RunError;
 
@@ -51,6 +52,7 @@ struct CommandLine {
 const EXAMPLES: &str = "\
 Examples:
   trine-lab run experiments/quick.toml
+  trine-lab run experiments/fixed-three.toml --cluster compose
   trine-lab chart results/quick
   trine-lab compare results/before results/after --fail-if 'throughput<-5%' --fail-if 'p99>10%'
   trine-lab list
@@ -79,6 +81,9 @@ enum Subcommands {
         /// Where `trine` and `trine-load` are [default: built by cargo within a workspace, else beside this program]
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
+        /// How targets of kind "trine" are started, whatever the file says
+        #[arg(long, value_enum, value_name = "MEANS")]
+        cluster: Option<Means>,
     },
     /// Draw the charts and the page of a folder again, from its JSON lines alone
     Chart {
@@ -113,7 +118,13 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
-        Subcommands::Run { file, out, fresh, programs } => run(&file, out, fresh, programs.as_deref()),
+        Subcommands::Run { file, out, fresh, programs, cluster } => {
+            let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            // Other results than those of the file as it is.
+            let name = if cluster == Some(Means::Compose) { format!("{name}-compose") } else { name };
+            let folder = Folder(out.unwrap_or_else(|| Path::new("results").join(name)));
+            run(&run::Options { experiment: &file, folder, fresh, programs: programs.as_deref(), cluster })
+        }
         Subcommands::Chart { folder } => show(&Folder(folder)).map(|_| ExitCode::SUCCESS),
         Subcommands::Compare { a, b, fail_if, json } => compare(&Folder(a), &Folder(b), &fail_if, json),
         Subcommands::List { folder } => list(&folder),
@@ -136,15 +147,12 @@ impl<E: std::error::Error> From<E> for Complaint {
     }
 }
 
-fn run(file: &Path, out: Option<PathBuf>, fresh: bool, programs: Option<&Path>) -> Result<ExitCode, Complaint> {
-    let name = file.file_stem().unwrap_or(file.as_os_str());
-    let folder = Folder(out.unwrap_or_else(|| Path::new("results").join(name)));
-    let options = run::Options { experiment: file, folder: folder.clone(), fresh, programs };
-    run::run(&options).map_err(|error| match error {
+fn run(options: &run::Options<'_>) -> Result<ExitCode, Complaint> {
+    run::run(options).map_err(|error| match error {
         RunError::Interrupted => Complaint { what: error.to_string(), status: EXIT_INTERRUPTED },
         error => Complaint::from(error),
     })?;
-    let failed = show(&folder)?;
+    let failed = show(&options.folder)?;
     Ok(if failed { ExitCode::from(EXIT_FAILED_RUNS) } else { ExitCode::SUCCESS })
 }
 

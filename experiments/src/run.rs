@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cluster::{self, Cluster, ClusterError, Site};
-use crate::experiment::{Experiment, ExperimentError, Group, Target};
+use crate::experiment::{Experiment, ExperimentError, Group, Means, Target};
 use crate::load::Ask;
 use crate::machine::{self, Environment, Utilisation, Watch};
 use crate::point::{Dimension, Point, varying};
@@ -27,12 +27,17 @@ pub struct Options<'a> {
     pub fresh: bool,
     /// Where `trine` and `trine-load` are, if not where they are looked for.
     pub programs: Option<&'a Path>,
+    /// How our own clusters are started, where it is not the file that says so.
+    pub cluster: Option<Means>,
 }
 
 /// Measures what has not been measured yet. When this returns, the folder has a run for every point and repeat, some
 /// of which may have failed.
 pub fn run(options: &Options<'_>) -> Result<(), RunError> {
-    let experiment = Experiment::read(options.experiment).map_err(RunError::Experiment)?;
+    let mut experiment = Experiment::read(options.experiment).map_err(RunError::Experiment)?;
+    if let Some(means) = options.cluster {
+        experiment = experiment.by(means, options.experiment).map_err(RunError::Experiment)?;
+    }
     let interrupt = Interrupt::install().map_err(|error| RunError::Io { path: PathBuf::from("signals"), error })?;
     let folder = &options.folder;
     if options.fresh {
@@ -115,8 +120,13 @@ fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), Ru
             false => Err(RunError::OtherExperiment { folder: folder.0.clone(), file: file.to_owned() }),
         };
     }
-    std::fs::copy(file, &copy).map_err(|error| failed(&copy, error))?;
-    Ok(())
+    let text = std::fs::read_to_string(file).map_err(|error| failed(file, error))?;
+    // With its comments, unless the command line has changed what it says.
+    let text = match Experiment::parse(&text, file) {
+        Ok(same) if same == *experiment => text,
+        _ => toml::to_string(experiment).map_err(|error| failed(&copy, std::io::Error::other(error)))?,
+    };
+    std::fs::write(&copy, text).map_err(|error| failed(&copy, error))
 }
 
 /// Returns the names of targets whose program is not installed, and says so.
@@ -267,7 +277,7 @@ impl Runner<'_> {
         let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref() };
         let invocation = Invocation { words: ask.words(self.experiment, &report), cpus: None };
         let command = invocation.command_line();
-        let mut watch = Watch::new(cluster.root());
+        let mut watch = Watch::new(cluster.roots());
         let failed = |command, kind, message| {
             Ok(Attempt { command, utilisation: Utilisation::default(), report: Err((kind, message)) })
         };
