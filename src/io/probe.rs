@@ -38,6 +38,20 @@ pub fn check(kernel: &str) -> Result<(), String> {
     Err(diagnose(&Facts { code: code_of(&error), kernel: kernel.to_owned(), sysctl, seccomp, memlock }))
 }
 
+/// What else to say where a core has failed. One ring was to be had, but each core has some, and so have the other processes and
+/// containers of the same user: they all count against one limit.
+pub fn way_out(error: &io::Error) -> String {
+    let is_memory = error.raw_os_error() == Some(libc::ENOMEM) || error.to_string().contains("(os error 12)");
+    match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
+        Some(bytes) if is_memory => format!(
+            "; perhaps io_uring gets no more: locked memory is limited to {} KiB for all processes of this user, in whichever \
+             container; raise it (ulimit -l unlimited, ulimits: memlock: -1), or use fewer cores",
+            bytes / 1024
+        ),
+        _ => String::new(),
+    }
+}
+
 fn code_of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or_default()
 }
