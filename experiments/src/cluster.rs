@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use crate::experiment::{Deployment, Size, Target};
+use crate::compose::{Compose, Plan};
+use crate::experiment::{Deployment, Means, Size, Target};
 use crate::machine::available_cpus;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
 use crate::settings::{Protocol, cpu_list};
@@ -21,6 +22,7 @@ pub struct Cluster {
     /// Of the first process that was started; empty for a target that already ran.
     pub command: Vec<String>,
     groups: Vec<Group>,
+    containers: Option<Compose>,
     /// Removed last: what runs may still write to it.
     _data: Option<Data>,
 }
@@ -73,7 +75,8 @@ impl Cluster {
             Target::Address { address, cluster, .. } => {
                 let mode = cluster.map(mode).filter(|_| protocol == Protocol::Resp);
                 let addresses = vec![address.clone()];
-                Ok(Self { addresses, protocol, mode, command: Vec::new(), groups: Vec::new(), _data: None })
+                let (command, groups) = (Vec::new(), Vec::new());
+                Ok(Self { addresses, protocol, mode, command, groups, containers: None, _data: None })
             }
             Target::Command { command, cluster, servers, .. } => {
                 let data = command.contains("{dir}").then(|| Data::create(site.data)).transpose()?;
@@ -84,6 +87,17 @@ impl Cluster {
                 let words = ports.iter().map(|port| words(port).unwrap_or_default()).collect();
                 let start = Start { words, ports, mode: mode(*cluster), protocol };
                 Self::launch(start, site, data, interrupt, accepts)
+            }
+            Target::Trine { cluster: Means::Compose, directory, settings, .. } => {
+                let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
+                let (trine, port, log) = (site.trine, site.port, site.log);
+                let (cpus, directory) = (site.cpus.as_deref(), *directory);
+                let containers =
+                    Compose::start(&Plan { trine, port, size, cpus, directory, settings, log }, interrupt)?;
+                let (command, groups) = (containers.command(), Vec::new());
+                let mode = Some(mode(true)).filter(|_| protocol == Protocol::Resp);
+                let addresses = vec![format!("127.0.0.1:{port}")];
+                Ok(Self { addresses, protocol, mode, command, groups, containers: Some(containers), _data: None })
             }
             Target::Trine { directory, settings, topology: true, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
@@ -167,23 +181,26 @@ impl Cluster {
         }
         let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mode = (protocol == Protocol::Resp && addresses.len() == 1).then_some(mode);
-        Ok(Self { addresses, protocol, mode, command, groups, _data: data })
+        Ok(Self { addresses, protocol, mode, command, groups, containers: None, _data: data })
     }
 
     /// Returns whether all of it still runs, as far as that can be known.
     pub fn is_alive(&mut self) -> bool {
         self.groups.iter_mut().all(|group| group.ended().is_none())
+            && self.containers.as_ref().is_none_or(Compose::is_alive)
     }
 
     /// Returns the last lines that its processes printed; those of one that has ended, where one has.
     pub fn last_words(&mut self) -> String {
         let ended = self.groups.iter_mut().position(|group| group.ended().is_some());
-        self.groups.get(ended.unwrap_or(0)).map(Group::last_words).unwrap_or_default()
+        let containers = || self.containers.as_ref().map(Compose::last_words);
+        self.groups.get(ended.unwrap_or(0)).map(Group::last_words).or_else(containers).unwrap_or_default()
     }
 
     /// Returns the processes that all the others descend from.
     pub fn roots(&self) -> Vec<u32> {
-        self.groups.iter().map(Group::pid).collect()
+        let containers = self.containers.iter().flat_map(|containers| containers.processes.iter().copied());
+        self.groups.iter().map(Group::pid).chain(containers).collect()
     }
 }
 
@@ -279,6 +296,8 @@ pub enum ClusterError {
         size: Size,
     },
     Process(ProcessError),
+    /// Install what containers need, or start processes.
+    Compose(String),
     /// Make room there, or choose another folder for the results.
     Data {
         path: PathBuf,
@@ -310,6 +329,7 @@ impl fmt::Display for ClusterError {
                 size.servers, size.cores
             ),
             Self::Process(error) => error.fmt(formatter),
+            Self::Compose(what) => write!(formatter, "a cluster of containers can't be had: {what}"),
             Self::Data { path, error } => write!(formatter, "the target's data in {}: {error}", path.display()),
             Self::Ended { status, last_words } => {
                 write!(formatter, "the target ended while it started ({status}): {last_words}")

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compose;
 use crate::point::{Point, ValueSize};
 use crate::settings::{CpuChoice, Cpus, Protocol, Reference, Span, Vary, Workload};
 
@@ -75,9 +76,11 @@ fn first_port() -> u16 {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Target {
-    /// A cluster of ours on this machine, started with `trine up`. Its size may vary.
+    /// A cluster of ours on this machine. Its size may vary.
     Trine {
         name: String,
+        #[serde(default)]
+        cluster: Means,
         #[serde(default)]
         servers: Option<u16>,
         #[serde(default)]
@@ -125,6 +128,17 @@ pub enum Target {
         #[serde(default)]
         protocol: Protocol,
     },
+}
+
+/// How a cluster of ours is started.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Means {
+    /// As processes, with `trine up`.
+    #[default]
+    Processes,
+    /// As three containers, with compose.yaml.
+    Compose,
 }
 
 impl Target {
@@ -203,6 +217,17 @@ impl Experiment {
         Ok(self)
     }
 
+    /// Has all clusters of ours started by these means; `path` is for errors.
+    pub fn by(mut self, means: Means, path: &Path) -> Result<Self, ExperimentError> {
+        for target in &mut self.targets {
+            if let Target::Trine { cluster, .. } = target {
+                *cluster = means;
+            }
+        }
+        let inconsistent = |(_, what)| ExperimentError::Inconsistent { path: path.to_owned(), line: 1, what };
+        self.check().map(|()| self).map_err(inconsistent)
+    }
+
     /// Checks what spans several fields. An error comes with a word from the line that is to blame.
     fn check(&self) -> Result<(), (String, String)> {
         let complain = |word: &str, what: String| Err((word.to_owned(), what));
@@ -240,7 +265,15 @@ impl Experiment {
                     return complain(command, what);
                 }
             }
-            if let Target::Trine { servers, cores, .. } = target {
+            if let Target::Trine { servers, cores, cluster, .. } = target {
+                let sizes = self.vary.servers.or(servers.as_slice());
+                if *cluster == Means::Compose && sizes != [compose::SERVERS] {
+                    let what = format!(
+                        "target `{name}` runs in the containers of compose.yaml, which are {0}: write servers = {0}",
+                        compose::SERVERS
+                    );
+                    return complain(name, what);
+                }
                 if *servers == Some(0) || *cores == Some(0) {
                     let word = if *servers == Some(0) { "servers" } else { "cores" };
                     return complain(word, format!("`{word}` of target `{name}` is at least 1"));

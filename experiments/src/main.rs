@@ -7,6 +7,7 @@ mod point;
 mod settings;
 // Measuring.
 mod cluster;
+mod compose;
 mod doctor;
 mod load;
 mod machine;
@@ -42,7 +43,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use trine::manual;
 
 use crate::compare::{Comparison, Condition};
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Means};
 use crate::party::Member;
 use crate::result::Folder;
 use crate::run::RunError;
@@ -58,6 +59,7 @@ struct CommandLine {
 const EXAMPLES: &str = "\
 Examples:
   trine-lab run experiments/quick.toml
+  trine-lab run experiments/fixed-three.toml --cluster compose
   trine-lab chart results/quick
   trine-lab compare results/before results/after --fail-if 'throughput<-5%' --fail-if 'p99>10%'
   trine-lab list
@@ -92,8 +94,11 @@ enum Subcommands {
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
         /// Measure what runs at this address, in place of the file's targets
-        #[arg(long, value_name = "HOST:PORT")]
+        #[arg(long, value_name = "HOST:PORT", conflicts_with = "cluster")]
         address: Option<String>,
+        /// How targets of kind "trine" are started, whatever the file says
+        #[arg(long, value_enum, value_name = "MEANS")]
+        cluster: Option<Means>,
         /// Measure together with other load hosts, as the second of three: each takes its share of the connections and the
         /// rate. Start all of them; `merge` makes one folder of theirs
         #[arg(long, value_name = "2/3", requires = "meeting")]
@@ -162,14 +167,17 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
-        Subcommands::Run { file, out, fresh, programs, address, member, meeting } => {
-            let name = file.file_stem().unwrap_or(file.as_os_str());
+        Subcommands::Run { file, out, fresh, programs, address, cluster, member, meeting } => {
+            let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            // Other results than those of the file as it is.
+            let name = if cluster == Some(Means::Compose) { format!("{name}-compose") } else { name };
             run(&run::Options {
                 folder: Folder(out.unwrap_or_else(|| Path::new("results").join(name))),
                 experiment: &file,
                 fresh,
                 programs: programs.as_deref(),
                 address: address.as_deref(),
+                cluster,
                 party: member.zip(meeting.as_deref()),
             })
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cluster::{self, Cluster, ClusterError, Site};
-use crate::experiment::{Experiment, ExperimentError, Group, Target};
+use crate::experiment::{Experiment, ExperimentError, Group, Means, Target};
 use crate::load::{Ask, Task};
 use crate::machine::{self, Environment, Utilisation, Watch};
 use crate::party::{Meeting, MeetingError, Member};
@@ -32,6 +32,8 @@ pub struct Options<'a> {
     pub address: Option<&'a str>,
     /// Which of several load hosts this is, and what they call their meeting.
     pub party: Option<(Member, &'a str)>,
+    /// How our own clusters are started, where it is not the file that says so.
+    pub cluster: Option<Means>,
 }
 
 /// Measures what has not been measured yet. When this returns, the folder has a run for every point and repeat, some
@@ -41,14 +43,18 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     if let Some(address) = options.address {
         experiment = experiment.of_address(address).map_err(RunError::Experiment)?;
     }
+    if let Some(means) = options.cluster {
+        experiment = experiment.by(means, options.experiment).map_err(RunError::Experiment)?;
+    }
     let interrupt = Interrupt::install().map_err(|error| RunError::Io { path: PathBuf::from("signals"), error })?;
     let folder = &options.folder;
     if options.fresh {
         set_aside(folder)?;
     }
-    match options.address {
-        None => claim(folder, options.experiment, &experiment)?,
-        Some(_) => {
+    match (options.address, options.cluster) {
+        (None, None) => claim(folder, options.experiment, &experiment)?,
+        // Not what the file says.
+        _ => {
             let text = toml::to_string(&experiment).map_err(|error| RunError::NotWritten { error })?;
             claim_text(folder, options.experiment, &experiment, text.as_bytes())?;
         }

@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use crate::doctor::ring::{Cause, Facts, diagnose, too_old};
-use std::fs;
+use std::{fs, io};
 
 /// Tries to make a ring and gives the reason in one line where that fails.
 ///
@@ -25,4 +25,18 @@ pub fn refusal(kernel: &str) -> Option<Facts> {
     let memlock = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     let code = error.raw_os_error().unwrap_or_default();
     Some(Facts { code, kernel: kernel.to_owned(), sysctl, seccomp: field("Seccomp:"), memlock })
+}
+
+/// What else to say where a core has failed. One ring was to be had, but each core has some, and so have the other processes and
+/// containers of the same user: they all count against one limit.
+pub fn way_out(error: &io::Error) -> String {
+    let is_memory = error.raw_os_error() == Some(libc::ENOMEM) || error.to_string().contains("(os error 12)");
+    match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
+        Some(bytes) if is_memory => format!(
+            "; perhaps io_uring gets no more: locked memory is limited to {} KiB for all processes of this user, in whichever \
+             container; raise it (ulimit -l unlimited, ulimits: memlock: -1), or use fewer cores",
+            bytes / 1024
+        ),
+        _ => String::new(),
+    }
 }

@@ -130,7 +130,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     drop(ends);
     // Without one of its cores a server must not go on, whichever it is.
     for (core, outcome) in ended {
-        outcome.map_err(|error| format!("core {core}: {error}"))?;
+        outcome.map_err(|error| format!("core {core}: {error}{}", probe::way_out(&error)))?;
     }
     threads.into_iter().try_for_each(|(core, thread)| thread.join().map_err(|error| format!("core {core}: {error}")))
 }

@@ -10,6 +10,7 @@ mod wire;
 mod abuse;
 mod clients;
 mod cluster;
+mod containers;
 mod durability;
 mod gateway;
 mod http;

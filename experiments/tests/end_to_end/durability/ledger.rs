@@ -93,7 +93,12 @@ const TEXT_BYTES_MAX: usize = 400;
 impl Ledger {
     /// A ledger of `count` cells, all of which can be written to by this door of the server.
     pub fn new(name: &str, count: usize, door: Door, server: &Server, habits: Habits, seed: u64) -> Self {
-        let mut wire = Wire::connect(door.port(server));
+        Self { door, ..Self::by(name, count, door.port(server), habits, seed) }
+    }
+
+    /// A ledger of `count` cells, all of which can be written to by this port.
+    pub fn by(name: &str, count: usize, port: u16, habits: Habits, seed: u64) -> Self {
+        let mut wire = Wire::connect(port);
         let mut cells = Vec::new();
         for number in 0.. {
             if cells.len() == count {
@@ -108,6 +113,7 @@ impl Ledger {
             cells.push(Cell { kind, keys, states: VecDeque::from([None]), seen: Arc::default() });
         }
         let random = fastrand::Rng::with_seed(seed);
+        let door = Door::Gateway;
         Self { door, cells, random, next: 0, habits, acknowledged: 0, refused: 0 }
     }
 
@@ -217,7 +223,13 @@ impl Ledger {
     /// Checks that everything is there that was acknowledged or shown, and goes on from what is.
     #[track_caller]
     pub fn check(&mut self, server: &Server) {
-        let mut wire = Wire::connect(server.port);
+        self.check_by(server.port);
+    }
+
+    /// As [`Ledger::check`], by this port.
+    #[track_caller]
+    pub fn check_by(&mut self, port: u16) {
+        let mut wire = Wire::connect(port);
         for cells in self.cells.chunks_mut(50) {
             let mut bytes = Vec::new();
             for cell in &*cells {

@@ -3,7 +3,7 @@
 
 mod disks;
 mod kills;
-mod ledger;
+pub mod ledger;
 mod machine;
 mod modes;
 mod power;
