@@ -343,7 +343,7 @@ fn a_killed_container_comes_back_with_all_it_acknowledged() {
         });
         scope.spawn(move || {
             for number in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
-                counted(1, ours.set(&format!("ours:{}", number % 500), format!("{number}")).is_ok());
+                counted(1, ours.set(format!("ours:{}", number % 500), format!("{number}")).is_ok());
             }
         });
         let both_write = |what: &str, more: u64| {
