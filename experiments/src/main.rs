@@ -108,6 +108,7 @@ enum Subcommands {
         meeting: Option<String>,
     },
     /// Make one folder of those that several load hosts wrote, with latencies from all of their requests; then draw it
+    #[command(after_help = "Examples:\n  trine-lab merge --out results/both results/one results/two")]
     Merge {
         /// The folder to write
         #[arg(long, value_name = "DIR")]
