@@ -31,10 +31,11 @@ declare -A ADDRESS
 for host in "${HOSTS[@]}"; do
     number=$((number + 1))
     ADDRESS[$host]=$NET.$number
-    # Not privileged: as a host it needs namespaces for its services (SYS_ADMIN), priorities (SYS_NICE), addresses (NET_ADMIN).
+    # Not privileged: as a host it needs namespaces for its services (SYS_ADMIN), priorities (SYS_NICE), addresses (NET_ADMIN), and
+    # locked memory that does not count against what every other root of this machine has locked (IPC_LOCK).
     # io_uring must be allowed, which newer engines' default profile does not.
     docker run --detach --name "$RUN-$host" --hostname "$host" --network "$RUN" --ip "$NET.$number" \
-        --cap-add SYS_ADMIN --cap-add SYS_NICE --cap-add NET_ADMIN \
+        --cap-add SYS_ADMIN --cap-add SYS_NICE --cap-add NET_ADMIN --cap-add IPC_LOCK \
         --security-opt seccomp=unconfined --security-opt apparmor=unconfined --cgroupns private \
         --stop-signal SIGRTMIN+3 --tmpfs /run --tmpfs /tmp --env container=docker "$RUN" >/dev/null
 done
