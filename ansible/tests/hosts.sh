@@ -47,10 +47,11 @@ for host in "${HOSTS[@]}"; do
     on "$host" 'systemctl is-system-running' >/dev/null || fail "$host did not boot: $(on "$host" 'systemctl --failed --no-legend')"
     docker exec -i "$RUN-$host" sh -c 'mkdir -p /root/.ssh && cat > /root/.ssh/authorized_keys' <"$WORK/key.pub"
     # The kernel's settings are the host's own where they belong to its network, and only these may be written: the others are
-    # this machine's. A governor and interrupts it has in folders of its own.
+    # this machine's. A governor it has in a folder of its own, and of Grafana and irqbalance what the playbooks look for.
     on "$host" 'mkdir /run/proc && mount -t proc proc /run/proc && mount --bind /run/proc/sys/net /proc/sys/net
         mkdir -p /srv/sys/devices/system/cpu/cpu0/cpufreq /srv/sys/devices/system/cpu/cpu1/cpufreq /srv/sys/kernel/mm/transparent_hugepage
         for cpu in 0 1; do echo powersave > /srv/sys/devices/system/cpu/cpu$cpu/cpufreq/scaling_governor; done
+        mkdir -p /etc/grafana/provisioning /var/lib/grafana
         printf "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n" > /etc/systemd/system/irqbalance.service
         systemctl enable --now --quiet irqbalance'
 done
