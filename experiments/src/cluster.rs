@@ -88,15 +88,16 @@ impl Cluster {
                 let start = Start { words, ports, mode: mode(*cluster), protocol };
                 Self::launch(start, site, data, interrupt, accepts)
             }
-            Target::Trine { cluster: Means::Compose, directory, settings, .. } => {
+            Target::Trine { cluster: Means::Compose, directory, settings, topology, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
-                let (trine, port, log) = (site.trine, site.port, site.log);
-                let (cpus, directory) = (site.cpus.as_deref(), *directory);
-                let containers =
-                    Compose::start(&Plan { trine, port, size, cpus, directory, settings, log }, interrupt)?;
+                let (trine, port, log, directory, topology) = (site.trine, site.port, site.log, *directory, *topology);
+                let cpus = site.cpus.as_deref();
+                let plan = Plan { trine, port, size, cpus, directory, topology, settings, log };
+                let containers = Compose::start(&plan, interrupt)?;
                 let (command, groups) = (containers.command(), Vec::new());
-                let mode = Some(mode(true)).filter(|_| protocol == Protocol::Resp);
-                let addresses = vec![format!("127.0.0.1:{port}")];
+                let ports = gateways(port, if topology { 1 } else { size.servers })?;
+                let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+                let mode = (protocol == Protocol::Resp && addresses.len() == 1).then_some(mode(topology));
                 Ok(Self { addresses, protocol, mode, command, groups, containers: Some(containers), _data: None })
             }
             Target::Trine { directory, settings, topology: true, .. } => {

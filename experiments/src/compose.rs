@@ -43,6 +43,8 @@ pub struct Plan<'a> {
     pub cpus: Option<&'a [usize]>,
     /// Whether servers keep their data, in volumes that go with the containers.
     pub directory: bool,
+    /// Whether servers know of each other.
+    pub topology: bool,
     /// Flags of `trine serve`.
     pub settings: &'a [String],
     pub log: &'a Path,
@@ -237,6 +239,9 @@ fn variables(folder: &Path, plan: &Plan<'_>) -> Result<Vec<(String, String)>, Cl
     variables.push(("TRINE_FLAGS".to_owned(), flags));
     if !plan.directory {
         variables.push(("TRINE_DIR".to_owned(), String::new()));
+    }
+    if !plan.topology {
+        variables.push(("TRINE_TOPOLOGY".to_owned(), String::new()));
     }
     // It starts a process in each container, beside what is measured.
     variables.push(("TRINE_HEALTH_EVERY".to_owned(), "1h".to_owned()));

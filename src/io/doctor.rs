@@ -66,7 +66,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         print_result(&format!("{json}\n"))?;
     } else {
         let is_terminal = io::stdout().is_terminal();
-        let width = terminal::size().ok().filter(|_| is_terminal).map_or(WIDTH, |(width, _)| usize::from(width));
+        // Asked without a terminal it would start tput.
+        let size = is_terminal.then(terminal::size).and_then(Result::ok);
+        let width = size.map_or(WIDTH, |(width, _)| usize::from(width));
         let is_coloured = is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         print_result(&table(&diagnosis, width, is_coloured))?;
     }

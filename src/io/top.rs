@@ -166,7 +166,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return watch.draw(intervals.unwrap_or(1), path, size);
     }
     if matches.get_flag("once") || intervals.is_some() || !is_terminal {
-        let width = terminal::size().ok().filter(|_| is_terminal).map_or(WIDTH, |(width, _)| usize::from(width));
+        // Asked without a terminal it would start tput.
+        let size = is_terminal.then(terminal::size).and_then(Result::ok);
+        let width = size.map_or(WIDTH, |(width, _)| usize::from(width));
         return watch.print(Some(intervals.unwrap_or(1)), |watch| Ok(watch.table(width)));
     }
     watch.show()

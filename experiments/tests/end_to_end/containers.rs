@@ -183,6 +183,11 @@ fn the_permitted_calls_suffice_for_everything() {
             assert_eq!(wire.ask(&format!("GET key:{number}")), format!("{number}{value}"), "{name}");
         }
         wire.ask("INFO everything");
+        server.execute(&["top", "--once", "127.0.0.1:7000"]).unwrap();
+        // Something may be amiss with this machine (1); a call that is not permitted would be 159.
+        if let Err(said) = server.execute(&["doctor"]) {
+            assert!(said.contains("exit status: 1:"), "{name}: {said}");
+        }
         if flags != memory {
             let answer = wire.ask("SAVE");
             assert!(answer == "+OK" || answer.contains("in progress"), "{name}: {answer}");
