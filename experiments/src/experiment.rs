@@ -469,6 +469,21 @@ mod tests {
         );
     }
 
+    /// Containers are three; the command line can ask for them too, of a file that says nothing of them.
+    #[test]
+    fn containers_are_three() {
+        let text = |line: &str| format!("title = \"t\"\nquestion = \"q\"\n{TARGET}{line}\n");
+        for line in ["cluster = \"compose\"", "cluster = \"compose\"\nservers = 2"] {
+            let error = parse(&text(line)).unwrap_err().to_string();
+            assert!(error.contains("write servers = 3"), "{error}");
+        }
+        let said = parse(&text("cluster = \"compose\"\nservers = 3")).unwrap();
+        let silent = parse(&text("servers = 3")).unwrap();
+        assert_ne!(said, silent);
+        assert_eq!(silent.by(Means::Compose, Path::new("some.toml")).unwrap(), said);
+        assert!(parse(&text("servers = 2")).unwrap().by(Means::Compose, Path::new("some.toml")).is_err());
+    }
+
     /// An error names the file, the line, and what to do instead.
     #[test]
     fn errors_name_the_line_and_the_way_out() {

@@ -3,14 +3,15 @@
 
 use crate::{
     durability::ledger::{HABITS, Ledger},
-    harness::{eventually, free_ports, random},
+    harness::{Process, eventually, free_ports, program, random},
     wire::Wire,
 };
 use redis::{Commands as _, cluster::ClusterClientBuilder};
+use rustix::process::Signal;
 use std::{
     fs,
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -390,4 +391,41 @@ fn clients_inside_and_outside_are_told_addresses_that_work() {
     for address in [owner.clone(), format!("{}:{}", project.variable("TRINE_ADDRESS_3"), project.gateway(2) + 1)] {
         run(&["docker", "exec", &container, "/trine", "health", &address], &[]).unwrap();
     }
+}
+
+/// trine-lab measures in containers, and leaves none behind: neither when it has done, nor when it is killed in the middle.
+#[test]
+fn the_lab_leaves_no_container_behind() {
+    let Some(image) = Image::build("lab") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(&[0, 1, 100, 101, 200, 201]);
+    let file = folder.path().join("short.toml");
+    let text = format!(
+        "title = \"t\"\nquestion = \"q\"\nrepeats = 1\nwarmup = \"100ms\"\nduration = \"500ms\"\nport = {port}\n\
+         [workload]\nkeys = 1000\nconcurrency = 3\n[[targets]]\nname = \"trine\"\nkind = \"trine\"\nservers = 3\n"
+    );
+    fs::write(&file, text).unwrap();
+    let start = |out: &str| {
+        let mut command = Command::new(program("trine-lab"));
+        command.arg("run").arg(&file).args(["--cluster", "compose", "--out"]).arg(folder.path().join(out));
+        command.arg("--programs").arg(program("trine").parent().unwrap()).env("TRINE_IMAGE", &image.name);
+        Process::start(command.current_dir(ROOT).stdout(Stdio::null()))
+    };
+    let made = |lab: &Process| {
+        let filter = format!("name=trine-lab-{}", lab.id());
+        let list = |what: &[&str]| run(&[&["docker"], what, &["--filter", &filter]].concat(), &[]).unwrap();
+        [list(&["ps", "-aq"]), list(&["network", "ls", "-q"]), list(&["volume", "ls", "-q"])].concat()
+    };
+    let mut lab = start("whole");
+    assert!(lab.end().success(), "{}", lab.said());
+    assert_eq!(made(&lab), "");
+    let runs = fs::read_to_string(folder.path().join("whole/runs.jsonl")).unwrap();
+    let measured: serde_json::Value = serde_json::from_str(&runs).unwrap();
+    assert_eq!(measured["status"], "measured", "{runs}");
+    assert_eq!(measured["utilisation"]["target"].as_array().unwrap().len(), 3, "each container's process: {runs}");
+    let mut lab = start("killed");
+    eventually("something is made", || (!made(&lab).is_empty()).then_some(()));
+    lab.signal(Signal::KILL);
+    lab.end();
+    eventually("all of it is gone", || made(&lab).is_empty().then_some(()));
 }
