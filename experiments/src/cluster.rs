@@ -63,6 +63,8 @@ pub struct Site<'a> {
 
 /// From one server's port to the next one's, as `trine up` lays them out; each core listens on the ports between.
 const PORTS_PER_SERVER: u16 = 100;
+/// A server that has ended may hold its ports for a moment longer: the kernel takes its rings down after it is gone.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Ours are up within two seconds; others may load a snapshot first.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -275,9 +277,13 @@ pub fn check_ports(deployment: &Deployment, first: u16) -> Result<(), ClusterErr
 }
 
 fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> {
+    let began = Instant::now();
     for port in ports {
-        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
-            return Err(ClusterError::PortTaken { port, error });
+        while let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+            if PORT_PATIENCE < began.elapsed() {
+                return Err(ClusterError::PortTaken { port, error });
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
     Ok(())
