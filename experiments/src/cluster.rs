@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use crate::compose::{Compose, Plan};
+use crate::compose::{self, Access, Compose, Ours, Plan, Programs};
 use crate::experiment::{Deployment, Means, Size, Target};
 use crate::machine::available_cpus;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
@@ -61,6 +61,12 @@ pub struct Site<'a> {
     pub build: &'a Path,
 }
 
+impl Site<'_> {
+    fn plan(&self) -> Plan<'_> {
+        Plan { port: self.port, cpus: self.cpus.as_deref(), log: self.log }
+    }
+}
+
 /// From one server's port to the next one's, as `trine up` lays them out; each core listens on the ports between.
 const PORTS_PER_SERVER: u16 = 100;
 /// A server that has ended may hold its ports for a moment longer: the kernel takes its rings down after it is gone.
@@ -80,25 +86,39 @@ impl Cluster {
                 let (command, groups) = (Vec::new(), Vec::new());
                 Ok(Self { addresses, protocol, mode, command, groups, containers: None, _data: None })
             }
-            Target::Command { command, cluster, servers, .. } => {
+            Target::Command { command, cluster, servers, containers, .. } => {
                 let data = command.contains("{dir}").then(|| Data::create(site.data)).transpose()?;
-                let command = command.replace("{dir}", &site.data.display().to_string());
-                let command = command.replace("{build}", &site.build.display().to_string());
+                // In a container the working directory is another.
+                let shown =
+                    |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+                let command = command.replace("{dir}", &shown(site.data)).replace("{build}", &shown(site.build));
                 let ports = gateways(site.port, *servers)?;
-                let words = |port: &u16| shlex::split(&command.replace("{port}", &port.to_string()));
-                let words = ports.iter().map(|port| words(port).unwrap_or_default()).collect();
-                let start = Start { words, ports, mode: mode(*cluster), protocol };
-                Self::launch(start, site, data, interrupt, accepts)
+                let hosts =
+                    (0..*servers).map(|server| if *containers { compose::address(server) } else { LOCAL.into() });
+                let hosts: Vec<String> = hosts.collect();
+                let words = |(port, host): (&u16, &String)| {
+                    shlex::split(&command.replace("{port}", &port.to_string()).replace("{host}", host))
+                        .unwrap_or_default()
+                };
+                let words = ports.iter().zip(&hosts).map(words).collect();
+                let start = Start { words, hosts, ports, mode: mode(*cluster), protocol };
+                match containers {
+                    true => Self::contain(&start, site, data, interrupt),
+                    false => Self::launch(start, site, data, interrupt, accepts),
+                }
             }
             Target::Trine { cluster: Means::Compose, directory, settings, topology, .. } => {
                 let size = deployment.size.unwrap_or(Size { servers: 1, cores: 1 });
-                let (trine, port, log, directory, topology) = (site.trine, site.port, site.log, *directory, *topology);
-                let cpus = site.cpus.as_deref();
-                let plan = Plan { trine, port, size, cpus, directory, topology, settings, log };
-                let containers = Compose::start(&plan, interrupt)?;
+                let (port, directory, topology) = (site.port, *directory, *topology);
+                let ours = Ours { trine: site.trine, size, directory, topology, settings };
+                let containers = Compose::start(&site.plan(), &ours, interrupt)?;
                 let (command, groups) = (containers.command(), Vec::new());
-                let ports = gateways(port, if topology { 1 } else { size.servers })?;
-                let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+                // Those that know of each other tell where the others are.
+                let count = if topology { 1 } else { size.servers };
+                let host = |server| if topology { LOCAL.to_owned() } else { compose::address(server) };
+                let addresses =
+                    (0..).zip(gateways(port, count)?).map(|(server, port)| format!("{}:{port}", host(server)));
+                let addresses: Vec<String> = addresses.collect();
                 let mode = (protocol == Protocol::Resp && addresses.len() == 1).then_some(mode(topology));
                 Ok(Self { addresses, protocol, mode, command, groups, containers: Some(containers), _data: None })
             }
@@ -122,7 +142,8 @@ impl Cluster {
                     words.push("--".to_owned());
                     words.extend_from_slice(settings);
                 }
-                let start = Start { words: vec![words], ports: vec![site.port], mode: mode(true), protocol };
+                let (hosts, ports) = (vec![LOCAL.to_owned()], vec![site.port]);
+                let start = Start { words: vec![words], hosts, ports, mode: mode(true), protocol };
                 Self::launch(start, site, data, interrupt, |group, _| says_ready(&group.log))
             }
             Target::Trine { directory, settings, .. } => {
@@ -140,7 +161,8 @@ impl Cluster {
                     words.extend_from_slice(settings);
                     words
                 });
-                let start = Start { words: words.collect(), ports, mode: mode(false), protocol };
+                let (words, hosts) = (words.collect(), vec![LOCAL.to_owned(); ports.len()]);
+                let start = Start { words, hosts, ports, mode: mode(false), protocol };
                 Self::launch(start, site, data, interrupt, accepts)
             }
         }
@@ -151,9 +173,10 @@ impl Cluster {
         site: &Site<'_>,
         data: Option<Data>,
         interrupt: &Interrupt,
-        is_ready: impl Fn(&Group, u16) -> bool,
+        is_ready: impl Fn(&Group, &str) -> bool,
     ) -> Result<Self, ClusterError> {
-        let Start { words, ports, mode, protocol } = start;
+        let (addresses, mode) = (start.addresses(), start.mode());
+        let Start { words, protocol, .. } = start;
         let (mut groups, mut command) = (Vec::new(), Vec::new());
         for (words, number) in words.into_iter().zip(1..) {
             let invocation = Invocation { words, cpus: site.cpus.clone() };
@@ -164,13 +187,13 @@ impl Cluster {
             }
         }
         let began = Instant::now();
-        for (group, &port) in groups.iter_mut().zip(&ports) {
+        for (group, address) in groups.iter_mut().zip(&addresses) {
             // First whether it lives: what answers on the port of a dead server is another one.
             loop {
                 if let Some(status) = group.ended() {
                     return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
                 }
-                if is_ready(group, port) {
+                if is_ready(group, address) {
                     break;
                 }
                 if interrupt.is_set() {
@@ -182,9 +205,40 @@ impl Cluster {
                 std::thread::sleep(LOOK_EVERY);
             }
         }
-        let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let mode = (protocol == Protocol::Resp && addresses.len() == 1).then_some(mode);
         Ok(Self { addresses, protocol, mode, command, groups, containers: None, _data: data })
+    }
+
+    /// As [`launch`](Self::launch), each process in a container.
+    fn contain(
+        start: &Start,
+        site: &Site<'_>,
+        data: Option<Data>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, ClusterError> {
+        let mut folders = vec![(site.build, Access::Read)];
+        folders.retain(|(folder, _)| folder.is_dir());
+        folders.extend(data.as_ref().map(|data| (data.0.as_path(), Access::Write)));
+        let programs = Programs { words: &start.words, folders };
+        let containers = Compose::start_programs(&site.plan(), &programs, interrupt)?;
+        let addresses = start.addresses();
+        let began = Instant::now();
+        while !addresses.iter().all(|address| is_reachable(address)) {
+            let last_words = || containers.last_words();
+            match () {
+                () if !containers.is_alive() => {
+                    let status = "a container has stopped".to_owned();
+                    return Err(ClusterError::Ended { status, last_words: last_words() });
+                }
+                () if interrupt.is_set() => return Err(ClusterError::Interrupted),
+                () if START_TIMEOUT < began.elapsed() => {
+                    return Err(ClusterError::NotReady { last_words: last_words() });
+                }
+                () => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+        let (mode, protocol, command) = (start.mode(), start.protocol, containers.command());
+        let (groups, containers) = (Vec::new(), Some(containers));
+        Ok(Self { addresses, protocol, mode, command, groups, containers, _data: data })
     }
 
     /// Returns whether all of it still runs, as far as that can be known.
@@ -211,11 +265,26 @@ impl Cluster {
 struct Start {
     /// The command line of each process.
     words: Vec<Vec<String>>,
-    /// The port that each is reached at.
+    /// Where each is reached.
+    hosts: Vec<String>,
     ports: Vec<u16>,
     mode: &'static str,
     protocol: Protocol,
 }
+
+impl Start {
+    fn addresses(&self) -> Vec<String> {
+        self.hosts.iter().zip(&self.ports).map(|(host, port)| format!("{host}:{port}")).collect()
+    }
+
+    /// How it is spoken to, where that is to be said.
+    fn mode(&self) -> Option<&'static str> {
+        (self.protocol == Protocol::Resp && self.ports.len() == 1).then_some(self.mode)
+    }
+}
+
+/// Where processes listen.
+const LOCAL: &str = "127.0.0.1";
 
 /// The log of a target's second process and those after it.
 fn numbered(log: &Path, number: usize) -> PathBuf {
@@ -223,9 +292,13 @@ fn numbered(log: &Path, number: usize) -> PathBuf {
     log.with_file_name(format!("{stem}-{number}.log"))
 }
 
-fn accepts(_: &Group, port: u16) -> bool {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok()
+fn accepts(_: &Group, address: &str) -> bool {
+    is_reachable(address)
+}
+
+fn is_reachable(address: &str) -> bool {
+    let address = address.parse::<SocketAddr>();
+    address.is_ok_and(|address| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok())
 }
 
 /// The CPUs of one server among several, one after the other and round again, in order.

@@ -1,4 +1,5 @@
-//! The cluster in containers, by `compose.yaml`: started and stopped for a measurement.
+//! Servers in containers, started and stopped for a measurement: a cluster of ours by `compose.yaml`, others by a file made for
+//! them, on a network alike, so that the way to each is equally long.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use crate::experiment::Size;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, find_program};
 use crate::settings::cpu_list;
 
-/// How many servers the file has.
+/// How many servers `compose.yaml` has.
 pub const SERVERS: u16 = 3;
 /// A busy machine makes containers slowly.
 const UP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a server in a container may take to be ready when `up` has returned.
+/// How long a server of ours may take to be ready when `up` has returned.
 const READY_SECONDS: &str = "20";
 
 /// Ends a cluster when whoever started it says so, or is gone, whatever ended it: then what `up` was about may still come, so
@@ -29,72 +30,121 @@ pub struct Compose {
     words: Vec<String>,
     folder: PathBuf,
     variables: Vec<(String, String)>,
+    services: Vec<String>,
     guard: Child,
     /// The server processes, as this machine sees them.
     pub processes: Vec<u32>,
 }
 
-/// What to start.
+/// What to start, and with what.
 pub struct Plan<'a> {
+    pub port: u16,
+    pub cpus: Option<&'a [usize]>,
+    pub log: &'a Path,
+}
+
+/// A cluster of ours.
+pub struct Ours<'a> {
     /// `trine`, to ask whether a server is ready.
     pub trine: &'a Path,
-    pub port: u16,
     pub size: Size,
-    pub cpus: Option<&'a [usize]>,
     /// Whether servers keep their data, in volumes that go with the containers.
     pub directory: bool,
     /// Whether servers know of each other.
     pub topology: bool,
     /// Flags of `trine serve`.
     pub settings: &'a [String],
-    pub log: &'a Path,
+}
+
+/// Programs of this machine, each in a container that sees of it what programs and libraries there are.
+pub struct Programs<'a> {
+    /// The command line of each.
+    pub words: &'a [Vec<String>],
+    /// Folders that they use besides, with what they may do there.
+    pub folders: Vec<(&'a Path, Access)>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    Read,
+    Write,
 }
 
 impl Compose {
     /// Makes the image, starts the containers and waits until every server is ready.
-    pub fn start(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
+    pub fn start(plan: &Plan<'_>, ours: &Ours<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
         let folder = folder()?;
-        let project = format!("trine-lab-{}", std::process::id());
-        let mut words = compose_program()?;
-        // Not what somebody keeps in .env for a cluster of their own.
-        let file = std::path::absolute(plan.log.with_extension("env")).map_err(|error| problem(error.to_string()))?;
         let given = std::env::var("TRINE_IMAGE").ok().filter(|image| !image.is_empty());
-        let mut variables = variables(&folder, plan)?;
-        variables.push(("TRINE_IMAGE".to_owned(), given.clone().unwrap_or_else(|| project.clone())));
+        let mut variables = variables(&folder, plan, ours)?;
+        variables.push(("TRINE_IMAGE".to_owned(), given.clone().unwrap_or_else(project)));
+        // Not what somebody keeps in .env for a cluster of their own.
+        let file = beside(plan.log, "env")?;
         let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        std::fs::write(&file, lines).map_err(|error| problem(format!("{}: {error}", file.display())))?;
-        let file = file.display().to_string();
-        words.extend(["--env-file", &file, "--project-name", &project].map(str::to_owned));
-        let to_remove = if given.is_none() { project.as_str() } else { "" };
-        // First, so that nothing can be made that nobody removes.
+        write(&file, &lines)?;
+        let services = (1..=SERVERS).map(service).collect();
+        let mut compose = Self::guarded(folder, &["--env-file", &file], variables, services, given.is_none())?;
+        if given.is_none() {
+            eprintln!("trine-lab: building the image: experiments/compose/image {}", project());
+            let image = compose.folder.join("experiments/compose/image").display().to_string();
+            compose.run(vec![image, project()], plan.log, interrupt, None)?;
+        }
+        compose.up(plan, interrupt)?;
+        for server in 0..SERVERS {
+            let address = format!("127.0.0.1:{}", plan.port + 100 * server);
+            let trine = ours.trine.display().to_string();
+            let words = [&trine, "health", &address, "--wait", READY_SECONDS].map(str::to_owned).into();
+            compose.run(words, plan.log, interrupt, Some(UP_TIMEOUT))?;
+        }
+        Ok(compose)
+    }
+
+    /// Starts programs of this machine in containers. They may not be ready yet.
+    pub fn start_programs(
+        plan: &Plan<'_>,
+        programs: &Programs<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, ClusterError> {
+        let file = beside(plan.log, "compose.json")?;
+        write(&file, &describe(&project(), plan, programs).to_string())?;
+        let services = (1..).zip(programs.words).map(|(number, _)| service(number)).collect();
+        let folder = Path::new(&file).parent().unwrap_or(Path::new("/")).to_owned();
+        let mut compose = Self::guarded(folder, &["--file", &file], Vec::new(), services, true)?;
+        let image = format!("tar --create --files-from /dev/null | docker import - {}", project());
+        compose.run(["sh", "-c", &image].map(str::to_owned).into(), plan.log, interrupt, Some(UP_TIMEOUT))?;
+        compose.up(plan, interrupt)?;
+        Ok(compose)
+    }
+
+    /// A project with nothing in it, and with somebody to end it: nothing can be made that nobody removes.
+    fn guarded(
+        folder: PathBuf,
+        arguments: &[&str],
+        variables: Vec<(String, String)>,
+        services: Vec<String>,
+        owns_image: bool,
+    ) -> Result<Self, ClusterError> {
+        let mut words = compose_program()?;
+        words.extend(arguments.iter().chain(&["--project-name", &project()]).map(|&word| word.to_owned()));
         let mut guard = Command::new("sh");
         guard
             .args(["-c", GUARD, "guard"])
             .args(&words)
             .current_dir(&folder)
             .envs(variables.iter().cloned())
-            .env("IMAGE_TO_REMOVE", to_remove)
+            .env("IMAGE_TO_REMOVE", if owns_image { project() } else { String::new() })
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // Ctrl-C is for this program alone.
             .process_group(0);
         let guard = guard.spawn().map_err(|error| problem(format!("sh: {error}")))?;
-        let mut compose = Self { words, folder, variables, guard, processes: Vec::new() };
-        if given.is_none() {
-            eprintln!("trine-lab: building the image: experiments/compose/image {project}");
-            let image = compose.folder.join("experiments/compose/image").display().to_string();
-            compose.run(vec![image, project], plan.log, interrupt, None)?;
-        }
-        compose.run(compose.words_for(&["up", "--detach"]), plan.log, interrupt, Some(UP_TIMEOUT))?;
-        for server in 0..SERVERS {
-            let address = format!("127.0.0.1:{}", plan.port + 100 * server);
-            let trine = plan.trine.display().to_string();
-            let words = [&trine, "health", &address, "--wait", READY_SECONDS].map(str::to_owned).into();
-            compose.run(words, plan.log, interrupt, Some(UP_TIMEOUT))?;
-        }
-        compose.processes = compose.find_processes()?;
-        Ok(compose)
+        Ok(Self { words, folder, variables, services, guard, processes: Vec::new() })
+    }
+
+    fn up(&mut self, plan: &Plan<'_>, interrupt: &Interrupt) -> Result<(), ClusterError> {
+        self.run(self.words_for(&["up", "--detach"]), plan.log, interrupt, Some(UP_TIMEOUT))?;
+        self.processes = self.find_processes()?;
+        Ok(())
     }
 
     /// The command that started it, with the variables that decide.
@@ -159,14 +209,15 @@ impl Compose {
     }
 
     fn find_processes(&self) -> Result<Vec<u32>, ClusterError> {
-        let ids = self.output(self.words_for(&["ps", "-q", "s1", "s2", "s3"]));
+        let services = self.services.iter().map(String::as_str);
+        let ids = self.output(self.words_for(&["ps", "-q"].into_iter().chain(services).collect::<Vec<_>>()));
         let ids = ids.ok_or_else(|| problem("it does not say which containers it has started".to_owned()))?;
         let mut words = ["docker", "inspect", "--format", "{{.State.Pid}}"].map(str::to_owned).to_vec();
         words.extend(ids.split_whitespace().map(str::to_owned));
         let pids = self.output(words).unwrap_or_default();
         let pids: Vec<u32> =
             pids.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid != 0).collect();
-        match pids.len() == usize::from(SERVERS) {
+        match pids.len() == self.services.len() {
             true => Ok(pids),
             false => {
                 Err(ClusterError::Ended { status: "a container has stopped".to_owned(), last_words: self.last_words() })
@@ -188,6 +239,73 @@ impl Drop for Compose {
 
 fn problem(what: String) -> ClusterError {
     ClusterError::Compose(what)
+}
+
+/// Of this process's containers, its image and its network: two of these may run at a time.
+fn project() -> String {
+    format!("trine-lab-{}", std::process::id())
+}
+
+/// The beginning of the containers' addresses.
+fn network() -> String {
+    format!("172.28.{}", 72 + std::process::id() % 128)
+}
+
+/// The address of a container, of the first with 0. This machine reaches it directly.
+pub fn address(server: u16) -> String {
+    format!("{}.1{}", network(), server + 1)
+}
+
+fn service(number: u16) -> String {
+    format!("s{number}")
+}
+
+fn beside(log: &Path, extension: &str) -> Result<String, ClusterError> {
+    let file = std::path::absolute(log.with_extension(extension)).map_err(|error| problem(error.to_string()))?;
+    Ok(file.display().to_string())
+}
+
+fn write(file: &str, text: &str) -> Result<(), ClusterError> {
+    std::fs::write(file, text).map_err(|error| problem(format!("{file}: {error}")))
+}
+
+/// Where a machine has its programs and their libraries.
+const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
+
+/// What compose makes of programs: each a container, of an image in which there is nothing.
+fn describe(image: &str, plan: &Plan<'_>, programs: &Programs<'_>) -> serde_json::Value {
+    let mount = |folder: &Path, access| {
+        let how = if access == Access::Read { "ro" } else { "rw" };
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        format!("{0}:{0}:{how}", folder.display()).replace('$', "$$")
+    };
+    let system = SYSTEM.iter().map(Path::new).filter(|folder| folder.is_dir());
+    let volumes: Vec<String> = (system.map(|folder| mount(folder, Access::Read)))
+        .chain(programs.folders.iter().map(|&(folder, access)| mount(folder, access)))
+        .collect();
+    let services = (0..).zip(programs.words).map(|(server, words)| {
+        let program = find_program(&words[0]).map_or_else(|| words[0].clone(), |path| path.display().to_string());
+        let command = [program].into_iter().chain(words[1..].iter().cloned());
+        let mut service = serde_json::json!({
+            "image": image,
+            "command": command.map(|word| word.replace('$', "$$")).collect::<Vec<_>>(),
+            "networks": { "cluster": { "ipv4_address": address(server) } },
+            "volumes": volumes,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "stop_grace_period": "5s",
+        });
+        if let Some(cpus) = plan.cpus {
+            service["cpuset"] = cpu_list(cpus).into();
+        }
+        (self::service(server + 1), service)
+    });
+    let services: serde_json::Map<_, _> = services.collect();
+    let subnet = format!("{}.0/24", network());
+    serde_json::json!({
+        "services": services,
+        "networks": { "cluster": { "ipam": { "config": [{ "subnet": subnet }] } } },
+    })
 }
 
 /// Where compose.yaml is: around the working directory, or around this program.
@@ -223,11 +341,10 @@ fn compose_program() -> Result<Vec<String>, ClusterError> {
 }
 
 /// What compose.yaml leaves open: CPUs and ports as experiments/compose/env lays them out, and what a target says.
-fn variables(folder: &Path, plan: &Plan<'_>) -> Result<Vec<(String, String)>, ClusterError> {
+fn variables(folder: &Path, plan: &Plan<'_>, ours: &Ours<'_>) -> Result<Vec<(String, String)>, ClusterError> {
     let mut command = Command::new(folder.join("experiments/compose/env"));
-    command.args(["--cores", &plan.size.cores.to_string(), "--port", &plan.port.to_string()]);
-    // Two of these may run at a time.
-    command.args(["--net", &format!("172.28.{}", 72 + std::process::id() % 128)]);
+    command.args(["--cores", &ours.size.cores.to_string(), "--port", &plan.port.to_string()]);
+    command.args(["--net", &network()]);
     if let Some(cpus) = plan.cpus {
         command.args(["--cpus", &cpu_list(cpus)]);
     }
@@ -235,15 +352,37 @@ fn variables(folder: &Path, plan: &Plan<'_>) -> Result<Vec<(String, String)>, Cl
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     let mut variables: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let flags = shlex::try_join(plan.settings.iter().map(String::as_str)).unwrap_or_default();
+    let flags = shlex::try_join(ours.settings.iter().map(String::as_str)).unwrap_or_default();
     variables.push(("TRINE_FLAGS".to_owned(), flags));
-    if !plan.directory {
+    if !ours.directory {
         variables.push(("TRINE_DIR".to_owned(), String::new()));
     }
-    if !plan.topology {
+    if !ours.topology {
         variables.push(("TRINE_TOPOLOGY".to_owned(), String::new()));
     }
     // It starts a process in each container, beside what is measured.
     variables.push(("TRINE_HEALTH_EVERY".to_owned(), "1h".to_owned()));
     Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program's container has its words as they are, its address, its CPUs, and what it needs of this machine.
+    #[test]
+    fn programs_become_services() {
+        let words = ["sh -c echo$HOME", "sh two"].map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let folders = vec![(Path::new("/srv/data"), Access::Write)];
+        let plan = Plan { port: 17_000, cpus: Some(&[0, 1, 3]), log: Path::new("log") };
+        let file = describe("nothing", &plan, &Programs { words: &words, folders });
+        let (one, two) = (&file["services"]["s1"], &file["services"]["s2"]);
+        assert_eq!(one["command"][2], "echo$$HOME", "compose would put a variable there");
+        assert_eq!(one["command"][0].as_str().map(Path::new), find_program("sh").as_deref(), "there is no PATH");
+        assert_eq!(two["networks"]["cluster"]["ipv4_address"], address(1));
+        assert_eq!((&one["cpuset"], &one["image"]), (&"0-1,3".into(), &"nothing".into()));
+        let volumes: Vec<_> =
+            one["volumes"].as_array().unwrap().iter().map(|volume| volume.as_str().unwrap()).collect();
+        assert!(volumes.contains(&"/usr:/usr:ro") && volumes.contains(&"/srv/data:/srv/data:rw"), "{volumes:?}");
+    }
 }

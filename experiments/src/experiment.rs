@@ -98,8 +98,8 @@ pub enum Target {
         #[serde(default)]
         settings: Vec<String>,
     },
-    /// Any server that a command line starts; `{port}` in it becomes the port, `{dir}` a directory that is made for each
-    /// start and removed after it, and `{build}` the folder that `build` left its programs in.
+    /// Any server that a command line starts; `{port}` in it becomes the port, `{host}` the address to listen on, `{dir}` a
+    /// directory that is made for each start and removed after it, and `{build}` the folder that `build` left its programs in.
     Command {
         name: String,
         command: String,
@@ -114,6 +114,9 @@ pub enum Target {
         /// Whether to speak to it as a cluster.
         #[serde(default)]
         cluster: bool,
+        /// Whether each runs in a container, on a network like that of `compose.yaml`.
+        #[serde(default)]
+        containers: bool,
         /// A program without which this target is left out, with a note.
         #[serde(default)]
         requires: Option<String>,
@@ -217,11 +220,13 @@ impl Experiment {
         Ok(self)
     }
 
-    /// Has all clusters of ours started by these means; `path` is for errors.
+    /// Has all that is started here started by these means; `path` is for errors.
     pub fn by(mut self, means: Means, path: &Path) -> Result<Self, ExperimentError> {
         for target in &mut self.targets {
-            if let Target::Trine { cluster, .. } = target {
-                *cluster = means;
+            match target {
+                Target::Trine { cluster, .. } => *cluster = means,
+                Target::Command { containers, .. } => *containers = means == Means::Compose,
+                Target::Address { .. } => {}
             }
         }
         let inconsistent = |(_, what)| ExperimentError::Inconsistent { path: path.to_owned(), line: 1, what };
@@ -245,7 +250,7 @@ impl Experiment {
             if self.targets[..index].iter().any(|earlier| earlier.name() == name) {
                 return complain(name, format!("two targets are called `{name}`; give each its own name"));
             }
-            if let Target::Command { command, servers, build, cluster, .. } = target {
+            if let Target::Command { command, servers, build, cluster, containers, .. } = target {
                 if *servers == 0 {
                     return complain("servers", format!("`servers` of target `{name}` is at least 1"));
                 }
@@ -259,6 +264,13 @@ impl Experiment {
                 }
                 if shlex::split(command).is_none_or(|words| words.is_empty()) {
                     return complain(command, format!("the command of target `{name}` is empty, or a quote is open"));
+                }
+                if *containers && !command.contains("{host}") {
+                    let what = format!(
+                        "target `{name}` runs in containers, whose addresses are their own: write {{host}} in its command, \
+                         where the address to listen on goes"
+                    );
+                    return complain(command, what);
                 }
                 if !command.contains("{port}") {
                     let what = format!("the command of target `{name}` has no {{port}}; write it where the port goes");
@@ -482,6 +494,20 @@ mod tests {
         assert_ne!(said, silent);
         assert_eq!(silent.by(Means::Compose, Path::new("some.toml")).unwrap(), said);
         assert!(parse(&text("servers = 2")).unwrap().by(Means::Compose, Path::new("some.toml")).is_err());
+    }
+
+    /// Asked for on the command line, containers are for commands too; these have to say where they listen.
+    #[test]
+    fn commands_go_into_containers_too() {
+        let text = |command: &str| {
+            let target = format!("[[targets]]\nname = \"other\"\nkind = \"command\"\ncommand = \"{command}\"\n");
+            format!("title = \"t\"\nquestion = \"q\"\n{target}")
+        };
+        let by_compose = |command: &str| parse(&text(command)).unwrap().by(Means::Compose, Path::new("some.toml"));
+        let said = parse(&(text("other {host} {port}") + "containers = true\n")).unwrap();
+        assert_eq!(by_compose("other {host} {port}").unwrap(), said);
+        let error = by_compose("other {port}").unwrap_err().to_string();
+        assert!(error.contains("`other`") && error.contains("write {host}"), "{error}");
     }
 
     /// An error names the file, the line, and what to do instead.

@@ -54,6 +54,10 @@ const SPARE_BUFFERS_MAX: usize = 256;
 /// A buffer that has grown beyond this is given back: one big reply shall not cost memory for ever.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// After how long without anything a core that waits in its ring has to sleep in glommio: twice so long are glommio's timers late,
+/// and files, at most.
+static NAP: types::Timespec = types::Timespec::new().nsec(500_000);
+
 /// One connection of a ring. The number of a place, and how often that place has been used: what is told of a connection
 /// that has gone is not believed of the next one in its place.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -132,6 +136,7 @@ pub struct Ring {
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
     completions: Vec<(u64, i32, u32)>,
+    alarm: Alarm,
     connections: usize,
     /// Submissions that no system call has taken yet.
     queued: usize,
@@ -149,6 +154,18 @@ enum Operation {
     Write = 6,
     Sync = 7,
     Read = 8,
+    Alarm = 9,
+}
+
+/// The one timer that ends naps. To set a timer costs a virtual machine a microsecond or two, and as much to put it off again, so
+/// one goes on while naps come and go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Alarm {
+    Off,
+    /// It has been set; `true`: and nothing has happened since.
+    Set(bool),
+    /// It went off, and nothing had happened since it was set.
+    Over,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -188,6 +205,7 @@ impl Ring {
             free: Vec::new(),
             spare: Vec::new(),
             completions: Vec::new(),
+            alarm: Alarm::Off,
             connections: 0,
             queued: 0,
         };
@@ -370,41 +388,74 @@ impl Ring {
         }
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.uring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
+        let mut count = completions.len();
         for &(tag, result, flags) in &completions {
+            if tag >> 60 == Operation::Alarm as u64 {
+                self.alarm = if self.alarm == Alarm::Set(true) { Alarm::Over } else { Alarm::Off };
+                count -= 1;
+                continue;
+            }
+            self.alarm = if matches!(self.alarm, Alarm::Set(_)) { Alarm::Set(false) } else { Alarm::Off };
             self.handle(tag, result, flags, &mut on_event);
         }
-        let count = completions.len();
         completions.clear();
         self.completions = completions;
         Ok(count)
     }
 
-    /// Waits in the ring itself until something has arrived or the [`Bell`] is rung, `longest` at most; no other task of the
-    /// core runs meanwhile. Returns whether there is something to do. One system call, where [`wait`](Self::wait) costs
-    /// glommio eight: for a core whose next request is a moment away.
+    /// Waits in the ring itself until something has arrived or the [`Bell`] is rung; no other task of the core runs meanwhile.
+    /// Returns `false` at once where nothing has happened for [`NAP`], or at most twice that. One system call, where
+    /// [`wait`](Self::wait) costs glommio eight: for a core whose next request is a moment away.
     ///
     /// # Errors
     /// Only where the ring itself is broken.
-    pub fn nap(&mut self, longest: Duration, has_work: impl FnOnce() -> bool) -> io::Result<bool> {
+    pub fn nap(&mut self, has_work: impl FnOnce() -> bool) -> io::Result<bool> {
         if 0 < self.queued {
             return Ok(true);
         }
+        match self.alarm {
+            Alarm::Over => {
+                self.alarm = Alarm::Off;
+                return Ok(false);
+            }
+            Alarm::Set(_) => {}
+            Alarm::Off => {
+                let timeout = opcode::Timeout::new(&raw const NAP).build();
+                self.push(&timeout.user_data(Operation::Alarm.tag(ConnectionId { place: 0, generation: 0 })));
+                self.alarm = Alarm::Set(true);
+            }
+        }
+        self.doze(None, has_work)?;
+        Ok(true)
+    }
+
+    /// As [`nap`](Self::nap), but for as long as this and no longer: for who has to wake at a moment, and pays for a timer.
+    ///
+    /// # Errors
+    /// Only where the ring itself is broken.
+    pub fn nap_for(&mut self, longest: Duration) -> io::Result<()> {
+        if self.queued == 0 { self.doze(Some(longest), || false) } else { Ok(()) }
+    }
+
+    fn doze(&mut self, longest: Option<Duration>, has_work: impl FnOnce() -> bool) -> io::Result<()> {
         self.sleeper.lie_down_to_nap();
-        let mut has_something = self.has_arrivals() || has_work();
-        if !has_something {
-            let longest = types::Timespec::from(longest);
-            let waited = self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&longest));
-            has_something = match waited {
-                Ok(_) => true,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ETIME) => self.has_arrivals(),
-                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => true,
-                    _ => return Err(error),
-                },
+        if !self.has_arrivals() && !has_work() {
+            let waited = match longest.map(types::Timespec::from) {
+                None => self.uring.submit_and_wait(1),
+                Some(longest) => {
+                    self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&longest))
+                }
             };
+            let is_over = |code| matches!(code, libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN);
+            if let Err(error) = waited
+                && !error.raw_os_error().is_some_and(is_over)
+            {
+                return Err(error);
+            }
+            self.queued = self.uring.submission().len();
         }
         self.sleeper.get_up();
-        Ok(has_something)
+        Ok(())
     }
 
     /// Lets the core's other tasks run, and glommio look after files and timers, which it does not while a task goes on.
@@ -588,7 +639,7 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what an entry points to is a connection's `in_flight` or a buffer in `writing` or `readings`, which stay until
+        // SAFETY: what an entry points to is a constant, a connection's `in_flight` or a buffer in `writing` or `readings`, which stay until
         // their completion was seen; and the descriptor's socket or file stays open until then, too.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.enter().expect("a ring whose submissions the kernel refuses can't go on");

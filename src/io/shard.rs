@@ -32,8 +32,6 @@ use std::{
 };
 use values::Fetching;
 
-/// How long a core waits in its ring before it sleeps in glommio: so long are glommio's timers late, and files at most.
-const NAP: Duration = Duration::from_micros(500);
 /// How often a core that does not sleep looks after glommio's files and timers.
 const VISIT: Duration = Duration::from_millis(2);
 /// Time between two ticks of a core that sleeps: how late it notices that entries have expired.
@@ -152,7 +150,7 @@ pub async fn run(
             // Nothing to do: sleep, and let glommio's files and timers have the core.
             // A moment in the ring itself, where under load the next request comes.
             // While its blocking thread is busy, only glommio hears of it.
-            if state.is_saving() || !ring.nap(NAP, || state.mesh.has_arrivals())? {
+            if state.is_saving() || !ring.nap(|| state.mesh.has_arrivals())? {
                 ring.wait(|| state.mesh.has_arrivals()).await?;
             }
         }

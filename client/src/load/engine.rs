@@ -39,7 +39,7 @@ const CHORES: Duration = Duration::from_millis(5);
 const AWAKE_NS: u64 = 60_000;
 /// How often glommio's timers get their turn.
 const VISIT_NS: u64 = 2_000_000;
-/// How long the loop waits in its ring before it sleeps in glommio, whose timers are that late at most.
+/// A request that is due sooner than this is waited for in the ring: glommio's timers are so late at most.
 const NAP: Duration = Duration::from_micros(500);
 /// ... and a sleep ends so much before the request is due.
 const EARLY_NS: u64 = 50_000;
@@ -318,12 +318,11 @@ impl Engine {
     /// There is nothing to do until something arrives or the next request is due.
     async fn rest(&mut self, now: Nanos, due: Option<Nanos>) -> io::Result<()> {
         match due.map(|due| due.since(now)) {
-            None if self.ring.nap(NAP, || false)? => Ok(()),
+            None if self.ring.nap(|| false)? => Ok(()),
             None => self.ring.wait(|| false).await,
             // Woken in time, and by what arrives, without glommio's detour.
             Some(left) if AWAKE_NS < left && left < NAP.as_nanos() as u64 => {
-                self.ring.nap(Duration::from_nanos(left - EARLY_NS), || false)?;
-                Ok(())
+                self.ring.nap_for(Duration::from_nanos(left - EARLY_NS))
             }
             Some(left) if AWAKE_NS < left => {
                 let timer = async {

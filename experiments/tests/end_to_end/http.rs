@@ -38,12 +38,12 @@ impl Response {
 }
 
 /// A connection that speaks HTTP.
-struct Http {
+pub struct Http {
     stream: BufReader<TcpStream>,
 }
 
 impl Http {
-    fn connect(port: u16) -> Self {
+    pub fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
         stream.set_nodelay(true).expect("a socket has options");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has options");
@@ -86,7 +86,7 @@ impl Http {
     }
 
     /// Sends a request without a body; returns the status and the body of its response.
-    fn ask(&mut self, line: &str) -> String {
+    pub fn ask(&mut self, line: &str) -> String {
         self.send(request(line));
         self.response().shown()
     }

@@ -332,3 +332,59 @@ fn a_bell_is_never_missed() {
     });
     assert!(began.elapsed() < PATIENCE);
 }
+
+/// Naps end where nothing more comes, whatever came at the same time as the alarm that ends them; and while something comes
+/// now and then, they go on.
+#[test]
+fn naps_end_in_silence_alone() {
+    let (ask, asked) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let main = async move |mut ring: Ring| {
+        let id = Door::default().accept(&mut ring).await;
+        // Whether the kernel still has the alarm from before is not known yet.
+        while ring.turn(|_| {}).unwrap() != 0 || ring.nap(|| false).unwrap() {}
+        for _ in 0..20 {
+            // Nothing else is there to end this nap. What comes now is seen in the same turn as the alarm.
+            assert!(ring.nap(|| false).unwrap());
+            ask.send(()).unwrap();
+            told.recv_timeout(PATIENCE).unwrap();
+            let mut received = 0;
+            let mut take = |event: Event<'_>| received += usize::from(matches!(event, Event::Received(..)));
+            ring.turn(&mut take).unwrap();
+            assert!(ring.nap(|| false).unwrap(), "something came, so the next may");
+            while ring.turn(&mut take).unwrap() != 0 || ring.nap(|| false).unwrap() {}
+            assert_eq!(received, 1);
+        }
+        drop(ask);
+        turn_until(&mut ring, |event| matches!(event, Event::Ended(other) if other == id)).await;
+    };
+    with_ring((8, 4096), PREEMPT, main, |address| {
+        let mut client = connect(address);
+        while asked.recv_timeout(PATIENCE).is_ok() {
+            client.write_all(b"x").unwrap();
+            tell.send(()).unwrap();
+        }
+    });
+}
+
+/// A bell that is rung for a core that naps ends the nap, before the alarm does.
+#[test]
+fn a_bell_ends_a_nap() {
+    let main = async |mut ring: Ring| {
+        let (bell, mut heard) = (ring.bell(), 0);
+        while heard < 1000 {
+            let mut is_rung = false;
+            // Asked only where the alarm has not gone off yet.
+            let is_napping = ring.nap(|| {
+                bell.ring();
+                is_rung = true;
+                false
+            });
+            is_napping.unwrap();
+            let completions = ring.turn(|event| panic!("{event:?}")).unwrap();
+            assert_eq!(completions, usize::from(is_rung), "the bell, and not the alarm, has ended it");
+            heard += completions;
+        }
+    };
+    with_ring((8, 4096), PREEMPT, main, |_| {});
+}

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     harness::{Process, Server, eventually, free_ports, program, random},
+    http::Http,
     wire::{Wire, encode},
 };
 use std::{
@@ -62,6 +63,10 @@ fn fill_up(mount: Mount) {
     let answer = wire.ask("SET foo refused");
     assert!(answer.starts_with("-MISCONF") || answer.starts_with("-MOVED"), "{answer}");
     assert_eq!(info(&mut server.connect(), "aof_last_write_status").unwrap(), "err");
+    let mut http = Http::connect(server.port);
+    let ready = [server.connect().ask("READY"), http.ask("GET /ready")];
+    assert!(ready[0].starts_with("-MISCONF ") && ready[1].starts_with("503 {\"error\":\"MISCONF "), "{ready:?}");
+    assert_eq!(http.ask("GET /health"), r#"200 {"status":"ok"}"#, "it lives");
     ledgers.iter_mut().for_each(|ledger| ledger.check(&server));
     fs::remove_file(&ballast).unwrap();
     for ledger in &mut ledgers {
@@ -74,7 +79,7 @@ fn fill_up(mount: Mount) {
         });
         eprintln!("{refused} refused until there was room, then {}", ledger.refused - refused);
     }
-    assert_eq!(server.connect().ask("PING"), "+PONG");
+    assert_eq!([server.connect().ask("READY"), http.ask("GET /ready")], ["+OK", r#"200 {"status":"ready"}"#]);
     // A crash while it is full again: a start needs room for a segment.
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {

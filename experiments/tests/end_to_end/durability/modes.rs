@@ -3,6 +3,7 @@
 use super::ledger::{Door, HABITS, Habits, Ledger};
 use crate::{
     harness::{Server, eventually, random},
+    http::Http,
     wire::{Reply, Wire, encode},
 };
 use rustix::process::Signal;
@@ -237,11 +238,13 @@ fn clients_that_come_early_are_told_to_wait() {
     stop(server);
     let server = Server::launch(2, &home.settings());
     let mut wire = eventually("it accepts", || Wire::try_connect(server.port).ok());
-    let mut percentages = Vec::new();
+    let mut http = Http::connect(server.port);
+    let (mut percentages, mut ready) = (Vec::new(), Vec::new());
     eventually("it has read its files", || {
         let loading = info(&mut wire, "loading")?;
         let percentage = info(&mut wire, "loading_loaded_perc");
         let (ping, get) = (wire.ask("PING"), wire.ask("GET 1"));
+        ready.extend([wire.ask("READY"), http.ask("GET /ready")]);
         if loading == "1" {
             assert!(ping.starts_with("-LOADING") || percentages.is_empty() || ping == "+PONG", "{ping}");
             if let Some(percentage) = percentage {
@@ -254,6 +257,10 @@ fn clients_that_come_early_are_told_to_wait() {
     assert!(percentages.iter().any(|(_, ping, _)| ping.starts_with("-LOADING Redis is loading")), "{percentages:?}");
     assert!(percentages.is_sorted_by_key(|(percentage, ..)| *percentage), "{percentages:?}");
     assert!(percentages.iter().any(|&(percentage, ..)| 1.0 < percentage && percentage < 100.0), "{percentages:?}");
+    for early in ["-LOADING ", "503 {\"error\":\"LOADING "] {
+        assert!(ready.iter().any(|answer| answer.starts_with(early)), "{early}: {ready:?}");
+    }
+    assert_eq!([wire.ask("READY"), http.ask("GET /ready")], ["+OK", r#"200 {"status":"ready"}"#]);
     assert_eq!(wire.ask("DBSIZE"), format!(":{COUNT}"));
 }
 
