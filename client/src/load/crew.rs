@@ -2,7 +2,8 @@
 //!
 //! A *worker* is one client: it has `depth` requests in flight and a connection of its own to each node, so that C workers
 //! have C × depth requests in flight whatever the number of nodes, as C real clients of the cluster would, and each request
-//! goes to the owner of its key. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such
+//! goes to the owner of its key. It asks for the next `depth` when all have been answered, as who executes a pipeline does: were
+//! each reply followed by a request at once, what goes to a node of several would soon be one request at a time. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such
 //! connection, or the place where one will be.
 
 use super::{
@@ -84,6 +85,9 @@ pub(crate) struct Crew {
     /// In an open loop: when requests are due, and who is free to send them.
     schedule: Option<Schedule>,
     idle: VecDeque<u32>,
+    /// In a closed loop: how many requests a worker sends together, and how many of them each has room for already.
+    depth: usize,
+    room: Vec<usize>,
     in_flight: usize,
     /// Requests due from here to there count.
     window: (Nanos, Nanos),
@@ -109,6 +113,8 @@ impl Crew {
             first,
             schedule: None,
             idle: VecDeque::new(),
+            depth: 1,
+            room: Vec::new(),
             in_flight: 0,
             window: (Nanos(0), Nanos(0)),
             tally: Box::default(),
@@ -132,6 +138,8 @@ impl Crew {
         assert!(self.in_flight == 0, "a phase begins when the last has ended");
         (self.source, self.schedule, self.window) = (source, schedule, window);
         self.idle.clear();
+        self.depth = depth;
+        self.room = vec![0; self.orders.workers];
         for _ in 0..depth {
             self.idle.extend(0..self.orders.workers as u32);
         }
@@ -257,15 +265,19 @@ impl Crew {
         self.links.iter().position(|link| link.pipeline.is_overdue(now, self.orders.timeout))
     }
 
-    /// A worker has room for another request.
+    /// A worker has room for another request, and asks for the next ones where none is in flight any more.
     #[inline]
     fn free(&mut self, worker: u32, now: Nanos) {
         if self.schedule.is_some() {
             self.idle.push_back(worker);
             return;
         }
-        for _ in 0..self.source.answered(worker) {
-            self.ask(worker, now, now);
+        let room = &mut self.room[worker as usize];
+        *room += self.source.answered(worker);
+        if self.depth <= *room {
+            for _ in 0..std::mem::take(room) {
+                self.ask(worker, now, now);
+            }
         }
     }
 
@@ -564,6 +576,20 @@ mod tests {
         assert_eq!(crew.tally.errors.get("timeout"), Some(&2));
         assert_eq!(crew.pipeline(0).len(), 2, "the worker asks for the next two");
         assert!(crew.arrived(0, b"HTTP/1.1 400\r\n", Nanos(1)).is_err());
+    }
+
+    /// A worker's requests leave together: the next ones when all have been answered, whichever node was first.
+    #[test]
+    fn the_next_requests_wait_for_all_replies() {
+        let mut crew = crew(1, false);
+        let slot = Slot::of(b"key:000000000000").number();
+        crew.begin(one_key(Kind::Set), 3, None, ALWAYS, Nanos(0));
+        sent(&mut crew, 0, 0);
+        crew.arrived(0, format!("-MOVED {slot} b:1\r\n+OK\r\n+OK\r\n").as_bytes(), Nanos(1)).unwrap();
+        sent(&mut crew, 1, 1);
+        assert_eq!((crew.pipeline(0).len(), crew.pipeline(1).len()), (0, 1), "one is in flight still");
+        crew.arrived(1, b"+OK\r\n", Nanos(2)).unwrap();
+        assert_eq!((crew.pipeline(0).len(), crew.pipeline(1).len(), crew.in_flight), (0, 3, 3));
     }
 
     /// A 307 is followed to the server that it names, which is remembered for the slot, and counts once.

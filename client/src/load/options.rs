@@ -21,8 +21,8 @@ Examples:
   trine-load --operations 800 --concurrency 10        ten clients: 800 SETs each, and then 800 GETs
   trine-load --no-load --duration 0s                  only check that everything that was written is still there
 
-Closed loop (without --rate): each of --concurrency clients has --pipeline requests in flight and sends the next when a
-reply comes. Open loop (--rate): requests are due at their times whatever the server does; one that can't be sent waits, and
+Closed loop (without --rate): each of --concurrency clients sends --pipeline requests together, and the next ones when all
+have their replies, as redis-benchmark does and whoever executes a pipeline. Open loop (--rate): requests are due at their times whatever the server does; one that can't be sent waits, and
 its latency counts from when it was due. In a cluster each client has a connection to every node and asks the owner of each
 key; --concurrency times --pipeline is what is in flight altogether. --operations N measures no time but a number: each client
 SETs N new keys of its own, and then GETs each of them.
@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     /// Clients
     #[arg(long, short = 'c', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) concurrency: u32,
-    /// Requests that each client has in flight
+    /// Requests that each client sends together
     #[arg(long, short = 'P', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pipeline: u32,
     /// Requests a second (open loop); without it, as many as the server answers (closed loop)
