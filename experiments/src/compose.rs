@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(one["command"][2], "echo$$HOME", "compose would put a variable there");
         assert_eq!(one["command"][0].as_str().map(Path::new), find_program("sh").as_deref(), "there is no PATH");
         assert_eq!(two["networks"]["cluster"]["ipv4_address"], address(1));
-        assert_eq!((&one["cpuset"], &one["image"]), (&"0-1,3".into(), &"nothing".into()));
+        assert_eq!((&one["cpuset"], &one["image"]), (&"0,1,3".into(), &"nothing".into()));
         let volumes: Vec<_> =
             one["volumes"].as_array().unwrap().iter().map(|volume| volume.as_str().unwrap()).collect();
         assert!(volumes.contains(&"/usr:/usr:ro") && volumes.contains(&"/srv/data:/srv/data:rw"), "{volumes:?}");

@@ -150,7 +150,11 @@ fn exchange(address: &str, options: &Options) -> Result<Option<String>, String> 
     let mut decoder = Decoder::default();
     loop {
         let mut piece = [0; 4096];
-        let count = socket.read(&mut piece).map_err(lost)?;
+        let count = match socket.read(&mut piece) {
+            // Nothing has happened but a signal, or a thread that began.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.map_err(lost)?,
+        };
         if count == 0 || timeout < begun.elapsed() {
             return Err(format!("{address} has closed the connection without a whole response. Is it an HTTP server?"));
         }
