@@ -37,6 +37,7 @@ use bell::Sleeper;
 use buffers::Buffers;
 use files::{Reading, Writing};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::net::sockopt;
 use std::{
     io,
     net::{Shutdown, TcpListener, TcpStream},
@@ -115,6 +116,8 @@ struct Connection {
     receiving: Receiving,
     /// The caller is done with it; it goes when nothing is in flight any more.
     closing: bool,
+    /// Something has arrived since, which nobody wants.
+    has_discarded: bool,
 }
 
 #[derive(Default)]
@@ -275,6 +278,7 @@ impl Ring {
             sending: false,
             receiving: Receiving::Off,
             closing: false,
+            has_discarded: false,
         }));
         self.connections += 1;
         let id = ConnectionId { place, generation: slot.generation };
@@ -369,7 +373,7 @@ impl Ring {
         }
     }
 
-    /// Closes a connection. What is in flight is cut off; nothing more is told of it.
+    /// Closes a connection. What is in flight is cut off; nothing more is told of it. Who is still sending gets a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         connection.closing = true;
@@ -562,6 +566,8 @@ impl Ring {
         if let Some(buffer) = cqueue::buffer_select(flags) {
             if 0 < result && is_open {
                 on_event(Event::Received(id, self.buffers.get(buffer, result as usize)));
+            } else if let Some(connection) = self.get_mut(id) {
+                connection.has_discarded |= 0 < result;
             }
             self.buffers.give_back(buffer);
         }
@@ -613,6 +619,12 @@ impl Ring {
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
         if connection.closing && !connection.sending && connection.receiving == Receiving::Off {
+            if connection.has_discarded {
+                // A reset, as for what is unread when a socket is closed: the kernel has taken it, and may have told nobody since
+                // that there is room again. Whoever waits for that would wait for as long as the kernel remembers the connection,
+                // a minute. It fails where the peer has gone.
+                let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
+            }
             let place = &mut self.places[id.place()];
             place.connection = None;
             place.generation = (place.generation + 1) % GENERATIONS;

@@ -217,6 +217,37 @@ fn a_connection_may_be_closed_with_a_send_in_flight() {
     });
 }
 
+/// Who is in the middle of sending when the connection is closed learns of it. Without a reset one in five waited for as long as
+/// the kernel remembers a connection.
+#[test]
+fn who_is_sending_learns_of_the_end() {
+    const CLIENTS: usize = 40;
+    let main = async |mut ring: Ring| {
+        let mut door = Door::default();
+        for number in 0..CLIENTS {
+            let id = door.accept(&mut ring).await;
+            let mut left = 4_000_000 + number * 10_007;
+            turn_until(&mut ring, |event| {
+                let Event::Received(_, bytes) = event else { return false };
+                left = left.saturating_sub(bytes.len());
+                left == 0
+            })
+            .await;
+            ring.close(id);
+        }
+        turn_until(&mut ring, |event| matches!(event, Event::Accepted(..))).await;
+    };
+    with_ring((1024, 16384), PREEMPT, main, |address| {
+        for number in 0..CLIENTS {
+            let mut client = connect(address);
+            let error = (0..).find_map(|_| client.write_all(&[b'x'; 1_000_000]).err()).expect("it has an end");
+            let is_told = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+            assert!(is_told, "client {number}: {error}");
+        }
+        connect(address);
+    });
+}
+
 /// What arrives while a connection is paused is shown after it was resumed: all of it, in order. Meanwhile little is.
 #[test]
 fn a_pause_loses_nothing() {
