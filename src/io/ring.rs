@@ -160,8 +160,8 @@ enum Operation {
     Alarm = 9,
 }
 
-/// The one timer that ends naps. To set a timer costs a virtual machine a microsecond or two, and as much to put it off again, so
-/// one goes on while naps come and go.
+/// The one timer that ends naps. To set one for each nap and to put it off again cost 5 to 10 % of the throughput of
+/// three servers on one CPU, so one goes on while naps come and go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Alarm {
     Off,
