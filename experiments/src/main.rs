@@ -96,7 +96,7 @@ enum Subcommands {
         /// Measure what runs at this address, in place of the file's targets
         #[arg(long, value_name = "HOST:PORT", conflicts_with = "cluster")]
         address: Option<String>,
-        /// How targets of kind "trine" are started, whatever the file says
+        /// How targets of kind "trine" and "command" are started, whatever the file says
         #[arg(long, value_enum, value_name = "MEANS")]
         cluster: Option<Means>,
         /// Measure together with other load hosts, as the second of three: each takes its share of the connections and the

@@ -32,7 +32,7 @@ pub struct Options<'a> {
     pub address: Option<&'a str>,
     /// Which of several load hosts this is, and what they call their meeting.
     pub party: Option<(Member, &'a str)>,
-    /// How our own clusters are started, where it is not the file that says so.
+    /// How what is started here is started, where it is not the file that says so.
     pub cluster: Option<Means>,
 }
 

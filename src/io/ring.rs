@@ -25,6 +25,7 @@
 //! cancels whatever is in flight.
 #![expect(unsafe_code, reason = "io_uring's submissions are pointers; see the invariants above")]
 
+mod alarm;
 mod bell;
 mod buffers;
 mod files;
@@ -33,6 +34,7 @@ pub use bell::Bell;
 pub use files::Syncing;
 
 use super::aligned::Aligned;
+use alarm::Alarm;
 use bell::Sleeper;
 use buffers::Buffers;
 use files::{Reading, Writing};
@@ -54,10 +56,6 @@ const COMPLETIONS: u32 = 8192;
 const SPARE_BUFFERS_MAX: usize = 256;
 /// A buffer that has grown beyond this is given back: one big reply shall not cost memory for ever.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
-
-/// After how long without anything a core that waits in its ring has to sleep in glommio: twice so long are glommio's timers late,
-/// and files, at most.
-static NAP: types::Timespec = types::Timespec::new().nsec(500_000);
 
 /// One connection of a ring. The number of a place, and how often that place has been used: what is told of a connection
 /// that has gone is not believed of the next one in its place.
@@ -158,17 +156,6 @@ enum Operation {
     Sync = 7,
     Read = 8,
     Alarm = 9,
-}
-
-/// The one timer that ends naps. To set one for each nap and to put it off again cost 5 to 10 % of the throughput of
-/// three servers on one CPU, so one goes on while naps come and go.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Alarm {
-    Off,
-    /// It has been set; `true`: and nothing has happened since.
-    Set(bool),
-    /// It went off, and nothing had happened since it was set.
-    Over,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -392,16 +379,16 @@ impl Ring {
         }
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.uring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
-        let mut count = completions.len();
+        let mut alarms = 0;
         for &(tag, result, flags) in &completions {
             if tag >> 60 == Operation::Alarm as u64 {
-                self.alarm = if self.alarm == Alarm::Set(true) { Alarm::Over } else { Alarm::Off };
-                count -= 1;
-                continue;
+                alarms += 1;
+            } else {
+                self.handle(tag, result, flags, &mut on_event);
             }
-            self.alarm = if matches!(self.alarm, Alarm::Set(_)) { Alarm::Set(false) } else { Alarm::Off };
-            self.handle(tag, result, flags, &mut on_event);
         }
+        let count = completions.len() - alarms;
+        self.alarm.note(0 < alarms, 0 < count);
         completions.clear();
         self.completions = completions;
         Ok(count)
@@ -417,17 +404,12 @@ impl Ring {
         if 0 < self.queued {
             return Ok(true);
         }
-        match self.alarm {
-            Alarm::Over => {
-                self.alarm = Alarm::Off;
-                return Ok(false);
-            }
-            Alarm::Set(_) => {}
-            Alarm::Off => {
-                let timeout = opcode::Timeout::new(&raw const NAP).build();
-                self.push(&timeout.user_data(Operation::Alarm.tag(ConnectionId { place: 0, generation: 0 })));
-                self.alarm = Alarm::Set(true);
-            }
+        if self.alarm.take_over() {
+            return Ok(false);
+        }
+        if self.alarm.set() {
+            let timeout = opcode::Timeout::new(&raw const alarm::NAP).build();
+            self.push(&timeout.user_data(Operation::Alarm.tag(ConnectionId { place: 0, generation: 0 })));
         }
         self.doze(None, has_work)?;
         Ok(true)
@@ -651,8 +633,8 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what an entry points to is a constant, a connection's `in_flight` or a buffer in `writing` or `readings`, which stay until
-        // their completion was seen; and the descriptor's socket or file stays open until then, too.
+        // SAFETY: what an entry points to is a constant, a connection's `in_flight`, or a buffer in `writing` or `readings`, which
+        // stay until their completion was seen; and the descriptor's socket or file stays open until then, too.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.enter().expect("a ring whose submissions the kernel refuses can't go on");
         }

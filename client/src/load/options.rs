@@ -22,10 +22,11 @@ Examples:
   trine-load --no-load --duration 0s                  only check that everything that was written is still there
 
 Closed loop (without --rate): each of --concurrency clients sends --pipeline requests together, and the next ones when all
-have their replies, as redis-benchmark does and whoever executes a pipeline. Open loop (--rate): requests are due at their times whatever the server does; one that can't be sent waits, and
-its latency counts from when it was due. In a cluster each client has a connection to every node and asks the owner of each
-key; --concurrency times --pipeline is what is in flight altogether. --operations N measures no time but a number: each client
-SETs N new keys of its own, and then GETs each of them.
+have their replies, as redis-benchmark does and whoever executes a pipeline. Open loop (--rate): requests are due at their
+times whatever the server does; one that can't be sent waits, and its latency counts from when it was due. In a cluster each
+client has a connection to every node and asks the owner of each key; --concurrency times --pipeline is the most that is in
+flight altogether. --operations N measures no time but a number: each client SETs N new keys of its own, and then GETs each
+of them.
 
 Over HTTP a SET is PUT /set/{key} and leaves a key alone that exists: 409 is an answer like 200 then, and what is checked is
 that the first value stays. --api store overwrites. Several addresses are servers that know nothing of each other, and keys are

@@ -1,0 +1,277 @@
+//! Sessions whose requests are answered at once, later, or not yet.
+
+use super::*;
+use crate::resp::encode_request;
+use proptest::prelude::*;
+
+const LIMIT: Backpressure = Backpressure { output_bytes_max: 64, waiting_max: 3 };
+
+/// Answers a request with its argument: `here` at once, `later` when the test says so, `last` and no more.
+#[derive(Default)]
+struct Echo {
+    pending: Vec<(Ticket, Vec<u8>)>,
+    executed: usize,
+    is_stalled: bool,
+    /// Requests that begin with `cold` are not executed yet.
+    is_cold: bool,
+}
+
+impl Executor for Echo {
+    fn limits(&self) -> Limits {
+        Limits { arguments_max: 4, argument_bytes_max: 100, is_authenticated: true }
+    }
+
+    fn foresee(&mut self, _: Request<'_>) {}
+
+    fn fetch_foreseen(&mut self) {}
+
+    fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+        if self.is_cold && request.arg(0) == b"cold" {
+            return Answer::NotYet;
+        }
+        self.executed += 1;
+        match request.arg(0) {
+            // Told of what the log holds up to the number in the argument.
+            b"held" => {
+                output.extend_from_slice(request.arg(1));
+                return Answer::Held(Lsn(std::str::from_utf8(request.arg(1)).unwrap().parse().unwrap()));
+            }
+            b"later" => {
+                self.pending.push((ticket, request.arg(1).to_vec()));
+                return Answer::Later;
+            }
+            _ => output.extend_from_slice(request.arg(1)),
+        }
+        if request.arg(0) == b"last" { Answer::Last } else { Answer::Here }
+    }
+}
+
+/// A request that waits for its values is shown again, before any that came after it, and none is lost or shown twice.
+#[test]
+fn a_suspended_session_goes_on_where_it_stopped() {
+    let mut bench = Bench::default();
+    let mut bytes = Vec::new();
+    for words in [["echo", "a"], ["cold", "b"], ["later", "c"], ["cold", "d"], ["echo", "e"]] {
+        encode_request(&mut bytes, words.iter().map(|word| word.as_bytes()));
+    }
+    bench.echo.is_cold = true;
+    // The last request comes in two pieces.
+    let (first, rest) = bytes.split_at(bytes.len() - 5);
+    bench.receive(first).unwrap();
+    assert!(bench.session.is_suspended() && bench.session.is_blocked(&LIMIT) && bench.session.has_waited);
+    assert_eq!((bench.session.output.as_slice(), bench.echo.executed), (&b"a"[..], 1));
+    bench.receive(rest).unwrap();
+    assert_eq!(bench.echo.executed, 1, "what comes meanwhile waits");
+    bench.session.resume();
+    bench.receive(b"").unwrap();
+    assert!(bench.session.is_suspended(), "the values have gone again");
+    bench.echo.is_cold = false;
+    bench.session.resume();
+    bench.receive(b"").unwrap();
+    assert_eq!(bench.echo.executed, 5);
+    let (ticket, reply) = bench.echo.pending.pop().unwrap();
+    bench.session.complete(ticket, reply, Lsn(0));
+    assert_eq!(bench.session.output, b"abcde");
+    assert!(!bench.session.is_suspended() && !bench.session.has_unread());
+}
+
+/// A session, those who answer it, and what its client got.
+#[derive(Default)]
+struct Bench {
+    session: Session,
+    scratch: Decoder,
+    echo: Echo,
+    got: Vec<u8>,
+}
+
+impl Bench {
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        self.session.receive(bytes, &mut self.scratch, &LIMIT, &mut self.echo)
+    }
+
+    fn send(&mut self) {
+        self.got.append(&mut self.session.output);
+    }
+
+    fn complete(&mut self, position: usize) {
+        let (ticket, reply) = self.echo.pending.remove(position);
+        self.session.complete(ticket, reply, Lsn(0));
+    }
+
+    /// Bytes of replies that the session has, wherever.
+    fn owed(&self) -> usize {
+        let length = |part: &Part| if let Part::Done(bytes, _) = part { bytes.len() } else { 0 };
+        self.session.output.len() + self.session.parts.iter().map(length).sum::<usize>()
+    }
+}
+
+fn requests(words: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, argument) in words {
+        encode_request(&mut bytes, [name.as_bytes(), argument.as_bytes()].into_iter());
+    }
+    bytes
+}
+
+proptest! {
+    /// However the network cuts the requests, whenever others answer, in whatever order, and however slowly the client
+    /// reads: it gets every reply once, in the order of its requests. At no time does it owe much more than the limits
+    /// say, and there is always something that gets it further.
+    #[test]
+    fn replies_leave_in_the_order_of_the_requests(
+        kinds in prop::collection::vec((any::<bool>(), 0..50_usize), 0..60),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        chances in prop::collection::vec((0..4_u8, any::<prop::sample::Index>()), 200),
+    ) {
+        let arguments: Vec<_> = kinds.iter().enumerate().map(|(n, &(_, length))| format!("{n}{}.", "x".repeat(length))).collect();
+        let words: Vec<_> = kinds.iter().zip(&arguments)
+            .map(|(&(is_here, _), argument)| (if is_here { "here" } else { "later" }, argument.as_str())).collect();
+        let bytes = requests(&words);
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.sort_unstable();
+        cuts.push(bytes.len());
+        let (mut bench, mut start, mut chances) = (Bench::default(), 0, chances.into_iter().cycle());
+        for end in cuts {
+            bench.receive(&bytes[start..end]).unwrap();
+            start = end;
+            for _ in 0..3 {
+                match chances.next() {
+                    Some((0, _)) => bench.send(),
+                    Some((1, index)) if !bench.echo.pending.is_empty() => bench.complete(index.index(bench.echo.pending.len())),
+                    Some((2, _)) => bench.receive(&[]).unwrap(),
+                    _ => {}
+                }
+                prop_assert!(bench.session.waiting <= LIMIT.waiting_max);
+                prop_assert!(bench.owed() < LIMIT.output_bytes_max + (1 + LIMIT.waiting_max) * 60, "{}", bench.owed());
+            }
+        }
+        while bench.echo.executed < words.len() || bench.session.is_waiting() || !bench.session.output.is_empty() {
+            let before = (bench.got.len(), bench.echo.pending.len(), bench.echo.executed);
+            bench.send();
+            if !bench.session.is_blocked(&LIMIT) {
+                bench.receive(&[]).unwrap();
+            }
+            if !bench.echo.pending.is_empty() {
+                let index = chances.next().map_or(0, |(_, index)| index.index(bench.echo.pending.len()));
+                bench.complete(index);
+            }
+            prop_assert_ne!(before, (bench.got.len(), bench.echo.pending.len(), bench.echo.executed), "it got further");
+        }
+        prop_assert_eq!(String::from_utf8(bench.got).unwrap(), arguments.concat());
+        prop_assert!(!bench.session.has_unread());
+        prop_assert_eq!(bench.session.queued, 0);
+    }
+}
+
+/// Replies that are ready count against the limit also where they wait behind one that is not.
+#[test]
+fn replies_behind_one_that_has_not_come_are_bounded() {
+    let mut bench = Bench::default();
+    let mut words = vec![("later", "first")];
+    words.resize(100, ("here", "0123456789"));
+    bench.receive(&requests(&words)).unwrap();
+    assert!(bench.session.is_blocked(&LIMIT));
+    assert!(bench.owed() < 80, "{} bytes", bench.owed());
+    assert!(bench.session.output.is_empty() && bench.session.has_unread());
+    bench.complete(0);
+    bench.send();
+    assert!(!bench.session.is_blocked(&LIMIT), "it goes on");
+    assert!(bench.got.starts_with(b"first0123456789"));
+}
+
+/// A reply that tells of what is not committed waits, and with it all behind it; those before it leave.
+#[test]
+fn replies_wait_until_what_they_tell_is_committed() {
+    let mut bench = Bench::default();
+    let take = |bench: &mut Bench, committed: u64| {
+        bench.session.take_output(Lsn(committed)).map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    bench.receive(&requests(&[("here", "a"), ("held", "5"), ("here", "b"), ("held", "7"), ("here", "c")])).unwrap();
+    assert_eq!(bench.session.held_until(), Some(Lsn(7)));
+    assert_eq!(take(&mut bench, 4), Some("a".into()));
+    assert_eq!(take(&mut bench, 4), None);
+    bench.receive(&requests(&[("here", "d"), ("held", "9"), ("held", "8")])).unwrap();
+    assert!(!bench.session.output.is_empty() && !bench.session.is_finished());
+    assert_eq!(take(&mut bench, 7), Some("5b7cd".into()));
+    assert_eq!(take(&mut bench, 8), None);
+    assert_eq!(take(&mut bench, 9), Some("98".into()));
+    assert_eq!(bench.session.held_until(), None);
+    // Behind a reply of another core, and that one too.
+    bench.receive(&requests(&[("later", "x"), ("held", "20"), ("here", "e")])).unwrap();
+    let (ticket, reply) = bench.echo.pending.remove(0);
+    bench.session.complete(ticket, reply, Lsn(15));
+    assert_eq!(take(&mut bench, 14), None);
+    assert_eq!(take(&mut bench, 15), Some("x".into()));
+    assert_eq!(take(&mut bench, 20), Some("20e".into()));
+}
+
+/// While the log is too far behind, nothing is executed; then all of it is.
+#[test]
+fn a_stalled_session_goes_on_later() {
+    let mut bench = Bench::default();
+    bench.echo.is_stalled = true;
+    bench.receive(&requests(&[("here", "a"), ("here", "b")])).unwrap();
+    assert!(bench.echo.executed == 0 && bench.session.has_waited && bench.session.has_unread());
+    bench.echo.is_stalled = false;
+    bench.receive(&[]).unwrap();
+    assert_eq!((bench.session.output.as_slice(), bench.session.has_unread()), (&b"ab"[..], false));
+}
+
+/// After the last reply nothing is executed, and what is owed still leaves.
+#[test]
+fn nothing_is_executed_behind_the_last() {
+    let mut bench = Bench::default();
+    bench.receive(&requests(&[("later", "a"), ("last", "b"), ("here", "c")])).unwrap();
+    bench.receive(&requests(&[("here", "d")])).unwrap();
+    assert_eq!(bench.echo.executed, 2);
+    assert!(bench.session.closing && !bench.session.is_finished());
+    bench.complete(0);
+    bench.send();
+    assert_eq!((bench.got.as_slice(), bench.session.is_finished()), (&b"ab"[..], true));
+}
+
+/// What stands before a protocol error is executed, the error ends the session, and the scratch decoder is as new for
+/// the next one.
+#[test]
+fn an_error_ends_the_session_and_no_other() {
+    let mut bench = Bench::default();
+    let bytes = [&requests(&[("here", "a")])[..], b"*2\r\n$4\r\nhere\r\n!"].concat();
+    assert_eq!(bench.receive(&bytes), Err(ProtocolError::ExpectedBulk(b'!')));
+    assert!(bench.session.closing);
+    assert_eq!(bench.session.output, b"a");
+    let mut other = Bench { scratch: bench.scratch, ..Bench::default() };
+    other.receive(&requests(&[("here", "b")])).unwrap();
+    assert_eq!(other.session.output, b"b");
+}
+
+/// Idle, a session holds nothing.
+#[test]
+fn an_idle_session_holds_no_buffer() {
+    let mut bench = Bench::default();
+    let bytes = requests(&[("here", "a"), ("later", "b")]);
+    let (first, second) = bytes.split_at(bytes.len() - 3);
+    bench.receive(first).unwrap();
+    assert!(bench.session.unread.is_some());
+    assert_eq!(bench.session.unread_bytes(), requests(&[("later", "b")]).len() - 3);
+    bench.receive(second).unwrap();
+    bench.complete(0);
+    assert!(bench.session.unread.is_none() && !bench.session.is_waiting());
+}
+
+/// A client whose replies are large may wait for fewer of them.
+#[test]
+fn large_replies_narrow_the_window() {
+    let mut bench = Bench::default();
+    let large = "x".repeat(60);
+    let words: Vec<_> = (0..10).map(|_| ("later", large.as_str())).collect();
+    bench.receive(&requests(&words)).unwrap();
+    assert_eq!(bench.session.waiting, LIMIT.waiting_max);
+    (0..LIMIT.waiting_max).for_each(|_| bench.complete(0));
+    bench.send();
+    bench.receive(&[]).unwrap();
+    assert_eq!(bench.session.waiting, 1);
+}
