@@ -291,6 +291,8 @@ fn describe(image: &str, plan: &Plan<'_>, programs: &Programs<'_>) -> serde_json
             "command": command.map(|word| word.replace('$', "$$")).collect::<Vec<_>>(),
             "networks": { "cluster": { "ipv4_address": address(server) } },
             "volumes": volumes,
+            // What they write is then ours to remove.
+            "user": format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],
             "stop_grace_period": "5s",
