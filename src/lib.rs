@@ -19,6 +19,7 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 pub mod gateway;
+pub mod glance;
 pub mod metrics;
 pub mod session;
 pub mod shard;

@@ -8,6 +8,7 @@ use crate::{
         errors::{LOADING, OUT_OF_MEMORY},
         needed_keys,
     },
+    glance,
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
@@ -99,6 +100,14 @@ impl Shard {
     #[inline]
     pub fn foresee(&mut self, request: Request<'_>) {
         if let Some(key) = request.get(1).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
+            self.store.foresee(Key::of(key));
+        }
+    }
+
+    /// As [`foresee`](Self::foresee), for bytes that have arrived and are no requests yet.
+    #[inline]
+    pub fn foresee_arrival(&mut self, bytes: &[u8]) {
+        if let Some(key) = glance::only_key(bytes).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
             self.store.foresee(Key::of(key));
         }
     }

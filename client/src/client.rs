@@ -327,7 +327,8 @@ impl Driver {
                     broken.extend(position(id).map(|index| (index, closed())));
                 }
                 Event::Failed(id, error) => broken.extend(position(id).map(|index| (index, error))),
-                Event::Sent(_)
+                Event::Coming(_)
+                | Event::Sent(_)
                 | Event::Accepted(..)
                 | Event::AcceptFailed(..)
                 | Event::Written(..)

@@ -14,6 +14,7 @@ fuzz_target!(|input: &[u8]| {
     let mut ends: Vec<_> = cuts.iter().map(|&cut| usize::from(cut) * (bytes.len() + 1) / 256).collect();
     ends.sort_unstable();
     ends.push(bytes.len());
+    let _ = trine::glance::only_key(bytes);
     let whole = requests(bytes, &[bytes.len()]);
     assert_eq!(requests(bytes, &ends), whole);
     assert_eq!(requests_ahead(bytes), whole);

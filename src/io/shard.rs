@@ -203,7 +203,11 @@ impl State {
     #[inline]
     fn handle(&mut self, event: Event<'_>) {
         match event {
-            Event::Received(id, bytes) => self.receive(id, bytes),
+            Event::Coming(bytes) => self.shard.foresee_arrival(bytes),
+            Event::Received(id, bytes) => {
+                self.shard.store.fetch_foreseen();
+                self.receive(id, bytes);
+            }
             Event::Sent(id) => {
                 let Some(connection) = self.connections[id.place()].as_ref() else { return };
                 let session = &connection.session;

@@ -272,7 +272,11 @@ impl Engine {
                 }
                 Event::Ended(id) => broken.extend(link_of(id).map(|link| (link, "connection closed".into()))),
                 Event::Failed(id, error) => broken.extend(link_of(id).map(|link| (link, kind_of(&error)))),
-                Event::Accepted(..) | Event::AcceptFailed(..) | Event::Written(..) | Event::Read(..) => {}
+                Event::Coming(_)
+                | Event::Accepted(..)
+                | Event::AcceptFailed(..)
+                | Event::Written(..)
+                | Event::Read(..) => {}
             }
         })?;
         let now = clock.now();

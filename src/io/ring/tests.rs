@@ -43,13 +43,15 @@ const PREEMPT: Duration = Duration::from_millis(2);
 /// Sends back what arrives, until `count` clients have come and gone. Sleeps where nothing has arrived.
 async fn echo(mut ring: Ring, count: usize) {
     let (mut owed, mut gone): (BTreeMap<usize, (ConnectionId, Vec<u8>)>, _) = (BTreeMap::new(), 0);
-    let mut ended = Vec::new();
+    let (mut ended, mut coming) = (Vec::new(), VecDeque::new());
     while gone < count || !ring.is_empty() {
         let mut accepted = Vec::new();
         let completions = ring
             .turn(|event| match event {
                 Event::Accepted(_, socket) => accepted.push(socket),
+                Event::Coming(bytes) => coming.push_back(bytes.to_vec()),
                 Event::Received(id, bytes) => {
+                    assert_eq!(coming.pop_front().as_deref(), Some(bytes), "it was shown before");
                     owed.entry(id.place()).or_insert((id, Vec::new())).1.extend_from_slice(bytes)
                 }
                 Event::Ended(id) => ended.push(id),
@@ -57,6 +59,7 @@ async fn echo(mut ring: Ring, count: usize) {
                 other => panic!("{other:?}"),
             })
             .unwrap();
+        assert_eq!(coming, [] as [Vec<u8>; 0], "what was shown has come");
         for socket in accepted {
             ring.adopt(socket);
         }
@@ -267,6 +270,7 @@ fn a_pause_loses_nothing() {
                     }
                 }
                 Event::Ended(_) => has_ended = true,
+                Event::Coming(_) => {}
                 other => panic!("{other:?}"),
             };
             // What was on its way is shown; then there is silence, however much the client has to say.
@@ -362,6 +366,48 @@ fn a_bell_is_never_missed() {
         }
     });
     assert!(began.elapsed() < PATIENCE);
+}
+
+/// What several connections have sent is shown before the first of them is served, so that it can be fetched for all at once.
+#[test]
+fn all_that_has_arrived_is_shown_first() {
+    const CLIENTS: usize = COMING + 3;
+    let (ask, asked) = mpsc::channel();
+    let main = async move |mut ring: Ring| {
+        let mut door = Door::default();
+        let mut connections = Vec::new();
+        for _ in 0..CLIENTS {
+            connections.push(door.accept(&mut ring).await);
+        }
+        ask.send(()).unwrap();
+        for &id in &connections {
+            ring.socket(id).unwrap().peek(&mut [0]).unwrap();
+        }
+        let (mut shown, mut served, mut order) = (Vec::new(), Vec::new(), String::new());
+        ring.turn(|event| match event {
+            Event::Coming(bytes) => {
+                shown.push(bytes.to_vec());
+                order.push('c');
+            }
+            Event::Received(_, bytes) => {
+                served.push(bytes.to_vec());
+                order.push('r');
+            }
+            other => panic!("{other:?}"),
+        })
+        .unwrap();
+        assert_eq!(shown, served);
+        let group = |count| "c".repeat(count) + &"r".repeat(count);
+        assert_eq!(order, group(COMING) + &group(CLIENTS - COMING));
+    };
+    with_ring((64, 4096), PREEMPT, main, |address| {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(address)).collect();
+        asked.recv_timeout(PATIENCE).unwrap();
+        for (number, client) in clients.iter_mut().enumerate() {
+            write!(client, "{number}").unwrap();
+        }
+        clients
+    });
 }
 
 /// Naps end where nothing more comes, whatever came at the same time as the alarm that ends them; and while something comes
