@@ -412,7 +412,7 @@ impl Ring {
     }
 
     /// Waits in the ring itself until something has arrived or the [`Bell`] is rung; no other task of the core runs meanwhile.
-    /// Returns `false` at once where nothing has happened for half a millisecond, or at most twice that. One system call, where
+    /// Returns `false` at once where nothing has happened for two milliseconds, or at most twice that. One system call, where
     /// [`wait`](Self::wait) costs glommio eight: for a core whose next request is a moment away.
     ///
     /// # Errors
