@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use crate::compose::{self, Access, Compose, Ours, Plan, Programs};
+use crate::compose::{self, Access, Compose, Images, Ours, Plan, Programs};
 use crate::experiment::{Deployment, Means, Size, Target};
 use crate::machine::available_cpus;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
@@ -59,11 +59,13 @@ pub struct Site<'a> {
     pub data: &'a Path,
     /// Where the programs are that a target had built.
     pub build: &'a Path,
+    /// What containers are made of.
+    pub images: &'a Images,
 }
 
 impl Site<'_> {
     fn plan(&self) -> Plan<'_> {
-        Plan { port: self.port, cpus: self.cpus.as_deref(), log: self.log }
+        Plan { port: self.port, cpus: self.cpus.as_deref(), log: self.log, images: self.images }
     }
 }
 

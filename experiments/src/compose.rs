@@ -1,10 +1,16 @@
 //! Servers in containers, started and stopped for a measurement: a cluster of ours by `compose.yaml`, others by a file made for
 //! them, on a network alike, so that the way to each is equally long.
 
-use std::os::unix::process::CommandExt as _;
+mod guard;
+mod images;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub use images::Images;
+
+use guard::Guard;
 
 use crate::cluster::ClusterError;
 use crate::experiment::Size;
@@ -21,8 +27,7 @@ const READY_SECONDS: &str = "20";
 /// Ends a cluster when whoever started it says so, or is gone, whatever ended it: then what `up` was about may still come, so
 /// it looks a second time.
 const GUARD: &str = "read -r word; \"$@\" down --volumes --timeout 5; \
-                     [ \"$word\" = done ] || { sleep 3; \"$@\" down --volumes --timeout 5; }; \
-                     [ -z \"$IMAGE_TO_REMOVE\" ] || docker rmi \"$IMAGE_TO_REMOVE\"";
+                     [ \"$word\" = done ] || { sleep 3; \"$@\" down --volumes --timeout 5; }";
 
 /// Containers that run, and are gone when this value is dropped.
 #[derive(Debug)]
@@ -31,7 +36,8 @@ pub struct Compose {
     folder: PathBuf,
     variables: Vec<(String, String)>,
     services: Vec<String>,
-    guard: Child,
+    /// Takes it all down.
+    _guard: Guard,
     /// The server processes, as this machine sees them.
     pub processes: Vec<u32>,
 }
@@ -41,6 +47,7 @@ pub struct Plan<'a> {
     pub port: u16,
     pub cpus: Option<&'a [usize]>,
     pub log: &'a Path,
+    pub images: &'a Images,
 }
 
 /// A cluster of ours.
@@ -71,23 +78,17 @@ pub enum Access {
 }
 
 impl Compose {
-    /// Makes the image, starts the containers and waits until every server is ready.
+    /// Starts the containers, of an image that is made if need be, and waits until every server is ready.
     pub fn start(plan: &Plan<'_>, ours: &Ours<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
         let folder = folder()?;
-        let given = std::env::var("TRINE_IMAGE").ok().filter(|image| !image.is_empty());
         let mut variables = variables(&folder, plan, ours)?;
-        variables.push(("TRINE_IMAGE".to_owned(), given.clone().unwrap_or_else(project)));
+        variables.push(("TRINE_IMAGE".to_owned(), plan.images.ours(&folder, plan.log, interrupt)?));
         // Not what somebody keeps in .env for a cluster of their own.
         let file = beside(plan.log, "env")?;
         let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         write(&file, &lines)?;
         let services = (1..=SERVERS).map(service).collect();
-        let mut compose = Self::guarded(folder, &["--env-file", &file], variables, services, given.is_none())?;
-        if given.is_none() {
-            eprintln!("trine-lab: building the image: experiments/compose/image {}", project());
-            let image = compose.folder.join("experiments/compose/image").display().to_string();
-            compose.run(vec![image, project()], plan.log, interrupt, None)?;
-        }
+        let mut compose = Self::guarded(folder, &["--env-file", &file], variables, services)?;
         compose.up(plan, interrupt)?;
         for server in 0..SERVERS {
             let address = format!("127.0.0.1:{}", plan.port + 100 * server);
@@ -105,12 +106,11 @@ impl Compose {
         interrupt: &Interrupt,
     ) -> Result<Self, ClusterError> {
         let file = beside(plan.log, "compose.json")?;
-        write(&file, &describe(&project(), plan, programs).to_string())?;
+        let image = plan.images.empty(plan.log, interrupt)?;
+        write(&file, &describe(&image, plan, programs).to_string())?;
         let services = (1..).zip(programs.words).map(|(number, _)| service(number)).collect();
         let folder = Path::new(&file).parent().unwrap_or(Path::new("/")).to_owned();
-        let mut compose = Self::guarded(folder, &["--file", &file], Vec::new(), services, true)?;
-        let image = format!("tar --create --files-from /dev/null | docker import - {}", project());
-        compose.run(["sh", "-c", &image].map(str::to_owned).into(), plan.log, interrupt, Some(UP_TIMEOUT))?;
+        let mut compose = Self::guarded(folder, &["--file", &file], Vec::new(), services)?;
         compose.up(plan, interrupt)?;
         Ok(compose)
     }
@@ -121,24 +121,11 @@ impl Compose {
         arguments: &[&str],
         variables: Vec<(String, String)>,
         services: Vec<String>,
-        owns_image: bool,
     ) -> Result<Self, ClusterError> {
         let mut words = compose_program()?;
         words.extend(arguments.iter().chain(&["--project-name", &project()]).map(|&word| word.to_owned()));
-        let mut guard = Command::new("sh");
-        guard
-            .args(["-c", GUARD, "guard"])
-            .args(&words)
-            .current_dir(&folder)
-            .envs(variables.iter().cloned())
-            .env("IMAGE_TO_REMOVE", if owns_image { project() } else { String::new() })
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C is for this program alone.
-            .process_group(0);
-        let guard = guard.spawn().map_err(|error| problem(format!("sh: {error}")))?;
-        Ok(Self { words, folder, variables, services, guard, processes: Vec::new() })
+        let guard = Guard::start(GUARD, &words, &folder, &variables)?;
+        Ok(Self { words, folder, variables, services, _guard: guard, processes: Vec::new() })
     }
 
     fn up(&mut self, plan: &Plan<'_>, interrupt: &Interrupt) -> Result<(), ClusterError> {
@@ -179,22 +166,12 @@ impl Compose {
         let folder = self.folder.display().to_string();
         let words =
             ["env".to_owned(), "--chdir".to_owned(), folder].into_iter().chain(variables).chain(words).collect();
-        let mut group = Group::start(&Invocation { words, cpus: None }, log).map_err(ClusterError::Process)?;
-        let began = Instant::now();
-        loop {
-            match group.ended() {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => {
-                    let last_words = format!("{} {}", group.last_words(), self.last_words());
-                    return Err(ClusterError::Ended { status: status.to_string(), last_words });
-                }
-                None if interrupt.is_set() => return Err(ClusterError::Interrupted),
-                None if limit.is_some_and(|limit| limit < began.elapsed()) => {
-                    return Err(ClusterError::NotReady { last_words: group.last_words() });
-                }
-                None => std::thread::sleep(LOOK_EVERY),
+        run_to_end(words, log, interrupt, limit).map_err(|error| match error {
+            ClusterError::Ended { status, last_words } => {
+                ClusterError::Ended { status, last_words: format!("{last_words} {}", self.last_words()) }
             }
-        }
+            other => other,
+        })
     }
 
     fn output(&self, words: Vec<String>) -> Option<String> {
@@ -226,14 +203,27 @@ impl Compose {
     }
 }
 
-impl Drop for Compose {
-    fn drop(&mut self) {
-        use std::io::Write as _;
-        // The guard is told that nothing more will come; it does the rest, also where this can't be written.
-        if let Some(mut stdin) = self.guard.stdin.take() {
-            let _ = stdin.write_all(b"done\n");
+/// Runs a command to its end; its error is what it printed last.
+fn run_to_end(
+    words: Vec<String>,
+    log: &Path,
+    interrupt: &Interrupt,
+    limit: Option<Duration>,
+) -> Result<(), ClusterError> {
+    let mut group = Group::start(&Invocation { words, cpus: None }, log).map_err(ClusterError::Process)?;
+    let began = Instant::now();
+    loop {
+        match group.ended() {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => {
+                return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
+            }
+            None if interrupt.is_set() => return Err(ClusterError::Interrupted),
+            None if limit.is_some_and(|limit| limit < began.elapsed()) => {
+                return Err(ClusterError::NotReady { last_words: group.last_words() });
+            }
+            None => std::thread::sleep(LOOK_EVERY),
         }
-        let _ = self.guard.wait();
     }
 }
 
@@ -241,7 +231,7 @@ fn problem(what: String) -> ClusterError {
     ClusterError::Compose(what)
 }
 
-/// Of this process's containers, its image and its network: two of these may run at a time.
+/// Of this process's containers, its images and its network: two of these may run at a time.
 fn project() -> String {
     format!("trine-lab-{}", std::process::id())
 }
@@ -376,7 +366,8 @@ mod tests {
     fn programs_become_services() {
         let words = ["sh -c echo$HOME", "sh two"].map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let folders = vec![(Path::new("/srv/data"), Access::Write)];
-        let plan = Plan { port: 17_000, cpus: Some(&[0, 1, 3]), log: Path::new("log") };
+        let images = Images::default();
+        let plan = Plan { port: 17_000, cpus: Some(&[0, 1, 3]), log: Path::new("log"), images: &images };
         let file = describe("nothing", &plan, &Programs { words: &words, folders });
         let (one, two) = (&file["services"]["s1"], &file["services"]["s2"]);
         assert_eq!(one["command"][2], "echo$$HOME", "compose would put a variable there");

@@ -78,6 +78,7 @@ impl Ask<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::Images;
     use crate::experiment::Target;
     use crate::process::Interrupt;
     use crate::sample;
@@ -93,8 +94,15 @@ mod tests {
         let deployment = experiment.deployments().remove(0);
         assert!(matches!(deployment.target, Target::Address { .. }));
         let nowhere = Path::new("/nowhere");
-        let site =
-            crate::cluster::Site { trine: nowhere, port: 1, cpus: None, log: nowhere, data: nowhere, build: nowhere };
+        let site = crate::cluster::Site {
+            trine: nowhere,
+            port: 1,
+            cpus: None,
+            log: nowhere,
+            data: nowhere,
+            build: nowhere,
+            images: &Images::default(),
+        };
         let cluster = Cluster::start(&deployment, &site, &Interrupt::default()).unwrap();
         let mut point = sample::point(16, 0.25);
         let with = |task, point: &Point, cpus| {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cluster::{self, Cluster, ClusterError, Site};
+use crate::compose::Images;
 use crate::experiment::{Experiment, ExperimentError, Group, Means, Target};
 use crate::load::{Ask, Task};
 use crate::machine::{self, Environment, Utilisation, Watch};
@@ -89,6 +90,7 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
         folder,
         programs,
         built,
+        images: Images::default(),
         interrupt,
         journal,
         server_cpus,
@@ -185,6 +187,8 @@ struct Runner<'a> {
     programs: Programs,
     /// Where the programs are that targets had built, by target.
     built: BTreeMap<String, PathBuf>,
+    /// What containers are made of, if there are any.
+    images: Images,
     interrupt: Interrupt,
     journal: Journal,
     progress: Progress,
@@ -268,7 +272,8 @@ impl Runner<'_> {
         let data = self.folder.0.join("data");
         let cpus = self.server_cpus.clone();
         let build = self.built.get(group.deployment.target.name()).map_or(Path::new(""), PathBuf::as_path);
-        let site = Site { trine: &trine, port: self.experiment.port, cpus, log: &log, data: &data, build };
+        let (port, images) = (self.experiment.port, &self.images);
+        let site = Site { trine: &trine, port, cpus, log: &log, data: &data, build, images };
         Cluster::start(&group.deployment, &site, &self.interrupt)
     }
 

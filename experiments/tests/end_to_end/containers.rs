@@ -417,7 +417,7 @@ fn the_lab_leaves_no_container_behind() {
         let project = format!("trine-lab-{}", lab.id());
         let filter = format!("name={project}");
         let list = |what: &[&str]| run(&[&["docker"], what, &["--filter", &filter]].concat(), &[]).unwrap();
-        let images = run(&["docker", "images", "-q", &project], &[]).unwrap();
+        let images = run(&["docker", "images", "-q", "--filter", &format!("reference={project}*")], &[]).unwrap();
         [list(&["ps", "-aq"]), list(&["network", "ls", "-q"]), list(&["volume", "ls", "-q"]), images].concat()
     };
     let mut lab = start("whole");
