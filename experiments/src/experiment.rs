@@ -569,7 +569,7 @@ mod tests {
     #[test]
     fn the_experiments_here_can_be_run() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["quick", "fixed-three", "pipeline", "peers", "leaderboard"] {
+        for name in ["quick", "fixed-three", "pipeline", "peers", "three-peers", "http-peers", "leaderboard"] {
             let experiment = Experiment::read(&folder.join(format!("{name}.toml"))).unwrap();
             if name == "quick" {
                 // Loading keys and starting take what is left of 90 s.
