@@ -80,6 +80,7 @@ pub enum Access {
 impl Compose {
     /// Starts the containers, of an image that is made if need be, and waits until every server is ready.
     pub fn start(plan: &Plan<'_>, ours: &Ours<'_>, interrupt: &Interrupt) -> Result<Self, ClusterError> {
+        let program = compose_program()?;
         let folder = folder()?;
         let mut variables = variables(&folder, plan, ours)?;
         variables.push(("TRINE_IMAGE".to_owned(), plan.images.ours(&folder, plan.log, interrupt)?));
@@ -88,7 +89,7 @@ impl Compose {
         let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         write(&file, &lines)?;
         let services = (1..=SERVERS).map(service).collect();
-        let mut compose = Self::guarded(folder, &["--env-file", &file], variables, services)?;
+        let mut compose = Self::guarded(program, folder, &["--env-file", &file], variables, services)?;
         compose.up(plan, interrupt)?;
         for server in 0..SERVERS {
             let address = format!("127.0.0.1:{}", plan.port + 100 * server);
@@ -105,24 +106,25 @@ impl Compose {
         programs: &Programs<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, ClusterError> {
+        let program = compose_program()?;
         let file = beside(plan.log, "compose.json")?;
         let image = plan.images.empty(plan.log, interrupt)?;
         write(&file, &describe(&image, plan, programs).to_string())?;
         let services = (1..).zip(programs.words).map(|(number, _)| service(number)).collect();
         let folder = Path::new(&file).parent().unwrap_or(Path::new("/")).to_owned();
-        let mut compose = Self::guarded(folder, &["--file", &file], Vec::new(), services)?;
+        let mut compose = Self::guarded(program, folder, &["--file", &file], Vec::new(), services)?;
         compose.up(plan, interrupt)?;
         Ok(compose)
     }
 
     /// A project with nothing in it, and with somebody to end it: nothing can be made that nobody removes.
     fn guarded(
+        mut words: Vec<String>,
         folder: PathBuf,
         arguments: &[&str],
         variables: Vec<(String, String)>,
         services: Vec<String>,
     ) -> Result<Self, ClusterError> {
-        let mut words = compose_program()?;
         words.extend(arguments.iter().chain(&["--project-name", &project()]).map(|&word| word.to_owned()));
         let guard = Guard::start(GUARD, &words, &folder, &variables)?;
         Ok(Self { words, folder, variables, services, _guard: guard, processes: Vec::new() })

@@ -393,6 +393,22 @@ fn clients_inside_and_outside_are_told_addresses_that_work() {
     }
 }
 
+/// Without Docker it is Docker that is asked for, whatever else would need it first: the image is not even begun.
+#[test]
+fn the_lab_says_where_there_is_no_docker() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("short.toml");
+    let text = "title = \"t\"\nquestion = \"q\"\nrepeats = 1\nduration = \"100ms\"\n[[targets]]\nname = \"trine\"\n\
+                kind = \"trine\"\nservers = 3\n";
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(program("trine-lab"));
+    command.arg("run").arg(&file).args(["--cluster", "compose", "--out"]).arg(folder.path().join("out"));
+    command.arg("--programs").arg(program("trine").parent().unwrap());
+    let output = command.current_dir(ROOT).env("PATH", folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("docker is not installed") && !said.contains("building"), "{said}");
+}
+
 /// trine-lab measures in containers, and leaves none behind: neither when it has done, nor when it is killed in the middle.
 #[test]
 fn the_lab_leaves_no_container_behind() {
