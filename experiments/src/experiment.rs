@@ -540,6 +540,8 @@ mod tests {
                 "or neither",
             ),
             (format!("{head}[workload]\noperations = 5\nread_share = 1\n{TARGET}"), "line 5", "as many GETs"),
+            (format!("{head}[workload]\nbatch = \"node\"\nrate = 1\n{TARGET}"), "line 4", "remove `rate`"),
+            (format!("{head}[workload]\nbatch = \"node\"\noperations = 1\n{TARGET}"), "line 4", "remove `batch`"),
             (format!("{head}[vary]\noperations = [5]\nrate = [1]\n{TARGET}"), "line 5", "as many GETs"),
             (format!("{head}{TARGET}protocol = \"https\"\n"), "line 3", "expected"),
         ] {
@@ -569,7 +571,9 @@ mod tests {
     #[test]
     fn the_experiments_here_can_be_run() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["quick", "fixed-three", "pipeline", "peers", "three-peers", "http-peers", "leaderboard"] {
+        for name in
+            ["quick", "fixed-three", "pipeline", "peers", "three-peers", "whole-pipelines", "http-peers", "leaderboard"]
+        {
             let experiment = Experiment::read(&folder.join(format!("{name}.toml"))).unwrap();
             if name == "quick" {
                 // Loading keys and starting take what is left of 90 s.

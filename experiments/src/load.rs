@@ -55,6 +55,7 @@ impl Ask<'_> {
         option("keys", workload.keys.map(|keys| keys.to_string()));
         option("key-size", workload.key_size.map(|size| size.to_string()));
         option("distribution", workload.distribution.clone());
+        option("batch", workload.batch.map(|batch| batch.name().to_owned()));
         option("timeout", workload.timeout.map(|timeout| timeout.to_string()));
         option("warmup", timed(self.warmup.to_string()));
         let is_measured = !matches!(self.task, Task::Keys);
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn the_command_line_says_it_all() {
         let text = "title = \"t\"\nquestion = \"q\"\nseed = 7\nduration = \"1500ms\"\n[workload]\nkeys = 10\n\
-                    arrivals = \"poisson\"\ntimeout = \"2s\"\n[[targets]]\nname = \"lab\"\nkind = \"address\"\n\
+                    batch = \"any\"\narrivals = \"poisson\"\ntimeout = \"2s\"\n[[targets]]\nname = \"lab\"\nkind = \"address\"\n\
                     address = \"10.0.0.1:7000\"\ncluster = true\n";
         let experiment = Experiment::parse(text, Path::new("some.toml")).unwrap();
         let deployment = experiment.deployments().remove(0);
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(
             words(&point, None),
             "trine-load 10.0.0.1:7000 --cluster --concurrency 16 --pipeline 1 --value-size 64 --read-share 0.25 \
-             --keys 10 --timeout 2s --warmup 1s --duration 1500ms --seed 9 --json out.json --quiet"
+             --keys 10 --batch any --timeout 2s --warmup 1s --duration 1500ms --seed 9 --json out.json --quiet"
         );
         point.rate = Some(50_000.0);
         let open = words(&point, Some(&[1, 3]));

@@ -61,7 +61,7 @@ impl Dimension {
             Self::Cores => "cores per server",
             Self::ReadShare => "share of GET",
             Self::ValueSize => "value size (bytes)",
-            Self::Pipeline => "pipeline (requests in flight per connection)",
+            Self::Pipeline => "pipeline (requests that each client sends together)",
             Self::Rate => "requested rate (operations per second)",
             Self::Operations => "operations (SETs of each client, and as many GETs)",
             Self::Concurrency => "concurrency (connections)",

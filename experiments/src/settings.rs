@@ -46,6 +46,8 @@ pub struct Workload {
     pub keys: Option<u64>,
     pub key_size: Option<u64>,
     pub distribution: Option<String>,
+    /// Which keys a client's pipeline has.
+    pub batch: Option<Batch>,
     pub timeout: Option<Span>,
 }
 
@@ -70,12 +72,20 @@ impl Workload {
                 ("rate", self.rate.is_some() || !vary.rate.is_empty()),
                 ("keys", self.keys.is_some()),
                 ("distribution", self.distribution.is_some()),
+                ("batch", self.batch.is_some()),
             ];
             if let Some((name, _)) = contradictions.iter().find(|(_, is_there)| *is_there) {
                 let what =
                     format!("with `operations` each client SETs new keys and then makes as many GETs; remove `{name}`");
                 return Err(((*name).to_owned(), what));
             }
+        }
+        let is_open = self.rate.is_some() || !vary.rate.is_empty();
+        let is_drawn = !matches!(self.distribution.as_deref(), Some("sequential" | "latest"));
+        if self.batch == Some(Batch::Node) && (is_open || !is_drawn) {
+            let what = "`batch = \"node\"` is for pipelines of keys that are drawn: remove `rate`, and take a `distribution` \
+                        that is uniform, zipf or hotspot";
+            return Err(("batch".to_owned(), what.to_owned()));
         }
         if vary.read_share.or(&[]).iter().chain(&self.read_share).any(|share| !(0.0..=1.0).contains(share)) {
             let what = "`read_share` goes from 0 (only SET) to 1 (only GET)".to_owned();
@@ -94,6 +104,25 @@ impl Workload {
         match zero.iter().find(|(_, zero)| *zero) {
             Some((name, _)) => Err(((*name).to_owned(), format!("`{name}` is at least 1"))),
             None => Ok(()),
+        }
+    }
+}
+
+/// Which keys a client's pipeline has.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Batch {
+    /// Any: it is split over the nodes, as cluster clients split it.
+    Any,
+    /// Those of one node, another one each time: it goes there whole, as redis-benchmark --cluster sends it.
+    Node,
+}
+
+impl Batch {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Node => "node",
         }
     }
 }

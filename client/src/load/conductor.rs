@@ -11,7 +11,7 @@ use super::{
     tally::{Tally, both},
     target::Target,
     wire::Wire,
-    workload::{Distribution, ValueSize, Workload},
+    workload::{Batch, Distribution, ValueSize, Workload},
 };
 use std::{
     collections::BTreeMap,
@@ -42,6 +42,7 @@ pub(crate) struct Plan {
     pub(crate) keys: u64,
     pub(crate) read_share: f64,
     pub(crate) distribution: Distribution,
+    pub(crate) batch: Batch,
     pub(crate) sizes: ValueSize,
     pub(crate) seed: u64,
     pub(crate) warmup: Duration,
@@ -120,6 +121,7 @@ impl Conductor {
                 follow: target.follows(),
                 is_fresh: plan.operations.is_some(),
                 timeout: plan.options.timeout,
+                batch: plan.batch,
                 allow_misses: plan.allow_misses,
                 writer: run | (index as u64 & ((1 << EXECUTOR_BITS) - 1)),
             };

@@ -4,7 +4,8 @@
 //! workers have C × depth requests in flight whatever the number of nodes, as C real clients of the cluster would, and each
 //! request goes to the owner of its key. In a closed loop it asks for the next `depth` when all have been answered, as who
 //! executes a pipeline does: were each reply followed by a request at once, what goes to a node of several would soon be one
-//! request at a time. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such connection, or
+//! request at a time. Where all of a pipeline is to go to one node ([`Batch::Node`]), the first key decides which, and the others
+//! are drawn until they are that node's: over time each key is as popular as it would be otherwise. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such connection, or
 //! the place where one will be.
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     target::Placement,
     value::{Form, Version},
     wire::Wire,
-    workload::Kind,
+    workload::{Batch, Kind},
 };
 use std::{collections::VecDeque, time::Duration};
 use trine::slot::Slot;
@@ -60,6 +61,7 @@ pub(crate) struct Orders {
     /// The keys are new: one that exists already is an error.
     pub(crate) is_fresh: bool,
     pub(crate) timeout: Duration,
+    pub(crate) batch: Batch,
     /// A key that is not there is no wrong value: the server may evict.
     pub(crate) allow_misses: bool,
     /// In the upper bits of every version: which run and which executor wrote it.
@@ -141,13 +143,12 @@ impl Crew {
         self.idle.clear();
         self.depth = depth;
         self.room = vec![0; self.orders.workers];
+        if self.schedule.is_none() {
+            (0..self.orders.workers as u32).for_each(|worker| self.ask_together(worker, depth, now));
+            return;
+        }
         for _ in 0..depth {
             self.idle.extend(0..self.orders.workers as u32);
-        }
-        if self.schedule.is_none() {
-            while let Some(worker) = self.idle.pop_front() {
-                self.ask(worker, now, now);
-            }
         }
     }
 
@@ -276,28 +277,51 @@ impl Crew {
         let room = &mut self.room[worker as usize];
         *room += self.source.answered(worker);
         if self.depth <= *room {
-            for _ in 0..std::mem::take(room) {
-                self.ask(worker, now, now);
+            let count = std::mem::take(room);
+            self.ask_together(worker, count, now);
+        }
+    }
+
+    /// Draws the next `count` requests and sends them.
+    #[inline]
+    fn ask_together(&mut self, worker: u32, count: usize, now: Nanos) {
+        let mut whole = None;
+        for _ in 0..count {
+            let (source, wire) = (&mut self.source, &mut self.wire);
+            let next = match whole {
+                None => source.next(worker),
+                Some(node) => {
+                    source.next_where(worker, |key| owner(&self.orders.placement, &self.routing, wire, key) == node)
+                }
+            };
+            let Some(next) = next else { continue };
+            let node = self.send_new(worker, next, now, now);
+            if self.orders.batch == Batch::Node {
+                whole.get_or_insert(node);
             }
         }
     }
 
-    /// Draws the next request and sends it to the owner of its key.
+    /// Draws the next request and sends it.
     #[inline]
     fn ask(&mut self, worker: u32, due: Nanos, now: Nanos) {
-        let Some((kind, key, length)) = self.source.next(worker) else { return };
+        if let Some(next) = self.source.next(worker) {
+            self.send_new(worker, next, due, now);
+        }
+    }
+
+    /// Sends what has been drawn to the owner of its key, and returns that.
+    #[inline]
+    fn send_new(&mut self, worker: u32, (kind, key, length): (Kind, u64, u32), due: Nanos, now: Nanos) -> Node {
         let (number, epoch) = match kind {
             Kind::Set => self.freshness.sent(),
             Kind::Get => (0, self.freshness.floor(key)),
         };
         let request = Request { key, number, due, epoch, length, kind, redirections: 0 };
-        let node = match &self.orders.placement {
-            Placement::First => Node(0),
-            Placement::Slots => self.routing.owner(Slot::of(self.wire.key(key))),
-            Placement::Circle(circle) => circle.node_of(self.wire.key(key)),
-        };
+        let node = owner(&self.orders.placement, &self.routing, &mut self.wire, key);
         self.in_flight += 1;
         self.send(node.index() * self.orders.workers + worker as usize, request, now);
+        node
     }
 
     #[inline]
@@ -433,6 +457,16 @@ impl Crew {
     #[inline]
     fn worker(&self, link: usize) -> u32 {
         (link % self.orders.workers) as u32
+    }
+}
+
+/// Whose a key is.
+#[inline]
+fn owner(placement: &Placement, routing: &Routing, wire: &mut Wire, key: u64) -> Node {
+    match placement {
+        Placement::First => Node(0),
+        Placement::Slots => routing.owner(Slot::of(wire.key(key))),
+        Placement::Circle(circle) => circle.node_of(wire.key(key)),
     }
 }
 

@@ -141,6 +141,7 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
         keys: count,
         read_share: arguments.read_share,
         distribution: arguments.distribution,
+        batch: arguments.batch,
         sizes: arguments.value_size.clone(),
         seed: arguments.seed,
         warmup: if arguments.operations.is_some() { Duration::ZERO } else { arguments.warmup },

@@ -5,7 +5,7 @@ use super::{
     schedule::Arrivals,
     slo::Objective,
     target::Protocol,
-    workload::{Distribution, ValueSize},
+    workload::{Batch, Distribution, ValueSize},
 };
 use clap::{ArgGroup, Parser};
 use std::{path::PathBuf, time::Duration};
@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   trine-load                                          50 clients, half reads, against 127.0.0.1:7000
   trine-load --concurrency 200 --pipeline 16 --read-share 0.9 --distribution zipf:0.99
+  trine-load --concurrency 50 --pipeline 16 --batch node   each pipeline to one node, as redis-benchmark --cluster
   trine-load --rate 20000 --arrivals poisson          open loop: what latency do 20,000 requests a second get?
   trine-load --slo 'p99<1ms' --duration 3s            the highest rate whose p99 stays below a millisecond
   trine-load 10.0.0.1:6379 --single --json out.json   any server that speaks the Redis protocol
@@ -25,7 +26,8 @@ Closed loop (without --rate): each of --concurrency clients sends --pipeline req
 have their replies, as redis-benchmark does and whoever executes a pipeline. Open loop (--rate): requests are due at their
 times whatever the server does; one that can't be sent waits, and its latency counts from when it was due. In a cluster each
 client has a connection to every node and asks the owner of each key; --concurrency times --pipeline is the most that is in
-flight altogether. --operations N measures no time but a number: each client SETs N new keys of its own, and then GETs each
+flight altogether. So a pipeline of 16 goes to three nodes as some five requests each, as a cluster client would split it; with
+--batch node all of its keys are of one node, another one each time. --operations N measures no time but a number: each client SETs N new keys of its own, and then GETs each
 of them.
 
 Over HTTP a SET is PUT /set/{key} and leaves a key alone that exists: 409 is an answer like 200 then, and what is checked is
@@ -66,6 +68,9 @@ pub(crate) struct Arguments {
     /// Requests that each client sends together
     #[arg(long, short = 'P', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pipeline: u32,
+    /// Which keys a client's pipeline has
+    #[arg(long, default_value = "any", conflicts_with_all = ["rate", "slo", "operations"])]
+    pub(crate) batch: Batch,
     /// Requests a second (open loop); without it, as many as the server answers (closed loop)
     #[arg(long, short = 'r', value_name = "OPS", value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
@@ -166,6 +171,9 @@ impl Arguments {
             return Err("--api is for HTTP: write http:// before the address".into());
         }
         let addresses: Vec<String> = self.addresses.iter().map(|address| address.host_port.clone()).collect();
+        if self.batch == Batch::Node && !self.distribution.is_drawn() {
+            return Err("--batch node is for keys that are drawn: uniform, zipf or hotspot".into());
+        }
         match addresses.iter().enumerate().find(|(index, address)| addresses[..*index].contains(address)) {
             Some((_, twice)) => Err(format!("{twice} is there twice")),
             None => Ok((addresses, protocol)),
@@ -252,6 +260,8 @@ mod tests {
             &["http://a:1/path"],
             &["--operations", "8", "--duration", "1s"],
             &["--operations", "8", "--rate", "5"],
+            &["--batch", "node", "--rate", "5"],
+            &["--batch", "node", "--operations", "5"],
         ] {
             assert!(Arguments::try_parse_from([&["trine-load"], arguments].concat()).is_err(), "{arguments:?}");
         }
@@ -278,6 +288,7 @@ mod tests {
             (&["a:1", "b:1", "--cluster"], "--cluster"),
             (&["a:1", "--api", "store"], "--api"),
             (&["a:1", "a:1"], "twice"),
+            (&["a:1", "--batch", "node", "--distribution", "latest"], "--batch"),
         ] {
             let error = whom(arguments).unwrap_err();
             assert!(error.contains(complaint), "{arguments:?}: {error}");

@@ -7,6 +7,7 @@ use super::{
     tally::both,
     target::{Protocol, Target},
     verdict::Verdict,
+    workload::Batch,
 };
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -105,6 +106,7 @@ impl Report<'_> {
             "workload": {
                 "concurrency": arguments.concurrency,
                 "pipeline": arguments.pipeline,
+                "batch": arguments.batch.name(),
                 "operations": arguments.operations,
                 "read_share": (!self.is_rounds()).then_some(arguments.read_share),
                 "keys": self.keys(),
@@ -189,7 +191,8 @@ impl Report<'_> {
         };
         let protocol = if self.target.protocol == Protocol::Http { ", HTTP" } else { "" };
         writeln!(out, "{} ({}), {whom}{protocol}", self.target.name(), self.target.server)?;
-        write!(out, "{} clients x {} in flight, ", arguments.concurrency, arguments.pipeline)?;
+        let batch = if arguments.batch == Batch::Node { " for one node each time" } else { "" };
+        write!(out, "{} clients x {} in flight{batch}, ", arguments.concurrency, arguments.pipeline)?;
         if let Some(operations) = arguments.operations {
             writeln!(
                 out,

@@ -5,6 +5,9 @@ use super::{
     workload::{Kind, ValueSize, Workload},
 };
 
+/// With a hundred nodes of equal share one draw in 23,000 ends here.
+const TRIES: u32 = 1000;
+
 /// What one executor asks for next: what it does, the key's number, and a value's length.
 pub(crate) enum Source {
     /// Nothing more.
@@ -104,6 +107,25 @@ impl Source {
             }
             Self::Nothing => None,
         }
+    }
+
+    /// What a worker asks for next, with a key that `is_wanted`, drawn with the popularity that it has among those. Where
+    /// [`TRIES`] draws find none, one that is not.
+    #[inline]
+    pub(crate) fn next_where(
+        &mut self,
+        worker: u32,
+        mut is_wanted: impl FnMut(u64) -> bool,
+    ) -> Option<(Kind, u64, u32)> {
+        let (kind, mut key, length) = self.next(worker)?;
+        if let Self::Draw { workload, .. } = self {
+            let mut tries = 1;
+            while tries < TRIES && !is_wanted(key) {
+                key = workload.draw_key(kind);
+                tries += 1;
+            }
+        }
+        Some((kind, key, length))
     }
 
     /// A request of a worker is over and done with. Returns how many it may ask in its place: none of them waits for others

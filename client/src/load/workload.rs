@@ -53,6 +53,13 @@ impl FromStr for Distribution {
     }
 }
 
+impl Distribution {
+    /// Whether each key is drawn by itself, so that one can be passed over.
+    pub(crate) fn is_drawn(self) -> bool {
+        !matches!(self, Self::Sequential | Self::Latest)
+    }
+}
+
 impl fmt::Display for Distribution {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,6 +68,25 @@ impl fmt::Display for Distribution {
             Self::Sequential => formatter.write_str("sequential"),
             Self::Hotspot { keys, requests } => write!(formatter, "hotspot:{keys}:{requests}"),
             Self::Latest => formatter.write_str("latest"),
+        }
+    }
+}
+
+/// Which keys a client's pipeline has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Batch {
+    /// Any: each request goes to the owner of its key, so that a pipeline is split over the nodes as cluster clients split it.
+    #[default]
+    Any,
+    /// Those of one node, another one each time: the pipeline goes there whole, as redis-benchmark --cluster sends it.
+    Node,
+}
+
+impl Batch {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Node => "node",
         }
     }
 }
@@ -192,8 +218,9 @@ impl Workload {
         (kind, self.draw_key(kind))
     }
 
+    /// Another key for a request of this kind, as popular as any other.
     #[inline]
-    fn draw_key(&mut self, kind: Kind) -> u64 {
+    pub(crate) fn draw_key(&mut self, kind: Kind) -> u64 {
         match self.distribution {
             Distribution::Uniform => self.random.below(self.keys),
             Distribution::Zipf { .. } => {

@@ -8,14 +8,16 @@ use crate::{
     schedule::Arrivals,
     source::Rounds,
     wire::Commands,
-    workload::ValueSize,
+    workload::{Batch, Distribution, ValueSize, Workload},
 };
+
+use trine_client::consistent::Circle;
 
 const ALWAYS: (Nanos, Nanos) = (Nanos(0), Nanos(u64::MAX));
 
 fn orders(workers: usize, allow_misses: bool) -> Orders {
     let (timeout, placement) = (Duration::from_secs(1), Placement::Slots);
-    Orders { workers, placement, follow: true, is_fresh: false, timeout, allow_misses, writer: 7 }
+    Orders { workers, placement, follow: true, is_fresh: false, timeout, batch: Batch::Any, allow_misses, writer: 7 }
 }
 
 fn crew(workers: usize, allow_misses: bool) -> Crew {
@@ -271,4 +273,43 @@ fn a_round_writes_and_then_reads() {
     assert_eq!((crew.tally.operations, crew.tally.wrong.total()), ([3, 3], 0));
     let [reads, writes] = crew.tally.spans.map(|span| span.length().as_nanos());
     assert_eq!((reads, writes), (200, 200), "writes from 100 to 300, reads from 300 to 500");
+}
+
+/// The keys of what a link sends.
+fn keys(request: &[u8]) -> Vec<u64> {
+    let text = String::from_utf8_lossy(request).into_owned();
+    text.split("key:").skip(1).map(|rest| rest[..12].parse().unwrap()).collect()
+}
+
+/// A pipeline for one node goes to one whole, another one each time, and every key is as popular as it would be otherwise;
+/// else it is split over the nodes.
+#[test]
+fn a_pipeline_for_one_node_is_whole() {
+    const KEYS: u64 = 50;
+    for batch in [Batch::Node, Batch::Any] {
+        let wire = Wire::Resp(Commands::new(Keys::shared(16, KEYS).unwrap()));
+        let servers = ["a:1", "b:1", "c:1"];
+        let (routing, circle) = (Routing::several(servers.map(Into::into).into()), Circle::new(&servers));
+        let placement = Placement::Circle(circle);
+        let mut crew = Crew::new(Orders { batch, placement, ..orders(1, true) }, routing, wire, KEYS);
+        let random = |stream| Random::new(5, stream);
+        let workload = Workload::new(KEYS, 0.0, Distribution::Uniform, (0, 1), random(1));
+        let source = Source::Draw { workload, sizes: ValueSize::Fixed(8), random: random(2) };
+        crew.begin(source, 16, None, ALWAYS, Nanos(0));
+        let (mut counts, mut nodes) = ([0_u32; KEYS as usize], [0_u32; 3]);
+        for round in 0..5000 {
+            let sent: Vec<Vec<u64>> = (0..3).map(|link| keys(&sent(&mut crew, link, round))).collect();
+            assert_eq!(sent.iter().map(Vec::len).sum::<usize>(), 16);
+            let asked = sent.iter().filter(|keys| !keys.is_empty()).count();
+            assert_eq!(asked == 1, batch == Batch::Node, "{sent:?}");
+            sent.iter().flatten().for_each(|&key| counts[key as usize] += 1);
+            for (link, keys) in sent.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+                nodes[link] += 1;
+                crew.arrived(link, b"+OK\r\n".repeat(keys.len()).as_slice(), Nanos(round + 1)).unwrap();
+            }
+        }
+        assert!(nodes.iter().all(|&pipelines| 1000 < pipelines), "{nodes:?}");
+        // Keys of a pipeline go together, so that counts scatter more: 1600 ± 5 × 57 or so.
+        assert!(counts.iter().all(|count| (1300..1900).contains(count)), "{batch:?}: {counts:?}");
+    }
 }
