@@ -11,6 +11,7 @@
 use super::{
     first::FirstValues,
     freshness::{Epoch, Freshness},
+    owners::Owners,
     reply::{Codec, Reply, authority},
     schedule::Schedule,
     source::Source,
@@ -75,6 +76,7 @@ pub(crate) const NUMBER_BITS: u32 = 40;
 pub(crate) struct Crew {
     orders: Orders,
     routing: Routing,
+    owners: Owners,
     /// By node and then by worker: a node that turns up later is appended.
     links: Vec<Link>,
     /// Links that want to send.
@@ -103,10 +105,12 @@ pub(crate) struct Crew {
 
 impl Crew {
     pub(crate) fn new(orders: Orders, routing: Routing, wire: Wire, keys: u64) -> Self {
+        let owners = Owners::new(orders.placement.clone(), keys);
         let (form, first) = (wire.form(), wire.keeps_first().then(|| FirstValues::new(keys)));
         let mut crew = Self {
             orders,
             routing,
+            owners,
             links: Vec::new(),
             listed: Vec::new(),
             wire,
@@ -287,11 +291,11 @@ impl Crew {
     fn ask_together(&mut self, worker: u32, count: usize, now: Nanos) {
         let mut whole = None;
         for _ in 0..count {
-            let (source, wire) = (&mut self.source, &mut self.wire);
             let next = match whole {
-                None => source.next(worker),
+                None => self.source.next(worker),
                 Some(node) => {
-                    source.next_where(worker, |key| owner(&self.orders.placement, &self.routing, wire, key) == node)
+                    let Self { source, routing, owners, wire, .. } = self;
+                    source.next_where(worker, |key| owners.owner(key, wire, routing) == node)
                 }
             };
             let Some(next) = next else { continue };
@@ -318,7 +322,7 @@ impl Crew {
             Kind::Get => (0, self.freshness.floor(key)),
         };
         let request = Request { key, number, due, epoch, length, kind, redirections: 0 };
-        let node = owner(&self.orders.placement, &self.routing, &mut self.wire, key);
+        let node = self.owners.owner(key, &mut self.wire, &self.routing);
         self.in_flight += 1;
         self.send(node.index() * self.orders.workers + worker as usize, request, now);
         node
@@ -411,7 +415,7 @@ impl Crew {
             && let Some(node) = self.routing.moved(slot, address)
         {
             // Who says so knows of slots: from now on they count.
-            self.orders.placement = Placement::Slots;
+            self.owners.follow_slots();
             self.make_links();
             self.redirected.push((node, Request { redirections: request.redirections + 1, ..request }));
             return false;
@@ -457,16 +461,6 @@ impl Crew {
     #[inline]
     fn worker(&self, link: usize) -> u32 {
         (link % self.orders.workers) as u32
-    }
-}
-
-/// Whose a key is.
-#[inline]
-fn owner(placement: &Placement, routing: &Routing, wire: &mut Wire, key: u64) -> Node {
-    match placement {
-        Placement::First => Node(0),
-        Placement::Slots => routing.owner(Slot::of(wire.key(key))),
-        Placement::Circle(circle) => circle.node_of(wire.key(key)),
     }
 }
 

@@ -16,6 +16,7 @@ mod hlog;
 mod http;
 mod keys;
 mod options;
+mod owners;
 mod progress;
 mod random;
 mod reply;
