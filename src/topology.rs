@@ -113,7 +113,8 @@ impl Topology {
 
     /// Returns the topology of the next epoch, for these servers: loads differ by at most one, and no more slots move
     /// than that needs. Servers are the same if their names are; the slots of a server (or a core) that is not among
-    /// them go to those that are. Ranges stay as contiguous as the least movement allows.
+    /// them go to those that are. Ranges stay as contiguous as the least movement allows. Where nothing changes, the
+    /// epoch stays too.
     pub fn replan(&self, servers: Vec<Server>) -> Result<Self, TopologyError> {
         let shards = check(&servers)?;
         let successors: Vec<Option<u16>> = self
@@ -128,7 +129,11 @@ impl Topology {
             .collect();
         let mut owners: Vec<_> = self.owners.iter().map(|&old| successors[usize::from(old)]).collect();
         let owners = balance::even_out(&mut owners, shards.len());
-        Ok(Self::new(self.epoch.next(), servers, shards, owners))
+        let mut next = Self::new(self.epoch.next(), servers, shards, owners);
+        if next.servers == self.servers && next.owners == self.owners {
+            next.epoch = self.epoch;
+        }
+        Ok(next)
     }
 
     /// Returns the topology of the next epoch with one more server, which takes from each shard an even share and

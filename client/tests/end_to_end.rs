@@ -259,6 +259,20 @@ fn the_asynchronous_client_talks_to_a_cluster() {
     trine::io::executor::start("test", cpu, main).unwrap().join().unwrap();
 }
 
+/// Where no memory can be locked, so that there is no ring, it says so and ends, instead of waiting for executors that have ended.
+#[test]
+fn who_may_lock_no_memory_is_told() {
+    let Some(server) = Server::start(&[]) else { return };
+    let address = server.address();
+    // Root may lock what it likes, as long as it has the capability.
+    let drop = ["setpriv", "--bounding-set", "-ipc_lock"];
+    let drop = if rustix::process::geteuid().is_root() { &drop[..] } else { &[] };
+    let words = [&["30", "prlimit", "--memlock=0"], drop, &[env!("CARGO_BIN_EXE_trine-load"), &address]].concat();
+    let output = Command::new("timeout").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("locked memory is limited to 0 KiB"), "{output:?}");
+}
+
 /// Closed and open loops, every distribution and kind of size: values are right, and the JSON says what was done.
 #[test]
 fn workloads_run_and_report() {
@@ -266,6 +280,7 @@ fn workloads_run_and_report() {
     let address = server.address();
     for arguments in [
         &["--pipeline", "4", "--read-share", "0.9"][..],
+        &["--pipeline", "4", "--batch", "node"],
         &["--distribution", "zipf:0.99", "--value-size", "10..1000"],
         &["--distribution", "latest", "--value-size", "lognormal:5.0:0.5"],
         &["--distribution", "hotspot:0.2:0.8", "--value-size", "1,8,16,4096"],

@@ -73,7 +73,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
             }
             let kept = |server: &Server| !matches.get_flag("only") && !removed.contains(&&server.name);
             let next = old.replan(merge(&old, given, kept)).map_err(usage)?;
-            eprintln!("epoch {}: {} of {SLOT_COUNT} slots move", next.epoch.number(), moved(&old, &next));
+            let is_same = if next == old { ", and nothing else changes" } else { "" };
+            eprintln!("epoch {}: {} of {SLOT_COUNT} slots move{is_same}", next.epoch.number(), moved(&old, &next));
             next
         }
     };

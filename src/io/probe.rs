@@ -30,7 +30,9 @@ pub fn refusal(kernel: &str) -> Option<Facts> {
 /// What else to say where a core has failed. One ring was to be had, but each core has some, and so have the other processes and
 /// containers of the same user: they all count against one limit.
 pub fn way_out(error: &io::Error) -> String {
-    let is_memory = error.raw_os_error() == Some(libc::ENOMEM) || error.to_string().contains("(os error 12)");
+    // glommio gives text alone, the second one where it looks at the limit by itself.
+    let says = |text: &str| error.to_string().contains(text);
+    let is_memory = error.raw_os_error() == Some(libc::ENOMEM) || says("(os error 12)") || says("MemLockLimit");
     match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
         Some(bytes) if is_memory => format!(
             "; perhaps io_uring gets no more: locked memory is limited to {} KiB for all processes of this user, in whichever \

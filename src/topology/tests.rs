@@ -55,6 +55,17 @@ fn going_from_three_servers_to_four_and_back_moves_a_quarter() {
     assert_eq!(four.epoch, Epoch::FIRST.next());
 }
 
+/// Whoever plans again for the same servers gets what there is; any change is a new epoch, though no slot moves.
+#[test]
+fn an_epoch_is_for_a_change() {
+    let four = three().extend(server("four", 7300, 1)).unwrap();
+    assert_eq!(four.replan(four.servers().to_vec()).unwrap(), four);
+    let mut servers = four.servers().to_vec();
+    servers[0].host = "elsewhere".into();
+    let next = four.replan(servers).unwrap();
+    assert_eq!((next.epoch, moved(&four, &next)), (four.epoch.next(), 0));
+}
+
 #[test]
 fn addresses_ids_and_redirects_name_the_core() {
     let topology = Topology::plan(vec![server("one", 7000, 2), server("two", 7100, 2)]).unwrap();

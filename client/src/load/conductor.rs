@@ -13,8 +13,10 @@ use super::{
     wire::Wire,
     workload::{Batch, Distribution, ValueSize, Workload},
 };
+use glommio::ExecutorJoinHandle;
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +24,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use trine::io::probe;
 use trine_client::{Options, pipeline::Nanos};
 
 /// Executors begin a phase so much after they were told: all of them together.
@@ -98,6 +101,18 @@ pub(crate) struct Conductor {
     progress: Progress,
 }
 
+/// What was in the way of executors that have ended before they began.
+fn why_ended(threads: Vec<(usize, ExecutorJoinHandle<()>)>) -> String {
+    let failed = threads.into_iter().find_map(|(cpu, thread)| thread.join().err().map(|error| (cpu, error)));
+    match failed {
+        Some((cpu, error)) => {
+            let way_out = probe::way_out(&io::Error::other(error.to_string()));
+            format!("the executor on CPU {cpu} does not start: {error}{way_out}")
+        }
+        None => "an executor ended before it began".into(),
+    }
+}
+
 impl Conductor {
     /// Starts the executors and waits until all are connected.
     ///
@@ -110,6 +125,7 @@ impl Conductor {
         let clock = Clock(Instant::now());
         let run = (rand_run() & 0xffff) << EXECUTOR_BITS;
         let mut conductor = Self { executors: Vec::new(), news, clock, progress, plan };
+        let mut threads = Vec::new();
         for (index, &cpu) in conductor.plan.cpus.iter().enumerate() {
             let plan = &conductor.plan;
             let (phases_out, phases) = mpsc::channel();
@@ -142,15 +158,18 @@ impl Conductor {
                 },
             );
             let main = move || engine::run(setup, move |told| news.send((index, told)).is_ok());
-            trine::io::executor::start(&format!("load-{cpu}"), cpu, main)
+            let thread = trine::io::executor::start(&format!("load-{cpu}"), cpu, main)
                 .map_err(|error| format!("no executor can be started on CPU {cpu}: {error}"))?;
+            threads.push((cpu, thread));
             conductor.executors.push(Executor { phases: phases_out, spares: spares_out, answered });
         }
+        // Whoever ends without a word is found out when nobody is left who could say one.
+        drop(send);
         for _ in 0..conductor.executors.len() {
             match conductor.news.recv() {
                 Ok((_, News::Ready)) => {}
                 Ok((_, News::Failed(error))) => return Err(error),
-                _ => return Err("an executor ended before it began".into()),
+                _ => return Err(why_ended(threads)),
             }
         }
         Ok(conductor)

@@ -26,13 +26,19 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use trine::io::ring::{ConnectionId, Event, Ring};
+use trine::io::{
+    probe,
+    ring::{ConnectionId, Event, Ring},
+};
 use trine_client::{Options, beat::beat, pipeline::Nanos, routing::Routing};
 
 /// Receive buffers of the ring: enough for every connection to have something in one turn, and small enough to stay in
 /// the cache.
 const RECEIVE_BUFFERS: u16 = 512;
 const RECEIVE_BYTES: usize = 16 * 1024;
+/// What else to say where there is no ring.
+const NEEDS: &str =
+    ". trine-load needs kernel 6.1 or newer, and no seccomp filter or sysctl in the way (kernel.io_uring_disabled)";
 /// How often what is not urgent is looked at, and a sleeping executor wakes at least.
 const CHORES: Duration = Duration::from_millis(5);
 /// A request that is due sooner than this is waited for awake: a sleep may take this much longer than it should.
@@ -157,7 +163,11 @@ struct Engine {
 impl Engine {
     fn connect(setup: &Setup) -> Result<Self, String> {
         let ring = Ring::new(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(|error| {
-            format!("io_uring can't be had: {error}. trine-load needs kernel 6.1 or newer, and no seccomp filter or sysctl in the way (kernel.io_uring_disabled)")
+            let way_out = match probe::way_out(&error) {
+                text if text.is_empty() => NEEDS.into(),
+                text => text,
+            };
+            format!("io_uring can't be had: {error}{way_out}")
         })?;
         let crew = Crew::new(setup.orders.clone(), setup.routing.clone(), setup.wire.clone(), setup.keys);
         let connector =
