@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
 use crate::compose::{self, Access, Compose, Images, Ours, Plan, Programs};
-use crate::experiment::{Deployment, Means, Size, Target};
 use crate::machine::available_cpus;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
+use crate::schedule::{Deployment, Size};
 use crate::settings::{Protocol, cpu_list};
+use crate::target::{Means, Target};
 
 /// A target that runs. What was started for it ends when this value is dropped.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ pub use images::Images;
 use guard::Guard;
 
 use crate::cluster::ClusterError;
-use crate::experiment::Size;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, find_program};
+use crate::schedule::Size;
 use crate::settings::cpu_list;
 
 /// How many servers `compose.yaml` has.

@@ -80,9 +80,9 @@ impl Ask<'_> {
 mod tests {
     use super::*;
     use crate::compose::Images;
-    use crate::experiment::Target;
     use crate::process::Interrupt;
     use crate::sample;
+    use crate::target::Target;
 
     /// The command line is the one that `trine-load` documents: what the file fixes, what the point varies, and no
     /// more.

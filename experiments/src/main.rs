@@ -4,7 +4,9 @@
 // What is asked.
 mod experiment;
 mod point;
+mod schedule;
 mod settings;
+mod target;
 // Measuring.
 mod cluster;
 mod compose;
@@ -43,10 +45,11 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use trine::manual;
 
 use crate::compare::{Comparison, Condition};
-use crate::experiment::{Experiment, Means};
+use crate::experiment::Experiment;
 use crate::party::Member;
 use crate::result::Folder;
 use crate::run::RunError;
+use crate::target::Means;
 
 /// Measures key-value stores over sweeps of concurrency, pipelines, sizes and cores, and draws what it found.
 #[derive(Parser)]

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::experiment::{Group, Target};
+use crate::schedule::Group;
+use crate::target::Target;
 
 /// The programs to measure with.
 #[derive(Clone, Debug)]
