@@ -7,6 +7,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -49,10 +50,10 @@ pub fn quotas() -> Vec<Quota> {
     allowance::groups(&text("cgroup"), &text("mountinfo")).into_iter().filter_map(quota).collect()
 }
 
-/// Starts a thread with an executor on `cpu` that runs `main` to its end.
+/// Starts a thread with an executor on `cpu` that runs `main` to its end, and returns when that has begun.
 ///
 /// # Errors
-/// Where the thread can't be made or pinned, or io_uring can't be had.
+/// Where the thread can't be made or pinned, or io_uring can't be had; [`probe::way_out`](super::probe::way_out) has more to say.
 pub fn start<G, F, T>(name: &str, cpu: usize, main: G) -> io::Result<ExecutorJoinHandle<T>>
 where
     G: FnOnce() -> F + Send + 'static,
@@ -79,7 +80,10 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+    let failed = |error: glommio::GlommioError<()>| io::Error::other(error.to_string());
+    // An executor without memory for its rings ends without a word, and what waits for news of it would do so for ever.
+    let (begin, begun) = mpsc::sync_channel(1);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(name)
         .ring_depth(RING_DEPTH)
         .io_memory(IO_MEMORY)
@@ -87,6 +91,7 @@ where
         // The default pins the blocking thread to the same core, where it would wait for us.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .spawn(move || async move {
+            let _ = begin.send(());
             let heartbeat = glommio::spawn_local(async {
                 loop {
                     beat().await;
@@ -96,5 +101,9 @@ where
             heartbeat.cancel().await;
             output
         })
-        .map_err(|error| io::Error::other(error.to_string()))
+        .map_err(failed)?;
+    match begun.recv() {
+        Ok(()) => Ok(executor),
+        Err(_) => Err(executor.join().err().map_or_else(|| io::Error::other("it ended before it began"), failed)),
+    }
 }

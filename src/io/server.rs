@@ -125,7 +125,9 @@ pub fn run(mut config: Config) -> Result<(), String> {
             // Somebody listens until the first one fails.
             let _ = ends.send((core, serve(seed).await));
         });
-        threads.push((core, started.map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}"))?));
+        let started = started
+            .map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}{}", probe::way_out(&error)))?;
+        threads.push((core, started));
     }
     drop(ends);
     // Without one of its cores a server must not go on, whichever it is.

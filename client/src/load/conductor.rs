@@ -13,10 +13,8 @@ use super::{
     wire::Wire,
     workload::{Batch, Distribution, ValueSize, Workload},
 };
-use glommio::ExecutorJoinHandle;
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -101,18 +99,6 @@ pub(crate) struct Conductor {
     progress: Progress,
 }
 
-/// What was in the way of executors that have ended before they began.
-fn why_ended(threads: Vec<(usize, ExecutorJoinHandle<()>)>) -> String {
-    let failed = threads.into_iter().find_map(|(cpu, thread)| thread.join().err().map(|error| (cpu, error)));
-    match failed {
-        Some((cpu, error)) => {
-            let way_out = probe::way_out(&io::Error::other(error.to_string()));
-            format!("the executor on CPU {cpu} does not start: {error}{way_out}")
-        }
-        None => "an executor ended before it began".into(),
-    }
-}
-
 impl Conductor {
     /// Starts the executors and waits until all are connected.
     ///
@@ -125,7 +111,6 @@ impl Conductor {
         let clock = Clock(Instant::now());
         let run = (rand_run() & 0xffff) << EXECUTOR_BITS;
         let mut conductor = Self { executors: Vec::new(), news, clock, progress, plan };
-        let mut threads = Vec::new();
         for (index, &cpu) in conductor.plan.cpus.iter().enumerate() {
             let plan = &conductor.plan;
             let (phases_out, phases) = mpsc::channel();
@@ -158,18 +143,17 @@ impl Conductor {
                 },
             );
             let main = move || engine::run(setup, move |told| news.send((index, told)).is_ok());
-            let thread = trine::io::executor::start(&format!("load-{cpu}"), cpu, main)
-                .map_err(|error| format!("no executor can be started on CPU {cpu}: {error}"))?;
-            threads.push((cpu, thread));
+            trine::io::executor::start(&format!("load-{cpu}"), cpu, main).map_err(|error| {
+                format!("no executor can be started on CPU {cpu}: {error}{}", probe::way_out(&error))
+            })?;
             conductor.executors.push(Executor { phases: phases_out, spares: spares_out, answered });
         }
-        // Whoever ends without a word is found out when nobody is left who could say one.
         drop(send);
         for _ in 0..conductor.executors.len() {
             match conductor.news.recv() {
                 Ok((_, News::Ready)) => {}
                 Ok((_, News::Failed(error))) => return Err(error),
-                _ => return Err(why_ended(threads)),
+                _ => return Err("an executor ended before it began".into()),
             }
         }
         Ok(conductor)

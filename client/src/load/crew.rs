@@ -5,8 +5,8 @@
 //! request goes to the owner of its key. In a closed loop it asks for the next `depth` when all have been answered, as who
 //! executes a pipeline does: were each reply followed by a request at once, what goes to a node of several would soon be one
 //! request at a time. Where all of a pipeline is to go to one node ([`Batch::Node`]), the first key decides which, and the others
-//! are drawn until they are that node's: over time each key is as popular as it would be otherwise. The connections that are idle meanwhile cost nothing on either ring. A *link* is one such connection, or
-//! the place where one will be.
+//! are drawn until they are that node's: over time each key is as popular as it would be otherwise. The connections that are
+//! idle meanwhile cost nothing on either ring. A *link* is one such connection, or the place where one will be.
 
 use super::{
     first::FirstValues,
@@ -55,7 +55,7 @@ pub(crate) struct Link {
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     pub(crate) workers: usize,
-    /// Whose a key is.
+    /// Whose a key is, until a server says that slots count.
     pub(crate) placement: Placement,
     /// Follow MOVED, or 307.
     pub(crate) follow: bool,

@@ -25,22 +25,14 @@ impl Owners {
     /// The owner of a key, as far as is known.
     #[inline]
     pub(crate) fn owner(&mut self, key: u64, wire: &mut Wire, routing: &Routing) -> Node {
-        let mut point = |work_out: &mut dyn FnMut() -> u16| match self.points.get_mut(key as usize) {
-            None => work_out(),
-            Some(point) => {
-                if *point == UNKNOWN {
-                    *point = work_out();
-                }
-                *point
-            }
-        };
+        let points = &mut self.points;
         match &self.placement {
             Placement::First => Node(0),
             Placement::Slots => {
-                let slot = point(&mut || Slot::of(wire.key(key)).number());
+                let slot = remembered(points, key, || Slot::of(wire.key(key)).number());
                 routing.owner(Slot::new(slot).expect("a slot's number was remembered"))
             }
-            Placement::Circle(circle) => Node(point(&mut || circle.node_of(wire.key(key)).0)),
+            Placement::Circle(circle) => Node(remembered(points, key, || circle.node_of(wire.key(key)).0)),
         }
     }
 
@@ -49,6 +41,20 @@ impl Owners {
         if !matches!(self.placement, Placement::Slots) {
             self.placement = Placement::Slots;
             self.points.fill(UNKNOWN);
+        }
+    }
+}
+
+/// A key's point, worked out where it is not known.
+#[inline]
+fn remembered(points: &mut [u16], key: u64, work_out: impl FnOnce() -> u16) -> u16 {
+    match points.get_mut(key as usize) {
+        None => work_out(),
+        Some(point) => {
+            if *point == UNKNOWN {
+                *point = work_out();
+            }
+            *point
         }
     }
 }
