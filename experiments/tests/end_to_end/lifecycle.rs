@@ -153,3 +153,21 @@ fn an_idle_server_ends_at_once() {
     assert_eq!(server.process.end().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
+
+/// Where there is locked memory for one core and not for two, the server says so and ends, instead of going on without a core.
+#[test]
+fn a_core_without_locked_memory_ends_the_server() {
+    // Root may lock what it likes, as long as it has the capability.
+    let drop = ["setpriv", "--bounding-set", "-ipc_lock"];
+    let drop = if rustix::process::geteuid().is_root() { &drop[..] } else { &[] };
+    let (trine, port) = (program("trine"), free_ports(&[0, 1, 2]).to_string());
+    let output = Command::new("timeout")
+        .args(["--kill-after=1", "60", "prlimit", "--memlock=614400"])
+        .args(drop)
+        .arg(trine)
+        .args(["serve", "--bind", "127.0.0.1", "--port", &port, "--cores", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("locked memory"), "{output:?}");
+}
