@@ -10,7 +10,7 @@ use std::{
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::cli::{Failure, configuration_without_flags, print_result};
-use crate::{config::Config, topology::Topology};
+use crate::{config::Config, top::members::completed, topology::Topology};
 
 /// How long a server may take for each step: to accept, to take a request, to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -29,7 +29,12 @@ pub(super) fn command() -> Command {
              on this machine. A server with a password is asked with TRINE_REQUIREPASS; where that does not open it, it \
              counts as ready if it answers at all.",
         )
-        .arg(Arg::new("address").value_name("ADDRESS").help("The gateway, as HOST:PORT, or PORT on this machine"))
+        .arg(
+            Arg::new("address")
+                .value_name("ADDRESS")
+                .value_parser(completed)
+                .help("The gateway, as HOST:PORT, HOST (port 7000) or PORT (of this machine)"),
+        )
         .arg(
             Arg::new("wait")
                 .long("wait")
@@ -54,7 +59,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(address) => address.clone(),
         None => own_address(&config).map_err(Failure::Failed)?.to_string(),
     };
-    let address = if address.parse::<u16>().is_ok() { format!("127.0.0.1:{address}") } else { address };
     let wait = Duration::from_secs(u64::from(*matches.get_one::<u32>("wait").expect("it has a default")));
     let began = Instant::now();
     loop {

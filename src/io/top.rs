@@ -34,7 +34,7 @@ use super::cli::{Failure, print_result};
 use crate::top::{
     Address,
     cluster::{Cluster, Health},
-    members::{Member, split},
+    members::{Member, completed},
     reading::Reading,
     row::{Row, rows, total},
     screen::{Key, Screen},
@@ -63,11 +63,8 @@ enum Event {
 /// Returns the command line of `trine top`.
 pub(super) fn command() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
-    let address = Arg::new("address")
-        .value_name("ADDRESS")
-        .num_args(0..)
-        .default_value("127.0.0.1:7000")
-        .value_parser(|text: &str| split(text).map(|_| text.to_owned()));
+    let address =
+        Arg::new("address").value_name("ADDRESS").num_args(0..).default_value("127.0.0.1:7000").value_parser(completed);
     let interval =
         Arg::new("interval").long("interval").value_name("SECONDS").default_value("1").value_parser(interval);
     let intervals = Arg::new("intervals").long("intervals").value_name("N").value_parser(value_parser!(u32).range(1..));
@@ -75,12 +72,12 @@ pub(super) fn command() -> Command {
     Command::new("top")
         .about("Watch servers work: throughput, latency, busy cores, memory, hot slots")
         .long_about(
-            "Watch servers work, core by core. Everything comes from INFO (and CLUSTER SLOT-STATS where it is answered), so \
-             that any server that speaks the Redis protocol can be watched; the other nodes of a cluster are found through \
+            "Watch servers work, core by core. Everything comes from INFO (and LATENCY HISTOGRAM and CLUSTER SLOT-STATS where they \
+             are answered), so that any server that speaks the Redis protocol can be watched; the other nodes of a cluster are found through \
              CLUSTER SLOTS. Nodes that go away and come back are shown so. On a terminal the screen stays until q; in a pipe, \
              or with --once, a table is printed after one interval.",
         )
-        .arg(address.help("Servers, as host:port; one of a cluster is enough"))
+        .arg(address.help("Servers, as HOST:PORT, HOST (port 7000) or PORT (of this machine); one of a cluster is enough"))
         .arg(interval.help("The time between two looks, from 0.1"))
         .arg(flag("once").help("Print a table after one interval, and end"))
         .arg(flag("json").help("Print a line of JSON for all together and for each server and node, every interval"))
@@ -106,6 +103,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "Examples:\n  \
              trine top                                    the cluster of 127.0.0.1:7000\n  \
+             trine top 7100                               one that listens on this port of this machine\n  \
              trine top 10.0.0.1:7000 --interval 5\n  \
              trine top 127.0.0.1:6379 127.0.0.1:7000      redis-server beside Trine\n  \
              trine top --once                             a table, for a log\n  \

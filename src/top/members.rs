@@ -2,6 +2,7 @@
 
 use super::Address;
 use crate::{reply::Reply, slot::SLOT_COUNT};
+use std::net::Ipv6Addr;
 
 /// More nodes than a cluster can have slots for, with a copy of each.
 const MEMBERS_MAX: usize = SLOT_COUNT as usize * 2;
@@ -51,6 +52,35 @@ pub fn join(host: &str, port: u16) -> Address {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// The port of a server where an address has none.
+const PORT: u16 = 7000;
+
+/// Returns the address that a person wrote as `host:port`: a port alone is one of this machine, a host alone has port 7000.
+///
+/// # Errors
+/// The forms of an address.
+pub fn completed(text: &str) -> Result<Address, String> {
+    if let Ok(port @ 1..) = text.parse::<u16>() {
+        return Ok(join("127.0.0.1", port));
+    }
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', '[', ']']);
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let is_ipv6 = literal.parse::<Ipv6Addr>().is_ok();
+    let is_name = is_host(text) && !text.contains(':') && !text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_ipv6 || is_name {
+        return Ok(join(literal, PORT));
+    }
+    let (host, port) = split(text)?;
+    let has_brackets = [text.starts_with('['), text.contains("]:"), host.contains(':')];
+    if is_host(host) && has_brackets.iter().all(|has| *has == has_brackets[0]) {
+        Ok(join(host, port))
+    } else {
+        Err(FORMS.into())
+    }
+}
+
+const FORMS: &str = "an address is PORT, HOST or HOST:PORT, as in 7000, lab-1, 127.0.0.1:7000 or [::1]:7000";
+
 /// Splits `host:port`; brackets are taken off.
 ///
 /// # Errors
@@ -59,6 +89,6 @@ pub fn split(address: &str) -> Result<(&str, u16), String> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     match parts.map(|(host, port)| (host.trim_start_matches('[').trim_end_matches(']'), port)) {
         Some((host, port)) if !host.is_empty() && port != 0 => Ok((host, port)),
-        _ => Err("an address is host:port, as in 127.0.0.1:7000 or [::1]:7000".into()),
+        _ => Err(FORMS.into()),
     }
 }

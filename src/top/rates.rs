@@ -1,6 +1,6 @@
 //! What happened between two readings of a node, and of several nodes together.
 
-use super::reading::{Reading, Slot};
+use super::reading::{Histogram, Reading, Slot};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -30,15 +30,19 @@ pub struct Rates {
 }
 
 /// A command, in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommandRate {
     /// How often.
     pub calls: f64,
     /// How many microseconds were spent on it.
     pub us: f64,
-    /// Percentiles since the server's start; of several servers the highest.
-    pub percentiles_us: Option<[f64; 3]>,
+    /// The execution times of all calls of the interval; empty if they are not known.
+    pub times: Histogram,
 }
+
+/// The commands by which servers are watched. They are left out of the figures of a row: on a server with little else to do
+/// they would be its 99th percentile.
+const WATCHING: [&str; 3] = ["cluster|slot-stats", "info", "latency|histogram"];
 
 /// A slot that much is done for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -60,9 +64,12 @@ impl Rates {
         }
         let per_second = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
         let commands = after.commands.iter().filter_map(|(name, now)| {
-            let then = before.commands.get(name).copied().unwrap_or_default();
+            let then = before.commands.get(name).cloned().unwrap_or_default();
             let (calls, us) = (per_second(then.calls, now.calls), per_second(then.us, now.us));
-            (0.0 < calls).then(|| (name.clone(), CommandRate { calls, us, percentiles_us: now.percentiles_us }))
+            let count_before = |bound| then.times.get(bound).copied().unwrap_or(0);
+            let times = now.times.iter().map(|(bound, count)| (*bound, count.saturating_sub(count_before(bound))));
+            let times = times.filter(|(_, count)| 0 < *count).collect();
+            (0.0 < calls).then(|| (name.clone(), CommandRate { calls, us, times }))
         });
         Some(Self {
             operations: per_second(before.operations, after.operations),
@@ -86,10 +93,7 @@ impl Rates {
             let command = self.commands.entry(name.clone()).or_default();
             command.calls += more.calls;
             command.us += more.us;
-            command.percentiles_us = match (command.percentiles_us, more.percentiles_us) {
-                (Some(mine), Some(others)) => Some([0, 1, 2].map(|index| mine[index].max(others[index]))),
-                (mine, others) => mine.or(others),
-            };
+            add_times(&mut command.times, &more.times);
         }
         self.hits += other.hits;
         self.misses += other.misses;
@@ -116,16 +120,41 @@ impl Rates {
     /// How long a command was executed, on average, in microseconds.
     pub fn us_per_call(&self) -> Option<f64> {
         let (calls, us) =
-            self.commands.values().fold((0.0, 0.0), |(calls, us), command| (calls + command.calls, us + command.us));
+            self.served().fold((0.0, 0.0), |(calls, us), command| (calls + command.calls, us + command.us));
         (0.0 < calls).then(|| us / calls)
     }
 
-    /// The 99th percentile of the command that is executed most often, since its server's start.
+    /// The 99th percentile of the execution times of all commands, in microseconds.
     pub fn p99_us(&self) -> Option<f64> {
-        let counted = self.commands.values().filter(|command| command.percentiles_us.is_some());
-        let most = counted.max_by(|a, b| a.calls.total_cmp(&b.calls))?;
-        most.percentiles_us.map(|[_, p99, _]| p99)
+        let mut times = Histogram::new();
+        self.served().for_each(|command| add_times(&mut times, &command.times));
+        percentile_us(&times, 99.0)
     }
+
+    fn served(&self) -> impl Iterator<Item = &CommandRate> {
+        self.commands.iter().filter(|(name, _)| !WATCHING.contains(&name.as_str())).map(|(_, command)| command)
+    }
+}
+
+fn add_times(times: &mut Histogram, more: &Histogram) {
+    more.iter().for_each(|(bound, count)| *times.entry(*bound).or_default() += count);
+}
+
+/// Returns a percentile in microseconds; `None` if nothing was counted. Servers count in buckets of powers of two, so it is
+/// interpolated within one, as if the times in a bucket were spread evenly. A larger percentile is never smaller.
+pub fn percentile_us(times: &Histogram, percent: f64) -> Option<f64> {
+    let needed = times.values().sum::<u64>() as f64 * percent / 100.0;
+    let (mut sum, mut last) = (0.0, 0.0);
+    for (&bound, &count) in times.iter().filter(|(_, count)| 0 < **count) {
+        let (upper, count) = (bound as f64, count as f64);
+        // The first bucket has all that took less than a microsecond. Servers with other bounds may overlap this one's.
+        let lower = if bound <= 1 { 0.0 } else { f64::max(upper / 2.0, last) };
+        if needed <= sum + count {
+            return Some(lower + (upper - lower) * (needed - sum) / count);
+        }
+        (sum, last) = (sum + count, upper);
+    }
+    (0.0 < sum).then_some(last)
 }
 
 fn hot(before: &[Slot], after: &[Slot], seconds: f64) -> Vec<HotSlot> {
@@ -134,7 +163,8 @@ fn hot(before: &[Slot], after: &[Slot], seconds: f64) -> Vec<HotSlot> {
         Some(slot.cpu_us?.saturating_sub(then) as f64 / 1e6 / seconds)
     };
     let of = |slot: &Slot| HotSlot { slot: slot.number, keys: slot.keys, cpu_share: share(slot) };
-    let mut slots: Vec<_> = after.iter().map(of).filter(|slot| 0 < slot.keys || slot.cpu_share.is_some()).collect();
+    let mut slots: Vec<_> =
+        after.iter().map(of).filter(|slot| 0 < slot.keys || slot.cpu_share.is_some_and(|share| 0.0 < share)).collect();
     order(&mut slots);
     slots
 }

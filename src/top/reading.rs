@@ -51,15 +51,18 @@ pub struct Reading {
 }
 
 /// What was counted of a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Command {
     /// How often it was executed.
     pub calls: u64,
     /// How long that took altogether.
     pub us: u64,
-    /// The median, the 99th and the 99.9th percentile since the start, in microseconds.
-    pub percentiles_us: Option<[f64; 3]>,
+    /// The execution times since the start; empty if the server does not answer LATENCY HISTOGRAM.
+    pub times: Histogram,
 }
+
+/// Counts by execution time. The key is the upper bound of a bucket, in microseconds.
+pub type Histogram = BTreeMap<u64, u64>;
 
 /// What was counted of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -130,14 +133,37 @@ fn commands(fields: &BTreeMap<&str, &str>) -> BTreeMap<String, Command> {
             let number = |name| pair(value, name).and_then(|text| text.parse().ok()).unwrap_or_default();
             let command = commands.entry(name.to_owned()).or_default();
             (command.calls, command.us) = (number("calls"), number("usec"));
-        } else if let Some(name) = name.strip_prefix("latency_percentiles_usec_") {
-            let number = |name| pair(value, name).and_then(|text| text.parse::<f64>().ok());
-            if let (Some(p50), Some(p99), Some(p999)) = (number("p50"), number("p99"), number("p99.9")) {
-                commands.entry(name.to_owned()).or_default().percentiles_us = Some([p50, p99, p999]);
-            }
         }
     }
     commands
+}
+
+/// Reads the reply to LATENCY HISTOGRAM: a histogram for each command; `None` if the reply is an error or has another form.
+pub fn histograms(reply: &Reply<'_>) -> Option<BTreeMap<String, Histogram>> {
+    let (Reply::Array(mut commands) | Reply::Map(mut commands)) = *reply else { return None };
+    let mut histograms = BTreeMap::new();
+    while let (Some(name), Some(counted)) = (commands.next(), commands.next()) {
+        let (Reply::Bulk(name) | Reply::Simple(name)) = name else { return None };
+        histograms.insert(String::from_utf8_lossy(name).into_owned(), histogram(&counted)?);
+    }
+    Some(histograms)
+}
+
+/// Reads one command's part of it. Its numbers are cumulative: calls that took no longer than a bound.
+fn histogram(reply: &Reply<'_>) -> Option<Histogram> {
+    let (Reply::Array(mut fields) | Reply::Map(mut fields)) = *reply else { return None };
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        let (Reply::Bulk(b"histogram_usec") | Reply::Simple(b"histogram_usec")) = name else { continue };
+        let (Reply::Array(mut steps) | Reply::Map(mut steps)) = value else { return None };
+        let (mut histogram, mut before) = (Histogram::new(), 0);
+        while let (Some(Reply::Integer(bound)), Some(Reply::Integer(sum))) = (steps.next(), steps.next()) {
+            let (bound, sum) = (u64::try_from(bound).ok()?, u64::try_from(sum).ok()?);
+            histogram.insert(bound, sum.saturating_sub(before));
+            before = sum;
+        }
+        return Some(histogram);
+    }
+    None
 }
 
 /// Reads what CLUSTER SLOT-STATS answers: slots, each with names and numbers. Anything else has no slots.

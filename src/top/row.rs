@@ -2,7 +2,7 @@
 
 use super::{
     cluster::{Cluster, Health, Node},
-    rates::{HotSlot, Rates},
+    rates::{HotSlot, Rates, percentile_us},
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -108,7 +108,7 @@ pub struct Figures {
     pub operations_per_second: f64,
     /// How long a command was executed, on average.
     pub execution_us: Option<f64>,
-    /// The 99th percentile of the command that is executed most often, since the start.
+    /// The 99th percentile of the time that a command was executed.
     pub p99_us: Option<f64>,
     /// The share of time that its cores worked.
     pub busy_share: f64,
@@ -141,11 +141,11 @@ pub struct Command {
     pub calls_per_second: f64,
     /// How long one was executed, on average.
     pub execution_us: f64,
-    /// Since the start.
+    /// The median.
     pub p50_us: Option<f64>,
-    /// Since the start.
+    /// The 99th percentile.
     pub p99_us: Option<f64>,
-    /// Since the start.
+    /// The 99.9th percentile.
     pub p999_us: Option<f64>,
 }
 
@@ -284,9 +284,9 @@ fn figures(nodes: &[&Node]) -> Option<Figures> {
         name: name.clone(),
         calls_per_second: rate.calls,
         execution_us: rate.us / rate.calls,
-        p50_us: rate.percentiles_us.map(|us| us[0]),
-        p99_us: rate.percentiles_us.map(|us| us[1]),
-        p999_us: rate.percentiles_us.map(|us| us[2]),
+        p50_us: percentile_us(&rate.times, 50.0),
+        p99_us: percentile_us(&rate.times, 99.0),
+        p999_us: percentile_us(&rate.times, 99.9),
     };
     let mut commands: Vec<_> = rates.commands.iter().map(command).collect();
     commands.sort_by(|a, b| b.calls_per_second.total_cmp(&a.calls_per_second).then_with(|| a.name.cmp(&b.name)));

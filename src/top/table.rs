@@ -46,6 +46,8 @@ pub struct Layout {
     pub columns: &'static [Column],
     /// The width of throughput over time; 0 where there is no room.
     pub history: usize,
+    /// The throughput that is drawn as a full bar.
+    pub history_max: f64,
 }
 
 impl Layout {
@@ -57,14 +59,21 @@ impl Layout {
         let left = width.saturating_sub(used(columns));
         let label = left.clamp(1, LABEL_MAX);
         let history = left.saturating_sub(label + 1);
-        Self { label, columns, history: if HISTORY_MIN <= history { history } else { 0 } }
+        Self { label, columns, history: if HISTORY_MIN <= history { history } else { 0 }, history_max: 0.0 }
+    }
+
+    /// Sets one scale for the throughput of all rows, so that they can be compared.
+    pub fn scaled_to(self, rows: &[Row]) -> Self {
+        let shown = rows.iter().flat_map(|row| row.history.iter().rev().take(self.history));
+        Self { history_max: shown.copied().fold(0.0, f64::max), ..self }
     }
 
     /// The titles, as wide as their columns.
     pub fn titles(&self) -> Vec<(String, Option<Sort>)> {
         let first = (pad_right("server / node", self.label), Some(Sort::Found));
         let others = self.columns.iter().map(|column| (format!(" {:>1$}", column.title, column.width), column.sort));
-        let last = (0 < self.history).then(|| (format!(" {}", pad_right("ops/s over time", self.history)), None));
+        let scale = format!("0 to {}/s", count(self.history_max));
+        let last = (0 < self.history).then(|| (format!(" {}", pad_right(&scale, self.history)), None));
         std::iter::once(first).chain(others).chain(last).collect()
     }
 
@@ -77,14 +86,14 @@ impl Layout {
             return vec![first, format!(" {}", pad_right(note, rest.saturating_sub(1)))];
         };
         let others = self.columns.iter().map(|column| format!(" {:>1$}", (column.value)(figures), column.width));
-        let last = (0 < self.history).then(|| format!(" {}", spark(&row.history, self.history)));
+        let last = (0 < self.history).then(|| format!(" {}", spark(&row.history, self.history, self.history_max)));
         std::iter::once(first).chain(others).chain(last).collect()
     }
 }
 
 /// What `--once` prints.
 pub fn text(rows: &[Row], total: &Row, width: usize) -> String {
-    let layout = Layout::of(width);
+    let layout = Layout::of(width).scaled_to(rows);
     let titles = layout.titles().into_iter().map(|(title, _)| title).collect::<String>();
     let mut text = format!("{}\n", titles.trim_end());
     for row in rows.iter().chain(std::iter::once(total)) {
@@ -143,11 +152,10 @@ fn scaled(number: f64, base: f64, units: &[&str]) -> String {
     format!("{number:.digits$}{}", units[unit])
 }
 
-/// The last numbers as bars of eight heights, the highest of them being the full one.
-pub fn spark(numbers: &[f64], width: usize) -> String {
+/// The last numbers as bars of eight heights; `highest` and what exceeds it are a full one.
+pub fn spark(numbers: &[f64], width: usize, highest: f64) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let shown = &numbers[numbers.len().saturating_sub(width)..];
-    let highest = shown.iter().copied().fold(0.0, f64::max);
     let bar = |&number: &f64| match highest {
         0.0 => BARS[0],
         highest => BARS[((number / highest * 8.0).ceil() as usize).min(8)],

@@ -2,9 +2,9 @@
 
 use super::{
     cluster::{Cluster, Health},
-    members::{Member, members, split},
-    rates::Rates,
-    reading::{Reading, Slot, slots},
+    members::{Member, completed, members, split},
+    rates::{Rates, percentile_us},
+    reading::{Histogram, Reading, Slot, histograms, slots},
     row::{Condition, Shape, Sort, rows, total},
     screen::{Key, Screen},
     table::{self, bytes, count, micros, spark},
@@ -16,20 +16,22 @@ use std::time::Duration;
 /// What a core of Trine says.
 fn core(server: &str, core: u16, operations: u64, run: &str) -> Reading {
     let (hits, busy, us) = (operations / 4, operations * 5, operations * 2);
-    Reading::of(&format!(
+    let mut reading = Reading::of(&format!(
         "# Server\r\nredis_version:7.2.4\r\ntrine_version:0.1.0\r\nrun_id:{run}\r\nuptime_in_seconds:9\r\nconnected_clients:51\r\n\
          used_memory:{}\r\nloading:0\r\ntotal_commands_processed:{operations}\r\ntotal_net_input_bytes:{}\r\n\
          total_net_output_bytes:{}\r\nevicted_keys:0\r\nkeyspace_hits:{hits}\r\nkeyspace_misses:{}\r\nrole:master\r\n\
          used_cpu_sys:1.5\r\nused_cpu_user:2.5\r\ncluster_enabled:1\r\ndb0:keys={},expires=0,avg_ttl=0\r\n\
          trine_server:{server}\r\ntrine_core:{core}\r\ntrine_cores:2\r\ntrine_busy_usec:{busy}\r\n\
-         cmdstat_get:calls={hits},usec={us},usec_per_call=4.00,rejected_calls=0,failed_calls=0\r\n\
-         latency_percentiles_usec_get:p50=2.000,p99=16.000,p99.9=64.000\r\n",
+         cmdstat_get:calls={hits},usec={us},usec_per_call=4.00,rejected_calls=0,failed_calls=0\r\n",
         operations * 100,
         operations * 60,
         operations * 90,
         operations / 12,
         operations / 10,
-    ))
+    ));
+    let get = reading.commands.get_mut("get").expect("it is in the text");
+    get.times = Histogram::from([(8, hits / 2), (16, hits / 2)]);
+    reading
 }
 
 /// Two servers, one with two cores and one with one, and a redis-server; all answer twice, a second apart.
@@ -202,6 +204,90 @@ fn addresses_are_taken_apart() {
     }
 }
 
+/// People write a port, a host or both.
+#[test]
+fn addresses_are_completed() {
+    for (text, address) in [
+        ("7000", "127.0.0.1:7000"),
+        ("lab-1", "lab-1:7000"),
+        ("10.0.0.7", "10.0.0.7:7000"),
+        ("lab-1:7100", "lab-1:7100"),
+        ("::1", "[::1]:7000"),
+        ("[::1]", "[::1]:7000"),
+        ("[::1]:7100", "[::1]:7100"),
+    ] {
+        assert_eq!(completed(text).as_deref(), Ok(address), "{text}");
+    }
+    for text in ["", "0", "70000", ":7000", "lab-1:", "lab-1:0", "lab-1:70000", "http://lab-1", "lab 1", "[::1"] {
+        assert!(completed(text).is_err(), "{text}");
+    }
+}
+
+/// A server that was slow for an hour and is fast now is fast: percentiles are those of the interval, as the mean is.
+#[test]
+fn percentiles_are_of_the_interval_that_the_mean_is_of() {
+    let with = |slow: u64, fast: u64, info: u64| {
+        let calls = slow + fast;
+        let mut reading = Reading::of(&format!(
+            "run_id:a\r\ntotal_commands_processed:{calls}\r\ncmdstat_get:calls={calls},usec={}\r\n\
+             cmdstat_info:calls={info},usec={}\r\n",
+            slow * 1000 + fast * 3,
+            info * 9000,
+        ));
+        reading.commands.get_mut("get").unwrap().times = Histogram::from([(4, fast), (1024, slow)]);
+        reading.commands.get_mut("info").unwrap().times = Histogram::from([(16_384, info)]);
+        reading
+    };
+    let rates = Rates::between(&with(1_000_000, 0, 1), &with(1_000_000, 100, 2), 1.0).unwrap();
+    let get = &rates.commands["get"];
+    assert_eq!((get.us / get.calls, percentile_us(&get.times, 50.0)), (3.0, Some(3.0)));
+    // Who watches is not what is watched.
+    assert_eq!((rates.us_per_call(), rates.p99_us()), (Some(3.0), Some(3.98)));
+    let mut both = rates.clone();
+    both.add(&Rates::between(&with(0, 0, 1), &with(100, 0, 2), 1.0).unwrap());
+    assert_eq!(percentile_us(&both.commands["get"].times, 75.0), Some(768.0), "of all servers' calls");
+    assert_eq!(percentile_us(&Histogram::new(), 50.0), None);
+}
+
+/// Whatever was counted, within whatever bounds.
+#[test]
+fn a_larger_percentile_is_never_smaller() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..1000 {
+        let times: Histogram = (0..random.u64(1..9)).map(|_| (random.u64(0..200), random.u64(0..5))).collect();
+        let found: Vec<_> = (0..=1000).filter_map(|part| percentile_us(&times, f64::from(part) / 10.0)).collect();
+        assert!(found.is_sorted(), "{times:?}: {found:?}");
+        assert_eq!(found.is_empty(), times.values().sum::<u64>() == 0);
+    }
+}
+
+/// A slot with neither keys nor work is not shown.
+#[test]
+fn slots_with_nothing_in_them_are_left_out() {
+    let with = |slots: [(u16, u64, u64); 3]| {
+        let slots = slots.iter().map(|&(number, keys, us)| Slot { number, keys, cpu_us: Some(us) }).collect();
+        Reading { slots, ..core("s", 0, 1, "a") }
+    };
+    let rates = Rates::between(&with([(1, 0, 7), (2, 0, 7), (3, 1, 7)]), &with([(1, 0, 7), (2, 0, 9), (3, 1, 7)]), 1.0);
+    assert_eq!(rates.unwrap().slots.iter().map(|slot| slot.slot).collect::<Vec<_>>(), [2, 3]);
+}
+
+/// In both versions of the protocol; what counts otherwise, or not at all, has no histograms.
+#[test]
+fn histograms_are_read_from_their_reply() {
+    for map in ["*4", "%2"] {
+        let outer = map.replace('4', "2").replace("%2", "%1");
+        let bytes = format!(
+            "{outer}\r\n$10\r\nconfig|get\r\n{map}\r\n$5\r\ncalls\r\n:9\r\n$14\r\nhistogram_usec\r\n{map}\r\n:2\r\n:4\r\n:33\r\n:9\r\n"
+        );
+        let found = decoded(bytes.as_bytes(), histograms).unwrap();
+        assert_eq!(found["config|get"], Histogram::from([(2, 4), (33, 5)]));
+    }
+    for bytes in [&b"-ERR unknown subcommand\r\n"[..], b":1\r\n", b"*2\r\n$3\r\nget\r\n:1\r\n"] {
+        assert_eq!(decoded(bytes, histograms), None);
+    }
+}
+
 /// Three digits, whatever the size.
 #[test]
 fn figures_are_short() {
@@ -216,8 +302,9 @@ fn figures_are_short() {
     {
         assert_eq!(micros(us), text);
     }
-    assert_eq!(spark(&[9.0, 0.0, 1.0, 4.0, 8.0], 4), " ▁▄█");
-    assert_eq!(spark(&[0.0], 3), "   ");
+    assert_eq!(spark(&[9.0, 0.0, 1.0, 4.0, 8.0], 4, 8.0), " ▁▄█");
+    assert_eq!(spark(&[4.0, 99.0], 2, 16.0), "▂█");
+    assert_eq!(spark(&[0.0], 3, 0.0), "   ");
 }
 
 /// Keys choose the order, fold rows, walk, stop time and end.

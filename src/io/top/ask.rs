@@ -14,7 +14,7 @@ use crate::{
     top::{
         Address,
         members::{Member, join, members, split},
-        reading::{Reading, slots},
+        reading::{Reading, histograms, slots},
     },
 };
 
@@ -191,6 +191,11 @@ fn reading(
             None => Connection::open(address, credentials)?,
         };
         let mut reading = open.info()?;
+        // Redis answers it from 7.0 on; what does not know it has no percentiles.
+        let counted = open.ask(&["LATENCY", "HISTOGRAM"], histograms)?;
+        for (name, times) in counted.unwrap_or_default() {
+            reading.commands.entry(name).or_default().times = times;
+        }
         while let (true, Some(metric)) = (reading.is_cluster, *order) {
             let words = ["CLUSTER", "SLOT-STATS", "ORDERBY", metric, "LIMIT", SLOTS, "DESC"];
             let found = open.ask(&words, |reply| match reply {

@@ -45,8 +45,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen, cluster: &Cluster
     let [head, spark, titles, body, details, foot] = Split::vertical(parts).areas(area);
     let picture = screen.picture(cluster, now, usize::from(body.height));
     frame.render_widget(headline(&picture, screen, interval, area.width), head);
-    draw_spark(frame, &picture, spark);
-    let layout = Layout::of(usize::from(area.width));
+    draw_spark(frame, &picture, interval, spark);
+    let layout = Layout::of(usize::from(area.width)).scaled_to(&picture.rows);
     frame.render_widget(title_line(&layout, screen), titles);
     draw_rows(frame, &layout, &picture, body);
     if has_details {
@@ -86,13 +86,38 @@ fn headline<'a>(picture: &Picture, screen: &Screen, interval: Duration, width: u
     Line::from(spans)
 }
 
-fn draw_spark(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
+/// The width of the scale to the left of the graph.
+const SCALE_WIDTH: u16 = 7;
+
+/// Draws throughput over time, with its scale: the maximum, the half where there is a line for it, and zero.
+fn draw_spark(frame: &mut Frame<'_>, picture: &Picture, interval: Duration, area: Rect) {
+    let [scale, graph] = Split::horizontal([Constraint::Length(SCALE_WIDTH), Constraint::Fill(1)]).areas(area);
     let history = &picture.focus().history;
-    let width = usize::from(area.width);
-    let mut bars: Vec<u64> = history.iter().rev().take(width).map(|operations| *operations as u64).collect();
-    bars.reverse();
-    bars.splice(0..0, std::iter::repeat_n(0, width - bars.len()));
-    frame.render_widget(Sparkline::default().data(bars).style(Color::Cyan), area);
+    let width = usize::from(graph.width);
+    let shown = &history[history.len().saturating_sub(width)..];
+    let highest = shown.iter().copied().fold(0.0, f64::max);
+    let blank = std::iter::repeat_n(0, width - shown.len());
+    let bars: Vec<u64> = blank.chain(shown.iter().map(|operations| *operations as u64)).collect();
+    let sparkline = Sparkline::default().data(bars).max((highest as u64).max(1)).style(Color::Cyan);
+    frame.render_widget(sparkline, graph);
+    let height = usize::from(scale.height);
+    let mark = |line: usize| {
+        let value = match line {
+            0 => Some(highest),
+            line if line + 1 == height => Some(0.0),
+            // The upper edge of this line is the half.
+            line if height.is_multiple_of(2) && line == height / 2 => Some(highest / 2.0),
+            _ => None,
+        };
+        Line::from(value.filter(|_| 0.0 < highest).map_or(String::new(), |value| format!("{:>5} ", count(value)))).dim()
+    };
+    frame.render_widget(Paragraph::new((0..height).map(mark).collect::<Vec<_>>()), scale);
+    // Over the part that is still empty, which an hour later is none; there the scale says enough.
+    let seconds = (interval.as_secs_f64() * shown.len() as f64).round();
+    let text = format!("ops/s, maximum {} in {seconds:.0} s", count(highest));
+    if text.len() + 1 < width - shown.len() && 0 < height {
+        frame.render_widget(Line::from(text).dim(), Rect { height: 1, ..graph });
+    }
 }
 
 fn title_line<'a>(layout: &Layout, screen: &Screen) -> Line<'a> {
@@ -169,7 +194,7 @@ fn command_lines<'a>(figures: &crate::top::row::Figures) -> Vec<Line<'a>> {
 
 fn slot_lines<'a>(figures: &crate::top::row::Figures) -> Vec<Line<'a>> {
     if figures.hot_slots.is_empty() {
-        return vec![Line::from("not told by this server").dim()];
+        return vec![Line::from("no slot has keys, or it does not tell").dim()];
     }
     let is_hot = figures.hot_slots.iter().any(|slot| slot.cpu_share.is_some());
     let line = |slot: &str, keys: &str, share: &str| {
@@ -191,7 +216,7 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect) {
     lines.push(Line::from(""));
     let notes = [
         " exec: time in a command, mean of the last interval",
-        " p99: of the commonest command, since the start",
+        " p50, p99: of that interval, from coarse buckets",
         " busy: time a core worked; redis-server's CPU time",
     ];
     lines.extend(notes.map(|note| Line::from(note).dim()));

@@ -27,7 +27,7 @@ fn cluster() -> Cluster {
                 "trine_version:0.1.0\r\nrun_id:{server}\r\ncluster_enabled:1\r\ntrine_server:s{server}\r\ntrine_core:{core}\r\n\
                  trine_cores:2\r\ntotal_commands_processed:{operations}\r\nkeyspace_hits:{operations}\r\n\
                  used_memory:{}\r\nconnected_clients:50\r\ndb0:keys={}\r\ntrine_busy_usec:{}\r\n\
-                 cmdstat_get:calls={operations},usec={}\r\nlatency_percentiles_usec_get:p50=2,p99=16,p99.9=64\r\n",
+                 cmdstat_get:calls={operations},usec={}\r\n",
                 server * 100_000_000,
                 server * 300_000,
                 second * busy,
@@ -35,7 +35,9 @@ fn cluster() -> Cluster {
             );
             let slots =
                 [12_182, 5_474].map(|number| Slot { number, keys: 7, cpu_us: Some(second * u64::from(number)) });
-            let reading = Reading { slots: slots.to_vec(), ..Reading::of(&info) };
+            let mut reading = Reading { slots: slots.to_vec(), ..Reading::of(&info) };
+            reading.commands.get_mut("get").expect("it is in the text").times =
+                [(2, operations * 3 / 5), (8, operations * 2 / 5)].into();
             cluster.heard(&address(server, core), Duration::from_secs(second), Ok(reading));
         }
         cluster.note_interval();
@@ -59,24 +61,24 @@ fn shown(width: u16, height: u16, keys: &[Key]) -> String {
 fn it_fits_a_small_terminal() {
     expect![[r#"
          trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys
-                                                                               ▂ ▂▃▅ ▅▆█
+         333k  ops/s, maximum 333k in 11 s                                     ▂ ▂▃▅ ▅▆█
                                                                              ▇██ ███ ███
                                                                              ███████ ███
                                                                              ███████▇███
-                                                                             ███████████
+            0                                                                ███████████
         server / node              ops/s   exec    p99  busy  memory   keys  conns  hits
-        s1 (2 cores)               71.0k  3.0µs   16µs   40%    191M   600k    100  100%
-          0 10.0.0.1:7001          33.0k  3.0µs   16µs   40%   95.4M   300k     50  100%
-          1 10.0.0.1:7002          38.0k  3.0µs   16µs   40%   95.4M   300k     50  100%
-        s2 (2 cores)                111k  3.0µs   16µs   68%    381M  1.20M    100  100%
-          0 10.0.0.2:7001          53.0k  3.0µs   16µs   40%    191M   600k     50  100%
-          1 10.0.0.2:7002          58.0k  3.0µs   16µs   95%    191M   600k     50  100%
-        s3 (1 of 2 down)           73.0k  3.0µs   16µs   40%    286M   900k     50  100%
-          0 10.0.0.3:7001          73.0k  3.0µs   16µs   40%    286M   900k     50  100%
+        s1 (2 cores)               71.0k  3.0µs  7.9µs   40%    191M   600k    100  100%
+          0 10.0.0.1:7001          33.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%
+          1 10.0.0.1:7002          38.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%
+        s2 (2 cores)                111k  3.0µs  7.9µs   68%    381M  1.20M    100  100%
+          0 10.0.0.2:7001          53.0k  3.0µs  7.9µs   40%    191M   600k     50  100%
+          1 10.0.0.2:7002          58.0k  3.0µs  7.9µs   95%    191M   600k     50  100%
+        s3 (1 of 2 down)           73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%
+          0 10.0.0.3:7001          73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%
           1 10.0.0.3:7002        down for 2 s: Connection refused (os error 111)
         commands of all                                 hottest slots
                            calls/s   exec    p50    p99   slot    keys     cpu
-        get                   255k  3.0µs  2.0µs   16µs  12182       7    1.2%
+        get                   255k  3.0µs  1.8µs  7.9µs  12182       7    1.2%
                                                          12182       7    1.2%
                                                          12182       7    1.2%
                                                          12182       7    1.2%
@@ -91,25 +93,25 @@ fn it_fits_a_small_terminal() {
 fn a_large_terminal_shows_more() {
     expect![[r#"
          trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys  250 connections  every 1 s
-                                                                                                                       ▁ ▁▂▄ ▄▆█
+         111k  ops/s, maximum 111k in 12 s                                                                             ▁ ▁▂▄ ▄▆█
                                                                                                                      ▅▇█ ███ ███
                                                                                                                      ███▄███ ███
-                                                                                                                     ███████▂███
+        55.5k                                                                                                        ███████▂███
                                                                                                                      ███████████
-                                                                                                                     ███████████
-        server / node                  ops/s   exec    p99  busy  memory   keys  conns  hits   in/s  out/s  evict ops/s over ti…
-        s2 (2 cores)                    111k  3.0µs   16µs   68%    381M  1.20M    100  100%     0B     0B      0    ▇▇▇▅▇██▄███
-          1 10.0.0.2:7002              58.0k  3.0µs   16µs   95%    191M   600k     50  100%     0B     0B      0    ▇▇▇▅▇██▄███
-          0 10.0.0.2:7001              53.0k  3.0µs   16µs   40%    191M   600k     50  100%     0B     0B      0    ▇▇▇▅▇██▃███
-        s3 (1 of 2 down)               73.0k  3.0µs   16µs   40%    286M   900k     50  100%     0B     0B      0    ▇▇█▆███▅███
-          0 10.0.0.3:7001              73.0k  3.0µs   16µs   40%    286M   900k     50  100%     0B     0B      0    ▇▇█▆███▅███
+            0                                                                                                        ███████████
+        server / node                  ops/s   exec    p99  busy  memory   keys  conns  hits   in/s  out/s  evict 0 to 151k/s
+        s2 (2 cores)                    111k  3.0µs  7.9µs   68%    381M  1.20M    100  100%     0B     0B      0    ▅▅▆▄▆▆▆▃▆▆▆
+          1 10.0.0.2:7002              58.0k  3.0µs  7.9µs   95%    191M   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▄
+          0 10.0.0.2:7001              53.0k  3.0µs  7.9µs   40%    191M   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▃
+        s3 (1 of 2 down)               73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%     0B     0B      0    ▇▇█▆███▅███
+          0 10.0.0.3:7001              73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%     0B     0B      0    ▄▄▄▃▄▄▄▃▄▄▄
           1 10.0.0.3:7002            down for 2 s: Connection refused (os error 111)
-        s1 (2 cores)                   71.0k  3.0µs   16µs   40%    191M   600k    100  100%     0B     0B      0    ▆▆▇▄▇▇█▁███
-          1 10.0.0.1:7002              38.0k  3.0µs   16µs   40%   95.4M   300k     50  100%     0B     0B      0    ▆▆▇▄▇▇█▁███
-          0 10.0.0.1:7001              33.0k  3.0µs   16µs   40%   95.4M   300k     50  100%     0B     0B      0    ▆▆▇▃▇▇█ ███
+        s1 (2 cores)                   71.0k  3.0µs  7.9µs   40%    191M   600k    100  100%     0B     0B      0    ▃▃▃▂▃▄▄▁▄▄▄
+          1 10.0.0.1:7002              38.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂▁▂▂▃
+          0 10.0.0.1:7001              33.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂ ▂▂▂
         commands of s2 (2 cores)                                                hottest slots
                            calls/s   exec    p50    p99                           slot    keys     cpu
-        get                   111k  3.0µs  2.0µs   16µs                          12182       7    1.2%
+        get                   111k  3.0µs  1.8µs  7.9µs                          12182       7    1.2%
                                                                                  12182       7    1.2%
                                                                                   5474       7    0.5%
                                                                                   5474       7    0.5%
@@ -138,11 +140,11 @@ fn a_large_terminal_shows_more() {
 fn help_lies_over_the_rows() {
     expect![[r#"
          trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys
-                                                                               ▂ ▂▃▅ ▅▆█
+         333k  ops/s, maximum 333k in 11 s                                     ▂ ▂▃▅ ▅▆█
                                                                              ▇██ ███ ███
                                                                              ███████ ███
                     ┌ keys ────────────────────────────────────────────────┐ ███████▇███
-                    │ o l 9 b   sort by ops/s, exec, p99, busy             │ ███████████
+            0       │ o l 9 b   sort by ops/s, exec, p99, busy             │ ███████████
         server / nod│ m k c i   sort by memory, keys, connections, hits    │ conns  hits
         s1 (2 cores)│ n         the order of the slots                     │   100  100%
           0 10.0.0.1│ ← →       sort by the next column                    │    50  100%
@@ -154,7 +156,7 @@ fn help_lies_over_the_rows() {
           0 10.0.0.3│ q, Ctrl-C quit                                       │    50  100%
           1 10.0.0.3│                                                      │111)
         commands of │ exec: time in a command, mean of the last interval   │
-                    │ p99: of the commonest command, since the start       │pu
+                    │ p50, p99: of that interval, from coarse buckets      │pu
         get         │ busy: time a core worked; redis-server's CPU time    │2%
                     └──────────────────────────────────────────────────────┘2%
                                                          12182       7    1.2%
