@@ -158,6 +158,83 @@ fn fingerprint(name: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::Flags;
+    use expect_test::expect_file;
+
+    /// The families as the page shows them: the group of `COMMAND DOCS` and a title.
+    const GROUPS: [(&str, &str); 7] = [
+        ("string", "Strings"),
+        ("generic", "Keys"),
+        ("connection", "Connections"),
+        ("server", "The server"),
+        ("cluster", "The cluster"),
+        ("scripting", "Functions"),
+        ("transactions", "Transactions"),
+    ];
+
+    /// A command of each type, family or feature of Redis that the page, and README.md, say is missing.
+    const MISSING: [&str; 16] = [
+        "lpush",
+        "hset",
+        "sadd",
+        "zadd",
+        "xadd",
+        "geoadd",
+        "pfadd",
+        "setbit",
+        "bitfield",
+        "publish",
+        "subscribe",
+        "eval",
+        "evalsha",
+        "script",
+        "fcall",
+        "acl",
+    ];
+
+    /// The page that lists all commands is the table. `UPDATE_EXPECT=1 cargo test -p trine --lib command::` writes it anew.
+    #[test]
+    fn the_page_of_commands_is_the_table() {
+        let table = Table::default();
+        let mut page = "# The commands\n\n\
+             Written by `UPDATE_EXPECT=1 cargo test -p trine --lib command::` from the rows in this folder. A command that Redis or Valkey \
+             has too takes the same arguments.\n\n\
+             **Not here**: lists, hashes, sets, sorted sets, streams, geo, HyperLogLog, bitmaps, pub/sub, scripts, ACL users. Their \
+             commands are answered with `ERR unknown command`.\n"
+            .to_owned();
+        let line = |row: &Command| {
+            let name = row.name.replace('|', " ").to_ascii_uppercase();
+            assert!(!row.summary.contains('|') && !row.summary.is_empty(), "{name}: {}", row.summary);
+            format!("| `{name}` | {} |\n", row.summary)
+        };
+        let mut listed = 0;
+        let mut section = |title: &str, is_in: &dyn Fn(&Command) -> bool| {
+            let lines: Vec<_> = table.rows().iter().filter(|row| is_in(row)).map(|row| line(row)).collect();
+            listed += lines.len();
+            if lines.is_empty() {
+                return String::new();
+            }
+            format!("\n## {title}\n\n| command | |\n| --- | --- |\n{}", lines.concat())
+        };
+        let is_refused = |row: &Command| row.flags.has(Flags::REFUSED);
+        for (group, title) in GROUPS {
+            page += &section(title, &|row| row.group == group && !is_refused(row));
+        }
+        page += &section("Refused", &is_refused);
+        assert_eq!(listed, table.rows().len(), "every row is in one of the groups");
+        expect_file!["commands/README.md"].assert_eq(&page);
+    }
+
+    /// What README.md says is missing is missing: who adds it changes the page.
+    #[test]
+    fn what_is_said_to_be_missing_is() {
+        let table = Table::default();
+        MISSING.iter().for_each(|name| assert!(table.find(name.as_bytes()).is_none(), "{name} is here now"));
+        for name in ["multi", "exec", "watch", "replicaof", "migrate"] {
+            let found = table.find(name.as_bytes()).expect("it is refused with a reason");
+            assert!(found.command.flags.has(Flags::REFUSED), "{name} is here now");
+        }
+    }
 
     /// Every command is found by its name in any case, and nothing else is.
     #[test]
