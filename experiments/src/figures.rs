@@ -237,8 +237,8 @@ impl Facet<'_> {
         if panels.iter().all(|panel| panel.lines.iter().all(|line| line.dots.is_empty())) {
             return None;
         }
-        let caption = "How long the slowest requests took: each nine takes the same room. A line ends where fewer than \
-                       one request in a run was slower. Median over the repeats.";
+        let caption = "How long the slowest requests took: each nine takes the same room. The requests of all repeats \
+                       together; a line ends where fewer than one of them was slower.";
         Some(self.named("percentiles", "Latency by percentile", caption, Body::Panels(panels)))
     }
 
