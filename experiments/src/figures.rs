@@ -121,6 +121,8 @@ pub struct Top<'a> {
     pub throughput: Estimate,
     /// Points whose throughput may be as high: what is above them is no more than chance.
     pub near: Vec<&'a Summary>,
+    /// Points that failed or are not valid: theirs may be higher.
+    pub unknown: usize,
 }
 
 impl<'a> Series<'a> {
@@ -129,16 +131,17 @@ impl<'a> Series<'a> {
         let valid = self.members.iter().filter(|member| member.verdict() != Some(Verdict::Invalid));
         let measured = valid.filter_map(|member| Some((*member, member.throughput()?)));
         let (point, throughput) = measured.clone().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))?;
+        let unknown = self.members.len() - measured.clone().count();
         let others = measured.filter(|(member, _)| member.point != point.point);
         let near = others.filter(|(member, _)| !point.is_above(member)).map(|(member, _)| member).collect();
-        Some(Top { point, throughput, near })
+        Some(Top { point, throughput, near, unknown })
     }
 }
 
 impl Top<'_> {
-    /// Returns whether it is a peak: beyond doubt, and above every other point by more than chance.
+    /// Returns whether it is a peak: beyond doubt, and above every other point, all of them valid, by more than chance.
     pub fn is_peak(&self) -> bool {
-        self.point.is_beyond_doubt() && self.near.is_empty()
+        self.point.is_beyond_doubt() && self.near.is_empty() && self.unknown == 0
     }
 }
 

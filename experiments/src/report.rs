@@ -187,10 +187,13 @@ pub fn findings(facets: &[Facet<'_>]) -> Vec<String> {
         let said = match series.members.len() - 1 {
             0 => format!("throughput reaches {throughput}"),
             _ if top.is_peak() => format!("throughput peaks at {throughput}"),
-            others if best.is_beyond_doubt() && near.len() < others => {
+            others if best.is_beyond_doubt() && top.unknown == 0 && near.len() < others => {
                 format!("throughput reaches {throughput}, which is not told from that with {}", near.join(" and "))
             }
-            _ => format!("no peak can be told; the highest throughput is {throughput}"),
+            _ => {
+                let why = if top.unknown == 0 { "" } else { ", since points failed or are INVALID" };
+                format!("no peak can be told{why}; the highest throughput is {throughput}")
+            }
         };
         format!("{name}: {said}; p99 there is {p99}.{doubt}")
     };
@@ -489,7 +492,10 @@ mod tests {
         let plateau = said(&[low, high, (64, [4990.0, 5010.0, 5015.0], "OK")]);
         assert!(plateau.contains("reaches 5,010") && plateau.contains("not told from that with 64 conn"), "{plateau}");
         let wide = (64, [1000.0, 9000.0, 17_834.0], "OK");
-        for points in [&[low, wide][..], &[low, (16, high.1, "SUSPECT")], &[low, (4, low.1, "OK")]] {
+        let invalid = (64, [6000.0, 6010.0, 6020.0], "INVALID");
+        for points in
+            [&[low, wide][..], &[low, (16, high.1, "SUSPECT")], &[low, (4, low.1, "OK")], &[low, high, invalid]]
+        {
             let said = said(points);
             assert!(said.contains("no peak can be told") && !said.contains("peaks"), "{said}");
         }

@@ -57,6 +57,8 @@ type Pixel = (i32, i32);
 
 const Y_LABELS: u32 = 84;
 const X_LABELS: u32 = 54;
+/// Half of the widest label below the end of an axis.
+const RIGHT: u32 = 28;
 
 impl Panel {
     pub(super) fn draw(&self, root: &Canvas<'_>, area: &Cell<'_>) -> Drawn {
@@ -68,11 +70,11 @@ impl Panel {
             root.draw(&Text::new(self.title.clone(), (middle, top + 6), style))?;
         }
         let mut x = self.x.clone();
-        x.thin_out(f64::from(width - Y_LABELS - 22));
+        x.thin_out(f64::from(width - Y_LABELS - RIGHT));
         let positions = |axis: &Axis| Positions(axis.ticks.iter().filter_map(|tick| axis.position(tick.0)).collect());
         let mut chart = ChartBuilder::on(area)
             .margin_top(if self.title.is_empty() { 10 } else { 28 })
-            .margin_right(22)
+            .margin_right(RIGHT)
             .margin_left(6)
             .margin_bottom(6)
             .x_label_area_size(X_LABELS)
