@@ -54,7 +54,7 @@ use crate::target::Means;
 
 /// Measures key-value stores over sweeps of concurrency, pipelines, sizes and cores, and draws what it found.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version = trine::built::VERSION, after_help = EXAMPLES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Subcommands,

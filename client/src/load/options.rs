@@ -45,7 +45,7 @@ Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck, or others had mo
 
 /// Measures a server that speaks the Redis protocol, or a cluster of them: how many requests a second, and how fast.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "trine-load", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "trine-load", version = trine::built::VERSION, after_help = EXAMPLES, max_term_width = 120)]
 #[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
 pub(crate) struct Arguments {
     /// Server to begin with, as host:port or http://host:port; a cluster's other nodes are learned from it. Several: servers
