@@ -485,8 +485,12 @@ mod tests {
             protocol: Protocol::Resp,
         };
         check_reachable(&target(&address)).unwrap();
-        drop(listener);
-        for address in [address.as_str(), "127.0.0.1:1", "nonsense"] {
+        // A socket that does not listen keeps its port from whoever would.
+        let silent =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let silent = TcpListener::from(silent);
+        for address in [silent.local_addr().unwrap().to_string().as_str(), "nonsense"] {
             let error = check_reachable(&target(address)).unwrap_err().to_string();
             assert!(error.contains(address) && error.contains("start a server"), "{error}");
         }
