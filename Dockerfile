@@ -28,9 +28,11 @@ FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev
 WORKDIR /trine
 COPY . .
+# Which commit this is, for `trine --version`: the context has no repository. --build-arg COMMIT=$(git rev-parse HEAD)
+ARG COMMIT=
 # With --target the flags hold for what is built to run there, and not for what cargo runs while it builds.
 RUN host=$(rustc -vV | sed -n 's/^host: //p') \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist -p trine --bin trine --target "$host" \
+    && TRINE_COMMIT="$COMMIT" RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist -p trine --bin trine --target "$host" \
     && cp "target/$host/dist/trine" /trine/static
 
 FROM base

@@ -4,6 +4,7 @@
 //! `io`. `src/README.md` is the map.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod built;
 pub mod slot;
 pub mod time;
 

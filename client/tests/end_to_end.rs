@@ -366,6 +366,63 @@ fn wrong_values_are_found() {
     assert_eq!((&kinds["damaged"], &kinds["missing"], &json["misses"]), (&1.into(), &1.into(), &1.into()));
 }
 
+/// Failures while the keys are read back are in the summary, with the phase and what they were, as are those of the measurement.
+#[test]
+fn failures_of_every_phase_are_told() {
+    let Some(server) = Server::start(&[]) else { return };
+    let address = server.address();
+    server.ask(&["LPUSH", "key:000000000000", "x"]);
+    let arguments = [&address, "--keys", "1", "--no-load", "--read-share", "1", "--warmup", "0s", "--duration"];
+    for (duration, phases) in [("0s", &["verifying"][..]), ("50ms", &["verifying", "measuring"])] {
+        let output = run(&[&arguments[..], &[duration]].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains("verify: 0 of 1 keys in ") && said.contains("s, 1 errors\n"), "{said}");
+        assert!(!said.contains("errors 0") && said.contains(" x WRONGTYPE"), "{said}");
+        for phase in phases {
+            assert!(said.contains(&format!("requests failed while {phase} (WRONGTYPE")), "{phase}: {said}");
+        }
+    }
+    let output = run(&[&arguments[..], &["0s", "--json", "-"]].concat());
+    let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["errors"]["total"], &json["errors"]["by_phase"]["verify"]), (&1.into(), &1.into()), "{json:#}");
+}
+
+/// Ctrl-C ends a measurement, not the summary: it has what was measured until then, and says that there should have been more.
+#[test]
+fn an_interrupted_measurement_is_told() {
+    let Some(server) = Server::start(&[]) else { return };
+    let address = server.address();
+    let interrupted = |more: &[&str]| {
+        let arguments = [&address, "--keys", "100", "--no-load", "--no-verify", "--allow-misses", "--warmup", "0s"];
+        let child = Command::new(env!("CARGO_BIN_EXE_trine-load"))
+            .args(arguments)
+            .args(["--duration", "1000s", "--read-share", "0"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until(|| server.ask(&["DBSIZE"]) == Value::Integer(100));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        server.ask(&["FLUSHALL"]);
+        output.stdout
+    };
+    let text = String::from_utf8(interrupted(&[])).unwrap();
+    assert!(
+        text.starts_with("INTERRUPTED") && text.contains("interrupted after ") && text.contains(" of 1000.0 s"),
+        "{text}"
+    );
+    let json: Json = serde_json::from_slice(&interrupted(&["--json", "-"])).unwrap();
+    let (operations, seconds) = (json["operations"].as_f64().unwrap(), json["phases"]["measure_s"].as_f64().unwrap());
+    assert!(100.0 <= operations && 0.0 < seconds && seconds < 1000.0, "{json:#}");
+    assert_eq!((&json["interrupted"], &json["errors"]["total"]), (&true.into(), &0.into()), "{json:#}");
+    let rate = json["ops_per_s"].as_f64().unwrap();
+    assert!((rate * seconds / operations - 1.0).abs() < 0.01, "{json:#}");
+}
+
 /// A search names a rate that meets its objective, and says so where there is none.
 #[test]
 fn a_search_finds_a_rate_or_none() {

@@ -20,6 +20,9 @@ pub struct Figure {
     /// The name of its files, without extension.
     pub name: String,
     pub title: String,
+    /// What was measured, where and when, in parts that a line may end between; below the title, since a picture is often
+    /// shown without its page.
+    pub subtitle: Vec<String>,
     /// What to look at and how to read it; shown below the figure on the page.
     pub caption: String,
     pub body: Body,
@@ -40,12 +43,18 @@ const SINGLE_WIDTH: u32 = 860;
 const PANEL_HEIGHT: u32 = 380;
 const SINGLE_HEIGHT: u32 = 440;
 const TITLE_HEIGHT: u32 = 40;
+const SUBTITLE_ROW: u32 = 20;
+/// Between two parts of a subtitle.
+const SEPARATOR: &str = " · ";
 const LEGEND_ROW: u32 = 24;
+/// From either side of a figure to its text.
+const EDGE: u32 = 16;
 /// Sizes of text as plotters counts them: with the room above and below, 1.24 times the size of the font.
 pub(crate) const SMALL: f64 = 15.0;
 const LARGE: f64 = 20.0;
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0xE2, 0xE2, 0xE2);
+const GREY: RGBColor = RGBColor(0x66, 0x66, 0x66);
 
 /// Colours that people with any common colour vision tell apart on white (Okabe and Ito, "Color universal design",
 /// 2008; their yellow is too light for lines, so grey stands in). Markers differ as well.
@@ -76,26 +85,46 @@ impl Figure {
     }
 
     fn size(&self) -> (u32, u32) {
-        let header = TITLE_HEIGHT + LEGEND_ROW * self.legend().last().map_or(0, |entry| entry.row + 1);
+        let body = match &self.body {
+            Body::Panels(panels) if panels.len() == 1 => SINGLE_HEIGHT,
+            Body::Panels(panels) => PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1),
+            Body::HeatMaps(maps) => heat::height(maps),
+        };
+        (self.width(), self.header() + body)
+    }
+
+    fn width(&self) -> u32 {
         match &self.body {
-            Body::Panels(panels) if panels.len() == 1 => (SINGLE_WIDTH, header + SINGLE_HEIGHT),
-            Body::Panels(panels) => {
-                (WIDTH, header + PANEL_HEIGHT * u32::try_from(panels.len().div_ceil(3)).unwrap_or(1))
-            }
-            Body::HeatMaps(maps) => (WIDTH, header + heat::height(maps)),
+            Body::Panels(panels) if panels.len() == 1 => SINGLE_WIDTH,
+            _ => WIDTH,
         }
+    }
+
+    /// The height of title, subtitle and legend.
+    fn header(&self) -> u32 {
+        self.legend_top() + LEGEND_ROW * self.legend().last().map_or(0, |entry| entry.row + 1)
+    }
+
+    fn legend_top(&self) -> u32 {
+        TITLE_HEIGHT + SUBTITLE_ROW * self.subtitle_lines().len() as u32
     }
 
     fn draw(&self, root: &Canvas<'_>) -> Drawn {
         root.fill(&WHITE)?;
-        root.draw(&Text::new(self.title.clone(), (16, 12), bold(LARGE)))?;
-        let legend = self.legend();
-        for entry in &legend {
-            let y = (TITLE_HEIGHT + entry.row * LEGEND_ROW) as i32 + 8;
-            panel::draw_key(root, entry.style, (entry.x, y))?;
-            root.draw(&Text::new(entry.name.clone(), (entry.x + KEY_WIDTH, y), text(SMALL, HPos::Left, VPos::Center)))?;
+        root.draw(&Text::new(self.title.clone(), (EDGE as i32, 12), bold(LARGE)))?;
+        for (row, line) in self.subtitle_lines().into_iter().enumerate() {
+            let at = (EDGE as i32, (TITLE_HEIGHT + SUBTITLE_ROW * row as u32) as i32 - 4);
+            root.draw(&Text::new(line, at, text(SMALL - 1.0, HPos::Left, VPos::Top).color(&GREY)))?;
         }
-        let top = TITLE_HEIGHT + LEGEND_ROW * legend.last().map_or(0, |entry| entry.row + 1);
+        for entry in self.legend() {
+            let y = (self.legend_top() + entry.row * LEGEND_ROW) as i32 + 8;
+            match entry.key {
+                Key::Line(style) => panel::draw_key(root, style, (entry.x, y))?,
+                Key::Verdict(mark) => panel::draw_verdict_key(root, mark, (entry.x, y))?,
+            }
+            root.draw(&Text::new(entry.name, (entry.x + KEY_WIDTH, y), text(SMALL, HPos::Left, VPos::Center)))?;
+        }
+        let top = self.header();
         let (_, body) = root.split_vertically(top);
         match &self.body {
             Body::Panels(panels) => {
@@ -107,30 +136,68 @@ impl Figure {
         }
     }
 
-    /// Lays out the legend: every line once, by its name, in rows that fit the width.
+    /// Lays out the subtitle: its parts in lines that fit the width.
+    fn subtitle_lines(&self) -> Vec<String> {
+        let room = f64::from(self.width() - 2 * EDGE);
+        let mut lines: Vec<String> = Vec::new();
+        for part in &self.subtitle {
+            match lines.last_mut() {
+                Some(line) if text_width(&format!("{line}{SEPARATOR}{part}"), SMALL - 1.0) <= room => {
+                    *line += SEPARATOR;
+                    *line += part;
+                }
+                _ => lines.push(part.clone()),
+            }
+        }
+        lines
+    }
+
+    /// Lays out the legend, in rows that fit the width: every line once, by its name, and then what markers say of how far a
+    /// point can be believed, where there are others than whole ones.
     fn legend(&self) -> Vec<LegendEntry> {
         let Body::Panels(panels) = &self.body else { return Vec::new() };
-        let width = if panels.len() == 1 { SINGLE_WIDTH } else { WIDTH };
-        let mut entries: Vec<LegendEntry> = Vec::new();
-        let (mut x, mut row) = (16, 0);
-        for line in panels.iter().flat_map(|panel| &panel.lines) {
-            if line.name.is_empty() || entries.iter().any(|entry| entry.name == line.name) {
-                continue;
+        let lines = || panels.iter().flat_map(|panel| &panel.lines);
+        let mut keys: Vec<(String, Key)> = Vec::new();
+        for line in lines() {
+            if !line.name.is_empty() && !keys.iter().any(|(name, _)| *name == line.name) {
+                keys.push((line.name.clone(), Key::Line(line.style)));
             }
-            let needs = KEY_WIDTH + text_width(&line.name, SMALL) as i32 + 22;
-            if x != 16 && width as i32 - 16 < x + needs {
-                (x, row) = (16, row + 1);
-            }
-            entries.push(LegendEntry { name: line.name.clone(), style: line.style, x, row });
-            x += needs;
         }
-        entries
+        for (mark, meaning) in VERDICTS {
+            if lines().flat_map(|line| &line.dots).any(|dot| dot.mark == mark) {
+                keys.push((meaning.to_owned(), Key::Verdict(mark)));
+            }
+        }
+        let (mut x, mut row) = (EDGE as i32, 0);
+        let mut place = |(name, key): (String, Key)| {
+            let needs = KEY_WIDTH + text_width(&name, SMALL) as i32 + 22;
+            if x != EDGE as i32 && (self.width() - EDGE) as i32 - x < needs {
+                (x, row) = (EDGE as i32, row + 1);
+            }
+            x += needs;
+            LegendEntry { name, key, x: x - needs, row }
+        };
+        keys.into_iter().map(&mut place).collect()
     }
+}
+
+/// What markers say of a point that are not whole.
+const VERDICTS: [(Mark, &str); 3] = [
+    (Mark::Hollow, "hollow: in doubt (SUSPECT)"),
+    (Mark::Crossed, "crossed: not valid (INVALID)"),
+    (Mark::Failed, "cross at the axis: failed"),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    /// Of a line with this style.
+    Line(usize),
+    Verdict(Mark),
 }
 
 struct LegendEntry {
     name: String,
-    style: usize,
+    key: Key,
     x: i32,
     row: u32,
 }

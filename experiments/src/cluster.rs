@@ -1,6 +1,6 @@
 //! Starts and stops what is measured.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
@@ -74,6 +74,8 @@ impl Site<'_> {
 const PORTS_PER_SERVER: u16 = 100;
 /// A server that has ended may hold its ports for a moment longer: the kernel takes its rings down after it is gone.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// What runs already answers at once, but for the way there.
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ours are up within two seconds; others may load a snapshot first.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -352,6 +354,20 @@ pub fn check_ports(deployment: &Deployment, first: u16) -> Result<(), ClusterErr
     }
 }
 
+/// Refuses a target that should run already, and does not answer.
+pub fn check_reachable(target: &Target) -> Result<(), ClusterError> {
+    let Target::Address { address, .. } = target else { return Ok(()) };
+    let failed = |error| ClusterError::Unreachable { address: address.clone(), error };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for place in address.to_socket_addrs().map_err(failed)? {
+        match TcpStream::connect_timeout(&place, REACH_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
 fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> {
     let began = Instant::now();
     for port in ports {
@@ -377,6 +393,11 @@ pub enum ClusterError {
     NoSuchPort {
         first: u16,
         size: Size,
+    },
+    /// Start what should run there, or correct the address.
+    Unreachable {
+        address: String,
+        error: io::Error,
     },
     Process(ProcessError),
     /// Install what containers need, or start processes.
@@ -410,6 +431,10 @@ impl fmt::Display for ClusterError {
                 formatter,
                 "{} servers of {} cores from port {first} need ports above 65535: lower `port` in the experiment",
                 size.servers, size.cores
+            ),
+            Self::Unreachable { address, error } => write!(
+                formatter,
+                "nothing can be measured at {address} ({error}): start a server there, or give the address of one that runs"
             ),
             Self::Process(error) => error.fmt(formatter),
             Self::Compose(what) => write!(formatter, "a cluster of containers can't be had: {what}"),
@@ -446,6 +471,29 @@ mod tests {
         assert_eq!([0, 1].map(|server| share(&[1, 2, 3], server, 2)), [vec![1, 2], vec![1, 3]]);
         assert_eq!(share(&[0], 0, 3), [0]);
         assert_eq!(gateways(17_000, 3).unwrap(), [17_000, 17_100, 17_200]);
+    }
+
+    /// A target that should run already and does not is named with its address; one that answers is let pass.
+    #[test]
+    fn a_target_that_does_not_run_is_named() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let target = |address: &str| Target::Address {
+            name: "lab".to_owned(),
+            address: address.to_owned(),
+            cluster: None,
+            protocol: Protocol::Resp,
+        };
+        check_reachable(&target(&address)).unwrap();
+        // A socket that does not listen keeps its port from whoever would.
+        let silent =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let silent = TcpListener::from(silent);
+        for address in [silent.local_addr().unwrap().to_string().as_str(), "nonsense"] {
+            let error = check_reachable(&target(address)).unwrap_err().to_string();
+            assert!(error.contains(address) && error.contains("start a server"), "{error}");
+        }
     }
 
     /// A taken port is named, before anything is started that would say so less clearly.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{CpuChoice, Cpus, Protocol, Reference, Span, Vary, Workload};
+use crate::settings::{CpuChoice, Cpus, Protocol, Reference, Span, Vary, Workload, cpu_list};
 use crate::target::{Means, Target};
 
 /// An experiment as its file states it. [`Experiment::read`] has checked what one field cannot know of another.
@@ -110,6 +110,27 @@ impl Experiment {
         }
         let inconsistent = |(_, what)| ExperimentError::Inconsistent { path: path.to_owned(), line: 1, what };
         self.check().map(|()| self).map_err(inconsistent)
+    }
+
+    /// Says which targets keep a CPU and which may move about, where they differ: with few requests in flight that may decide
+    /// which is faster. `available` are the CPUs of the machine that starts them.
+    pub fn pinned_differently(&self, available: &[usize]) -> Option<String> {
+        let (servers, _) = self.cpus.on(available);
+        let room = servers.as_deref().unwrap_or(available);
+        let placed = self.targets.iter().filter_map(|target| Some((target.name(), target.keeps_its_cpus(room)?)));
+        let (kept, loose): (Vec<_>, Vec<_>) = placed.partition(|(_, keeps)| *keeps);
+        let names = |targets: &[(&str, bool)]| targets.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        (!kept.is_empty() && !loose.is_empty()).then(|| {
+            format!(
+                "Not placed alike: each core of {} keeps a CPU of its own, while {} may move among CPUs {}. With few \
+                 requests in flight this can outweigh all else, because waking another CPU takes time, on a virtual machine \
+                 much of it. Give the servers one CPU ([cpus] servers = \"{}\"), or pin none (settings = [\"--cpus\", \"any\"]).",
+                names(&kept),
+                names(&loose),
+                cpu_list(room),
+                room.first().copied().unwrap_or_default(),
+            )
+        })
     }
 
     /// Checks what spans several fields. An error comes with a word from the line that is to blame.
@@ -286,6 +307,30 @@ mod tests {
             }
             assert!(3 <= experiment.repeats, "{name}: too few repeats to compare");
         }
+    }
+
+    /// Where Trine is pinned and another server is not, that is said with both names; where all are placed alike, nothing is.
+    #[test]
+    fn targets_that_are_not_placed_alike_are_named() {
+        let text = |cpus: &str, settings: &str| {
+            format!(
+                "title = \"t\"\nquestion = \"q\"\n[cpus]\nservers = \"{cpus}\"\n{TARGET}{settings}\n[[targets]]\n\
+                 name = \"other\"\nkind = \"command\"\ncommand = \"other {{port}}\"\n"
+            )
+        };
+        let said = |cpus, settings| parse(&text(cpus, settings)).unwrap().pinned_differently(&[0, 1, 2]);
+        for cpus in ["any", "auto", "0-1"] {
+            let said = said(cpus, "").unwrap();
+            assert!(said.contains("each core of trine") && said.contains("other may move among CPUs 0,1"), "{said}");
+        }
+        assert_eq!(said("1", ""), None);
+        assert_eq!(said("any", "settings = [\"--cpus\", \"any\"]"), None);
+        assert_eq!(said("any", "settings = [\"--cpus=any\"]"), None);
+        assert!(said("1", "settings = [\"--cpus=any\"]").unwrap().contains("each core of other"));
+        assert_eq!(
+            parse(&text("any", "")).unwrap().of_address("10.0.0.1:7000").unwrap().pinned_differently(&[0, 1]),
+            None
+        );
     }
 
     /// The file in the README is one that can be run.

@@ -3,6 +3,7 @@
 use crate::chart::{Axis, Body, Dot, Figure, Line, Mark, Panel, STYLES};
 use crate::point::{Dimension, Point, varying};
 use crate::result::Verdict;
+use crate::statistics::Estimate;
 use crate::summary::{Percentile, Summary, order};
 
 /// Points that differ in x alone, in its order.
@@ -114,6 +115,36 @@ fn places(x: Dimension, mut members: Vec<&Summary>) -> Vec<(f64, String)> {
     places
 }
 
+/// The point of a series with the highest throughput of all that are valid.
+pub struct Top<'a> {
+    pub point: &'a Summary,
+    pub throughput: Estimate,
+    /// Points whose throughput may be as high: what is above them is no more than chance.
+    pub near: Vec<&'a Summary>,
+    /// Points that failed or are not valid: theirs may be higher.
+    pub unknown: usize,
+}
+
+impl<'a> Series<'a> {
+    /// Returns the highest point; `None` where there is no valid measurement.
+    pub fn top(&self) -> Option<Top<'a>> {
+        let valid = self.members.iter().filter(|member| member.verdict() != Some(Verdict::Invalid));
+        let measured = valid.filter_map(|member| Some((*member, member.throughput()?)));
+        let (point, throughput) = measured.clone().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))?;
+        let unknown = self.members.len() - measured.clone().count();
+        let others = measured.filter(|(member, _)| member.point != point.point);
+        let near = others.filter(|(member, _)| !point.is_above(member)).map(|(member, _)| member).collect();
+        Some(Top { point, throughput, near, unknown })
+    }
+}
+
+impl Top<'_> {
+    /// Returns whether it is a peak: beyond doubt, and above every other point, all of them valid, by more than chance.
+    pub fn is_peak(&self) -> bool {
+        self.point.is_beyond_doubt() && self.near.is_empty() && self.unknown == 0
+    }
+}
+
 impl Facet<'_> {
     pub fn place(&self, point: &Point) -> f64 {
         let label = point.value(self.x).unwrap_or_default();
@@ -139,7 +170,7 @@ impl Facet<'_> {
             "" => (name.to_owned(), title.to_owned()),
             facet => (format!("{name}-{}", slug.to_lowercase()), format!("{title}: {facet}")),
         };
-        Figure { name, title, caption: caption.to_owned(), body }
+        Figure { name, title, subtitle: Vec::new(), caption: caption.to_owned(), body }
     }
 
     fn x_axis(&self) -> Axis {
@@ -151,9 +182,11 @@ impl Facet<'_> {
         Axis::throughput(tops.map(|top| top.interval.map_or(top.mean, |interval| interval.1)).fold(0.0, f64::max))
     }
 
+    /// Of one percentile, on the scale that all of them share.
     fn latency_axis(&self, percentile: Percentile) -> Axis {
         let title = format!("{} latency (log scale)", percentile.name());
-        Axis::latency(title, self.members().filter_map(|member| member.latency_us(percentile)))
+        let of = |member: &Summary| Percentile::ALL.map(|percentile| member.latency_us(percentile));
+        Axis::latency(title, self.members().flat_map(of).flatten())
     }
 
     fn lines(&self, dot: impl Fn(&Summary) -> Option<Dot>) -> Vec<Line> {
@@ -219,10 +252,10 @@ impl Facet<'_> {
 
     /// Latency by percentile at the lowest x, at the peak of throughput or the middle, and at the highest x.
     fn percentiles(&self) -> Option<Figure> {
-        let measured = || self.members().filter(|member| member.throughput().is_some());
-        let mean = |member: &&Summary| member.throughput().map_or(0.0, |throughput| throughput.mean);
-        let peak = measured().max_by(|a, b| mean(a).total_cmp(&mean(b)))?;
-        let peak = peak.point.value(self.x).unwrap_or_default();
+        let tops = self.series.iter().filter_map(Series::top);
+        let top = tops.max_by(|a, b| a.throughput.mean.total_cmp(&b.throughput.mean));
+        let is_peak = top.as_ref().is_some_and(Top::is_peak);
+        let peak = top.and_then(|top| top.point.point.value(self.x)).unwrap_or_default();
         let mut shown = vec![self.places.first()?.1.clone()];
         let last = self.places.last()?.1.clone();
         // Where the peak is at an end, the middle shows what lies between.
@@ -233,12 +266,14 @@ impl Facet<'_> {
                 shown.push(value.clone());
             }
         }
-        let panels = shown.iter().map(|value| self.percentile_panel(value, *value == peak)).collect::<Vec<_>>();
+        let mut panels: Vec<Panel> =
+            shown.iter().map(|value| self.percentile_panel(value, is_peak && *value == peak)).collect();
+        share_scale(&mut panels);
         if panels.iter().all(|panel| panel.lines.iter().all(|line| line.dots.is_empty())) {
             return None;
         }
-        let caption = "How long the slowest requests took: each nine takes the same room. A line ends where fewer than \
-                       one request in a run was slower. Median over the repeats.";
+        let caption = "How long the slowest requests took: each nine takes the same room. The requests of all repeats \
+                       together; a line ends where fewer than one of them was slower.";
         Some(self.named("percentiles", "Latency by percentile", caption, Body::Panels(panels)))
     }
 
@@ -251,29 +286,36 @@ impl Facet<'_> {
             title = member.point.label(self.x).unwrap_or_default();
             let dots = crate::distribution::curve(member);
             let dots = dots.into_iter().map(|(x, y)| Dot { x, y, interval: None, mark: Mark::None, label: None });
-            lines.push(Line { name: series.name.clone(), style: series.style, dots: dots.collect() });
-        }
-        for line in &mut lines {
-            // Markers tell lines apart where colours do not.
-            let count = line.dots.len();
-            line.dots.iter_mut().skip(line.style).step_by((count / 8).max(1)).for_each(|dot| dot.mark = Mark::Filled);
+            let mut dots: Vec<Dot> = dots.collect();
+            // Markers tell lines apart where colours do not, and say how far the line can be believed.
+            let (every, mark) = ((dots.len() / 8).max(1), mark(member));
+            dots.iter_mut().skip(series.style).step_by(every).for_each(|dot| dot.mark = mark);
+            lines.push(Line { name: series.name.clone(), style: series.style, dots });
         }
         if is_peak {
             title += " (peak throughput)";
         }
-        let y =
-            Axis::latency("latency (log scale)".to_owned(), lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y));
-        Panel { title, x: Axis::percentiles(), y, lines }
+        Panel { title, x: Axis::percentiles(), y: latency_axis_of(&lines), lines }
     }
+}
+
+fn latency_axis_of(lines: &[Line]) -> Axis {
+    let values = lines.iter().flat_map(|line| &line.dots).map(|dot| dot.y);
+    Axis::latency("latency (log scale)".to_owned(), values)
+}
+
+/// Gives all panels the same y axis: side by side, a height means the same in each.
+fn share_scale(panels: &mut [Panel]) {
+    let lines: Vec<Line> = panels.iter().flat_map(|panel| panel.lines.iter().cloned()).collect();
+    panels.iter_mut().for_each(|panel| panel.y = latency_axis_of(&lines));
 }
 
 fn mark(summary: &Summary) -> Mark {
     match summary.verdict() {
         None => Mark::Failed,
+        Some(Verdict::Ok) if summary.is_beyond_doubt() => Mark::Filled,
         // Some repeats failed: what the others say is in doubt.
-        Some(Verdict::Ok) if 0 < summary.failures() => Mark::Hollow,
-        Some(Verdict::Ok) => Mark::Filled,
-        Some(Verdict::Suspect) => Mark::Hollow,
+        Some(Verdict::Ok | Verdict::Suspect) => Mark::Hollow,
         Some(Verdict::Invalid) => Mark::Crossed,
     }
 }

@@ -21,6 +21,7 @@ pub struct Environment {
     pub governor: String,
     pub memory_gib: f64,
     pub virtualisation: String,
+    /// The commit that `trine` was built from; empty where it does not know.
     pub commit: String,
     /// What each program says its version is.
     pub versions: BTreeMap<String, String>,
@@ -48,7 +49,7 @@ impl Environment {
                 .unwrap_or_else(|| "none visible".to_owned()),
             memory_gib: memory_gib(),
             virtualisation: virtualisation(),
-            commit: commit(),
+            commit: first_line(trine, &["--version"]).map_or_else(String::new, |line| commit_of(&line)),
             versions: versions.collect(),
             doctor: Doctor::ask(trine, folder),
         }
@@ -77,14 +78,11 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 
-/// Returns the commit of the working directory, with a mark where files differ from it; empty outside a repository.
-pub fn commit() -> String {
-    let git = Path::new("git");
-    let Some(commit) = first_line(git, &["rev-parse", "HEAD"]) else { return String::new() };
-    match first_line(git, &["status", "--porcelain", "--untracked-files=no"]) {
-        Some(_) => format!("{commit} with local changes"),
-        None => commit,
-    }
+/// Returns the commit that a program was built from, by the line it prints for `--version`; empty where it says none. Not
+/// the commit of the working directory: what is measured may have been built from another.
+fn commit_of(version: &str) -> String {
+    let commit = version.split_once("(commit ").and_then(|(_, rest)| rest.strip_suffix(')'));
+    commit.filter(|commit| *commit != "unknown").unwrap_or_default().replace(", ", " ")
 }
 
 /// Returns the CPUs this program may run on.
@@ -137,6 +135,29 @@ pub struct Utilisation {
     pub cpus: Vec<CpuBusy>,
     /// The processes of the target: CPU time over time, so a process on two cores reaches 2.
     pub target: Vec<ProcessBusy>,
+    /// What others took of the CPUs that the target may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Taken>,
+}
+
+/// CPU time that neither the target nor the load generator used, though the target could have.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Taken {
+    /// The CPU; `None` for the mean over all CPUs, where the target may run on any.
+    pub cpu: Option<usize>,
+    /// CPU time over time.
+    pub share: f64,
+    /// The names of the processes that took most of it; "the hypervisor" for stolen time.
+    pub by: Vec<String>,
+}
+
+impl Taken {
+    /// Returns the reason for which a measurement is in doubt, if this is one.
+    pub fn reason(&self) -> Option<String> {
+        let place = self.cpu.map_or_else(|| "the CPUs were".to_owned(), |cpu| format!("CPU {cpu} of the servers was"));
+        let by = if self.by.is_empty() { "others".to_owned() } else { self.by.join(", ") };
+        (TAKEN_MAX < self.share).then(|| format!("{place} taken for {:.0} % by {by}", self.share * 100.0))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -156,16 +177,53 @@ pub struct ProcessBusy {
 /// so all samples are kept until then; a minute of them is 600.
 pub struct Watch {
     roots: Vec<u32>,
+    /// The load generator, once it runs: neither the target nor one of the others.
+    load: Option<u32>,
+    /// The CPUs that the target is held to; `None`: it may run on any.
+    cpus: Option<Vec<usize>>,
     samples: Vec<Sample>,
+    /// Every process that was seen, but for what it counted.
+    names: BTreeMap<u32, Name>,
 }
 
 struct Sample {
     at: Instant,
-    /// Ticks busy and in total, by CPU.
-    cpus: BTreeMap<usize, (u64, u64)>,
-    /// Name and ticks, by process.
-    processes: BTreeMap<u32, (String, u64)>,
+    /// Ticks by CPU.
+    cpus: BTreeMap<usize, Ticks>,
+    /// Ticks of each process, and the CPU that it ran on last.
+    processes: BTreeMap<u32, (u64, usize)>,
 }
+
+/// A process, and whose it is.
+struct Name {
+    name: String,
+    owner: Owner,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Owner {
+    Target,
+    Load,
+    /// The kernel's threads work for whoever asked them to.
+    Kernel,
+    Other,
+}
+
+/// The time of a CPU, in ticks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Ticks {
+    busy: u64,
+    total: u64,
+    /// Of the busy ones: those that the hypervisor gave to somebody else.
+    stolen: u64,
+}
+
+/// Where others took more than this of a CPU that the target may use, a measurement is in doubt.
+const TAKEN_MAX: f64 = 0.05;
+/// Less than this is not worth a record.
+const TAKEN_WORTH_TELLING: f64 = 0.01;
+/// Of so many processes the names are told.
+const NAMES_MAX: usize = 3;
 
 /// Short against a measurement, long against the 10 ms in which the kernel counts.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -175,9 +233,14 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(200);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Watch {
-    /// Watches all CPUs, and the processes `roots` with all that descend from them.
-    pub fn new(roots: Vec<u32>) -> Self {
-        Self { roots, samples: Vec::new() }
+    /// Watches all CPUs, and the processes `roots` with all that descend from them, which are held to `cpus`.
+    pub fn new(roots: Vec<u32>, cpus: Option<Vec<usize>>) -> Self {
+        Self { roots, load: None, cpus, samples: Vec::new(), names: BTreeMap::new() }
+    }
+
+    /// Says which process is the load generator.
+    pub fn load_is(&mut self, pid: u32) {
+        self.load = Some(pid);
     }
 
     /// Takes a sample when it is time for one.
@@ -188,58 +251,147 @@ impl Watch {
     }
 
     fn sample(&mut self) {
-        let processes = processes_under(&self.roots);
+        let all = processes();
+        let processes = all.iter().map(|(&pid, process)| (pid, (process.ticks, process.cpu))).collect();
+        for (&pid, process) in &all {
+            if !self.names.contains_key(&pid) {
+                let owner = self.owner(pid, &all);
+                self.names.insert(pid, Name { name: process.name.clone(), owner });
+            }
+        }
         self.samples.push(Sample { at: Instant::now(), cpus: cpu_ticks(), processes });
+    }
+
+    /// Whose a process is. A parent is always there unless it has just ended; then nobody knows any more, and it is another's.
+    fn owner(&self, mut pid: u32, all: &BTreeMap<u32, Process>) -> Owner {
+        loop {
+            match pid {
+                pid if self.roots.contains(&pid) => return Owner::Target,
+                pid if self.load == Some(pid) => return Owner::Load,
+                // Not where the kernel hides it: in a container another process has its number.
+                KERNEL_THREADS if all.get(&pid).is_some_and(|process| process.name == "kthreadd") => {
+                    return Owner::Kernel;
+                }
+                _ => {}
+            }
+            match all.get(&pid) {
+                Some(process) if process.parent != pid && process.parent != 0 => pid = process.parent,
+                _ => return Owner::Other,
+            }
+        }
     }
 
     /// Returns what was busy in the last `length` before now, which is when the load generator measured.
     pub fn last(mut self, length: Duration) -> Utilisation {
         self.sample();
         let Some(end) = self.samples.last() else { return Utilisation::default() };
-        let begin = self.samples.iter().find(|sample| end.at.duration_since(sample.at) <= length);
+        let begin = self.samples.iter().position(|sample| end.at.duration_since(sample.at) <= length);
         match begin {
-            Some(begin) if SHORTEST_WINDOW <= end.at.duration_since(begin.at) => between(begin, end),
+            Some(begin) if SHORTEST_WINDOW <= end.at.duration_since(self.samples[begin].at) => {
+                self.during(&self.samples[begin..])
+            }
             _ => Utilisation::default(),
+        }
+    }
+
+    fn during(&self, samples: &[Sample]) -> Utilisation {
+        let (Some(begin), Some(end)) = (samples.first(), samples.last()) else { return Utilisation::default() };
+        let seconds = end.at.duration_since(begin.at).as_secs_f64();
+        let cpus = end.cpus.iter().filter_map(|(&cpu, ticks)| {
+            let passed = ticks.since(begin.cpus.get(&cpu)?);
+            Some(CpuBusy { cpu, busy: (passed.busy as f64 / passed.total.max(1) as f64).min(1.0) })
+        });
+        let used = self.used(samples);
+        let target = used.iter().filter(|(pid, _)| self.is(**pid, Owner::Target) && end.processes.contains_key(pid));
+        let target = target.map(|(&pid, &(ticks, _))| {
+            let busy = ticks as f64 / TICKS_PER_SECOND / seconds;
+            ProcessBusy { pid, name: self.names[&pid].name.clone(), busy }
+        });
+        let stolen = |cpu: &usize| Some(end.cpus.get(cpu)?.since(begin.cpus.get(cpu)?).stolen);
+        Utilisation {
+            cpus: cpus.collect(),
+            target: target.collect(),
+            taken: self.taken(&used, stolen, end.cpus.keys().copied().collect(), seconds),
+        }
+    }
+
+    fn is(&self, pid: u32, owner: Owner) -> bool {
+        self.names.get(&pid).is_some_and(|name| name.owner == owner)
+    }
+
+    /// The ticks that each process used from the first of these samples to the last in which it was seen, and the CPU it
+    /// ran on then. What began in between used all that it has.
+    fn used(&self, samples: &[Sample]) -> BTreeMap<u32, (u64, usize)> {
+        let mut used = BTreeMap::new();
+        for sample in samples {
+            for (&pid, &(ticks, cpu)) in &sample.processes {
+                let before = samples[0].processes.get(&pid).map_or(0, |(ticks, _)| *ticks);
+                used.insert(pid, (ticks.saturating_sub(before), cpu));
+            }
+        }
+        used
+    }
+
+    /// What others took of the CPUs that the target may use, by CPU; of all CPUs together where it may use any.
+    fn taken(
+        &self,
+        used: &BTreeMap<u32, (u64, usize)>,
+        stolen: impl Fn(&usize) -> Option<u64>,
+        all: Vec<usize>,
+        seconds: f64,
+    ) -> Vec<Taken> {
+        let places: Vec<(Option<usize>, Vec<usize>)> = match &self.cpus {
+            Some(cpus) => cpus.iter().map(|&cpu| (Some(cpu), vec![cpu])).collect(),
+            None => vec![(None, all)],
+        };
+        let taken = places.into_iter().map(|(cpu, cpus)| {
+            let others = used.iter().filter(|(pid, (_, cpu))| self.is(**pid, Owner::Other) && cpus.contains(cpu));
+            let mut by: BTreeMap<&str, u64> = BTreeMap::new();
+            for (pid, (ticks, _)) in others {
+                *by.entry(self.names[pid].name.as_str()).or_default() += ticks;
+            }
+            by.insert("the hypervisor", cpus.iter().filter_map(&stolen).sum());
+            let ticks: u64 = by.values().sum();
+            let mut by: Vec<(&str, u64)> = by.into_iter().filter(|(_, ticks)| 0 < *ticks).collect();
+            by.sort_by_key(|(_, ticks)| std::cmp::Reverse(*ticks));
+            let share = ticks as f64 / TICKS_PER_SECOND / seconds / cpus.len().max(1) as f64;
+            Taken { cpu, share, by: by.into_iter().take(NAMES_MAX).map(|(name, _)| name.to_owned()).collect() }
+        });
+        taken.filter(|taken| TAKEN_WORTH_TELLING < taken.share).collect()
+    }
+}
+
+/// The kernel's threads descend from this one.
+const KERNEL_THREADS: u32 = 2;
+
+impl Ticks {
+    fn since(self, before: &Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(before.busy),
+            total: self.total.saturating_sub(before.total),
+            stolen: self.stolen.saturating_sub(before.stolen),
         }
     }
 }
 
-fn between(begin: &Sample, end: &Sample) -> Utilisation {
-    let seconds = end.at.duration_since(begin.at).as_secs_f64();
-    let cpus = end.cpus.iter().filter_map(|(&cpu, &(busy, total))| {
-        let &(busy_before, total_before) = begin.cpus.get(&cpu)?;
-        let passed = total.saturating_sub(total_before).max(1) as f64;
-        Some(CpuBusy { cpu, busy: (busy.saturating_sub(busy_before) as f64 / passed).min(1.0) })
-    });
-    let target = end.processes.iter().filter_map(|(&pid, (name, ticks))| {
-        let (_, ticks_before) = begin.processes.get(&pid)?;
-        let busy = ticks.saturating_sub(*ticks_before) as f64 / TICKS_PER_SECOND / seconds;
-        Some(ProcessBusy { pid, name: name.clone(), busy })
-    });
-    Utilisation { cpus: cpus.collect(), target: target.collect() }
-}
-
-fn cpu_ticks() -> BTreeMap<usize, (u64, u64)> {
+fn cpu_ticks() -> BTreeMap<usize, Ticks> {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     text.lines().filter_map(parse_cpu).collect()
 }
 
 /// Reads a line such as `cpu1 user nice system idle iowait irq softirq steal guest guest_nice` (proc(5)). What was
 /// stolen by the hypervisor counts as busy: it was wanted and not to be had. Guest time is part of user time already.
-fn parse_cpu(line: &str) -> Option<(usize, (u64, u64))> {
+fn parse_cpu(line: &str) -> Option<(usize, Ticks)> {
     let mut words = line.split_whitespace();
     let cpu = words.next()?.strip_prefix("cpu")?.parse().ok()?;
     let ticks: Vec<u64> = words.take(8).map_while(|word| word.parse().ok()).collect();
     let total: u64 = ticks.iter().sum();
     let idle = ticks.get(3)? + ticks.get(4)?;
-    Some((cpu, (total - idle, total)))
+    Some((cpu, Ticks { busy: total - idle, total, stolen: ticks.get(7).copied().unwrap_or(0) }))
 }
 
-/// Returns the name and ticks of some processes and of all that descend from them.
-fn processes_under(roots: &[u32]) -> BTreeMap<u32, (String, u64)> {
-    if roots.is_empty() {
-        return BTreeMap::new();
-    }
+/// Returns every process that can be seen.
+fn processes() -> BTreeMap<u32, Process> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -248,24 +400,15 @@ fn processes_under(roots: &[u32]) -> BTreeMap<u32, (String, u64)> {
             all.insert(pid, process);
         }
     }
-    let descends = |mut pid: u32| {
-        // A parent is always there unless it has just ended; then this process is not counted in this sample.
-        while !roots.contains(&pid) {
-            match all.get(&pid) {
-                Some(process) if process.parent != pid && process.parent != 0 => pid = process.parent,
-                _ => return false,
-            }
-        }
-        true
-    };
-    let pids: Vec<u32> = all.keys().copied().filter(|&pid| descends(pid)).collect();
-    pids.iter().filter_map(|&pid| all.get(&pid).map(|process| (pid, (process.name.clone(), process.ticks)))).collect()
+    all
 }
 
 struct Process {
     name: String,
     parent: u32,
     ticks: u64,
+    /// The CPU that it ran on last.
+    cpu: usize,
 }
 
 /// Reads /proc/PID/stat. The name stands in parentheses and may itself hold any character.
@@ -275,7 +418,12 @@ fn parse_process(text: &str) -> Option<Process> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // proc(5) counts from pid = 1; `rest` begins with the third, the state.
     let number = |field: usize| fields.get(field - 3).and_then(|word| word.parse::<u64>().ok());
-    Some(Process { name: name.to_owned(), parent: u32::try_from(number(4)?).ok()?, ticks: number(14)? + number(15)? })
+    Some(Process {
+        name: name.to_owned(),
+        parent: u32::try_from(number(4)?).ok()?,
+        ticks: number(14)? + number(15)?,
+        cpu: number(39).and_then(|cpu| usize::try_from(cpu).ok()).unwrap_or(0),
+    })
 }
 
 #[cfg(test)]
@@ -285,17 +433,78 @@ mod tests {
     /// The fields of proc(5), also for a process whose name is meant to confuse.
     #[test]
     fn ticks_are_read_from_proc() {
-        assert_eq!(parse_cpu("cpu3 100 10 50 800 40 1 2 7 0 0"), Some((3, (170, 1010))));
+        assert_eq!(
+            parse_cpu("cpu3 100 10 50 800 40 1 2 7 0 0"),
+            Some((3, Ticks { busy: 170, total: 1010, stolen: 7 }))
+        );
         assert_eq!(parse_cpu("cpu  100 10 50 800 40 1 2 7 0 0"), None, "the sum of all is no CPU");
         assert_eq!(parse_cpu("intr 1 2 3"), None);
-        let process = parse_process("42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 31 11 0 0 20 0 1 0 5 6 7").unwrap();
-        assert_eq!((process.name.as_str(), process.parent, process.ticks), ("a) b (c", 7, 42));
+        let head = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 31 11 0 0 20 0 1 0 5 6 7";
+        let process = parse_process(&format!("{head} 8 9 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0")).unwrap();
+        assert_eq!((process.name.as_str(), process.parent, process.ticks, process.cpu), ("a) b (c", 7, 42, 3));
+    }
+
+    /// The commit is the one that the program was built from, as it says itself.
+    #[test]
+    fn a_program_knows_its_commit() {
+        for (line, commit) in [
+            ("trine 0.1.0 (commit 0123456789ab)", "0123456789ab"),
+            ("trine 0.1.0 (commit 0123456789ab, with local changes)", "0123456789ab with local changes"),
+            ("trine 0.1.0 (commit unknown)", ""),
+            ("trine 0.1.0", ""),
+            ("", ""),
+        ] {
+            assert_eq!(commit_of(line), commit, "{line}");
+        }
+    }
+
+    /// What another process and the hypervisor took of the target's CPU is told, with who it was; what the target, the load
+    /// generator and the kernel used is not, nor what others used of CPUs that the target never runs on.
+    #[test]
+    fn what_others_took_is_told() {
+        let name = |name: &str, owner| Name { name: name.to_owned(), owner };
+        let names = [
+            (10, name("trine", Owner::Target)),
+            (20, name("trine-load", Owner::Load)),
+            (30, name("kworker", Owner::Kernel)),
+            (40, name("rustc", Owner::Other)),
+            (50, name("cc1", Owner::Other)),
+            (60, name("rustc", Owner::Other)),
+        ];
+        let begin = Instant::now();
+        let sample = |millis, stolen, processes: &[(u32, (u64, usize))]| Sample {
+            at: begin + Duration::from_millis(millis),
+            cpus: [0, 1].map(|cpu| (cpu, Ticks { busy: millis / 10, total: millis / 10, stolen })).into(),
+            processes: processes.iter().copied().collect(),
+        };
+        let samples = [
+            sample(0, 0, &[(10, (500, 0)), (20, (50, 1)), (30, (0, 0)), (40, (70, 0)), (50, (9, 1))]),
+            sample(500, 1, &[(10, (530, 0)), (20, (90, 1)), (30, (10, 0)), (40, (72, 0)), (50, (49, 1)), (60, (3, 0))]),
+            sample(1000, 2, &[(10, (570, 0)), (20, (140, 1)), (30, (20, 0)), (40, (74, 0)), (50, (89, 1))]),
+        ];
+        let watch = Watch { names: names.into(), ..Watch::new(vec![10], Some(vec![0])) };
+        let pinned = watch.during(&samples);
+        assert_eq!(pinned.target, [ProcessBusy { pid: 10, name: "trine".to_owned(), busy: 0.7 }]);
+        let by = ["rustc", "the hypervisor"].map(str::to_owned).to_vec();
+        assert_eq!(pinned.taken, [Taken { cpu: Some(0), share: 0.09, by }]);
+        assert_eq!(
+            pinned.taken[0].reason().unwrap(),
+            "CPU 0 of the servers was taken for 9 % by rustc, the hypervisor"
+        );
+    }
+
+    /// A twentieth of a CPU is let pass.
+    #[test]
+    fn a_little_is_let_pass() {
+        let taken = |share| Taken { cpu: None, share, by: vec!["cron".to_owned()] };
+        assert_eq!(taken(0.05).reason(), None);
+        assert_eq!(taken(0.06).reason().unwrap(), "the CPUs were taken for 6 % by cron");
     }
 
     /// This process is busy, is found under itself, and CPUs stay between idle and busy.
     #[test]
     fn work_shows_as_utilisation() {
-        let mut watch = Watch::new(vec![std::process::id()]);
+        let mut watch = Watch::new(vec![std::process::id()], None);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(300) {
             watch.poll();

@@ -47,13 +47,14 @@ use trine::manual;
 use crate::compare::{Comparison, Condition};
 use crate::experiment::Experiment;
 use crate::party::Member;
-use crate::result::Folder;
+use crate::result::{Folder, Verdict};
 use crate::run::RunError;
+use crate::summary::Summary;
 use crate::target::Means;
 
 /// Measures key-value stores over sweeps of concurrency, pipelines, sizes and cores, and draws what it found.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version = trine::built::VERSION, after_help = EXAMPLES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Subcommands,
@@ -73,7 +74,7 @@ Exit status:
   0    done; with compare, no condition was met
   1    with compare: a condition was met, or a point that A measured failed in B
   2    the command line, an experiment file or a folder is not right, or there is nothing to compare
-  3    with run: the experiment ran to its end, but some runs failed
+  3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
 
 Results go to standard output, everything else to standard error.";
@@ -241,11 +242,11 @@ fn merge(out: &Folder, folders: Vec<Folder>) -> Result<ExitCode, Complaint> {
 
 /// Draws a folder that has just been written.
 fn finish(folder: &Folder) -> Result<ExitCode, Complaint> {
-    let failed = show(folder)?;
-    Ok(if failed { ExitCode::from(EXIT_FAILED_RUNS) } else { ExitCode::SUCCESS })
+    let is_sound = show(folder)?;
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED_RUNS) })
 }
 
-/// Draws a folder and prints what stands in it. Returns whether some runs failed.
+/// Draws a folder and prints what stands in it. Returns whether every run was measured, and none is INVALID.
 fn show(folder: &Folder) -> Result<bool, Complaint> {
     let summaries = report::draw(folder)?;
     let reference = Experiment::read(&folder.experiment_file()).ok().and_then(|experiment| experiment.reference);
@@ -260,7 +261,11 @@ fn show(folder: &Folder) -> Result<bool, Complaint> {
         println!("{finding}");
     }
     println!("charts: {}", folder.page_file().display());
-    Ok(summaries.iter().any(|summary| 0 < summary.failures()))
+    Ok(summaries.iter().all(is_sound))
+}
+
+fn is_sound(summary: &Summary) -> bool {
+    summary.failures() == 0 && summary.verdict() < Some(Verdict::Invalid)
 }
 
 fn compare(a: &Folder, b: &Folder, conditions: &[Condition], json: bool) -> Result<ExitCode, Complaint> {
@@ -319,6 +324,19 @@ fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A point that failed or is INVALID shows in the exit status; one in doubt does not.
+    #[test]
+    fn what_is_not_valid_shows_in_the_exit_status() {
+        for (verdict, expected) in [("OK", true), ("SUSPECT", true), ("INVALID", false)] {
+            let runs = [1, 2].map(|repeat| {
+                let verdict = if repeat == 1 { "OK" } else { verdict };
+                sample::measured(sample::point(1, 0.0), repeat, 1000.0, verdict)
+            });
+            assert_eq!(summary::summarise(&runs).iter().all(is_sound), expected, "{verdict}");
+        }
+        assert!(!summary::summarise(&[sample::failed(sample::point(1, 0.0), 1)]).iter().all(is_sound));
+    }
 
     /// Who asks for help sees how it is done.
     #[test]

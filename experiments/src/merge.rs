@@ -234,7 +234,7 @@ fn latency(histogram: &Histogram<u64>) -> Value {
     let at = |quantile| us(histogram.value_at_quantile(quantile));
     let points = histogram.iter_quantiles(PERCENTILE_TICKS);
     let points = points.map(|point| (point.quantile_iterated_to() * 100.0, us(point.value_iterated_to())));
-    let percentiles: Vec<(f64, f64)> = points.filter(|(percentile, _)| 50.0 <= *percentile).collect();
+    let percentiles: Vec<(f64, f64)> = points.collect();
     if histogram.is_empty() {
         return Value::Null;
     }

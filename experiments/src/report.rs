@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::chart::{Figure, RasterError, Rasteriser, duration};
 use crate::experiment::Experiment;
 use crate::figures::{Facet, Series, facets, short};
+use crate::machine::Environment;
 use crate::page::Page;
 use crate::point::{Dimension, varying};
 use crate::result::{Folder, Outcome, ResultError, Results, Run, Verdict};
@@ -23,7 +24,9 @@ fn draw_with(folder: &Folder, rasteriser: &Rasteriser) -> Result<Vec<Summary>, R
     let experiment = Experiment::read(&folder.experiment_file()).ok();
     let summaries = summarise(&results.runs);
     let facets = facets(&summaries);
-    let figures: Vec<Figure> = facets.iter().flat_map(Facet::figures).collect();
+    let subtitle = subtitle(experiment.as_ref(), &folder.environments(), &results.runs);
+    let dress = |figure| Figure { subtitle: subtitle.clone(), ..figure };
+    let figures: Vec<Figure> = facets.iter().flat_map(Facet::figures).map(dress).collect();
     let svgs: Vec<String> = figures.iter().map(Figure::svg).collect();
     for (figure, svg) in figures.iter().zip(&svgs) {
         write(&folder.0.join(format!("{}.svg", figure.name)), svg.as_bytes())?;
@@ -63,7 +66,8 @@ fn page<'a>(
         page.lead(&experiment.question);
     }
     page.list(&findings(facets));
-    page.list(&notes(experiment, results, summaries));
+    let cpus = folder.environments().last().map(|environment| environment.cpus);
+    page.list(&notes(experiment, cpus, results, summaries));
     let reference = experiment.and_then(|experiment| experiment.reference.as_ref());
     if let Some((header, rows)) = crate::rounds::table(summaries, reference) {
         page.heading("SETs and GETs");
@@ -76,7 +80,7 @@ fn page<'a>(
     page.heading("Charts");
     page.paragraph(
         "A hollow marker is a point in doubt (SUSPECT), one with a cross inside is not valid (INVALID), and a cross \
-         above the axis is a point that failed. The table below says why.",
+         above the axis is a point that failed. The table below says why. Side by side, all have one scale.",
     );
     for (figure, svg) in figures {
         page.figure(svg, &figure.caption);
@@ -95,6 +99,59 @@ fn page<'a>(
     page.folded("The load generator, every run", &commands(&results.runs, |run| &run.load_command));
     page.paragraph("Every run in full is a line of runs.jsonl; `trine-lab chart` draws this page from it again.");
     page.finish()
+}
+
+/// Returns what a reader of a chart must know who sees nothing but the chart: what was measured, how, where and when. What
+/// varies stands in the legend or along an axis.
+fn subtitle(experiment: Option<&Experiment>, environments: &[Environment], runs: &[Run]) -> Vec<String> {
+    let points = || runs.iter().map(|run| &run.point);
+    let Some(first) = points().next() else { return Vec::new() };
+    let varying = varying(points());
+    let fixed = |dimension: Dimension| first.label(dimension).filter(|_| !varying.contains(&dimension));
+    let mut targets: Vec<&str> = Vec::new();
+    points().for_each(|point| {
+        if !targets.contains(&point.target.as_str()) {
+            targets.push(&point.target)
+        }
+    });
+    let size = [Dimension::Servers, Dimension::Cores].into_iter().filter_map(fixed).collect::<Vec<_>>();
+    let size = if size.is_empty() { String::new() } else { format!(": {}", size.join(" of ")) };
+    let mut parts = vec![format!("{}{size}", targets.join(" and "))];
+    let is_counted = first.operations.is_some();
+    parts.extend(fixed(Dimension::ReadShare).or_else(|| is_counted.then(|| first.operation())));
+    parts.extend(fixed(Dimension::ValueSize).map(|size| format!("values of {}", size.trim_start_matches("values "))));
+    parts.extend([Dimension::Pipeline, Dimension::Concurrency].into_iter().filter_map(fixed));
+    if let Some(workload) = experiment.map(|experiment| &experiment.workload) {
+        let distribution = workload.distribution.as_ref().map_or(String::new(), |drawn| format!(", {drawn}"));
+        parts.extend(workload.keys.map(|keys| format!("{} keys{distribution}", grouped(keys as f64))));
+    }
+    let open = points().filter(|point| point.rate.is_some()).count();
+    parts.push(match open {
+        0 => "closed loop".to_owned(),
+        all if all == runs.len() => "open loop".to_owned(),
+        _ => "closed and open loop".to_owned(),
+    });
+    if let Some(environment) = environments.last() {
+        let virtualisation = match environment.virtualisation.as_str() {
+            "" | "none visible" => String::new(),
+            found => format!(" under {found}"),
+        };
+        parts.push(format!("{}, {} CPUs{virtualisation}", environment.cpu, environment.cpus));
+    }
+    let mut days: Vec<&str> = runs.iter().filter_map(|run| run.started.split('T').next()).collect();
+    days.sort_unstable();
+    days.dedup();
+    match days.as_slice() {
+        [] => {}
+        [day] => parts.push((*day).to_owned()),
+        [first, .., last] => parts.push(format!("{first} to {last}")),
+    }
+    let mut commits: Vec<&str> =
+        runs.iter().map(|run| run.commit.as_str()).filter(|commit| !commit.is_empty()).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    parts.extend((!commits.is_empty()).then(|| format!("commit {}", commits.join(" and "))));
+    parts
 }
 
 /// Returns the environments of all invocations, leaving out one that says the same as the one before it.
@@ -117,33 +174,39 @@ pub fn findings(facets: &[Facet<'_>]) -> Vec<String> {
             "" => series.name.clone(),
             facet => format!("{facet}, {}", series.name),
         };
-        let Some((best, top)) = peak(series) else { return format!("{name}: no valid measurement.") };
+        let Some(top) = series.top() else { return format!("{name}: no valid measurement.") };
+        let best = top.point;
         let at = best.point.label(facet.x).unwrap_or_default();
-        let interval = top.interval.map_or_else(String::new, |(low, high)| {
+        let interval = top.throughput.interval.map_or_else(String::new, |(low, high)| {
             format!(" (95 % interval {} to {})", grouped(low.max(0.0)), grouped(high))
         });
+        let throughput = format!("{} ops/s{interval} with {at}", grouped(top.throughput.mean));
         let p99 = best.latency_us(Percentile::P99).map_or_else(|| "not known".to_owned(), duration);
-        let doubt = match best.verdict() {
-            Some(Verdict::Ok) => "",
-            _ => " That point is in doubt; the table says why.",
+        let doubt = if best.is_beyond_doubt() { "" } else { " That point is in doubt; the table says why." };
+        let near: Vec<String> = top.near.iter().filter_map(|member| member.point.label(facet.x)).collect();
+        let said = match series.members.len() - 1 {
+            0 => format!("throughput reaches {throughput}"),
+            _ if top.is_peak() => format!("throughput peaks at {throughput}"),
+            others if best.is_beyond_doubt() && top.unknown == 0 && near.len() < others => {
+                format!("throughput reaches {throughput}, which is not told from that with {}", near.join(" and "))
+            }
+            _ => {
+                let why = if top.unknown == 0 { "" } else { ", since points failed or are INVALID" };
+                format!("no peak can be told{why}; the highest throughput is {throughput}")
+            }
         };
-        let peaks = if series.members.len() == 1 { "reaches" } else { "peaks at" };
-        format!(
-            "{name}: throughput {peaks} {} ops/s{interval} with {at}; p99 there is {p99}.{doubt}",
-            grouped(top.mean)
-        )
+        format!("{name}: {said}; p99 there is {p99}.{doubt}")
     };
     facets.iter().flat_map(|facet| facet.series.iter().map(move |series| say(facet, series))).collect()
 }
 
-fn peak<'a>(series: &Series<'a>) -> Option<(&'a Summary, crate::statistics::Estimate)> {
-    let valid = series.members.iter().filter(|member| member.verdict() != Some(Verdict::Invalid));
-    let measured = valid.filter_map(|member| Some((*member, member.throughput()?)));
-    measured.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))
-}
-
 /// Says what keeps the results from being the whole truth.
-fn notes(experiment: Option<&Experiment>, results: &Results, summaries: &[Summary]) -> Vec<String> {
+fn notes(
+    experiment: Option<&Experiment>,
+    cpus: Option<usize>,
+    results: &Results,
+    summaries: &[Summary],
+) -> Vec<String> {
     let failed = results.runs.iter().filter(|run| run.figures().is_none()).count();
     let mut notes = vec![format!("{} runs of {} points; {failed} failed.", results.runs.len(), summaries.len())];
     for (verdict, meaning) in [(Verdict::Suspect, "in doubt"), (Verdict::Invalid, "not valid")] {
@@ -160,6 +223,9 @@ fn notes(experiment: Option<&Experiment>, results: &Results, summaries: &[Summar
         )),
     }
     let Some(experiment) = experiment else { return notes };
+    if let Some(cpus) = cpus {
+        notes.extend(experiment.pinned_differently(&(0..cpus).collect::<Vec<_>>()));
+    }
     let groups = experiment.schedule();
     for target in &experiment.targets {
         if !results.runs.iter().any(|run| run.point.target == target.name()) {
@@ -313,7 +379,7 @@ mod tests {
         }
         for label in [
             "throughput (thousand ops/s)",
-            "concurrency (connections)",
+            "concurrency (connections, log scale)",
             "p99.9 latency (log scale)",
             "99.99%",
             "SET",
@@ -364,6 +430,75 @@ mod tests {
         assert!(markers("OK") < markers("SUSPECT"));
         let (page, ..) = drawn(&[sample::measured(sample::point(16, 0.5), 1, 1000.0, "SUSPECT")]);
         assert!(page.contains("<td>SUSPECT</td>") && page.contains("the load generator was busy"));
+    }
+
+    /// A picture without its page says what was measured, how and when, and what its markers mean; where all are whole
+    /// nothing is to be said of them.
+    #[test]
+    fn a_picture_speaks_for_itself() {
+        let rates = [("OK", 1), ("SUSPECT", 4), ("INVALID", 16)];
+        let mut runs: Vec<Run> = rates
+            .map(|(verdict, concurrency)| sample::measured(sample::point(concurrency, 0.0), 1, 1000.0, verdict))
+            .to_vec();
+        let explained =
+            |svgs: &str| ["hollow: in doubt", "crossed: not valid", "cross at the axis"].map(|key| svgs.contains(key));
+        let (_, svgs, directory) = drawn(&runs);
+        assert_eq!(explained(&svgs), [true, true, false]);
+        let chart = std::fs::read_to_string(directory.path().join("throughput.svg")).unwrap();
+        for said in [
+            "trine: 3 servers of 1 core",
+            "SET",
+            "values of 64 B",
+            "pipeline 1",
+            "closed loop",
+            "2026-01-01",
+            "0123abc",
+        ] {
+            assert!(chart.contains(said), "{said}: {chart}");
+        }
+        assert!(!chart.contains("16 connections"), "what varies is along the axis");
+        runs.push(sample::failed(sample::point(64, 0.0), 1));
+        assert_eq!(explained(&drawn(&runs).1), [true; 3]);
+        assert_eq!(explained(&drawn(&sample::sweep(1, 1.0)).1), [false; 3]);
+    }
+
+    /// Panels side by side have one scale: the same height is the same latency.
+    #[test]
+    fn panels_share_their_scale() {
+        let summaries = summarise(&sample::sweep(1, 1.0));
+        let mut several = 0;
+        for figure in facets(&summaries)[0].figures() {
+            let crate::chart::Body::Panels(panels) = &figure.body else { continue };
+            let scale = |panel: &crate::chart::Panel| [100.0, 10_000.0].map(|us| panel.y.position(us));
+            assert!(panels.iter().all(|panel| scale(panel) == scale(&panels[0])), "{}", figure.name);
+            several += usize::from(1 < panels.len());
+        }
+        assert_eq!(several, 3);
+    }
+
+    /// A peak is named where it is one: above every other point by more than chance, and beyond doubt.
+    #[test]
+    fn no_peak_is_named_where_none_can_be_told() {
+        let said = |points: &[(u32, [f64; 3], &str)]| {
+            let runs = points.iter().flat_map(|(concurrency, rates, verdict)| {
+                let point = sample::point(*concurrency, 0.0);
+                (1..).zip(rates).map(move |(repeat, rate)| sample::measured(point.clone(), repeat, *rate, verdict))
+            });
+            findings(&facets(&summarise(&runs.collect::<Vec<_>>()))).remove(0)
+        };
+        let low = (1, [1000.0, 1010.0, 1020.0], "OK");
+        let high = (16, [5000.0, 5010.0, 5020.0], "OK");
+        assert!(said(&[low, high]).contains("throughput peaks at 5,010 ops/s"));
+        let plateau = said(&[low, high, (64, [4990.0, 5010.0, 5015.0], "OK")]);
+        assert!(plateau.contains("reaches 5,010") && plateau.contains("not told from that with 64 conn"), "{plateau}");
+        let wide = (64, [1000.0, 9000.0, 17_834.0], "OK");
+        let invalid = (64, [6000.0, 6010.0, 6020.0], "INVALID");
+        for points in
+            [&[low, wide][..], &[low, (16, high.1, "SUSPECT")], &[low, (4, low.1, "OK")], &[low, high, invalid]]
+        {
+            let said = said(points);
+            assert!(said.contains("no peak can be told") && !said.contains("peaks"), "{said}");
+        }
     }
 
     /// More series than can be told apart go to charts of their own.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::machine::{Environment, Utilisation};
+use crate::machine::{Environment, Taken, Utilisation};
 use crate::point::Point;
 use crate::statistics::Steadiness;
 
@@ -22,7 +22,7 @@ pub struct Run {
     pub repeat: u32,
     /// RFC 3339, UTC.
     pub started: String,
-    /// Of the code that was measured; empty where it is unknown.
+    /// Of the code that was measured, by what that says itself; empty where it does not.
     pub commit: String,
     /// What was started to be measured; empty for a target that already ran.
     pub target_command: Vec<String>,
@@ -85,6 +85,8 @@ impl From<LoadReport> for Value {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Figures {
+    #[serde(default)]
+    pub target: Measured,
     pub ops_per_s: f64,
     pub errors: Errors,
     #[serde(default)]
@@ -99,6 +101,14 @@ pub struct Figures {
     pub verdict: Verdict,
     #[serde(default)]
     pub reasons: Vec<String>,
+}
+
+/// What the load generator found at the target's address.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Measured {
+    /// The commit that the server says it was built from.
+    #[serde(default)]
+    pub commit: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -178,20 +188,27 @@ impl Run {
         }
     }
 
-    /// Returns the load generator's verdict, made worse where throughput was not steady.
+    /// Returns the load generator's verdict, made worse where throughput was not steady or others had the target's CPUs.
     pub fn verdict(&self) -> Option<Verdict> {
         match &self.outcome {
-            Outcome::Measured { steadiness, load, .. } if steadiness.is_steady() => Some(load.figures.verdict),
-            Outcome::Measured { load, .. } => Some(load.figures.verdict.max(Verdict::Suspect)),
+            Outcome::Measured { steadiness, load, .. } => {
+                let is_doubtful = !steadiness.is_steady() || self.taken().next().is_some();
+                Some(if is_doubtful { load.figures.verdict.max(Verdict::Suspect) } else { load.figures.verdict })
+            }
             Outcome::Failed { .. } => None,
         }
+    }
+
+    /// Why the target did not have its CPUs for itself.
+    fn taken(&self) -> impl Iterator<Item = String> {
+        self.utilisation.taken.iter().filter_map(Taken::reason)
     }
 
     /// Returns why the run is not beyond doubt, or why it failed.
     pub fn reasons(&self) -> Vec<String> {
         match &self.outcome {
             Outcome::Measured { steadiness, load, .. } => {
-                load.figures.reasons.iter().cloned().chain(steadiness.reason()).collect()
+                load.figures.reasons.iter().cloned().chain(steadiness.reason()).chain(self.taken()).collect()
             }
             Outcome::Failed { message, .. } => vec![message.clone()],
         }
@@ -417,6 +434,20 @@ mod tests {
             }
             assert_eq!(run.verdict(), Some(expected), "{said}, {drift:?}");
             assert_eq!(run.reasons().iter().any(|reason| reason.contains("drifted by +20 %")), drift.is_some());
+        }
+    }
+
+    /// A run whose target's CPU others had for more than a twentieth of the time is in doubt, and says who they were.
+    #[test]
+    fn a_machine_with_others_is_in_doubt() {
+        for (share, expected) in [(0.04, Verdict::Ok), (0.2, Verdict::Suspect)] {
+            let mut run = sample::measured(sample::point(1, 0.0), 1, 1000.0, "OK");
+            run.utilisation.taken = vec![Taken { cpu: Some(1), share, by: vec!["rustc".to_owned()] }];
+            assert_eq!(run.verdict(), Some(expected));
+            assert_eq!(
+                run.reasons().iter().any(|reason| reason.contains("CPU 1") && reason.contains("rustc")),
+                0.1 < share
+            );
         }
     }
 

@@ -48,6 +48,10 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     if let Some(means) = options.cluster {
         experiment = experiment.by(means, options.experiment).map_err(RunError::Experiment)?;
     }
+    if folder_lacks_runs(&experiment, options) {
+        // Before anything else: each of the points would fail with the same error.
+        experiment.targets.iter().try_for_each(cluster::check_reachable).map_err(RunError::Cluster)?;
+    }
     let interrupt = Interrupt::install().map_err(|error| RunError::Io { path: PathBuf::from("signals"), error })?;
     let folder = &options.folder;
     if options.fresh {
@@ -79,6 +83,9 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
     let programs = Programs::find(options.programs).map_err(RunError::Programs)?;
     let built = programs.build_for(&groups, options.experiment, options.programs).map_err(RunError::Programs)?;
     let environment = note_environment(folder, &programs)?;
+    if let Some(difference) = experiment.pinned_differently(&machine::available_cpus()) {
+        eprintln!("trine-lab: {difference}");
+    }
     let all: Vec<Point> = groups.iter().flat_map(|group| group.points.iter().cloned()).collect();
     let (server_cpus, load_cpus) = experiment.cpus.on(&machine::available_cpus());
     let party = options.party.map(|(member, name)| Party::new(member, name, &experiment)).transpose()?;
@@ -98,6 +105,12 @@ pub fn run(options: &Options<'_>) -> Result<(), RunError> {
         load_cpus,
     };
     groups.iter().try_for_each(|group| runner.group(group))
+}
+
+/// Returns whether there is anything left to measure. What cannot be read is judged when the folder is claimed.
+fn folder_lacks_runs(experiment: &Experiment, options: &Options<'_>) -> bool {
+    let earlier = if options.fresh { Results::default() } else { options.folder.read().unwrap_or_default() };
+    !remaining(&experiment.schedule(), &earlier).is_empty()
 }
 
 /// Returns what has not been measured yet, in the order planned.

@@ -56,7 +56,7 @@ pub fn measured(point: Point, repeat: u32, ops_per_s: f64, verdict: &str) -> Run
     let cpus = (0..2).map(|cpu| CpuBusy { cpu, busy: 0.4 + 0.3 * cpu as f64 }).collect();
     let target = (100..103).map(|pid| ProcessBusy { pid, name: "trine".to_owned(), busy: 0.5 }).collect();
     Run {
-        utilisation: Utilisation { cpus, target },
+        utilisation: Utilisation { cpus, target, taken: Vec::new() },
         ..with(point, repeat, Outcome::Measured { steadiness: Steadiness::Steady, attempts: 1, load })
     }
 }

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use crate::point::{Dimension, Point};
 use crate::result::{Figures, Run, Verdict};
-use crate::statistics::{Estimate, estimate, median};
+use crate::statistics::{Estimate, compare, estimate, median};
+
+/// A mean whose 95 % interval is wider than this share of it does not tell one point from another.
+const INTERVAL_MAX: f64 = 0.5;
 
 /// One point over all its repeats.
 #[derive(Clone, Debug)]
@@ -88,9 +91,32 @@ impl Summary {
         median(&self.figures().map(|figures| percentile.of(figures)).collect::<Vec<_>>())
     }
 
-    /// Returns the worst verdict of all repeats; `None` where every repeat failed.
+    /// Returns the worst verdict of all repeats, made worse where these agree so little that their mean says nothing;
+    /// `None` where every repeat failed.
     pub fn verdict(&self) -> Option<Verdict> {
-        self.runs.iter().filter_map(Run::verdict).max()
+        let worst = self.runs.iter().filter_map(Run::verdict).max()?;
+        Some(if self.spread().is_some() { worst.max(Verdict::Suspect) } else { worst })
+    }
+
+    /// Returns why the mean of the throughput is in doubt, where it is.
+    fn spread(&self) -> Option<String> {
+        let throughput = self.throughput()?;
+        let (low, high) = throughput.interval?;
+        let width = (high - low) / throughput.mean;
+        (INTERVAL_MAX < width).then(|| {
+            format!("the repeats differ: the 95 % interval of throughput is {:.0} % of its mean wide", width * 100.0)
+        })
+    }
+
+    /// Returns whether its throughput is above another's by more than chance, at 95 %. It takes three repeats of each.
+    pub fn is_above(&self, other: &Self) -> bool {
+        let rates = |summary: &Self| summary.figures().map(|figures| figures.ops_per_s).collect::<Vec<_>>();
+        compare(&rates(other), &rates(self)).is_some_and(|ratio| 1.0 < ratio.interval.0)
+    }
+
+    /// Returns whether every repeat was measured, and nothing speaks against what they say.
+    pub fn is_beyond_doubt(&self) -> bool {
+        self.verdict() == Some(Verdict::Ok) && self.failures() == 0
     }
 
     pub fn failures(&self) -> usize {
@@ -107,7 +133,7 @@ impl Summary {
             }
         }
         let say = |(reason, times)| if times == 1 { reason } else { format!("{reason} ({times} times)") };
-        reasons.into_iter().map(say).collect()
+        reasons.into_iter().map(say).chain(self.spread()).collect()
     }
 }
 
@@ -152,6 +178,25 @@ mod tests {
         assert_eq!(doubtful.verdict(), Some(Verdict::Suspect));
         assert_eq!(doubtful.reasons(), ["the load generator was busy (2 times)"]);
         assert_eq!(summary(["SUSPECT", "INVALID", "OK"]).verdict(), Some(Verdict::Invalid));
+    }
+
+    /// Repeats that agree so little that the interval is wider than half of the mean are in doubt, however sure each is.
+    #[test]
+    fn repeats_that_disagree_are_in_doubt() {
+        for (rates, expected) in [
+            ([9_000.0, 9_300.0, 9_500.0], Verdict::Ok),
+            ([1_000.0, 9_000.0, 17_834.0], Verdict::Suspect),
+            ([9_278.0; 3], Verdict::Ok),
+        ] {
+            let runs =
+                (1..).zip(rates).map(|(repeat, rate)| sample::measured(sample::point(1, 0.0), repeat, rate, "OK"));
+            let summary = summarise(&runs.collect::<Vec<_>>()).remove(0);
+            assert_eq!(summary.verdict(), Some(expected), "{rates:?}");
+            assert_eq!(
+                summary.reasons().iter().any(|reason| reason.contains("repeats differ")),
+                expected != Verdict::Ok
+            );
+        }
     }
 
     proptest! {

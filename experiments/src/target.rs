@@ -99,6 +99,19 @@ impl Target {
         }
     }
 
+    /// Returns whether each of its threads that work stays on one CPU, when all may use the CPUs `room`; `None` where that is
+    /// not known. Trine's cores pin themselves.
+    pub fn keeps_its_cpus(&self, room: &[usize]) -> Option<bool> {
+        match self {
+            Self::Trine { settings, .. } => {
+                let is_any = |words: &[String]| words[0] == "--cpus" && words[1] == "any";
+                Some(!settings.windows(2).any(is_any) && !settings.iter().any(|word| word == "--cpus=any"))
+            }
+            Self::Command { .. } => Some(room.len() == 1),
+            Self::Address { .. } => None,
+        }
+    }
+
     /// Checks what spans several fields, and what varies beside it. An error comes with a word from the line that is to blame.
     pub fn check(&self, vary: &Vary) -> Result<(), (String, String)> {
         let complain = |word: &str, what: String| Err((word.to_owned(), what));

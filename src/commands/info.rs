@@ -2,7 +2,7 @@
 //! [`crate::gateway`] adds up those of all cores.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, connection::REDIS_VERSION};
-use crate::client::Port;
+use crate::{built, client::Port};
 use std::fmt::{Display, Write};
 
 /// The family's rows.
@@ -81,6 +81,8 @@ fn server(fields: &mut Fields, call: &Call<'_>) {
     };
     fields.add("redis_version", REDIS_VERSION);
     fields.add("trine_version", env!("CARGO_PKG_VERSION"));
+    fields.add("trine_git_sha1", built::git_sha1());
+    fields.add("trine_git_dirty", u8::from(built::IS_DIRTY));
     fields.add("redis_git_sha1", "00000000");
     fields.add("redis_git_dirty", 0);
     fields.add("redis_build_id", 0);

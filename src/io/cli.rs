@@ -78,7 +78,7 @@ pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
 pub fn command() -> Command {
     Command::new("trine")
         .about("A thread-per-core, shared-nothing key-value store that speaks the Redis protocol")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(crate::built::VERSION)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve_command())

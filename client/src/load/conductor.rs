@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     time::{Duration, Instant},
@@ -81,6 +81,8 @@ pub(crate) struct Measured {
     pub(crate) unsent: u64,
     /// The whole phase, for loading and verifying.
     pub(crate) took: Duration,
+    /// When it was cut short, if it was.
+    cut: Option<Nanos>,
     pub(crate) hlog: Vec<u8>,
 }
 
@@ -97,20 +99,26 @@ pub(crate) struct Conductor {
     news: mpsc::Receiver<(usize, News)>,
     clock: Clock,
     progress: Progress,
+    interrupt: Arc<AtomicBool>,
 }
 
 impl Conductor {
-    /// Starts the executors and waits until all are connected.
+    /// Starts the executors and waits until all are connected. Once `interrupt` is set phases are cut short.
     ///
     /// # Errors
     /// What is in the way, for people.
-    pub(crate) fn start(mut plan: Plan, target: &Target, progress: Progress) -> Result<Self, String> {
+    pub(crate) fn start(
+        mut plan: Plan,
+        target: &Target,
+        progress: Progress,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Self, String> {
         // An executor without a client would have nothing to do.
         plan.cpus.truncate(plan.concurrency);
         let (send, news) = mpsc::channel();
         let clock = Clock(Instant::now());
         let run = (rand_run() & 0xffff) << EXECUTOR_BITS;
-        let mut conductor = Self { executors: Vec::new(), news, clock, progress, plan };
+        let mut conductor = Self { executors: Vec::new(), news, clock, progress, plan, interrupt };
         for (index, &cpu) in conductor.plan.cpus.iter().enumerate() {
             let plan = &conductor.plan;
             let (phases_out, phases) = mpsc::channel();
@@ -140,6 +148,7 @@ impl Conductor {
                     phases,
                     spares,
                     answered: Arc::clone(&answered),
+                    interrupt: Arc::clone(&conductor.interrupt),
                 },
             );
             let main = move || engine::run(setup, move |told| news.send((index, told)).is_ok());
@@ -157,6 +166,11 @@ impl Conductor {
             }
         }
         Ok(conductor)
+    }
+
+    /// Whether phases are cut short from now on.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
     }
 
     /// Writes every key once.
@@ -196,7 +210,10 @@ impl Conductor {
             let source = Source::Draw { workload, sizes: plan.sizes.clone(), random: random(4) };
             (source, plan.pipeline, schedule, Some((begin, window)))
         })?;
-        measured.took = plan.duration;
+        measured.took = measured.cut.map_or(plan.duration, |cut| {
+            // During the warm-up nothing has been measured yet.
+            Duration::from_nanos(cut.since(start)).min(plan.duration)
+        });
         Ok(measured)
     }
 
@@ -255,8 +272,12 @@ impl Conductor {
             }
         }
         self.progress.clear();
-        // A number of operations takes as long as it takes.
-        let whole = if self.plan.operations.is_some() { Duration::MAX } else { self.plan.duration };
+        // A number of operations takes as long as it takes, and what was cut short as long as it took.
+        let whole = match sum.measured.cut {
+            _ if self.plan.operations.is_some() => Duration::MAX,
+            Some(cut) => Duration::from_nanos(cut.since(start)).min(self.plan.duration),
+            None => self.plan.duration,
+        };
         Ok(sum.end(begun.elapsed(), whole))
     }
 
@@ -312,6 +333,7 @@ impl Sum {
         self.second(&done.tally);
         self.measured.cpus.push(LoadCpu { cpu: done.cpu, busy: done.busy, starved: done.starved });
         self.measured.unsent += done.unsent;
+        self.measured.cut = self.measured.cut.max(done.cut);
         self.done += 1;
     }
 

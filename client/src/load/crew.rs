@@ -163,6 +163,12 @@ impl Crew {
         self.schedule.take().map_or(0, |schedule| schedule.backlog(now))
     }
 
+    /// As [`end`](Self::end), before its time: what is answered from now on is not counted.
+    pub(crate) fn cut(&mut self, now: Nanos) -> u64 {
+        self.window.1 = self.window.1.min(now);
+        self.end(now)
+    }
+
     /// Whether the phase has ended: nothing is in flight, and nothing more will be asked.
     pub(crate) fn is_done(&self) -> bool {
         self.in_flight == 0 && self.schedule.is_none()
@@ -391,7 +397,8 @@ impl Crew {
     #[inline]
     fn judge(&mut self, request: &Request, value: &[u8]) {
         let Some(Version(version)) = self.form.check(value, request.key) else {
-            self.tally.wrong.damaged += 1;
+            let is_others = self.form.is_others(value, request.key);
+            *(if is_others { &mut self.tally.wrong.foreign } else { &mut self.tally.wrong.damaged }) += 1;
             return;
         };
         let is_stale = match &mut self.first {

@@ -20,7 +20,7 @@ use std::{
     net::TcpStream,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -97,6 +97,8 @@ pub(crate) struct Done {
     pub(crate) starved: f64,
     /// Requests that were due and never sent.
     pub(crate) unsent: u64,
+    /// When it was cut short, if it was.
+    pub(crate) cut: Option<Nanos>,
 }
 
 /// What an executor is given when it starts.
@@ -114,6 +116,8 @@ pub(crate) struct Setup {
     pub(crate) spares: mpsc::Receiver<Box<Tally>>,
     /// Replies so far, for the progress line.
     pub(crate) answered: Arc<AtomicU64>,
+    /// Set where phases are to be cut short.
+    pub(crate) interrupt: Arc<AtomicBool>,
 }
 
 /// An executor's life: connects, and carries out phases until there are no more.
@@ -207,7 +211,7 @@ impl Engine {
         let (start, end) = phase.window.unwrap_or(everything);
         let mut meter = Meter::default();
         let mut second_end = start.after(Duration::from_secs(1));
-        let mut unsent = 0;
+        let (mut unsent, mut cut) = (0, None);
         while self.clock.now() < phase.begin {
             sleep(Duration::from_micros(100)).await;
         }
@@ -221,6 +225,14 @@ impl Engine {
             self.chores = now.after(CHORES);
             self.do_chores(now);
             setup.answered.store(self.crew.answered, Ordering::Relaxed);
+            if cut.is_none() && setup.interrupt.load(Ordering::Relaxed) {
+                cut = Some(now);
+                let left = self.crew.cut(now);
+                if !meter.has_ended() {
+                    unsent = left;
+                    meter.end(now, self.awake_ns);
+                }
+            }
             if phase.window.is_none() {
                 if 0 < self.crew.tally.errors_total() {
                     self.crew.end(now);
@@ -247,7 +259,7 @@ impl Engine {
         let mut tally = std::mem::take(&mut self.crew.tally);
         tally.second = (second_end.since(start) / 1_000_000_000).saturating_sub(1);
         let (busy, starved) = meter.shares();
-        Ok(Done { tally, cpu: setup.cpu, busy, starved, unsent })
+        Ok(Done { tally, cpu: setup.cpu, busy, starved, unsent, cut })
     }
 
     /// Returns a second's tally, and goes on with an empty one.

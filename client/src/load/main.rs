@@ -40,15 +40,24 @@ use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
 use slo::{Search, Tried};
-use std::{fs, io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use target::{Mode, Protocol, Target};
 use trine::manual;
 use trine_client::Options;
-use verdict::{Facts, Verdict};
+use verdict::{Facts, Failed, Verdict};
 use wire::{Commands, Wire};
 
 /// Nothing could be measured.
 const EXIT_FAILED: u8 = 1;
+/// Ctrl-C or SIGTERM: what was measured until then has been told.
+const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     glommio::early_init();
@@ -63,7 +72,7 @@ fn main() -> ExitCode {
         };
     }
     match run(&arguments) {
-        Ok(verdict) => ExitCode::from(verdict.exit_status()),
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("trine-load: {error}");
             ExitCode::from(EXIT_FAILED)
@@ -80,7 +89,7 @@ fn reference(arguments: &Arguments) -> Option<Vec<u8>> {
     arguments.man.then(|| manual::pages(Arguments::command()).into_iter().flat_map(page).collect())
 }
 
-fn run(arguments: &Arguments) -> Result<Verdict, String> {
+fn run(arguments: &Arguments) -> Result<u8, String> {
     let (addresses, protocol) = arguments.whom().unwrap_or_else(|error| usage(error));
     let plan = plan(arguments, protocol)?;
     let mode = match (arguments.cluster, arguments.single) {
@@ -90,13 +99,20 @@ fn run(arguments: &Arguments) -> Result<Verdict, String> {
     };
     let target = target::probe(&addresses, protocol, &plan.options, mode)?;
     allow_descriptors(plan.concurrency * target.routing.nodes().len());
-    let mut conductor = Conductor::start(plan, &target, Progress::new(arguments.quiet))?;
+    let interrupt = interrupt().map_err(|error| format!("signals can't be taken: {error}"))?;
+    let mut conductor = Conductor::start(plan, &target, Progress::new(arguments.quiet), interrupt)?;
     let has_keys = arguments.operations.is_none();
     let load = if has_keys && !arguments.no_load { Some(load(&mut conductor, &target)?) } else { None };
-    let verify = if has_keys && !arguments.no_verify { Some(conductor.verify()?) } else { None };
+    let is_verified = has_keys && !arguments.no_verify && !conductor.is_interrupted();
+    let verify = if is_verified { Some(conductor.verify()?) } else { None };
     let arrivals = arguments.arrivals.unwrap_or(Arrivals::Poisson);
-    let (rate, measured, search) = measure(arguments, &mut conductor, arrivals)?;
-    let (verdict, reasons) = judge(arguments, rate, verify.as_ref(), &measured, search.as_ref());
+    let (rate, measured, search) = match conductor.is_interrupted() {
+        true => (arguments.rate, Measured::default(), None),
+        false => measure(arguments, &mut conductor, arrivals)?,
+    };
+    let is_interrupted = conductor.is_interrupted();
+    let (verdict, reasons) =
+        judge(arguments, rate, [load.as_ref(), verify.as_ref()], &measured, search.as_ref(), is_interrupted);
     let report = Report {
         arguments,
         arrivals: arrivals.name(),
@@ -106,11 +122,23 @@ fn run(arguments: &Arguments) -> Result<Verdict, String> {
         verify: verify.as_ref(),
         measured: &measured,
         search: search.as_ref(),
+        is_interrupted,
         verdict,
         reasons: &reasons,
     };
     publish(arguments, &report)?;
-    Ok(verdict)
+    Ok(if is_interrupted { EXIT_INTERRUPTED } else { verdict.exit_status() })
+}
+
+/// Takes over Ctrl-C and SIGTERM: the first ends the measurement, a second one the program.
+fn interrupt() -> std::io::Result<Arc<AtomicBool>> {
+    use signal_hook::{consts, flag};
+    let interrupt = Arc::new(AtomicBool::new(false));
+    for signal in [consts::SIGINT, consts::SIGTERM] {
+        flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED.into(), Arc::clone(&interrupt))?;
+        flag::register(signal, Arc::clone(&interrupt))?;
+    }
+    Ok(interrupt)
 }
 
 /// Ends the program over an argument that is not right.
@@ -194,6 +222,10 @@ fn measure(
     let mut best: Option<(f64, Measured, bool)> = None;
     while let Some(rate) = search.next() {
         let measured = conductor.measure(Some((rate, arrivals)))?;
+        if conductor.is_interrupted() {
+            best.get_or_insert((rate, measured, false));
+            break;
+        }
         let value_us = objective.value_us(&tally::both(&measured.tally.since_due));
         // What has errors or could not even be sent meets nothing. A generator that was busy is the verdict's affair.
         let (verdict, _) = verdict::judge(&Facts { cpus: Vec::new(), ..facts(arguments, Some(rate), &measured) });
@@ -209,32 +241,49 @@ fn measure(
 }
 
 fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts {
-    let duration = arguments.duration.as_secs_f64();
+    let duration = measured.took.as_secs_f64();
     let has_measured = 0.0 < duration || arguments.operations.is_some();
     Facts {
         operations: has_measured.then(|| measured.tally.operations.iter().sum()),
-        errors: measured.tally.errors_total(),
+        errors: failed("measuring", measured).into_iter().collect(),
         wrong_values: measured.tally.wrong.total(),
+        foreign_values: measured.tally.wrong.foreign,
         scheduled: rate.map(|rate| (rate * duration, measured.unsent)),
         cpus: measured.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy, cpu.starved)).collect(),
         unmet_objective: None,
+        interrupted: None,
     }
+}
+
+/// What failed in a phase, if anything did.
+fn failed(phase: &'static str, measured: &Measured) -> Option<Failed> {
+    let errors = &measured.tally.errors;
+    let (most, _) = errors.iter().max_by_key(|(_, count)| **count)?;
+    Some(Failed { phase, count: measured.tally.errors_total(), most: most.clone() })
 }
 
 fn judge(
     arguments: &Arguments,
     rate: Option<f64>,
-    verify: Option<&Measured>,
+    before: [Option<&Measured>; 2],
     measured: &Measured,
     search: Option<&Search>,
+    is_interrupted: bool,
 ) -> (Verdict, Vec<String>) {
     let mut facts = facts(arguments, rate, measured);
-    if let Some(verify) = verify {
-        facts.errors += verify.tally.errors_total();
-        facts.wrong_values += verify.tally.wrong.total();
+    for before in before.into_iter().flatten() {
+        facts.wrong_values += before.tally.wrong.total();
+        facts.foreign_values += before.tally.wrong.foreign;
     }
+    let phases = ["loading", "verifying", "measuring"].into_iter().zip(before.into_iter().chain([Some(measured)]));
+    facts.errors = phases.filter_map(|(phase, measured)| failed(phase, measured?)).collect();
     let is_unmet = search.is_some_and(|search| search.found().is_none());
-    facts.unmet_objective = arguments.slo.as_ref().filter(|_| is_unmet).map(ToString::to_string);
+    facts.unmet_objective = arguments.slo.as_ref().filter(|_| is_unmet && !is_interrupted).map(ToString::to_string);
+    facts.interrupted = is_interrupted.then(|| match measured.took.as_secs_f64() {
+        0.0 => "before anything was measured".into(),
+        took if arguments.operations.is_some() => format!("after {took:.1} s"),
+        took => format!("after {took:.1} s of {:.1} s", arguments.duration.as_secs_f64()),
+    });
     verdict::judge(&facts)
 }
 

@@ -38,12 +38,14 @@ Phases: load writes every key once, verify reads every key back, then warm-up an
 every read, all of its bytes: a value that was not written for this key, is incomplete, missing, or older than a write that
 was acknowledged before, is a wrong value.
 
-Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck); 4 INVALID (errors, wrong values, or the rate was missed);
-1 nothing could be measured; 2 usage.";
+Ctrl-C ends the measurement, and the summary shows what was measured until then, marked so.
+
+Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck, or others had more than a twentieth of its CPU); 4 INVALID
+(errors, wrong values, or the rate was missed); 130 interrupted; 1 nothing could be measured; 2 usage.";
 
 /// Measures a server that speaks the Redis protocol, or a cluster of them: how many requests a second, and how fast.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "trine-load", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "trine-load", version = trine::built::VERSION, after_help = EXAMPLES, max_term_width = 120)]
 #[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
 pub(crate) struct Arguments {
     /// Server to begin with, as host:port or http://host:port; a cluster's other nodes are learned from it. Several: servers

@@ -6,20 +6,17 @@ use super::{
     slo::Search,
     tally::both,
     target::{Protocol, Target},
-    verdict::Verdict,
+    verdict::{STARVED_MAX, Verdict},
     workload::Batch,
 };
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 /// Changes when a program that reads the JSON has to.
 const SCHEMA: u32 = 1;
 /// Points of a chart of latency by percentile, for each halving of the distance to 100 %.
 const PERCENTILE_TICKS: u32 = 4;
-
-/// From this share on it is told that somebody else used a CPU of ours.
-const STARVED_WORTH_TELLING: f64 = 0.05;
 
 /// A whole run.
 pub(crate) struct Report<'a> {
@@ -32,6 +29,8 @@ pub(crate) struct Report<'a> {
     pub(crate) verify: Option<&'a Measured>,
     pub(crate) measured: &'a Measured,
     pub(crate) search: Option<&'a Search>,
+    /// It was ended before its time.
+    pub(crate) is_interrupted: bool,
     pub(crate) verdict: Verdict,
     pub(crate) reasons: &'a [String],
 }
@@ -51,6 +50,21 @@ impl Report<'_> {
         let verified = self.verify.map_or((0, 0), |verify| (verify.tally.misses, verify.tally.wrong.total()));
         let tally = &self.measured.tally;
         (tally.misses + verified.0, tally.wrong.total() + verified.1)
+    }
+
+    /// The phases that were carried out, each with its name, as in "verify".
+    fn phases(&self) -> impl Iterator<Item = (&'static str, &Measured)> {
+        let phases = [("load", self.load), ("verify", self.verify), ("measure", Some(self.measured))];
+        phases.into_iter().filter_map(|(name, measured)| Some((name, measured?)))
+    }
+
+    /// Errors of all phases, by kind.
+    fn errors(&self) -> BTreeMap<&str, u64> {
+        let mut errors = BTreeMap::new();
+        for (kind, count) in self.phases().flat_map(|(_, measured)| &measured.tally.errors) {
+            *errors.entry(kind.as_str()).or_default() += count;
+        }
+        errors
     }
 
     /// Whether a number of operations was measured, in place of a time.
@@ -102,6 +116,7 @@ impl Report<'_> {
                 "mode": self.target.mode(),
                 "nodes": self.target.routing.nodes().len(),
                 "server": self.target.server,
+                "commit": self.target.commit,
             },
             "workload": {
                 "concurrency": arguments.concurrency,
@@ -130,10 +145,15 @@ impl Report<'_> {
             "parts": self.is_rounds().then(|| json!({ "set": self.part(1), "get": self.part(0) })),
             "conflicts": tally.conflicts,
             "misses": misses,
-            "errors": { "total": tally.errors_total(), "by_kind": tally.errors },
+            "errors": {
+                "total": self.errors().values().sum::<u64>(),
+                "by_kind": self.errors(),
+                "by_phase": self.phases().map(|(name, phase)| (name, phase.tally.errors_total())).collect::<BTreeMap<_, _>>(),
+            },
             "wrong_values": wrong_values,
             "wrong_values_by_kind": {
                 "damaged": self.wrong(|wrong| wrong.damaged),
+                "foreign": self.wrong(|wrong| wrong.foreign),
                 "stale": self.wrong(|wrong| wrong.stale),
                 "missing": self.wrong(|wrong| wrong.missing),
             },
@@ -151,6 +171,7 @@ impl Report<'_> {
                 "p99_us": round(point.p99_us, 3),
             })).collect::<Vec<_>>(),
             "slo": self.search.map(|search| self.slo(search)),
+            "interrupted": self.is_interrupted,
             "verdict": self.verdict.name(),
             "reasons": self.reasons,
         })
@@ -190,6 +211,9 @@ impl Report<'_> {
             _ => "one server".into(),
         };
         let protocol = if self.target.protocol == Protocol::Http { ", HTTP" } else { "" };
+        if self.is_interrupted {
+            writeln!(out, "INTERRUPTED: this is what was measured until then")?;
+        }
         writeln!(out, "{} ({}), {whom}{protocol}", self.target.name(), self.target.server)?;
         let batch = if arguments.batch == Batch::Node { " for one node each time" } else { "" };
         write!(out, "{} clients x {} in flight{batch}, ", arguments.concurrency, arguments.pipeline)?;
@@ -213,6 +237,7 @@ impl Report<'_> {
                 arguments.value_size,
             )?;
         }
+        self.write_phases(out)?;
         let took = self.measured.took.as_secs_f64();
         if 0.0 < took {
             writeln!(out)?;
@@ -238,6 +263,26 @@ impl Report<'_> {
         self.write_findings(out)
     }
 
+    /// What came before the measurement: its errors count as much.
+    fn write_phases(&self, out: &mut String) -> std::fmt::Result {
+        for (name, phase) in self.phases().filter(|(name, _)| *name != "measure") {
+            let (answered, keys) =
+                (phase.tally.operations.iter().sum::<u64>() + phase.tally.misses, self.arguments.keys);
+            let part = if answered < keys { format!("{} of ", group(answered as f64)) } else { String::new() };
+            let errors = match phase.tally.errors_total() {
+                0 => String::new(),
+                errors => format!(", {} errors", group(errors as f64)),
+            };
+            writeln!(
+                out,
+                "{name}: {part}{} keys in {} s{errors}",
+                group(keys as f64),
+                round(phase.took.as_secs_f64(), 3)
+            )?;
+        }
+        Ok(())
+    }
+
     fn write_findings(&self, out: &mut String) -> std::fmt::Result {
         let tally = &self.measured.tally;
         writeln!(out)?;
@@ -254,15 +299,20 @@ impl Report<'_> {
         let (misses, wrong) = self.found();
         let (damaged, stale, missing) =
             (self.wrong(|wrong| wrong.damaged), self.wrong(|wrong| wrong.stale), self.wrong(|wrong| wrong.missing));
+        let foreign = match self.wrong(|wrong| wrong.foreign) {
+            0 => String::new(),
+            foreign => format!(", of another run {foreign}"),
+        };
+        let errors = self.errors();
         writeln!(
             out,
-            "wrong values {wrong} (damaged {damaged}, stale {stale}, missing {missing}), misses {misses}, errors {}",
-            tally.errors_total()
+            "wrong values {wrong} (damaged {damaged}, stale {stale}, missing {missing}{foreign}), misses {misses}, errors {}",
+            errors.values().sum::<u64>()
         )?;
         if 0 < tally.conflicts {
             writeln!(out, "{} SETs found their keys there already (409)", group(tally.conflicts as f64))?;
         }
-        for (kind, count) in &tally.errors {
+        for (kind, count) in &errors {
             writeln!(out, "{count:>14} x {kind}")?;
         }
         let cpus: Vec<String> = self.measured.cpus.iter().map(load_cpu).collect();
@@ -281,7 +331,7 @@ impl Report<'_> {
 
 fn load_cpu(load: &LoadCpu) -> String {
     let mut text = format!("CPU {} {:.0} % busy", load.cpu, load.busy * 100.0);
-    if STARVED_WORTH_TELLING <= load.starved {
+    if STARVED_MAX < load.starved {
         text += &format!(" and taken by others for {:.0} %, which latencies include", load.starved * 100.0);
     }
     text
@@ -312,7 +362,8 @@ fn latency(histogram: &Histogram<u64>) -> Value {
     } else {
         let points = histogram.iter_quantiles(PERCENTILE_TICKS);
         let points = points.map(|point| (point.quantile_iterated_to() * 100.0, us(point.value_iterated_to())));
-        points.filter(|(percentile, _)| 50.0 <= *percentile).map(|(percentile, us)| json!([percentile, us])).collect()
+        // Also below the median: whoever merges runs of different speeds needs all requests of each.
+        points.map(|(percentile, us)| json!([percentile, us])).collect()
     };
     json!({
         "count": histogram.len(),

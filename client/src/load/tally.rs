@@ -25,6 +25,8 @@ pub(crate) fn histogram() -> Histogram<u64> {
 pub(crate) struct Wrong {
     /// Not what anybody wrote for this key.
     pub(crate) damaged: u64,
+    /// What a run in the other protocol wrote for this key.
+    pub(crate) foreign: u64,
     /// Older than a write that was acknowledged before the read was sent; or, where the first value of a key stays,
     /// another one, or a second write that was acknowledged.
     pub(crate) stale: u64,
@@ -34,7 +36,7 @@ pub(crate) struct Wrong {
 
 impl Wrong {
     pub(crate) fn total(self) -> u64 {
-        self.damaged + self.stale + self.missing
+        self.damaged + self.foreign + self.stale + self.missing
     }
 }
 
@@ -141,6 +143,7 @@ impl Tally {
         self.conflicts += other.conflicts;
         self.misses += other.misses;
         self.wrong.damaged += other.wrong.damaged;
+        self.wrong.foreign += other.wrong.foreign;
         self.wrong.stale += other.wrong.stale;
         self.wrong.missing += other.wrong.missing;
         for (kind, count) in &other.errors {

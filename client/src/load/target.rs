@@ -46,6 +46,8 @@ pub(crate) struct Target {
     pub(crate) placement: Placement,
     /// Its name and version, as far as it tells.
     pub(crate) server: String,
+    /// The commit that it says it was built from.
+    pub(crate) commit: Option<String>,
 }
 
 impl Target {
@@ -122,14 +124,14 @@ fn probe_resp(address: &str, options: &Options, mode: Mode) -> Result<Target, St
     };
     let placement = if is_cluster { Placement::Slots } else { Placement::First };
     let (addresses, protocol, server) = (vec![address.into()], Protocol::Resp, name(&info));
-    Ok(Target { addresses, protocol, routing, placement, server })
+    Ok(Target { addresses, protocol, routing, placement, server, commit: commit(&info) })
 }
 
 /// Asks for a key that is not there: whoever answers with an HTTP response is a server.
 fn probe_http(address: &str, options: &Options) -> Result<Target, String> {
     let server = exchange(address, options)?.unwrap_or_else(|| "unknown".into());
     let (addresses, protocol, routing) = (vec![address.into()], Protocol::Http, Routing::single(address));
-    Ok(Target { addresses, protocol, routing, placement: Placement::First, server })
+    Ok(Target { addresses, protocol, routing, placement: Placement::First, server, commit: None })
 }
 
 /// Returns what the server calls itself, if anything.
@@ -191,6 +193,13 @@ fn name(info: &str) -> String {
     found.unwrap_or_else(|| "unknown".into())
 }
 
+/// The commit of a server of ours, as far as it knows.
+fn commit(info: &str) -> Option<String> {
+    let commit = field(info, "trine_git_sha1").filter(|commit| commit.chars().any(|digit| digit != '0'))?;
+    let is_dirty = field(info, "trine_git_dirty") == Some("1");
+    Some(if is_dirty { format!("{commit} with local changes") } else { commit.to_owned() })
+}
+
 /// What happened, and what to do.
 pub(crate) fn explain(error: &Error, address: &str) -> String {
     match error {
@@ -248,5 +257,18 @@ mod tests {
         assert_eq!(name("# Server\r\nredis_version:7.2.4\r\ntrine_version:0.1.0\r\n"), "trine 0.1.0");
         assert_eq!(name("redis_version:7.0.15\r\n"), "redis 7.0.15");
         assert_eq!(name(""), "unknown");
+    }
+
+    /// A server's commit is told with a mark where it had local changes; a server that does not know it tells none.
+    #[test]
+    fn a_server_tells_its_commit() {
+        for (info, expected) in [
+            ("trine_git_sha1:0123456789ab\r\ntrine_git_dirty:0\r\n", Some("0123456789ab")),
+            ("trine_git_sha1:0123456789ab\r\ntrine_git_dirty:1\r\n", Some("0123456789ab with local changes")),
+            ("trine_git_sha1:00000000\r\ntrine_git_dirty:0\r\n", None),
+            ("redis_git_sha1:00000000\r\n", None),
+        ] {
+            assert_eq!(commit(info).as_deref(), expected, "{info}");
+        }
     }
 }

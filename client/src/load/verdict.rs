@@ -2,6 +2,8 @@
 
 /// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
 const BUSY_MAX: f64 = 0.95;
+/// Where others took more than this of a CPU of ours, latencies are theirs as well.
+pub(crate) const STARVED_MAX: f64 = 0.05;
 /// A rate may be missed by this share, for what is just being sent at the end.
 const MISSED_SUSPECT: f64 = 0.01;
 const MISSED_INVALID: f64 = 0.05;
@@ -40,14 +42,29 @@ impl Verdict {
 pub(crate) struct Facts {
     /// Whether anything was measured, and how many replies there were.
     pub(crate) operations: Option<u64>,
-    pub(crate) errors: u64,
+    /// Requests that failed, by the phase in which they did.
+    pub(crate) errors: Vec<Failed>,
     pub(crate) wrong_values: u64,
+    /// Of the wrong values: those that a run in the other protocol wrote.
+    pub(crate) foreign_values: u64,
     /// In an open loop: requests that should have been sent while measuring, and those left over at the end.
     pub(crate) scheduled: Option<(f64, u64)>,
     /// For each CPU: its number, the share of time it worked, and the share that others took from it.
     pub(crate) cpus: Vec<(usize, f64, f64)>,
     /// An objective that no rate met.
     pub(crate) unmet_objective: Option<String>,
+    /// How far it came before it was interrupted, if it was.
+    pub(crate) interrupted: Option<String>,
+}
+
+/// Requests that failed in one phase.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    /// As in "while verifying".
+    pub(crate) phase: &'static str,
+    pub(crate) count: u64,
+    /// What most of them failed with.
+    pub(crate) most: String,
 }
 
 /// Judges, and says why.
@@ -61,11 +78,19 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     if facts.operations == Some(0) {
         find(Verdict::Invalid, "no request was answered while measuring".into());
     }
-    if 0 < facts.wrong_values {
-        find(Verdict::Invalid, format!("{} reads got a wrong value", facts.wrong_values));
+    let (foreign, wrong) = (facts.foreign_values, facts.wrong_values.saturating_sub(facts.foreign_values));
+    if 0 < foreign {
+        let reason = format!(
+            "{foreign} reads got what an earlier run in the other protocol wrote, which these keys keep: empty the server \
+             (FLUSHALL), overwrite the keys (--api store), or take others (another --key-size)"
+        );
+        find(Verdict::Invalid, reason);
     }
-    if 0 < facts.errors {
-        find(Verdict::Invalid, format!("{} requests failed", facts.errors));
+    if 0 < wrong {
+        find(Verdict::Invalid, format!("{wrong} reads got a wrong value"));
+    }
+    for Failed { phase, count, most } in &facts.errors {
+        find(Verdict::Invalid, format!("{count} requests failed while {phase} ({most})"));
     }
     if let Some((scheduled, unsent)) = facts.scheduled {
         let missed = unsent as f64 / scheduled.max(1.0);
@@ -88,10 +113,17 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
                 "load CPU {cpu} was {busy:.0} % busy and taken by others for {starved:.0} %: the server may be faster than this shows"
             );
             find(Verdict::Suspect, reason);
+        } else if STARVED_MAX < starved {
+            let reason =
+                format!("load CPU {cpu} was taken by others for {:.0} %, which latencies include", starved * 100.0);
+            find(Verdict::Suspect, reason);
         }
     }
     if let Some(objective) = &facts.unmet_objective {
         find(Verdict::Invalid, format!("no rate that was tried met {objective}"));
+    }
+    if let Some(how_far) = &facts.interrupted {
+        find(Verdict::Suspect, format!("interrupted {how_far}"));
     }
     (verdict, reasons)
 }
@@ -99,6 +131,22 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn failed() -> Vec<Failed> {
+        vec![Failed { phase: "verifying", count: 317, most: "connection closed".into() }]
+    }
+
+    /// A reason says in which phase requests failed and with what, and which way out there is of keys that another run wrote.
+    #[test]
+    fn reasons_say_where_and_what() {
+        let facts = Facts { errors: failed(), wrong_values: 9, foreign_values: 7, ..Facts::default() };
+        let (_, reasons) = judge(&facts);
+        assert!(reasons[0].starts_with("7 reads") && reasons[0].contains("FLUSHALL"), "{reasons:?}");
+        assert_eq!(
+            reasons[1..],
+            ["2 reads got a wrong value", "317 requests failed while verifying (connection closed)"]
+        );
+    }
 
     /// What makes a result doubtful, and what makes it void.
     #[test]
@@ -108,7 +156,11 @@ mod tests {
             (good.clone(), Verdict::Ok),
             (Facts { operations: None, ..good.clone() }, Verdict::Ok),
             (Facts { operations: Some(0), ..good.clone() }, Verdict::Invalid),
-            (Facts { errors: 1, ..good.clone() }, Verdict::Invalid),
+            (Facts { errors: failed(), ..good.clone() }, Verdict::Invalid),
+            (Facts { interrupted: Some("after 1 s of 5 s".into()), ..good.clone() }, Verdict::Suspect),
+            (Facts { wrong_values: 2, foreign_values: 2, ..good.clone() }, Verdict::Invalid),
+            (Facts { cpus: vec![(1, 0.3, 0.05)], ..good.clone() }, Verdict::Ok),
+            (Facts { cpus: vec![(1, 0.3, 0.06)], ..good.clone() }, Verdict::Suspect),
             (Facts { wrong_values: 1, ..good.clone() }, Verdict::Invalid),
             (Facts { cpus: vec![(0, 0.1, 0.0), (1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
             (Facts { cpus: vec![(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
@@ -117,7 +169,7 @@ mod tests {
             (Facts { scheduled: Some((1000.0, 60)), ..good.clone() }, Verdict::Invalid),
             (Facts { scheduled: Some((10.0, 1)), ..good.clone() }, Verdict::Ok),
             (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
-            (Facts { errors: 1, cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
+            (Facts { errors: failed(), cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
         ] {
             let (verdict, reasons) = judge(&facts);
             assert_eq!(verdict, expected, "{facts:?}");

@@ -82,7 +82,7 @@ impl Axis {
     pub fn percentiles() -> Self {
         let ticks = [50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
         let ticks = ticks.map(|value| (value, format!("{value}%"))).to_vec();
-        Self { title: "percentile of requests".to_owned(), scale: Scale::Nines, low: 50.0, high: 99.99, ticks }
+        Self { title: logarithmic("percentile of requests"), scale: Scale::Nines, low: 50.0, high: 99.99, ticks }
     }
 
     /// An axis of exactly these values, rising: by their logarithms where they span a wide range.
@@ -93,6 +93,7 @@ impl Axis {
         let title = title.to_owned();
         if 0.0 < low && 8.0 * low <= high {
             let margin = (high / low).powf(0.05);
+            let title = logarithmic(&title);
             return Self { title, scale: Scale::Logarithmic, low: low / margin, high: high * margin, ticks };
         }
         let margin = if low < high { (high - low) * 0.06 } else { low.abs().max(1.0) / 2.0 };
@@ -111,6 +112,14 @@ impl Axis {
                 false => free_from = center + half + super::SMALL * 0.6,
             }
         }
+    }
+}
+
+/// Says in an axis's title that its scale is logarithmic, beside the unit where there is one.
+fn logarithmic(title: &str) -> String {
+    match title.strip_suffix(')') {
+        Some(title) => format!("{title}, log scale)"),
+        None => format!("{title} (log scale)"),
     }
 }
 
@@ -171,6 +180,18 @@ mod tests {
         let [ninety, two, three, four] = [90.0, 99.0, 99.9, 99.99].map(|value| axis.position(value).unwrap());
         assert!((two - ninety - (three - two)).abs() < 1e-9 && (three - two - (four - three)).abs() < 1e-6);
         assert_eq!(axis.position(100.0), None, "the slowest request of all has no place on it");
+    }
+
+    /// A logarithmic axis says so; a linear one does not.
+    #[test]
+    fn log_axes_say_so() {
+        let axis = |title, high: u32| {
+            Axis::of_values(title, &[1, high].map(|value| (f64::from(value), value.to_string()))).title
+        };
+        assert_eq!(axis("concurrency (connections)", 256), "concurrency (connections, log scale)");
+        assert_eq!(axis("servers", 64), "servers (log scale)");
+        assert_eq!(axis("servers", 3), "servers");
+        assert_eq!(Axis::percentiles().title, "percentile of requests (log scale)");
     }
 
     /// Labels that remain do not touch.

@@ -57,6 +57,8 @@ type Pixel = (i32, i32);
 
 const Y_LABELS: u32 = 84;
 const X_LABELS: u32 = 54;
+/// Half of the widest label below the end of an axis.
+const RIGHT: u32 = 28;
 
 impl Panel {
     pub(super) fn draw(&self, root: &Canvas<'_>, area: &Cell<'_>) -> Drawn {
@@ -68,11 +70,11 @@ impl Panel {
             root.draw(&Text::new(self.title.clone(), (middle, top + 6), style))?;
         }
         let mut x = self.x.clone();
-        x.thin_out(f64::from(width - Y_LABELS - 22));
+        x.thin_out(f64::from(width - Y_LABELS - RIGHT));
         let positions = |axis: &Axis| Positions(axis.ticks.iter().filter_map(|tick| axis.position(tick.0)).collect());
         let mut chart = ChartBuilder::on(area)
             .margin_top(if self.title.is_empty() { 10 } else { 28 })
-            .margin_right(22)
+            .margin_right(RIGHT)
             .margin_left(6)
             .margin_bottom(6)
             .x_label_area_size(X_LABELS)
@@ -248,8 +250,16 @@ pub(super) fn draw_key(root: &Canvas<'_>, style: usize, (x, y): Pixel) -> Drawn 
     draw_mark(root, style, Mark::Filled, (x + 14, y))
 }
 
-fn draw_mark(root: &Canvas<'_>, style: usize, mark: Mark, (x, y): Pixel) -> Drawn {
-    let color = PALETTE[style];
+/// Draws a marker that says how far a point can be believed, of no line's colour, for the legend.
+pub(super) fn draw_verdict_key(root: &Canvas<'_>, mark: Mark, (x, y): Pixel) -> Drawn {
+    draw_shape(root, INK, shape(0), mark, (x + 14, y))
+}
+
+fn draw_mark(root: &Canvas<'_>, style: usize, mark: Mark, at: Pixel) -> Drawn {
+    draw_shape(root, PALETTE[style], shape(style), mark, at)
+}
+
+fn draw_shape(root: &Canvas<'_>, color: RGBColor, shape: &[Pixel], mark: Mark, (x, y): Pixel) -> Drawn {
     let cross = |size: i32| {
         [[(x - size, y - size), (x + size, y + size)], [(x - size, y + size), (x + size, y - size)]]
             .map(|path| PathElement::new(path, color.stroke_width(2)))
@@ -259,7 +269,7 @@ fn draw_mark(root: &Canvas<'_>, style: usize, mark: Mark, (x, y): Pixel) -> Draw
         Mark::Failed => return cross(5).iter().try_for_each(|path| root.draw(path)),
         Mark::Filled | Mark::Hollow | Mark::Crossed => {}
     }
-    let mut outline: Vec<Pixel> = shape(style).iter().map(|(right, down)| (x + right, y + down)).collect();
+    let mut outline: Vec<Pixel> = shape.iter().map(|(right, down)| (x + right, y + down)).collect();
     let fill = if mark == Mark::Filled { color } else { WHITE };
     if outline.is_empty() {
         root.draw(&Circle::new((x, y), 5, fill.filled()))?;

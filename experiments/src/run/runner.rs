@@ -46,6 +46,7 @@ pub(super) struct Runner<'a> {
     pub(super) progress: Progress,
     /// What tells points apart in the progress line.
     pub(super) dimensions: Vec<Dimension>,
+    /// Of `trine`, as it says itself.
     pub(super) commit: String,
     pub(super) server_cpus: Option<Vec<usize>>,
     pub(super) load_cpus: Option<Vec<usize>>,
@@ -93,7 +94,7 @@ impl Runner<'_> {
                 point: point.clone(),
                 repeat: group.repeat,
                 started,
-                commit: self.commit.clone(),
+                commit: self.commit_of(&group.deployment.target, &outcome),
                 target_command: cluster.as_ref().map(|cluster| cluster.command.clone()).unwrap_or_default(),
                 load_command,
                 utilisation,
@@ -116,6 +117,16 @@ impl Runner<'_> {
             // Who measures writes down what happened.
             _ => Ok(true),
         }
+    }
+
+    /// The commit of what was measured: what it says itself, or what the program says that was started.
+    fn commit_of(&self, target: &Target, outcome: &Outcome) -> String {
+        let said = match outcome {
+            Outcome::Measured { load, .. } => load.figures.target.commit.clone(),
+            Outcome::Failed { .. } => None,
+        };
+        let started = || matches!(target, Target::Trine { .. }).then(|| self.commit.clone());
+        said.or_else(started).unwrap_or_default()
     }
 
     fn start(&self, group: &Group) -> Result<Cluster, ClusterError> {
@@ -223,11 +234,12 @@ impl Runner<'_> {
         let ask = Ask { program: &program, cluster, point, repeat, warmup, cpus: self.load_cpus.as_deref(), task };
         let invocation = Invocation { words: ask.words(self.experiment, &report), cpus: None };
         let command = invocation.command_line();
-        let mut watch = Watch::new(cluster.roots());
+        let mut watch = Watch::new(cluster.roots(), self.server_cpus.clone());
         let mut load = match process::Group::start(&invocation, &self.folder.0.join("logs").join("load.log")) {
             Ok(load) => load,
             Err(error) => return Ok(Attempt::failed(command, Failure::Load, error.to_string())),
         };
+        watch.load_is(load.pid());
         let began = Instant::now();
         let limit = match point.operations {
             None => warmup.0 + self.experiment.duration.0 + LOAD_ALLOWANCE,

@@ -398,8 +398,11 @@ fn clients_inside_and_outside_are_told_addresses_that_work() {
 fn the_lab_says_where_there_is_no_docker() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("short.toml");
-    let text = "title = \"t\"\nquestion = \"q\"\nrepeats = 1\nduration = \"100ms\"\n[[targets]]\nname = \"trine\"\n\
-                kind = \"trine\"\nservers = 3\n";
+    let port = free_ports(&[0, 1, 100, 101, 200, 201]);
+    let text = format!(
+        "title = \"t\"\nquestion = \"q\"\nrepeats = 1\nduration = \"100ms\"\nport = {port}\n[[targets]]\n\
+         name = \"trine\"\nkind = \"trine\"\nservers = 3\n"
+    );
     fs::write(&file, text).unwrap();
     let mut command = Command::new(program("trine-lab"));
     command.arg("run").arg(&file).args(["--cluster", "compose", "--out"]).arg(folder.path().join("out"));

@@ -129,6 +129,42 @@ fn reads_are_judged() {
     assert_eq!((lenient.tally.wrong.total(), lenient.tally.misses), (0, 1));
 }
 
+/// A key that has kept what a run in the other protocol wrote is told from a damaged one.
+#[test]
+fn what_another_run_wrote_is_not_damage() {
+    let mut value = Vec::new();
+    Form::Bytes.write(&mut value, 0, Version(9 << NUMBER_BITS | 1), 64);
+    let mut crew = http_crew(Orders { placement: Placement::First, ..orders(1, false) }, Api::Set);
+    crew.begin(one_key(Kind::Set), 1, None, ALWAYS, Nanos(0));
+    sent(&mut crew, 0, 0);
+    crew.end(Nanos(0));
+    crew.arrived(0, &response(409, "", b"it exists"), Nanos(1)).unwrap();
+    for (value, expected) in [(value.clone(), (1, 0)), ([&value[..63], b"?"].concat(), (1, 1))] {
+        crew.begin(one_key(Kind::Get), 1, None, ALWAYS, Nanos(2));
+        sent(&mut crew, 0, 2);
+        crew.end(Nanos(2));
+        crew.arrived(0, &response(200, "", &value), Nanos(3)).unwrap();
+        assert_eq!((crew.tally.wrong.foreign, crew.tally.wrong.damaged), expected);
+    }
+}
+
+/// A phase that is cut counts what was answered before, and nothing after.
+#[test]
+fn a_phase_can_be_cut() {
+    let mut crew = crew(2, false);
+    crew.begin(one_key(Kind::Set), 1, None, ALWAYS, Nanos(0));
+    sent(&mut crew, 0, 0);
+    sent(&mut crew, 1, 0);
+    crew.arrived(0, b"+OK\r\n", Nanos(10)).unwrap();
+    sent(&mut crew, 0, 10);
+    assert_eq!(crew.cut(Nanos(20)), 0);
+    crew.arrived(0, b"+OK\r\n", Nanos(30)).unwrap();
+    assert!(!crew.is_done(), "one is in flight");
+    crew.arrived(1, b"+OK\r\n", Nanos(30)).unwrap();
+    assert!(crew.is_done());
+    assert_eq!(crew.tally.operations, [0, 1]);
+}
+
 /// A broken connection's requests are errors, and its workers go on.
 #[test]
 fn what_is_lost_is_counted() {
