@@ -3,16 +3,12 @@
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
 
-use std::{
-    env, fs,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{env, fs, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, doctor, dump, health, manual, plan, top, up};
+use super::{check, doctor, dump, health, logging, manual, output, plan, top, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -22,6 +18,14 @@ pub enum Failure {
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
+}
+
+impl Failure {
+    /// The same with exit status 2, where 1 would be a verdict on what was looked at.
+    pub(super) fn into_usage(self) -> Self {
+        let (Self::Usage(message) | Self::Failed(message)) = self;
+        Self::Usage(message)
+    }
 }
 
 /// Runs what the command line asks for. `serve` runs a server until it is told to stop.
@@ -55,11 +59,14 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
     }
 }
 
-/// Writes a result to standard output.
+/// Writes a result to standard output. A reader that has gone has seen enough.
 pub(super) fn print_result(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
+    print_while_read(text).map(|_| ())
+}
+
+/// As [`print_result`]. Returns false if nobody reads any more.
+pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
+    output::result(text.as_bytes()).map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }
 
 /// Checks flags that are meant for `trine serve`, as far as that can be done without starting it.
@@ -149,7 +156,9 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
     }
     let config = configuration(matches)?;
     log_to_stderr(&config.log)?;
-    serve(config).map_err(Failure::Failed)
+    let served = serve(config).map_err(Failure::Failed);
+    logging::flush();
+    served
 }
 
 /// Returns what the environment and the file that it names say to `trine serve`. Flags may say more, so that this need not be
@@ -193,8 +202,7 @@ fn assemble(matches: &ArgMatches) -> Result<Config, Failure> {
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::Usage(format!("--log {filter}: {error}; write a level such as info")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    Ok(())
+    logging::start(filter).map_err(|error| Failure::Failed(format!("a thread for the log: {error}")))
 }
 
 /// Has the kernel stop this process when the one that started it ends, however that ends.

@@ -110,7 +110,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let file = folder.path.join("topology.toml");
     fs::write(&file, topology.to_toml()).map_err(|error| failed("the topology file", error))?;
 
-    print_result(&table(&topology, &cpus))?;
+    say(&table(&topology, &cpus));
     if allowed.len() < topology.shards().len() {
         let (cores, count) = (topology.shards().len(), allowed.len());
         eprintln!("{cores} cores share {count} CPUs: good enough to try things, not to measure them");
@@ -121,6 +121,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .and_then(|go_on| if go_on { watch(&mut servers, &mut signals) } else { Ok(()) });
     servers.stop();
     outcome
+}
+
+/// Prints what people are to know. The servers are what was asked for: they go on where it can't be printed.
+fn say(text: &str) {
+    let _said = print_result(text);
 }
 
 /// Returns the servers to start, or why their ports do not fit.
@@ -235,7 +240,7 @@ fn wait_until_ready(
     loop {
         waiting.retain(|&(host, port)| !answers(host, port));
         if waiting.is_empty() {
-            print_result(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()))?;
+            say(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()));
             return Ok(true);
         }
         servers.check()?;

@@ -8,6 +8,7 @@ use crate::{
         aligned::Aligned,
         directory::{Directory, ShardFiles},
         hints::Hints,
+        logging,
         mesh::{Batch, Parcel},
         recover::{Recover, RecoverError, write_lost},
         ring::{Bell, Ring},
@@ -292,6 +293,7 @@ impl State {
                 let path = durable.layout.files.path().display();
                 self.control.failed.store(true, Ordering::SeqCst);
                 tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
+                logging::flush();
                 std::process::exit(1);
             }
         }
