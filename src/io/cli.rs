@@ -8,7 +8,7 @@ use std::{env, fs, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, doctor, dump, health, logging, manual, output, plan, top, up};
+use super::{check, doctor, dump, health, logging, manual, output, plan, server, top, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -110,7 +110,7 @@ fn serve_command() -> Command {
         .about("Run one server until SIGTERM or Ctrl-C")
         .long_about(
             "Run one server: a gateway port for any client, and a port per core for cluster clients. It ends with \
-             status 0 on SIGTERM or Ctrl-C, when what it owes has been sent.\n\n\
+             status 0 on SIGTERM or Ctrl-C, when what it owes has been sent. SIGHUP, SIGUSR1 and SIGUSR2 are ignored.\n\n\
              Each setting is also a TRINE_… variable and a line of the --config file, and CONFIG GET shows it. A flag \
              goes before a variable, a variable before the file.",
         )
@@ -155,6 +155,8 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
         end_with(parent)?;
     }
     let config = configuration(matches)?;
+    // Before the log has its thread, which a signal would otherwise end, and with it the server.
+    server::block_signals().map_err(|error| Failure::Failed(format!("signals can't be blocked: {error}")))?;
     log_to_stderr(&config.log)?;
     let served = serve(config).map_err(Failure::Failed);
     logging::flush();

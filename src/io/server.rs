@@ -67,7 +67,43 @@ struct Seed {
     directory: Option<Arc<Directory>>,
 }
 
-/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN).
+/// Signals that end the server in order.
+const STOPPING: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
+/// Signals that are ignored. A terminal that closes sends SIGHUP, and some send it for a log or a configuration to be read
+/// anew; SIGUSR1 and SIGUSR2 have no meaning here; SIGXFSZ comes with an error of the write, which is what counts.
+const IGNORED: [i32; 4] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXFSZ];
+
+/// Has signals wait for core 0, instead of ending the process. To be called before any thread starts: all inherit it.
+///
+/// # Errors
+/// What the system says; not seen in practice.
+pub fn block_signals() -> io::Result<()> {
+    signal::block(&[STOPPING.as_slice(), &IGNORED].concat()).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Stops the server at the first signal that asks for it.
+async fn heed_signals(control: Arc<Control>) {
+    let signals = match Signals::new(&[STOPPING.as_slice(), &IGNORED].concat()) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals can't be received: stopping");
+            return control.stop();
+        }
+    };
+    loop {
+        match signals.recv().await {
+            Ok(number) if IGNORED.contains(&number) => {
+                tracing::info!(signal = number, "ignored");
+                continue;
+            }
+            Ok(number) => tracing::info!(signal = number, "stopping"),
+            Err(error) => tracing::error!(%error, "signals can't be received: stopping"),
+        }
+        return control.stop();
+    }
+}
+
+/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN). Its signals are [blocked](block_signals) already.
 ///
 /// # Errors
 /// A line that says what is in the way, and the way out.
@@ -78,9 +114,6 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let (topology, position) = topology::load(&mut config)?;
     raise_descriptor_limit();
     allow_huge_pages(config.huge_pages);
-    // Before any thread starts, so that all inherit it and the signals wait for core 0.
-    signal::block(&[libc::SIGTERM, libc::SIGINT]).map_err(|error| format!("signals can't be blocked: {error}"))?;
-
     let server = topology.servers()[usize::from(position)].clone();
     let directory = open_directory(&config, &topology, position)?;
     let gateway = bind(config.bind, server.port, config.tcp_backlog)?;
@@ -161,20 +194,7 @@ async fn serve(seed: Seed) -> io::Result<()> {
         persistence: Persistence::default(),
     };
     if me.core == 0 {
-        let control = Arc::clone(&control);
-        glommio::spawn_local(async move {
-            let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT]);
-            let received = match signals {
-                Ok(signals) => signals.recv().await,
-                Err(error) => Err(error),
-            };
-            match received {
-                Ok(number) => tracing::info!(signal = number, "stopping"),
-                Err(error) => tracing::error!(%error, "signals can't be received: stopping"),
-            }
-            control.stop();
-        })
-        .detach();
+        glommio::spawn_local(heed_signals(Arc::clone(&control))).detach();
     }
     shard::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, clock, control, directory.as_deref()).await
 }

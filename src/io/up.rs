@@ -48,7 +48,7 @@ pub(super) fn command() -> Command {
         .about("Run a cluster on this machine until Ctrl-C")
         .long_about(
             "Start server processes on this machine that form a cluster, say when all are ready, and stop them all on \
-             Ctrl-C or SIGTERM, or when one of them ends. Data is in memory and gone afterwards, unless there is a --dir.",
+             Ctrl-C, SIGTERM or SIGHUP, or when one of them ends. Data is in memory and gone afterwards, unless there is a --dir.",
         )
         .arg(number("servers", 500, "3").help("How many servers to start"))
         .arg(number("cores", 1024, "1").help("How many cores each server uses"))
