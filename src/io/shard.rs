@@ -171,7 +171,7 @@ impl State {
     fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
-        let passed = Client::new(0, "", "", Port::Gateway, true, now.unix_millis());
+        let passed = Client::new(0, "", "", Port::Gateway, true, now.monotonic_us);
         // Unique in the server, in the order of connecting on each core.
         let next_client_id = 1 + u64::from(shard.core.me.core);
         Self {
@@ -272,7 +272,7 @@ impl State {
         let _ = sockopt::set_socket_keepalive(&socket, true);
         let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
         let id = ring.adopt(socket);
-        let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.unix_millis());
+        let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.monotonic_us);
         self.next_client_id += u64::from(self.shard.core.cores());
         self.shard.core.clients.put(id.place(), Box::new(client));
         if self.connections.len() <= id.place() {
@@ -450,12 +450,12 @@ impl State {
 
     /// Closes clients that have been silent for as long as `timeout` says.
     fn close_idle(&mut self, ring: &mut Ring) {
-        let timeout = self.shard.core.config.timeout.as_millis() as u64;
-        if timeout == 0 {
+        let timeout_us = self.shard.core.config.timeout.as_micros() as u64;
+        if timeout_us == 0 {
             return;
         }
-        let now = self.now.unix_millis().0;
-        let is_idle = |client: &Client| timeout <= now.saturating_sub(client.active_at.0);
+        let now_us = self.now.monotonic_us;
+        let is_idle = |client: &Client| timeout_us <= now_us.saturating_sub(client.active_us);
         let clients = self.shard.core.clients.iter();
         let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
         for place in idle {

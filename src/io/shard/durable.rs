@@ -382,7 +382,7 @@ impl State {
                 after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
             if persistence.wants_snapshot || is_due {
                 persistence.wants_snapshot = false;
-                persistence.snapshot_since = Some(self.now.unix_millis());
+                persistence.snapshot_since = Some(now_us);
                 let snapshot = Snapshot::begin(durable.layout.clone(), end, Arc::clone(&durable.bell));
                 durable.snapshot = Some((snapshot, now_us));
             }

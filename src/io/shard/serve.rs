@@ -264,7 +264,7 @@ impl State {
         if connection.session.output.capacity() == 0 {
             connection.session.output = self.buffers.pop().unwrap_or_default();
         }
-        client.active_at = self.now.unix_millis();
+        client.active_us = self.now.monotonic_us;
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
         let mut turn = Turn {
             shard: &mut self.shard,
