@@ -69,8 +69,9 @@ pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
     output::result(text.as_bytes()).map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }
 
-/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it.
-pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
+/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it. Returns what they and the
+/// environment say.
+pub(super) fn check_settings(flags: &[&String]) -> Result<Config, Failure> {
     let matches = serve_command().no_binary_name(true).disable_help_flag(true).try_get_matches_from(flags);
     let matches = matches.map_err(|error| {
         // The first line says what is wrong; the others, how to call `trine serve`.
@@ -78,7 +79,7 @@ pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
         let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
     })?;
-    configuration(&matches).map(|_| ())
+    configuration(&matches)
 }
 
 /// Returns the whole command line.

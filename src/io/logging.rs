@@ -53,6 +53,15 @@ pub fn start(filter: EnvFilter) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a line for people, whatever the filter is, as everything else that is logged: never waiting. Before there is a log it
+/// goes to standard error.
+pub fn say(line: &str) {
+    match LOG.get() {
+        Some(log) => log.put(format!("{line}\n").as_bytes()),
+        None => eprintln!("{line}"),
+    }
+}
+
 /// Waits until what was logged so far is written, though not for long: to be called before the process ends.
 pub fn flush() {
     if let Some(log) = LOG.get() {

@@ -4,7 +4,7 @@ use super::{
     clock,
     clock::Clock,
     directory::{Directory, Owner},
-    executor,
+    executor, logging,
     mesh::Mesh,
     probe,
     ring::Bell,
@@ -38,6 +38,9 @@ use std::{
 /// hold on the listeners, after the process has gone.
 const BIND_PATIENCE: Duration = Duration::from_millis(300);
 
+/// How the line begins that a server says on standard error when it is ready.
+pub(super) const READY: &str = "trine: ready";
+
 /// What the cores of a server share: whether it goes on. Nothing of it is touched to serve a request.
 #[derive(Default)]
 pub struct Control {
@@ -48,6 +51,10 @@ pub struct Control {
     pub failed: AtomicBool,
     /// Cores that have no connection left.
     pub drained: AtomicUsize,
+    /// Cores that have read their files.
+    loaded: AtomicUsize,
+    /// What is said once all have.
+    announcement: String,
     /// A bell for each core, as they come up.
     bells: Mutex<Vec<Option<Arc<Bell>>>>,
 }
@@ -120,21 +127,25 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners: Vec<_> = (0..server.cores)
         .map(|core| bind(config.bind, server.core_port + core, config.tcp_backlog))
         .collect::<Result<_, _>>()?;
-    let control = Arc::new(Control { bells: Mutex::new(vec![None; listeners.len()]), ..Control::default() });
     let process = process(&kernel);
     let hash_seed = config.seed.unwrap_or_else(|| fastrand::u64(..));
     let clock = Clock::new(Instant::now());
     let meshes = Mesh::new(listeners.len(), config.mesh_queue);
     let address = SocketAddr::new(config.bind, server.port);
-    let has_topology = config.topology.is_some();
-    let durability = match (&config.dir, config.durability()) {
+    let keeps = match (&config.dir, config.durability()) {
         (None, _) => "values live in memory: a restart forgets everything (--dir DIR keeps them)",
         (_, Durability::None) => "a restart comes back with the last snapshot, if one is asked for (SAVE, BGSAVE)",
         (_, Durability::Interval) => "a write is on disk within two seconds of its reply",
         (_, Durability::Always) => "a write is on disk before its reply",
     };
-    tracing::info!(name = config.name, gateway = %address, cores = server.cores, has_topology, "ready; {durability}");
-
+    let (first, last) = (server.core_port, server.core_port + server.cores - 1);
+    let cores = if server.cores == 1 { format!("1 core (port {first})") } else {
+        format!("{} cores (ports {first}-{last})", server.cores)
+    };
+    let cpus = crate::config::list(&config.cpus);
+    let announcement = format!("{READY} on {address}, {cores} on CPUs {cpus}; {keeps}");
+    let bells = Mutex::new(vec![None; listeners.len()]);
+    let control = Arc::new(Control { bells, announcement, ..Control::default() });
     let mut gateway = Some(gateway);
     let mut threads = Vec::new();
     let (ends, ended) = mpsc::channel();
@@ -212,6 +223,24 @@ impl Control {
         self.stopping.store(true, Ordering::SeqCst);
         let bells = self.bells.lock().expect("nobody panics with the bells in hand");
         bells.iter().flatten().for_each(|bell| bell.ring());
+    }
+
+    /// Notes that a core has read its files, or has none. With the last of them the server is ready, and says so. Returns
+    /// whether it is.
+    pub fn core_is_loaded(&self) -> bool {
+        let bells = self.bells.lock().expect("nobody panics with the bells in hand");
+        let is_ready = self.loaded.fetch_add(1, Ordering::SeqCst) + 1 == bells.len();
+        if is_ready {
+            logging::say(&self.announcement);
+            bells.iter().flatten().for_each(|bell| bell.ring());
+        }
+        is_ready
+    }
+
+    /// Returns true once every one of so many cores has read its files: until then none of them serves, so that a request by the
+    /// gateway does not depend on where its key is.
+    pub fn is_ready(&self, cores: usize) -> bool {
+        self.loaded.load(Ordering::SeqCst) == cores
     }
 
     /// Puts a core's bell where the others find it, and waits until all have done so.

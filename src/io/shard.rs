@@ -132,6 +132,8 @@ pub async fn run(
     let mut state = State::new(shard, mesh, clock, control);
     if let Some(directory) = directory {
         state.open(directory, ring.bell())?;
+    } else {
+        state.control.core_is_loaded();
     }
     while !state.is_over() {
         // Everything that has arrived, executed; replies pile up in their sessions.

@@ -4,7 +4,7 @@ mod servers;
 
 use std::{
     env, fs,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream, ToSocketAddrs as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -24,7 +24,10 @@ use super::{
     cli::{Failure, check_settings, print_result},
     executor,
 };
-use crate::topology::{Server, ShardId, Topology};
+use crate::{
+    resp::encode_request,
+    topology::{Server, ShardId, Topology},
+};
 
 /// Servers' gateways are this many ports apart, or a multiple of it where a server has more cores than fit between.
 const STRIDE: u32 = 100;
@@ -34,6 +37,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// How long one port may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+/// Whoever answers PING with a longer line is no server of ours.
+const LINE_BYTES_MAX: u64 = 1 << 10;
 
 /// Returns the command line of `trine up`.
 pub(super) fn command() -> Command {
@@ -97,7 +102,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let dir: Option<&PathBuf> = matches.get_one("dir");
     let as_checked = [Some("--bind".to_owned()), Some(host.clone()), dir.map(|dir| format!("--dir={}", dir.display()))];
     let as_checked: Vec<_> = as_checked.iter().flatten().chain(settings.iter().copied()).collect();
-    check_settings(&as_checked)?;
+    let settings_of_all = check_settings(&as_checked)?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
     let cpus = share_out(&allowed, &topology);
@@ -117,7 +122,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let mut servers = Servers::default();
     let outcome = start(&mut servers, &topology, &cpus, &file, dir, &settings)
-        .and_then(|()| wait_until_ready(&mut servers, &topology, &mut signals, started))
+        .and_then(|()| {
+            wait_until_ready(&mut servers, &topology, settings_of_all.requirepass.0.as_ref(), &mut signals, started)
+        })
         .and_then(|go_on| if go_on { watch(&mut servers, &mut signals) } else { Ok(()) });
     servers.stop();
     outcome
@@ -232,13 +239,14 @@ fn start(
 fn wait_until_ready(
     servers: &mut Servers,
     topology: &Topology,
+    password: &[u8],
     signals: &mut Signals,
     started: Instant,
 ) -> Result<bool, Failure> {
     let mut waiting: Vec<(&str, u16)> =
         topology.servers().iter().flat_map(|server| ports(server).map(|port| (server.host.as_str(), port))).collect();
     loop {
-        waiting.retain(|&(host, port)| !answers(host, port));
+        waiting.retain(|&(host, port)| !answers(host, port, password));
         if waiting.is_empty() {
             say(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()));
             return Ok(true);
@@ -256,16 +264,26 @@ fn wait_until_ready(
     }
 }
 
-/// Whether a server answers PING on this port, be it that it wants a password.
-fn answers(host: &str, port: u16) -> bool {
+/// Whether a server answers PING on this port: all of its cores have read their files. Where the password is another one than
+/// was expected, an answer has to do.
+fn answers(host: &str, port: u16, password: &[u8]) -> bool {
     let ask = || {
         let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        io::Result::Ok(answer == *b"+PONG\r\n" || answer == *b"-NOAUTH")
+        let mut request = Vec::new();
+        if !password.is_empty() {
+            encode_request(&mut request, [&b"AUTH"[..], password].into_iter());
+        }
+        encode_request(&mut request, [&b"PING"[..]].into_iter());
+        stream.write_all(&request)?;
+        let mut replies = BufReader::new(stream);
+        let mut answer = String::new();
+        for _ in 0..=usize::from(!password.is_empty()) {
+            answer.clear();
+            replies.by_ref().take(LINE_BYTES_MAX).read_line(&mut answer)?;
+        }
+        io::Result::Ok(answer == "+PONG\r\n" || answer.starts_with("-NOAUTH"))
     };
     ask().unwrap_or(false)
 }
