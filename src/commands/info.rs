@@ -88,6 +88,7 @@ fn server(fields: &mut Fields, call: &Call<'_>) {
     fields.add("os", &core.process.os);
     fields.add("arch_bits", usize::BITS);
     fields.add("multiplexing_api", "io_uring");
+    fields.add("trine_cpus", (crate::config::setting_named("cpus").get)(&core.config));
     fields.add("process_id", core.process.id);
     fields.add("process_supervised", "no");
     fields.add("run_id", &core.process.run_id);

@@ -49,8 +49,11 @@ pub(super) fn command() -> Command {
 
 /// Asks the server that the command line, or else the environment, names.
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let config = configuration_without_flags()?;
-    let address = match matches.get_one::<String>("address") {
+    let given = matches.get_one::<String>("address");
+    // Who says where the server is does not ask the variables for that.
+    let unheeded = if given.is_some() { &["port", "bind", "name", "topology"][..] } else { &[] };
+    let config = configuration_without_flags(unheeded)?;
+    let address = match given {
         Some(address) => address.clone(),
         None => own_address(&config).map_err(Failure::Failed)?.to_string(),
     };

@@ -9,12 +9,12 @@ use super::{
     probe,
     ring::Bell,
     ring::Ring,
-    shard, topology,
+    shard, topology, values,
 };
 use crate::{
     client::Clients,
     commands::{Core, Persistence, Process},
-    config::{Config, Durability},
+    config::{Config, Durability, Values},
     shard::Shard,
     statistics::Statistics,
     store::{Policy, Store, UnixMillis},
@@ -23,8 +23,8 @@ use crate::{
 use glommio::signal::{self, Signals};
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use std::{
-    io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -34,9 +34,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A port may still be taken for a moment by a server that was killed: the kernel tears its rings down, and with them their
-/// hold on the listeners, after the process has gone.
-const BIND_PATIENCE: Duration = Duration::from_millis(300);
+/// A port may still be taken by a server that has ended: the kernel tears its rings down, and with them their hold on the
+/// listeners, after the process has gone, and under load that was seen to take seconds.
+pub(super) const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// After so long it is said, and asked whether the owner lives.
+const LET_GO: Duration = Duration::from_millis(100);
+/// How long an owner may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
 /// How the line begins that a server says on standard error when it is ready.
 pub(super) const READY: &str = "trine: ready";
@@ -119,7 +123,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     probe::check(&kernel)?;
     let (topology, position) = topology::load(&mut config)?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
+    fit_clients(&mut config, descriptors)?;
     allow_huge_pages(config.huge_pages);
     let server = topology.servers()[usize::from(position)].clone();
     let directory = open_directory(&config, &topology, position)?;
@@ -142,15 +147,15 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let cores = if server.cores == 1 { format!("1 core (port {first})") } else {
         format!("{} cores (ports {first}-{last})", server.cores)
     };
-    let cpus = crate::config::list(&config.cpus);
-    let announcement = format!("{READY} on {address}, {cores} on CPUs {cpus}; {keeps}");
+    let cpus = if config.is_pinned { format!("CPUs {}", crate::config::list(&config.cpus)) } else { "any CPU".into() };
+    let announcement = format!("{READY} on {address}, {cores} on {cpus}; {keeps}");
     let bells = Mutex::new(vec![None; listeners.len()]);
     let control = Arc::new(Control { bells, announcement, ..Control::default() });
     let mut gateway = Some(gateway);
     let mut threads = Vec::new();
     let (ends, ended) = mpsc::channel();
     for ((core, listener), mesh) in listeners.into_iter().enumerate().zip(meshes) {
-        let cpu = config.cpus[core];
+        let cpu = config.is_pinned.then_some(config.cpus[core]);
         let seed = Seed {
             config: config.clone(),
             topology: topology.clone(),
@@ -170,7 +175,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
             let _ = ends.send((core, serve(seed).await));
         });
         let started = started
-            .map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}{}", probe::way_out(&error)))?;
+            .map_err(|error| {
+            let place = cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
+            format!("core {core} does not start{place}: {error}{}", probe::way_out(&error))
+        })?;
         threads.push((core, started));
     }
     drop(ends);
@@ -260,22 +268,58 @@ impl Control {
 /// Listens on a port, or says that it is taken.
 fn bind(address: IpAddr, port: u16, backlog: u32) -> Result<TcpListener, String> {
     let address = SocketAddr::new(address, port);
+    let listener = when_free(address, BIND_PATIENCE, || try_bind(address, backlog).map_err(Into::into));
+    listener.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            format!(
+                "port {port} is taken: another server listens on {address}; stop it, or choose others with --port and \
+                 --core-port"
+            )
+        } else {
+            format!("can't listen on {address}: {error}")
+        }
+    })
+}
+
+/// Tries to bind an address, again and again while its last owner seems to be ending, and says so once. An owner that answers is
+/// not ending.
+///
+/// # Errors
+/// What the last try said: that the address is in use, or something else that is in the way.
+pub(super) fn when_free<T>(
+    address: SocketAddr,
+    patience: Duration,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let began = Instant::now();
+    let mut has_said = false;
     loop {
-        match try_bind(address, backlog) {
-            Ok(listener) => return Ok(listener),
-            Err(rustix::io::Errno::ADDRINUSE) if began.elapsed() < BIND_PATIENCE => {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < patience => {
+                if LET_GO <= began.elapsed() && !has_said {
+                    if is_alive(address) {
+                        return Err(error);
+                    }
+                    has_said = true;
+                    let seconds = patience.as_secs();
+                    logging::say(&format!("trine: {address} is still held, as by a server that ends: waiting for {seconds} s"));
+                }
                 thread::sleep(Duration::from_millis(10));
             }
-            Err(rustix::io::Errno::ADDRINUSE) => {
-                return Err(format!(
-                    "port {port} is taken: another server listens on {address}; stop it, or choose others with --port \
-                     and --core-port"
-                ));
-            }
-            Err(error) => return Err(format!("can't listen on {address}: {error}")),
+            outcome => return outcome,
         }
     }
+}
+
+/// Whether somebody answers at an address.
+fn is_alive(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.write_all(b"PING\r\n\r\n")?;
+        stream.read(&mut [0; 1])
+    };
+    ask().is_ok_and(|length| 0 < length)
 }
 
 fn try_bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<TcpListener> {
@@ -289,14 +333,49 @@ fn try_bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<TcpListener
     Ok(TcpListener::from(socket))
 }
 
-/// A descriptor for each connection: as many as the system allows without asking anyone.
-fn raise_descriptor_limit() {
+/// A descriptor for each connection: as many as the system allows without asking anyone. Returns how many there are.
+fn raise_descriptor_limit() -> u64 {
     let resource = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(resource);
     limit.current = limit.maximum;
     if let Err(error) = rustix::process::setrlimit(resource, limit) {
         tracing::warn!(%error, "the limit of open files stays where it is");
     }
+    rustix::process::getrlimit(resource).current.unwrap_or(u64::MAX)
+}
+
+/// Lowers `maxclients` so that what is no client always finds a descriptor, and says so.
+fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
+    let cores = config.cores.unwrap_or(1).into();
+    let kept = kept_descriptors(cores, config.dir.is_some(), config.values == Values::Disk);
+    let asked = config.maxclients;
+    let limit = u32::try_from(descriptors.saturating_sub(kept) / cores).unwrap_or(u32::MAX);
+    if limit == 0 {
+        return Err(format!(
+            "{descriptors} files may be open, and {cores} cores need {kept} for themselves: raise the limit (ulimit -n)"
+        ));
+    }
+    if config.limit_maxclients(limit) {
+        tracing::warn!(
+            "maxclients is lowered from {asked} to {limit} a core: {descriptors} files may be open, and {kept} are kept for \
+             the server itself; raise the limit (ulimit -n) for more"
+        );
+    }
+    Ok(())
+}
+
+/// Returns how many descriptors a server needs that are not its clients'. With one core and a directory 19 were open of those
+/// that are kept, and 30 with two.
+fn kept_descriptors(cores: u64, has_directory: bool, has_values_on_disk: bool) -> u64 {
+    /// Standard streams, the gateway's listener, signals, the lock of the directory, /proc.
+    const SERVER: u64 = 12;
+    /// Rings, eventfds and the listener of a core, and connections that it has not refused yet.
+    const CORE: u64 = 12;
+    /// The log's segment and the next, a snapshot, a hint, segments that are compacted, their folders.
+    const FILES: u64 = 12;
+    let files = if has_directory { FILES } else { 0 };
+    let values = if has_values_on_disk { values::FILES_MAX as u64 } else { 0 };
+    SERVER + cores * (CORE + shard::REFUSED_MAX as u64 + files + values)
 }
 
 /// Lets the kernel back memory with huge pages from now on, or not. The allocator asks for them wherever it may.
@@ -317,5 +396,42 @@ fn process(kernel: &str) -> Process {
         resident_bytes: 0,
         cpu: clock::cpu_times(),
         total_memory_bytes: rustix::system::sysinfo().totalram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port that is let go of late is had, and one whose owner answers is refused without a wait.
+    #[test]
+    fn a_port_is_waited_for_while_its_owner_ends() {
+        let (mut owner, mut tries) = (Some(TcpListener::bind("127.0.0.1:0").unwrap()), 0);
+        let address = owner.as_ref().unwrap().local_addr().unwrap();
+        let bound = when_free(address, Duration::from_secs(60), || {
+            tries += 1;
+            // Longer than it takes until the owner is asked.
+            if tries == 20 {
+                owner = None;
+            }
+            try_bind(address, 1).map_err(Into::into)
+        });
+        let listener = bound.unwrap();
+        let answering = thread::spawn(move || listener.accept().unwrap().0.write_all(b"+PONG\r\n").map(|()| listener));
+        let refused = when_free(address, Duration::from_secs(600), || try_bind(address, 1).map_err(Into::into));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        answering.join().unwrap().unwrap();
+    }
+
+    /// What a server was seen to use is kept back for it.
+    #[test]
+    fn descriptors_are_kept_back() {
+        assert!(19 < kept_descriptors(1, true, false) && 30 < kept_descriptors(2, true, false));
+        let mut config = Config::default();
+        config.cores = Some(2);
+        assert_eq!((fit_clients(&mut config, 1 << 20), config.maxclients), (Ok(()), 100_000));
+        let kept = kept_descriptors(2, false, false);
+        assert_eq!((fit_clients(&mut config, kept + 21), config.maxclients), (Ok(()), 10));
+        assert!(fit_clients(&mut config, kept + 1).unwrap_err().contains("ulimit -n"));
     }
 }

@@ -1,6 +1,7 @@
 //! The main loop of a core: ring events in, session and shard, bytes out.
 
 mod durable;
+mod refusing;
 mod serve;
 mod stopwatch;
 mod values;
@@ -22,10 +23,12 @@ use crate::{
     wal::Lsn,
 };
 use durable::Durable;
+use refusing::Refusing;
+pub use refusing::REFUSED_MAX;
 use rustix::net::sockopt;
 use serve::Gathering;
 use std::{
-    io::{self, Write as _},
+    io,
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -80,6 +83,8 @@ struct State {
     sweep_entries: usize,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
+    /// Clients over `maxclients`.
+    refusing: Refusing,
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
@@ -196,6 +201,7 @@ impl State {
             warned_us: 0,
             sweep_entries: SWEEP_ENTRIES,
             lingering: Vec::new(),
+            refusing: Refusing::default(),
             gateway_connections: vec![0; cores],
             control,
             durable: None,
@@ -260,9 +266,7 @@ impl State {
         self.shard.core.statistics.connections_received += 1;
         if config.maxclients as usize <= self.count {
             self.shard.core.statistics.connections_rejected += 1;
-            // As far as it fits into the socket; whoever comes too many can't be waited for.
-            let _ = socket.set_nonblocking(true);
-            let _ = (&socket).write(b"-ERR max number of clients reached\r\n");
+            self.refusing.add(port, socket, self.now);
             self.left(port);
             return;
         }
@@ -430,6 +434,7 @@ impl State {
             self.close_idle(ring);
         }
         self.close_lingering(ring);
+        self.refusing.tend(now);
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
         statistics.sampler.tick();

@@ -23,8 +23,10 @@ use self::servers::Servers;
 use super::{
     cli::{Failure, check_settings, print_result},
     executor,
+    server::{BIND_PATIENCE, when_free},
 };
 use crate::{
+    config::setting_named,
     resp::encode_request,
     topology::{Server, ShardId, Topology},
 };
@@ -39,6 +41,9 @@ const ASK_EVERY: Duration = Duration::from_millis(5);
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 /// Whoever answers PING with a longer line is no server of ours.
 const LINE_BYTES_MAX: u64 = 1 << 10;
+
+/// Settings that come from the topology: variables for a single server would contradict it, and are not even judged.
+const FROM_TOPOLOGY: [&str; 4] = ["port", "core-port", "cores", "announce"];
 
 /// Returns the command line of `trine up`.
 pub(super) fn command() -> Command {
@@ -102,15 +107,15 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let dir: Option<&PathBuf> = matches.get_one("dir");
     let as_checked = [Some("--bind".to_owned()), Some(host.clone()), dir.map(|dir| format!("--dir={}", dir.display()))];
     let as_checked: Vec<_> = as_checked.iter().flatten().chain(settings.iter().copied()).collect();
-    let settings_of_all = check_settings(&as_checked)?;
+    let settings_of_all = check_settings(&as_checked, &FROM_TOPOLOGY)?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
-    let cpus = share_out(&allowed, &topology);
+    let cpus = if settings_of_all.is_pinned { share_out(&allowed, &topology) } else { vec![Vec::new(); topology.servers().len()] };
     // From here on a signal is kept until it is looked for.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])
         .map_err(|error| failed("signals cannot be received", error))?;
     let started = Instant::now();
-    check_ports(&topology)?;
+    check_ports(&topology, BIND_PATIENCE)?;
     let folder = Folder::create().map_err(|error| failed("a folder for the topology file", error))?;
     let file = folder.path.join("topology.toml");
     fs::write(&file, topology.to_toml()).map_err(|error| failed("the topology file", error))?;
@@ -163,11 +168,15 @@ fn ports(server: &Server) -> impl Iterator<Item = u16> {
 }
 
 /// Looks whether the ports are free, so that a taken one is told before anything is started.
-fn check_ports(topology: &Topology) -> Result<(), Failure> {
+fn check_ports(topology: &Topology, patience: Duration) -> Result<(), Failure> {
     for server in topology.servers() {
         for port in ports(server) {
             let host = &server.host;
-            match TcpListener::bind((host.as_str(), port)) {
+            let bound = (host.as_str(), port).to_socket_addrs().and_then(|mut addresses| {
+                let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+                when_free(address, patience, || TcpListener::bind(address))
+            });
+            match bound {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     return Err(Failure::Failed(format!(
@@ -196,7 +205,8 @@ fn table(topology: &Topology, cpus: &[Vec<usize>]) -> String {
         let [first, last] = [0, server.cores - 1].map(|core| topology.ranges(ShardId { server: number, core }));
         let slots = first.first().zip(last.last()).map(|(first, last)| format!("{}-{}", first.start(), last.end()));
         let gateway = format!("{}:{}", server.host, server.port);
-        rows.push([server.name.clone(), gateway, cores, crate::config::list(cpus), slots.unwrap_or_default()]);
+        let cpus = if cpus.is_empty() { "any".into() } else { crate::config::list(cpus) };
+        rows.push([server.name.clone(), gateway, cores, cpus, slots.unwrap_or_default()]);
     }
     let widths: Vec<_> = (0..5).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
@@ -222,13 +232,17 @@ fn start(
     for (server, cpus) in topology.servers().iter().zip(cpus) {
         let mut command = process::Command::new(&program);
         command.args(["serve", "--name", &server.name, "--bind", &server.host, "--topology"]).arg(file);
-        command.args(["--cpus", &crate::config::list(cpus), "--parent", &process::id().to_string()]).args(settings);
+        command.args(["--parent", &process::id().to_string()]).args(settings);
+        // None: the settings say so themselves.
+        if !cpus.is_empty() {
+            command.args(["--cpus", &crate::config::list(cpus)]);
+        }
         if let Some(dir) = dir {
             command.arg("--dir").arg(dir.join(&server.name));
         }
         // They come from the topology; a variable for a single server would contradict it.
-        for variable in ["TRINE_PORT", "TRINE_CORE_PORT", "TRINE_CORES", "TRINE_ANNOUNCE"] {
-            command.env_remove(variable);
+        for setting in FROM_TOPOLOGY {
+            command.env_remove(setting_named(setting).variable());
         }
         servers.start(&server.name, command)?;
     }
@@ -359,7 +373,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let core_port = if port < 40_000 { port + 1 } else { port - 1 };
         let server = Server { name: "one".into(), host: "127.0.0.1".into(), port, core_port, cores: 1 };
-        let Err(Failure::Failed(message)) = check_ports(&Topology::single(server).unwrap()) else {
+        let Err(Failure::Failed(message)) = check_ports(&Topology::single(server).unwrap(), Duration::ZERO) else {
             panic!("it is taken")
         };
         assert!(message.starts_with(&format!("port {port} on 127.0.0.1 is taken: ")), "{message}");
