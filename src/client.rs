@@ -1,6 +1,6 @@
 //! A client as its shard knows it: who it is, how it wants its replies, and what it may do.
 
-use crate::{resp::Version, store::UnixMillis};
+use crate::resp::Version;
 
 /// Which kind of port a client came in by. One port has one role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,10 +36,10 @@ pub struct Client {
     pub local_address: Box<str>,
     /// The kind of port that it came in by.
     pub port: Port,
-    /// When it connected.
-    pub connected_at: UnixMillis,
-    /// When it last sent a request.
-    pub active_at: UnixMillis,
+    /// When it connected, in microseconds since the server began: wall time jumps.
+    pub connected_us: u64,
+    /// When it last sent a request, by the same clock.
+    pub active_us: u64,
     /// How it wants its replies.
     pub version: Version,
     /// Whether it has given the password, or needs none.
@@ -73,15 +73,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has just connected.
-    pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now: UnixMillis) -> Self {
+    /// A client that has just connected, at this time since the server began.
+    pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now_us: u64) -> Self {
         Self {
             id,
             address: address.into(),
             local_address: local_address.into(),
             port,
-            connected_at: now,
-            active_at: now,
+            connected_us: now_us,
+            active_us: now_us,
             version: Version::Two,
             authenticated,
             reply_mode: ReplyMode::On,

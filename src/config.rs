@@ -24,6 +24,8 @@ pub struct Config {
     pub core_port: Option<u16>,
     pub cores: Option<u16>,
     pub cpus: Vec<usize>,
+    /// Each core stays on its CPU; otherwise the kernel moves it as it likes.
+    pub is_pinned: bool,
     pub requirepass: Password,
     pub allow_wide_bind: bool,
     pub max_memory: u64,
@@ -41,6 +43,8 @@ pub struct Config {
     pub lfu_log_factor: u32,
     pub lfu_decay_time: u32,
     pub maxclients: u32,
+    /// The largest `maxclients` that there are descriptors for.
+    maxclients_limit: u32,
     /// Zero: never.
     pub timeout: Duration,
     pub tcp_backlog: u32,
@@ -247,7 +251,8 @@ impl Config {
     }
 
     /// Applies an environment's `TRINE_…` variables and returns the names of those that are no setting, for a warning:
-    /// Kubernetes puts some of its own (`TRINE_SERVICE_HOST`) beside a service called `trine`.
+    /// Kubernetes puts some of its own (`TRINE_SERVICE_HOST`) beside a service called `trine`, and so does `docker --link`. Some
+    /// have a setting's name and are told by their value.
     pub fn apply_environment(
         &mut self,
         variables: impl IntoIterator<Item = (String, String)>,
@@ -255,6 +260,9 @@ impl Config {
         let mut unknown = Vec::new();
         for (variable, value) in variables {
             match SETTINGS.iter().find(|setting| setting.variable() == variable) {
+                Some(setting) if is_of_a_link(setting.name, &value) => {
+                    unknown.push(format!("{variable}={value} (of Kubernetes or docker --link)"));
+                }
                 Some(setting) => self.apply(setting.name, &value, &format!("{variable}={value}"))?,
                 None if variable.starts_with("TRINE_") => unknown.push(variable),
                 None => {}
@@ -297,6 +305,30 @@ impl Config {
         cpus.iter().copied().cycle().take(cores).collect()
     }
 
+    /// Returns what is to be said of the [`placement`](Self::placement): cores that share a CPU, or CPUs that are not used.
+    pub fn doubt_of_placement(&self, available: &[usize]) -> Option<String> {
+        let placement = self.placement(available);
+        let mut used = placement.clone();
+        used.sort_unstable();
+        used.dedup();
+        let unused: Vec<_> = self.cpus.iter().copied().filter(|cpu| !used.contains(cpu)).collect();
+        let (cores, count) = (placement.len(), used.len());
+        if count < cores {
+            let some = if count == 1 { "1 CPU".into() } else { format!("{count} CPUs") };
+            return Some(format!("{cores} cores share {some}: they wait for each other; --cores {count} is faster"));
+        }
+        let are_unused = |cpus: &[usize]| format!("--cpus: {} will not be used, since --cores is {cores}", list(cpus));
+        (!unused.is_empty()).then(|| are_unused(&unused))
+    }
+
+    /// Lowers `maxclients` to what there are descriptors for, now and whenever it is set. Returns whether it had to.
+    pub fn limit_maxclients(&mut self, limit: u32) -> bool {
+        self.maxclients_limit = limit;
+        let is_lower = limit < self.maxclients;
+        self.maxclients = self.maxclients.min(limit);
+        is_lower
+    }
+
     /// Checks what no single setting can see.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let conflict = |message: String| Err(ConfigError::Conflict(message));
@@ -325,6 +357,12 @@ impl Config {
                 "--values disk keeps values in the log, and --durability none writes none: choose always or interval"
                     .into(),
             );
+        }
+        if self.maxclients_limit < self.maxclients {
+            return conflict(format!(
+                "The operating system is not able to handle the specified number of clients, try with {}",
+                self.maxclients_limit
+            ));
         }
         if self.output_hard_limit <= self.output_soft_limit {
             return conflict("output-hard-limit must be above output-soft-limit: raise it".into());
@@ -412,6 +450,21 @@ impl Config {
         *self = changed;
         Ok(())
     }
+}
+
+/// Whether a variable of a setting's name is what Kubernetes or `docker --link` tell of a service called `trine`: where it
+/// listens (`TRINE_PORT=tcp://10.96.0.7:7000`), or what the two containers are called (`TRINE_NAME=/web/trine`).
+fn is_of_a_link(name: &str, value: &str) -> bool {
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    (name == "port" && is_address) || (name == "name" && value.starts_with('/'))
+}
+
+/// Returns a setting.
+///
+/// # Panics
+/// Where there is none of that name.
+pub fn setting_named(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.name == name).expect("the table has every setting that code names")
 }
 
 /// The first port that no core may use: `topology::CORE_PORT_END`.

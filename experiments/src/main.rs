@@ -1,6 +1,8 @@
 //! The experiment harness `trine-lab`.
 #![expect(unreachable_pub, reason = "the modules of a binary: `pub` says what the other modules may use")]
 
+#[macro_use]
+mod output;
 // What is asked.
 mod experiment;
 mod point;
@@ -36,7 +38,7 @@ mod utilisation;
 #[cfg(test)]
 mod sample;
 
-use std::io::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,6 +48,7 @@ use trine::manual;
 
 use crate::compare::{Comparison, Condition};
 use crate::experiment::Experiment;
+use crate::output::line;
 use crate::party::Member;
 use crate::result::{Folder, Verdict};
 use crate::run::RunError;
@@ -200,7 +203,7 @@ fn main() -> ExitCode {
 }
 
 fn print(text: &[u8]) -> Result<ExitCode, Complaint> {
-    std::io::stdout().lock().write_all(text)?;
+    output::result(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -210,7 +213,7 @@ fn write_manual(folder: &Path) -> Result<ExitCode, Complaint> {
     for page in manual::pages(CommandLine::command()) {
         let file = folder.join(format!("{}.1", page.name));
         std::fs::write(&file, page.text).map_err(complain)?;
-        println!("{}", file.display());
+        line(file.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -251,16 +254,16 @@ fn show(folder: &Folder) -> Result<bool, Complaint> {
     let summaries = report::draw(folder)?;
     let reference = Experiment::read(&folder.experiment_file()).ok().and_then(|experiment| experiment.reference);
     if let Some((header, rows)) = rounds::table(&summaries, reference.as_ref()) {
-        print_table(&header, rows.into_iter().map(|(_, cells)| cells));
-        println!();
+        print_table(&header, rows.into_iter().map(|(_, cells)| cells))?;
+        line("")?;
     }
     let (header, rows) = report::table(&summaries);
-    print_table(&header, rows.into_iter().map(|(_, cells)| cells));
-    println!();
+    print_table(&header, rows.into_iter().map(|(_, cells)| cells))?;
+    line("")?;
     for finding in report::findings(&figures::facets(&summaries)) {
-        println!("{finding}");
+        line(finding)?;
     }
-    println!("charts: {}", folder.page_file().display());
+    line(format_args!("charts: {}", folder.page_file().display()))?;
     Ok(summaries.iter().all(is_sound))
 }
 
@@ -272,13 +275,13 @@ fn compare(a: &Folder, b: &Folder, conditions: &[Condition], json: bool) -> Resu
     let comparison = Comparison::new(&a.read()?, &b.read()?);
     let judgement = comparison.judge(conditions);
     if json {
-        println!("{}", serde_json::to_string_pretty(&comparison.json(&judgement))?);
+        line(serde_json::to_string_pretty(&comparison.json(&judgement))?)?;
     } else {
         let (header, rows) = comparison.table();
-        print_table(&header, rows.into_iter());
-        println!();
-        comparison.overall_lines().iter().for_each(|line| println!("{line}"));
-        judgement.met.iter().for_each(|line| println!("met: {line}"));
+        print_table(&header, rows.into_iter())?;
+        line("")?;
+        comparison.overall_lines().iter().try_for_each(line)?;
+        judgement.met.iter().try_for_each(|met| line(format_args!("met: {met}")))?;
     }
     comparison.notes().iter().for_each(|note| eprintln!("trine-lab: {note}"));
     if let Some(what) = judgement.cannot_judge {
@@ -302,7 +305,7 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
             Ok(experiment) => {
                 let runs: usize = experiment.schedule().iter().map(|group| group.points.len()).sum();
                 let time = humantime::format_duration(Duration::from_secs(experiment.least_time().as_secs()));
-                println!("{}: {runs} runs, {time} at least\n    {}", file.display(), experiment.question);
+                line(format_args!("{}: {runs} runs, {time} at least\n    {}", file.display(), experiment.question))?;
             }
             Err(error) => eprintln!("trine-lab: {error}"),
         }
@@ -311,14 +314,15 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
 }
 
 /// Prints rows in columns as wide as they need to be.
-fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) {
+fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> io::Result<()> {
     let rows: Vec<Vec<String>> = std::iter::once(header.to_vec()).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

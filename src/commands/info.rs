@@ -74,7 +74,7 @@ fn info(call: &mut Call<'_>) -> Outcome {
 
 fn server(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
-    let uptime = call.millis().0.saturating_sub(core.process.started_at.0) / 1000;
+    let uptime = call.now.monotonic_us / 1_000_000;
     let port = match call.client.port {
         Port::Core => core.topology.address(core.me).1,
         Port::Gateway => core.topology.servers()[usize::from(core.me.server)].port,
@@ -90,6 +90,7 @@ fn server(fields: &mut Fields, call: &Call<'_>) {
     fields.add("os", &core.process.os);
     fields.add("arch_bits", usize::BITS);
     fields.add("multiplexing_api", "io_uring");
+    fields.add("trine_cpus", (crate::config::setting_named("cpus").get)(&core.config));
     fields.add("process_id", core.process.id);
     fields.add("process_supervised", "no");
     fields.add("run_id", &core.process.run_id);
@@ -155,7 +156,7 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
     fields.add("rdb_last_bgsave_status", status(persistence.save_failed));
     fields.add("rdb_last_bgsave_time_sec", persistence.save_seconds.map_or(-1, |seconds| seconds as i64));
     let since =
-        persistence.snapshot_since.map(|since| (call.now.unix_millis().0.saturating_sub(since.0) / 1000) as i64);
+        persistence.snapshot_since.map(|since_us| (call.now.monotonic_us.saturating_sub(since_us) / 1_000_000) as i64);
     fields.add("rdb_current_bgsave_time_sec", since.unwrap_or(-1));
     fields.add("aof_enabled", u8::from(persistence.has_log));
     fields.add("aof_rewrite_in_progress", 0);

@@ -374,8 +374,8 @@ pub struct Persistence {
     pub refusal: Option<&'static str>,
     /// `BGSAVE` has asked for a snapshot.
     pub wants_snapshot: bool,
-    /// One is being written, since then.
-    pub snapshot_since: Option<UnixMillis>,
+    /// When the one was begun that is being written, in microseconds since the server began.
+    pub snapshot_since: Option<u64>,
     /// When the last one was finished.
     pub saved_at: UnixMillis,
     /// How long it took.

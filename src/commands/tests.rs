@@ -27,7 +27,7 @@ impl Bench {
     }
 
     pub(crate) fn at(now: UnixMillis, policy: Policy) -> Self {
-        let client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, now);
+        let client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, 0);
         Self { shard: shard(1, 0, policy), client, now: Now { unix_us: now.0 * 1000, monotonic_us: 0 } }
     }
 

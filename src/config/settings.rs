@@ -22,6 +22,7 @@ impl Default for Config {
             core_port: None,
             cores: None,
             cpus: Vec::new(),
+            is_pinned: true,
             requirepass: Password::default(),
             allow_wide_bind: false,
             max_memory: 0,
@@ -38,6 +39,7 @@ impl Default for Config {
             lfu_log_factor: 10,
             lfu_decay_time: 1,
             maxclients: 100_000,
+            maxclients_limit: u32::MAX,
             timeout: Duration::ZERO,
             tcp_backlog: 4096,
             shutdown_timeout: Duration::from_secs(5),
@@ -169,9 +171,15 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "cpus",
         Kind::Text("LIST"),
-        "Which CPUs to run on, such as 0-3,6; without --cores one shard on each",
-        |config| list(&config.cpus),
-        |config, text| put(&mut config.cpus, cpus(text)),
+        "Which CPUs to run on, such as 0-3,6; without --cores one shard on each. any: no core is pinned, and the kernel moves \
+         it to where it likes: better for laptops, and for a few connections from the same machine",
+        |config| if config.is_pinned { list(&config.cpus) } else { "any".into() },
+        |config, text| {
+            let is_any = text.eq_ignore_ascii_case("any");
+            put(&mut config.cpus, if is_any { Ok(Vec::new()) } else { cpus(text) })?;
+            config.is_pinned = !is_any;
+            Ok(())
+        },
     ),
     Setting::new(
         "requirepass",
@@ -307,7 +315,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "maxclients",
         Kind::Number,
-        "The most connections of one core; one more is told so and closed",
+        "The most connections of one core; one more is told so and closed. Lowered at the start to what the limit of open files \
+         leaves",
         |config| config.maxclients.to_string(),
         |config, text| put(&mut config.maxclients, number(text, 1, 1_000_000)),
     )
@@ -489,7 +498,7 @@ pub static SETTINGS: &[Setting] = &[
         Kind::Text("FILTER"),
         "What to log on standard error: error, warn, info, debug or trace, or a filter such as warn,trine::io=debug",
         |config| config.log.clone(),
-        |config, text| put(&mut config.log, Ok(text.into())),
+        |config, text| put(&mut config.log, log_filter(text)),
     )
     .redis("loglevel"),
     Setting::new(
@@ -524,6 +533,20 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.config, Ok((!text.is_empty()).then(|| text.into()))),
     ),
 ];
+
+/// Reads a filter for the log as far as it can be wrong without an error: a word that is no level means a part of the program,
+/// and where there is no such part, nothing is logged.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const PARTS: [&str; 2] = ["trine", "glommio"];
+    let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str()) || word.parse::<u8>().is_ok();
+    let is_part = |word: &str| PARTS.contains(&word.split([':', '[']).next().unwrap_or_default());
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    match words.filter(|word| !word.contains(['=', '{', '}'])).find(|word| !is_level(word) && !is_part(word)) {
+        None => Ok(text.into()),
+        Some(word) => Err(format!("{word:?} is no level: write error, warn, info, debug, trace or off, or PART=LEVEL")),
+    }
+}
 
 /// Reads a durability in our words or in Redis's.
 fn durability(text: &str) -> Result<Option<Durability>, String> {

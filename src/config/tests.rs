@@ -174,10 +174,73 @@ fn clients_configure_as_they_would_redis() {
     "#]].assert_eq(&transcript);
 }
 
+/// There are never more clients than descriptors for them, whoever sets it.
+#[test]
+fn maxclients_is_lowered_to_what_there_are_descriptors_for() {
+    let mut config = Config::default();
+    assert!(!config.limit_maxclients(200_000) && config.maxclients == 100_000);
+    assert!(config.limit_maxclients(7));
+    assert_eq!(get(&config, "maxclients"), "7");
+    let problem = config.change(&[("maxclients", "8")]).unwrap_err();
+    assert!(problem.ends_with("not able to handle the specified number of clients, try with 7"), "{problem}");
+    assert_eq!(config.change(&[("maxclients", "6")]), Ok(()));
+    assert_eq!((config.change(&[("maxclients", "7")]), config.maxclients), (Ok(()), 7));
+}
+
 #[test]
 fn a_password_is_not_logged() {
     let config = Config { requirepass: Password("secret".into()), ..Config::default() };
     assert!(!format!("{config:?}").contains("secret"));
+}
+
+/// Kubernetes and `docker --link` set variables of our settings' names for a service called `trine`.
+#[test]
+fn variables_of_a_link_are_no_settings() {
+    let variables = [("TRINE_PORT", "tcp://10.96.0.7:7000"), ("TRINE_NAME", "/web/trine"), ("TRINE_CORES", "2")];
+    let mut config = Config::default();
+    let unknown = config.apply_environment(variables.map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let link = "(of Kubernetes or docker --link)";
+    assert_eq!(unknown, [format!("TRINE_PORT=tcp://10.96.0.7:7000 {link}"), format!("TRINE_NAME=/web/trine {link}")]);
+    assert_eq!((config.port, config.name.as_str(), config.cores), (7000, "trine", Some(2)));
+}
+
+#[test]
+fn a_placement_that_is_of_no_use_is_told() {
+    for (cpus, cores, doubt) in [
+        ("", None, None),
+        ("0-1", None, None),
+        ("", Some(2), None),
+        ("any", Some(2), None),
+        ("", Some(99), Some("99 cores share 2 CPUs: they wait for each other; --cores 2 is faster")),
+        ("1", Some(2), Some("2 cores share 1 CPU: they wait for each other; --cores 1 is faster")),
+        ("0-1", Some(1), Some("--cpus: 1 will not be used, since --cores is 1")),
+    ] {
+        let mut config = Config { cores, ..Config::default() };
+        config.apply("cpus", cpus, "").unwrap();
+        assert_eq!(config.doubt_of_placement(&[0, 1]).as_deref(), doubt);
+    }
+}
+
+/// A level that is none would log nothing, and say nothing about it.
+#[test]
+fn a_level_of_the_log_that_is_none_is_refused() {
+    for text in ["", "INFO", "warn,trine::io=debug", "trine", "glommio::executor", "off", "trine[span{a=1}]=trace"] {
+        assert_eq!(Config::default().apply("log", text, ""), Ok(()), "{text}");
+    }
+    for text in ["loud", "warn,loud", "verbose"] {
+        let problem = Config::default().apply("log", text, "--log").unwrap_err().to_string();
+        assert!(problem.contains("is no level"), "{problem}");
+    }
+}
+
+#[test]
+fn cores_may_go_without_a_cpu_of_their_own() {
+    let mut config = Config::default();
+    config.apply("cpus", "ANY", "").unwrap();
+    assert_eq!((config.is_pinned, get(&config, "cpus").as_str()), (false, "any"));
+    assert_eq!(config.placement(&[4, 5]), [4, 5]);
+    config.apply("cpus", "3", "").unwrap();
+    assert_eq!((config.is_pinned, get(&config, "cpus").as_str()), (true, "3"));
 }
 
 #[test]

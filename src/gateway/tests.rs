@@ -7,7 +7,7 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, Version},
     shard::{Execution, Shard},
-    store::{Policy, UnixMillis},
+    store::Policy,
 };
 use proptest::prelude::*;
 
@@ -244,7 +244,7 @@ fn walks_go_over_every_core() {
 fn clients_of_every_core_are_listed_and_closed() {
     let mut server = Server::new(3);
     for (core, id) in [(0, 10), (2, 12), (2, 13)] {
-        let client = Client::new(id, &format!("h:{id}"), "l", Port::Gateway, true, UnixMillis(0));
+        let client = Client::new(id, &format!("h:{id}"), "l", Port::Gateway, true, 0);
         server.shards[core].core.clients.put(id as usize, Box::new(client));
     }
     let ids = |reply: String| -> Vec<u64> {

@@ -1,6 +1,6 @@
 //! Replies of the shards as responses.
 
-use super::Refusal;
+use super::{Refusal, Told, tell};
 use crate::resp::{decimal, parse_i64};
 use httpdate::HttpDate;
 use std::{
@@ -165,6 +165,20 @@ pub fn refuse(output: &mut Vec<u8>, refusal: &Refusal, manner: Manner, date: &Da
     }
 }
 
+/// Returns what a client over `maxclients` is told, in the protocol that its first bytes speak; none, of a core's port or of a
+/// client that has said nothing yet, count as Redis's.
+pub fn too_many_clients(bytes: &[u8], unix_seconds: u64) -> Vec<u8> {
+    const REASON: &str = "max number of clients reached";
+    if tell(bytes) != Told::Http {
+        return format!("-ERR {REASON}\r\n").into_bytes();
+    }
+    let (mut output, mut date) = (Vec::new(), Date::default());
+    date.set(unix_seconds);
+    let manner = Manner { is_bodiless: bytes.trim_ascii_start().starts_with(b"HEAD"), persists: false, is_old: false };
+    refuse(&mut output, &Refusal::new(503, REASON).with(RETRY), manner, &date);
+    output
+}
+
 /// Appends a response without headers of its own.
 #[inline]
 fn whole(output: &mut Vec<u8>, status: u16, body: &[u8], manner: Manner, date: &Date) {
@@ -276,6 +290,19 @@ mod tests {
             Manner { is_bodiless: true, is_old: true, persists: true },
             &[b"$1000\r\n", &[b'x'; 1000][..], b"\r\n"].concat(),
         ));
+    }
+
+    /// One client too many is told so in what it speaks.
+    #[test]
+    fn too_many_clients_are_told_in_their_protocol() {
+        for bytes in [&b""[..], b"*1\r\n$4\r\nPING\r\n", b"PING\r\n", b"GET "] {
+            assert_eq!(too_many_clients(bytes, 0), b"-ERR max number of clients reached\r\n");
+        }
+        let text = String::from_utf8(too_many_clients(b"GET /get/k HTTP/1.1\r\nHost: h\r\n\r\n", 0)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+        assert!(text.contains("\r\nConnection: close\r\n\r\n{\"error\":\"max number of clients reached\"}"), "{text}");
+        let text = String::from_utf8(too_many_clients(b"HEAD /get/k HTTP/1.1\r\n\r\n", 0)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with("\r\n\r\n"), "{text}");
     }
 
     /// Every reply that a shard gives has its status and its body.

@@ -3,16 +3,12 @@
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
 
-use std::{
-    env, fs,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{env, fs, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
 
-use super::{check, doctor, dump, health, manual, plan, top, up};
+use super::{check, doctor, dump, health, logging, manual, output, plan, server, top, up};
 use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
 
 /// Why a subcommand did not do what it was asked.
@@ -22,6 +18,14 @@ pub enum Failure {
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
+}
+
+impl Failure {
+    /// The same with exit status 2, where 1 would be a verdict on what was looked at.
+    pub(super) fn into_usage(self) -> Self {
+        let (Self::Usage(message) | Self::Failed(message)) = self;
+        Self::Usage(message)
+    }
 }
 
 /// Runs what the command line asks for. `serve` runs a server until it is told to stop.
@@ -55,15 +59,19 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
     }
 }
 
-/// Writes a result to standard output.
+/// Writes a result to standard output. A reader that has gone has seen enough.
 pub(super) fn print_result(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
+    print_while_read(text).map(|_| ())
 }
 
-/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it.
-pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
+/// As [`print_result`]. Returns false if nobody reads any more.
+pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
+    output::result(text.as_bytes()).map_err(|error| Failure::Failed(format!("standard output: {error}")))
+}
+
+/// Checks flags that are meant for `trine serve`, as far as that can be done without starting it. Returns what they and the
+/// environment say, but for the variables of settings that are `unheeded`.
+pub(super) fn check_settings(flags: &[&String], unheeded: &[&str]) -> Result<Config, Failure> {
     let matches = serve_command().no_binary_name(true).disable_help_flag(true).try_get_matches_from(flags);
     let matches = matches.map_err(|error| {
         // The first line says what is wrong; the others, how to call `trine serve`.
@@ -71,7 +79,7 @@ pub(super) fn check_settings(flags: &[&String]) -> Result<(), Failure> {
         let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
     })?;
-    configuration(&matches).map(|_| ())
+    validated(assemble(&matches, unheeded)?)
 }
 
 /// Returns the whole command line.
@@ -103,7 +111,7 @@ fn serve_command() -> Command {
         .about("Run one server until SIGTERM or Ctrl-C")
         .long_about(
             "Run one server: a gateway port for any client, and a port per core for cluster clients. It ends with \
-             status 0 on SIGTERM or Ctrl-C, when what it owes has been sent.\n\n\
+             status 0 on SIGTERM or Ctrl-C, when what it owes has been sent. SIGHUP, SIGUSR1 and SIGUSR2 are ignored.\n\n\
              Each setting is also a TRINE_… variable and a line of the --config file, and CONFIG GET shows it. A flag \
              goes before a variable, a variable before the file.",
         )
@@ -148,26 +156,34 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
         end_with(parent)?;
     }
     let config = configuration(matches)?;
+    // Before the log has its thread, which a signal would otherwise end, and with it the server.
+    server::block_signals().map_err(|error| Failure::Failed(format!("signals can't be blocked: {error}")))?;
     log_to_stderr(&config.log)?;
-    serve(config).map_err(Failure::Failed)
+    let served = serve(config).map_err(Failure::Failed);
+    logging::flush();
+    served
 }
 
-/// Returns what the environment and the file that it names say to `trine serve`. Flags may say more, so that this need not be
-/// all that a server needs.
-pub(super) fn configuration_without_flags() -> Result<Config, Failure> {
+/// Returns what the environment and the file that it names say to `trine serve`, but for the variables of settings that are
+/// `unheeded`. Flags may say more, so that this need not be all that a server needs.
+pub(super) fn configuration_without_flags(unheeded: &[&str]) -> Result<Config, Failure> {
     let matches = serve_command().no_binary_name(true).try_get_matches_from([""; 0]);
-    assemble(&matches.expect("no flag is needed"))
+    assemble(&matches.expect("no flag is needed"), unheeded)
 }
 
 /// Returns the configuration, if it makes sense as a whole.
 fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
-    let config = assemble(matches)?;
+    validated(assemble(matches, &[])?)
+}
+
+fn validated(config: Config) -> Result<Config, Failure> {
     config.validate().map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(config)
 }
 
-/// Puts the configuration together: the file, over it the environment, over that the flags.
-fn assemble(matches: &ArgMatches) -> Result<Config, Failure> {
+/// Puts the configuration together: the file, over it the environment, over that the flags. A variable whose setting has a flag,
+/// or is `unheeded`, is not even judged.
+fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> {
     let usage = |error: crate::config::ConfigError| Failure::Usage(error.to_string());
     let mut config = Config::default();
     let path = matches.get_one::<String>("config").cloned().or_else(|| env::var("TRINE_CONFIG").ok());
@@ -177,7 +193,7 @@ fn assemble(matches: &ArgMatches) -> Result<Config, Failure> {
     }
     let variables =
         env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    for unknown in config.apply_environment(variables).map_err(usage)? {
+    for unknown in config.apply_environment(wanted(variables, matches, unheeded)).map_err(usage)? {
         eprintln!("trine: {unknown} is no setting; ignored");
     }
     for setting in SETTINGS {
@@ -193,8 +209,21 @@ fn assemble(matches: &ArgMatches) -> Result<Config, Failure> {
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::Usage(format!("--log {filter}: {error}; write a level such as info")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    Ok(())
+    logging::start(filter).map_err(|error| Failure::Failed(format!("a thread for the log: {error}")))
+}
+
+/// Leaves out the variables of settings that are `unheeded` or that a flag says.
+fn wanted(
+    variables: impl Iterator<Item = (String, String)>,
+    matches: &ArgMatches,
+    unheeded: &[&str],
+) -> impl Iterator<Item = (String, String)> {
+    let is_heeded = |name| {
+        matches.value_source(name) != Some(ValueSource::CommandLine) && !unheeded.contains(&name)
+    };
+    variables.filter(move |(variable, _)| {
+        SETTINGS.iter().all(|setting| setting.variable() != *variable || is_heeded(setting.name))
+    })
 }
 
 /// Has the kernel stop this process when the one that started it ends, however that ends.
@@ -242,6 +271,16 @@ mod tests {
         assert_eq!(config.slowlog_log_slower_than, None);
         let problem = configured(&["--port", "x"]).unwrap_err();
         assert!(problem.contains("--port x: argument couldn't be parsed"), "{problem}");
+    }
+
+    /// A variable that a flag goes before may say what it likes.
+    #[test]
+    fn a_flag_goes_before_a_variable_is_judged() {
+        let matches = serve_command().no_binary_name(true).try_get_matches_from(["--port", "8000"]).unwrap();
+        let variables = || ["TRINE_PORT", "TRINE_CORES"].map(|name| (name.to_owned(), "nonsense".to_owned())).into_iter();
+        let wanted = |unheeded: &[&str]| wanted(variables(), &matches, unheeded).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(wanted(&[]), ["TRINE_CORES"]);
+        assert_eq!(wanted(&["cores"]), [""; 0]);
     }
 
     #[test]

@@ -63,14 +63,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let diagnosis = examine(&readings);
     if matches.get_flag("json") {
         let json = serde_json::to_string_pretty(&diagnosis).map_err(|error| Failure::Failed(error.to_string()))?;
-        print_result(&format!("{json}\n"))?;
+        print_result(&format!("{json}\n")).map_err(Failure::into_usage)?;
     } else {
         let is_terminal = io::stdout().is_terminal();
         // Asked without a terminal it would start tput.
         let size = is_terminal.then(terminal::size).and_then(Result::ok);
         let width = size.map_or(WIDTH, |(width, _)| usize::from(width));
         let is_coloured = is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        print_result(&table(&diagnosis, width, is_coloured))?;
+        print_result(&table(&diagnosis, width, is_coloured)).map_err(Failure::into_usage)?;
     }
     let failed = diagnosis.findings.iter().filter(|finding| finding.state == State::Fail);
     match failed.map(|finding| finding.name).collect::<Vec<_>>().as_slice() {

@@ -1,7 +1,7 @@
 //! `trine dump`: prints a segment or a snapshot in words.
 
 use std::{
-    io::{self, BufWriter, ErrorKind, Write},
+    io::{self, BufWriter, StdoutLock, Write},
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::{
     cli::Failure,
     frames::{Frames, Part},
+    output,
 };
 use crate::{
     time::UnixMillis,
@@ -42,7 +43,7 @@ pub(super) fn command() -> Command {
              trine dump data/shard-0/log-0000000000000001\n  \
              trine dump --frames data/shard-0/snapshot-00000000000a3f00\n  \
              trine dump --width 1000 data/shard-0/log-0000000000000001 | grep user:17\n\n\
-             Exit status: 0 the file is whole, 1 it is damaged, 2 it can't be read. A write that was cut off when a server \
+             Exit status: 0 the file is whole, 1 it is damaged, 2 it can't be read, or what is in it can't be printed. A write that was cut off when a server \
              ended is no damage.",
         )
 }
@@ -60,12 +61,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if header.is_err() && !frames.have_identity() {
         return Err(Failure::Usage(format!("{} is no segment and no snapshot of Trine", path.display())));
     }
-    let mut dump = Dump::new(BufWriter::new(io::stdout().lock()), width);
+    let output = Output { stdout: io::stdout().lock(), has_failed: false };
+    let mut dump = Dump::new(BufWriter::new(output), width);
     let outcome = dump.header(path, header).and_then(|()| dump.frames(frames)).and_then(|()| dump.out.flush());
-    match outcome {
-        Ok(()) => {}
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+    let has_failed = dump.out.get_ref().has_failed;
+    match output::unless_gone(outcome) {
+        // Whoever reads has seen enough; what was damaged until then still counts.
+        Ok(_) => {}
+        Err(error) if has_failed => return Err(Failure::Usage(format!("standard output: {error}"))),
         Err(error) => return Err(unreadable(error)),
     }
     match dump.damaged {
@@ -85,6 +88,22 @@ pub(super) fn to_text(path: &Path, width: Option<usize>) -> io::Result<(String, 
     dump.header(path, header)?;
     dump.frames(frames)?;
     Ok((String::from_utf8(dump.out).expect("words are UTF-8"), dump.damaged))
+}
+
+/// Standard output, which may fail otherwise than the file does.
+struct Output {
+    stdout: StdoutLock<'static>,
+    has_failed: bool,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stdout.write(bytes).inspect_err(|_| self.has_failed = true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush().inspect_err(|_| self.has_failed = true)
+    }
 }
 
 /// Prints one file.

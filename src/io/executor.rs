@@ -1,4 +1,4 @@
-//! A core's executor: a pinned thread with glommio's reactor, set up the one way that FACTS found to work.
+//! A core's executor: a thread, pinned unless that is not wanted, with glommio's reactor, set up the one way that FACTS found to work.
 
 use futures_lite::future::or;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
@@ -50,17 +50,18 @@ pub fn quotas() -> Vec<Quota> {
     allowance::groups(&text("cgroup"), &text("mountinfo")).into_iter().filter_map(quota).collect()
 }
 
-/// Starts a thread with an executor on `cpu` that runs `main` to its end, and returns when that has begun.
+/// Starts a thread with an executor that runs `main` to its end, on `cpu` or, without one, wherever the kernel likes, and returns
+/// when that has begun.
 ///
 /// # Errors
 /// Where the thread can't be made or pinned, or io_uring can't be had; [`probe::way_out`](super::probe::way_out) has more to say.
-pub fn start<G, F, T>(name: &str, cpu: usize, main: G) -> io::Result<ExecutorJoinHandle<T>>
+pub fn start<G, F, T>(name: &str, cpu: impl Into<Option<usize>>, main: G) -> io::Result<ExecutorJoinHandle<T>>
 where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    start_with(name, cpu, PREEMPT_TIMER, main)
+    start_with(name, cpu.into(), PREEMPT_TIMER, main)
 }
 
 /// Waits for a [`HEARTBEAT`]. The task that is forgotten may be this one, and its timer is spent by then; so there are later
@@ -74,7 +75,12 @@ async fn beat() {
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with<G, F, T>(name: &str, cpu: usize, preempt: Duration, main: G) -> io::Result<ExecutorJoinHandle<T>>
+pub fn start_with<G, F, T>(
+    name: &str,
+    cpu: impl Into<Option<usize>>,
+    preempt: Duration,
+    main: G,
+) -> io::Result<ExecutorJoinHandle<T>>
 where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = T> + 'static,
@@ -83,7 +89,7 @@ where
     let failed = |error: glommio::GlommioError<()>| io::Error::other(error.to_string());
     // An executor without memory for its rings ends without a word, and what waits for news of it would do so for ever.
     let (begin, begun) = mpsc::sync_channel(1);
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+    let executor = LocalExecutorBuilder::new(cpu.into().map_or(Placement::Unbound, Placement::Fixed))
         .name(name)
         .ring_depth(RING_DEPTH)
         .io_memory(IO_MEMORY)

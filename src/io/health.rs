@@ -54,8 +54,11 @@ pub(super) fn command() -> Command {
 
 /// Asks the server that the command line, or else the environment, names.
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let config = configuration_without_flags()?;
-    let address = match matches.get_one::<String>("address") {
+    let given = matches.get_one::<String>("address");
+    // Who says where the server is does not ask the variables for that.
+    let unheeded = if given.is_some() { &["port", "bind", "name", "topology"][..] } else { &[] };
+    let config = configuration_without_flags(unheeded)?;
+    let address = match given {
         Some(address) => address.clone(),
         None => own_address(&config).map_err(Failure::Failed)?.to_string(),
     };
@@ -63,7 +66,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
         match ask(&address, &config.requirepass.0) {
-            Ok(state) => return print_result(&format!("{address} {state}\n")),
+            Ok(state) => {
+                // A server is no less ready for a line that can't be printed.
+                let _said = print_result(&format!("{address} {state}\n"));
+                return Ok(());
+            }
             Err(problem) if wait <= began.elapsed() => return Err(Failure::Failed(format!("{address} {problem}"))),
             Err(_) => sleep(TRY_EVERY),
         }

@@ -1,5 +1,8 @@
 //! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
+#[macro_use]
+pub mod output;
+
 pub mod aligned;
 pub mod blocking;
 mod check;
@@ -13,6 +16,7 @@ pub mod executor;
 mod frames;
 mod health;
 pub mod hints;
+pub mod logging;
 pub mod manual;
 pub mod mesh;
 mod plan;

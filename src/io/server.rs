@@ -4,17 +4,17 @@ use super::{
     clock,
     clock::Clock,
     directory::{Directory, Owner},
-    executor,
+    executor, logging,
     mesh::Mesh,
     probe,
     ring::Bell,
     ring::Ring,
-    shard, topology,
+    shard, topology, values,
 };
 use crate::{
     client::Clients,
     commands::{Core, Persistence, Process},
-    config::{Config, Durability},
+    config::{Config, Durability, Values},
     shard::Shard,
     statistics::Statistics,
     store::{Policy, Store, UnixMillis},
@@ -23,8 +23,8 @@ use crate::{
 use glommio::signal::{self, Signals};
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use std::{
-    io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -34,9 +34,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A port may still be taken for a moment by a server that was killed: the kernel tears its rings down, and with them their
-/// hold on the listeners, after the process has gone.
-const BIND_PATIENCE: Duration = Duration::from_millis(300);
+/// A port may still be taken by a server that has ended: the kernel tears its rings down, and with them their hold on the
+/// listeners, after the process has gone, and under load that was seen to take seconds.
+pub(super) const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// After so long it is said, and asked whether the owner lives.
+const LET_GO: Duration = Duration::from_millis(100);
+/// How long an owner may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+
+/// How the line begins that a server says on standard error when it is ready.
+pub(super) const READY: &str = "trine: ready";
 
 /// What the cores of a server share: whether it goes on. Nothing of it is touched to serve a request.
 #[derive(Default)]
@@ -48,6 +55,10 @@ pub struct Control {
     pub failed: AtomicBool,
     /// Cores that have no connection left.
     pub drained: AtomicUsize,
+    /// Cores that have read their files.
+    loaded: AtomicUsize,
+    /// What is said once all have.
+    announcement: String,
     /// A bell for each core, as they come up.
     bells: Mutex<Vec<Option<Arc<Bell>>>>,
 }
@@ -67,7 +78,43 @@ struct Seed {
     directory: Option<Arc<Directory>>,
 }
 
-/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN).
+/// Signals that end the server in order.
+const STOPPING: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
+/// Signals that are ignored. A terminal that closes sends SIGHUP, and some send it for a log or a configuration to be read
+/// anew; SIGUSR1 and SIGUSR2 have no meaning here; SIGXFSZ comes with an error of the write, which is what counts.
+const IGNORED: [i32; 4] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXFSZ];
+
+/// Has signals wait for core 0, instead of ending the process. To be called before any thread starts: all inherit it.
+///
+/// # Errors
+/// What the system says; not seen in practice.
+pub fn block_signals() -> io::Result<()> {
+    signal::block(&[STOPPING.as_slice(), &IGNORED].concat()).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Stops the server at the first signal that asks for it.
+async fn heed_signals(control: Arc<Control>) {
+    let signals = match Signals::new(&[STOPPING.as_slice(), &IGNORED].concat()) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals can't be received: stopping");
+            return control.stop();
+        }
+    };
+    loop {
+        match signals.recv().await {
+            Ok(number) if IGNORED.contains(&number) => {
+                tracing::info!(signal = number, "ignored");
+                continue;
+            }
+            Ok(number) => tracing::info!(signal = number, "stopping"),
+            Err(error) => tracing::error!(%error, "signals can't be received: stopping"),
+        }
+        return control.stop();
+    }
+}
+
+/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN). Its signals are [blocked](block_signals) already.
 ///
 /// # Errors
 /// A line that says what is in the way, and the way out.
@@ -76,37 +123,39 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     probe::check(&kernel)?;
     let (topology, position) = topology::load(&mut config)?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
+    fit_clients(&mut config, descriptors)?;
     allow_huge_pages(config.huge_pages);
-    // Before any thread starts, so that all inherit it and the signals wait for core 0.
-    signal::block(&[libc::SIGTERM, libc::SIGINT]).map_err(|error| format!("signals can't be blocked: {error}"))?;
-
     let server = topology.servers()[usize::from(position)].clone();
     let directory = open_directory(&config, &topology, position)?;
     let gateway = bind(config.bind, server.port, config.tcp_backlog)?;
     let listeners: Vec<_> = (0..server.cores)
         .map(|core| bind(config.bind, server.core_port + core, config.tcp_backlog))
         .collect::<Result<_, _>>()?;
-    let control = Arc::new(Control { bells: Mutex::new(vec![None; listeners.len()]), ..Control::default() });
     let process = process(&kernel);
     let hash_seed = config.seed.unwrap_or_else(|| fastrand::u64(..));
     let clock = Clock::new(Instant::now());
     let meshes = Mesh::new(listeners.len(), config.mesh_queue);
     let address = SocketAddr::new(config.bind, server.port);
-    let has_topology = config.topology.is_some();
-    let durability = match (&config.dir, config.durability()) {
+    let keeps = match (&config.dir, config.durability()) {
         (None, _) => "values live in memory: a restart forgets everything (--dir DIR keeps them)",
         (_, Durability::None) => "a restart comes back with the last snapshot, if one is asked for (SAVE, BGSAVE)",
         (_, Durability::Interval) => "a write is on disk within two seconds of its reply",
         (_, Durability::Always) => "a write is on disk before its reply",
     };
-    tracing::info!(name = config.name, gateway = %address, cores = server.cores, has_topology, "ready; {durability}");
-
+    let (first, last) = (server.core_port, server.core_port + server.cores - 1);
+    let cores = if server.cores == 1 { format!("1 core (port {first})") } else {
+        format!("{} cores (ports {first}-{last})", server.cores)
+    };
+    let cpus = if config.is_pinned { format!("CPUs {}", crate::config::list(&config.cpus)) } else { "any CPU".into() };
+    let announcement = format!("{READY} on {address}, {cores} on {cpus}; {keeps}");
+    let bells = Mutex::new(vec![None; listeners.len()]);
+    let control = Arc::new(Control { bells, announcement, ..Control::default() });
     let mut gateway = Some(gateway);
     let mut threads = Vec::new();
     let (ends, ended) = mpsc::channel();
     for ((core, listener), mesh) in listeners.into_iter().enumerate().zip(meshes) {
-        let cpu = config.cpus[core];
+        let cpu = config.is_pinned.then_some(config.cpus[core]);
         let seed = Seed {
             config: config.clone(),
             topology: topology.clone(),
@@ -126,7 +175,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
             let _ = ends.send((core, serve(seed).await));
         });
         let started = started
-            .map_err(|error| format!("core {core} does not start on CPU {cpu}: {error}{}", probe::way_out(&error)))?;
+            .map_err(|error| {
+            let place = cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
+            format!("core {core} does not start{place}: {error}{}", probe::way_out(&error))
+        })?;
         threads.push((core, started));
     }
     drop(ends);
@@ -161,20 +213,7 @@ async fn serve(seed: Seed) -> io::Result<()> {
         persistence: Persistence::default(),
     };
     if me.core == 0 {
-        let control = Arc::clone(&control);
-        glommio::spawn_local(async move {
-            let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT]);
-            let received = match signals {
-                Ok(signals) => signals.recv().await,
-                Err(error) => Err(error),
-            };
-            match received {
-                Ok(number) => tracing::info!(signal = number, "stopping"),
-                Err(error) => tracing::error!(%error, "signals can't be received: stopping"),
-            }
-            control.stop();
-        })
-        .detach();
+        glommio::spawn_local(heed_signals(Arc::clone(&control))).detach();
     }
     shard::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, clock, control, directory.as_deref()).await
 }
@@ -194,6 +233,24 @@ impl Control {
         bells.iter().flatten().for_each(|bell| bell.ring());
     }
 
+    /// Notes that a core has read its files, or has none. With the last of them the server is ready, and says so. Returns
+    /// whether it is.
+    pub fn core_is_loaded(&self) -> bool {
+        let bells = self.bells.lock().expect("nobody panics with the bells in hand");
+        let is_ready = self.loaded.fetch_add(1, Ordering::SeqCst) + 1 == bells.len();
+        if is_ready {
+            logging::say(&self.announcement);
+            bells.iter().flatten().for_each(|bell| bell.ring());
+        }
+        is_ready
+    }
+
+    /// Returns true once every one of so many cores has read its files: until then none of them serves, so that a request by the
+    /// gateway does not depend on where its key is.
+    pub fn is_ready(&self, cores: usize) -> bool {
+        self.loaded.load(Ordering::SeqCst) == cores
+    }
+
     /// Puts a core's bell where the others find it, and waits until all have done so.
     async fn exchange_bells(&self, core: usize, bell: Arc<Bell>) -> Vec<Arc<Bell>> {
         self.bells.lock().expect("nobody panics with the bells in hand")[core] = Some(bell);
@@ -211,22 +268,58 @@ impl Control {
 /// Listens on a port, or says that it is taken.
 fn bind(address: IpAddr, port: u16, backlog: u32) -> Result<TcpListener, String> {
     let address = SocketAddr::new(address, port);
+    let listener = when_free(address, BIND_PATIENCE, || try_bind(address, backlog).map_err(Into::into));
+    listener.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            format!(
+                "port {port} is taken: another server listens on {address}; stop it, or choose others with --port and \
+                 --core-port"
+            )
+        } else {
+            format!("can't listen on {address}: {error}")
+        }
+    })
+}
+
+/// Tries to bind an address, again and again while its last owner seems to be ending, and says so once. An owner that answers is
+/// not ending.
+///
+/// # Errors
+/// What the last try said: that the address is in use, or something else that is in the way.
+pub(super) fn when_free<T>(
+    address: SocketAddr,
+    patience: Duration,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let began = Instant::now();
+    let mut has_said = false;
     loop {
-        match try_bind(address, backlog) {
-            Ok(listener) => return Ok(listener),
-            Err(rustix::io::Errno::ADDRINUSE) if began.elapsed() < BIND_PATIENCE => {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < patience => {
+                if LET_GO <= began.elapsed() && !has_said {
+                    if is_alive(address) {
+                        return Err(error);
+                    }
+                    has_said = true;
+                    let seconds = patience.as_secs();
+                    logging::say(&format!("trine: {address} is still held, as by a server that ends: waiting for {seconds} s"));
+                }
                 thread::sleep(Duration::from_millis(10));
             }
-            Err(rustix::io::Errno::ADDRINUSE) => {
-                return Err(format!(
-                    "port {port} is taken: another server listens on {address}; stop it, or choose others with --port \
-                     and --core-port"
-                ));
-            }
-            Err(error) => return Err(format!("can't listen on {address}: {error}")),
+            outcome => return outcome,
         }
     }
+}
+
+/// Whether somebody answers at an address.
+fn is_alive(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.write_all(b"PING\r\n\r\n")?;
+        stream.read(&mut [0; 1])
+    };
+    ask().is_ok_and(|length| 0 < length)
 }
 
 fn try_bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<TcpListener> {
@@ -240,14 +333,49 @@ fn try_bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<TcpListener
     Ok(TcpListener::from(socket))
 }
 
-/// A descriptor for each connection: as many as the system allows without asking anyone.
-fn raise_descriptor_limit() {
+/// A descriptor for each connection: as many as the system allows without asking anyone. Returns how many there are.
+fn raise_descriptor_limit() -> u64 {
     let resource = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(resource);
     limit.current = limit.maximum;
     if let Err(error) = rustix::process::setrlimit(resource, limit) {
         tracing::warn!(%error, "the limit of open files stays where it is");
     }
+    rustix::process::getrlimit(resource).current.unwrap_or(u64::MAX)
+}
+
+/// Lowers `maxclients` so that what is no client always finds a descriptor, and says so.
+fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
+    let cores = config.cores.unwrap_or(1).into();
+    let kept = kept_descriptors(cores, config.dir.is_some(), config.values == Values::Disk);
+    let asked = config.maxclients;
+    let limit = u32::try_from(descriptors.saturating_sub(kept) / cores).unwrap_or(u32::MAX);
+    if limit == 0 {
+        return Err(format!(
+            "{descriptors} files may be open, and {cores} cores need {kept} for themselves: raise the limit (ulimit -n)"
+        ));
+    }
+    if config.limit_maxclients(limit) {
+        tracing::warn!(
+            "maxclients is lowered from {asked} to {limit} a core: {descriptors} files may be open, and {kept} are kept for \
+             the server itself; raise the limit (ulimit -n) for more"
+        );
+    }
+    Ok(())
+}
+
+/// Returns how many descriptors a server needs that are not its clients'. With one core and a directory 19 were open of those
+/// that are kept, and 30 with two.
+fn kept_descriptors(cores: u64, has_directory: bool, has_values_on_disk: bool) -> u64 {
+    /// Standard streams, the gateway's listener, signals, the lock of the directory, /proc.
+    const SERVER: u64 = 12;
+    /// Rings, eventfds and the listener of a core, and connections that it has not refused yet.
+    const CORE: u64 = 12;
+    /// The log's segment and the next, a snapshot, a hint, segments that are compacted, their folders.
+    const FILES: u64 = 12;
+    let files = if has_directory { FILES } else { 0 };
+    let values = if has_values_on_disk { values::FILES_MAX as u64 } else { 0 };
+    SERVER + cores * (CORE + shard::REFUSED_MAX as u64 + files + values)
 }
 
 /// Lets the kernel back memory with huge pages from now on, or not. The allocator asks for them wherever it may.
@@ -268,5 +396,42 @@ fn process(kernel: &str) -> Process {
         resident_bytes: 0,
         cpu: clock::cpu_times(),
         total_memory_bytes: rustix::system::sysinfo().totalram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port that is let go of late is had, and one whose owner answers is refused without a wait.
+    #[test]
+    fn a_port_is_waited_for_while_its_owner_ends() {
+        let (mut owner, mut tries) = (Some(TcpListener::bind("127.0.0.1:0").unwrap()), 0);
+        let address = owner.as_ref().unwrap().local_addr().unwrap();
+        let bound = when_free(address, Duration::from_secs(60), || {
+            tries += 1;
+            // Longer than it takes until the owner is asked.
+            if tries == 20 {
+                owner = None;
+            }
+            try_bind(address, 1).map_err(Into::into)
+        });
+        let listener = bound.unwrap();
+        let answering = thread::spawn(move || listener.accept().unwrap().0.write_all(b"+PONG\r\n").map(|()| listener));
+        let refused = when_free(address, Duration::from_secs(600), || try_bind(address, 1).map_err(Into::into));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        answering.join().unwrap().unwrap();
+    }
+
+    /// What a server was seen to use is kept back for it.
+    #[test]
+    fn descriptors_are_kept_back() {
+        assert!(19 < kept_descriptors(1, true, false) && 30 < kept_descriptors(2, true, false));
+        let mut config = Config::default();
+        config.cores = Some(2);
+        assert_eq!((fit_clients(&mut config, 1 << 20), config.maxclients), (Ok(()), 100_000));
+        let kept = kept_descriptors(2, false, false);
+        assert_eq!((fit_clients(&mut config, kept + 21), config.maxclients), (Ok(()), 10));
+        assert!(fit_clients(&mut config, kept + 1).unwrap_err().contains("ulimit -n"));
     }
 }

@@ -1,6 +1,7 @@
 //! The main loop of a core: ring events in, session and shard, bytes out.
 
 mod durable;
+mod refusing;
 mod serve;
 mod stopwatch;
 mod values;
@@ -22,10 +23,12 @@ use crate::{
     wal::Lsn,
 };
 use durable::Durable;
+use refusing::Refusing;
+pub use refusing::REFUSED_MAX;
 use rustix::net::sockopt;
 use serve::Gathering;
 use std::{
-    io::{self, Write as _},
+    io,
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -80,6 +83,8 @@ struct State {
     sweep_entries: usize,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
+    /// Clients over `maxclients`.
+    refusing: Refusing,
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
@@ -132,6 +137,8 @@ pub async fn run(
     let mut state = State::new(shard, mesh, clock, control);
     if let Some(directory) = directory {
         state.open(directory, ring.bell())?;
+    } else {
+        state.control.core_is_loaded();
     }
     while !state.is_over() {
         // Everything that has arrived, executed; replies pile up in their sessions.
@@ -171,7 +178,7 @@ impl State {
     fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
-        let passed = Client::new(0, "", "", Port::Gateway, true, now.unix_millis());
+        let passed = Client::new(0, "", "", Port::Gateway, true, now.monotonic_us);
         // Unique in the server, in the order of connecting on each core.
         let next_client_id = 1 + u64::from(shard.core.me.core);
         Self {
@@ -194,6 +201,7 @@ impl State {
             warned_us: 0,
             sweep_entries: SWEEP_ENTRIES,
             lingering: Vec::new(),
+            refusing: Refusing::default(),
             gateway_connections: vec![0; cores],
             control,
             durable: None,
@@ -258,9 +266,7 @@ impl State {
         self.shard.core.statistics.connections_received += 1;
         if config.maxclients as usize <= self.count {
             self.shard.core.statistics.connections_rejected += 1;
-            // As far as it fits into the socket; whoever comes too many can't be waited for.
-            let _ = socket.set_nonblocking(true);
-            let _ = (&socket).write(b"-ERR max number of clients reached\r\n");
+            self.refusing.add(port, socket, self.now);
             self.left(port);
             return;
         }
@@ -272,7 +278,7 @@ impl State {
         let _ = sockopt::set_socket_keepalive(&socket, true);
         let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
         let id = ring.adopt(socket);
-        let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.unix_millis());
+        let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.monotonic_us);
         self.next_client_id += u64::from(self.shard.core.cores());
         self.shard.core.clients.put(id.place(), Box::new(client));
         if self.connections.len() <= id.place() {
@@ -428,6 +434,7 @@ impl State {
             self.close_idle(ring);
         }
         self.close_lingering(ring);
+        self.refusing.tend(now);
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
         statistics.sampler.tick();
@@ -450,12 +457,12 @@ impl State {
 
     /// Closes clients that have been silent for as long as `timeout` says.
     fn close_idle(&mut self, ring: &mut Ring) {
-        let timeout = self.shard.core.config.timeout.as_millis() as u64;
-        if timeout == 0 {
+        let timeout_us = self.shard.core.config.timeout.as_micros() as u64;
+        if timeout_us == 0 {
             return;
         }
-        let now = self.now.unix_millis().0;
-        let is_idle = |client: &Client| timeout <= now.saturating_sub(client.active_at.0);
+        let now_us = self.now.monotonic_us;
+        let is_idle = |client: &Client| timeout_us <= now_us.saturating_sub(client.active_us);
         let clients = self.shard.core.clients.iter();
         let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
         for place in idle {

@@ -7,7 +7,7 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
@@ -30,7 +30,7 @@ use signal_hook::{
 };
 
 use self::ask::{Asking, Credentials};
-use super::cli::{Failure, print_result};
+use super::cli::{Failure, print_result, print_while_read};
 use crate::top::{
     Address,
     cluster::{Cluster, Health},
@@ -256,11 +256,8 @@ impl Watch {
         let mut printed = 1;
         loop {
             let text = text(self)?;
-            let mut output = io::stdout().lock();
-            match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-                // Who reads has seen enough, as `head` does.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                written => written.map_err(|error| Failure::Failed(format!("standard output: {error}")))?,
+            if !print_while_read(&text)? {
+                return Ok(());
             }
             if intervals.is_some_and(|intervals| intervals <= printed) {
                 return Ok(());

@@ -44,6 +44,9 @@ pub fn load(config: &mut Config) -> Result<(Topology, u16), String> {
     config.port = server.port;
     config.core_port = Some(server.core_port);
     config.cores = Some(server.cores);
+    if let Some(doubt) = config.doubt_of_placement(&allowed) {
+        tracing::warn!("{doubt}");
+    }
     config.cpus = config.placement(&allowed);
     Ok((topology, position))
 }

@@ -4,7 +4,7 @@ mod servers;
 
 use std::{
     env, fs,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream, ToSocketAddrs as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -23,8 +23,13 @@ use self::servers::Servers;
 use super::{
     cli::{Failure, check_settings, print_result},
     executor,
+    server::{BIND_PATIENCE, when_free},
 };
-use crate::topology::{Server, ShardId, Topology};
+use crate::{
+    config::setting_named,
+    resp::encode_request,
+    topology::{Server, ShardId, Topology},
+};
 
 /// Servers' gateways are this many ports apart, or a multiple of it where a server has more cores than fit between.
 const STRIDE: u32 = 100;
@@ -34,6 +39,11 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// How long one port may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+/// Whoever answers PING with a longer line is no server of ours.
+const LINE_BYTES_MAX: u64 = 1 << 10;
+
+/// Settings that come from the topology: variables for a single server would contradict it, and are not even judged.
+const FROM_TOPOLOGY: [&str; 4] = ["port", "core-port", "cores", "announce"];
 
 /// Returns the command line of `trine up`.
 pub(super) fn command() -> Command {
@@ -48,7 +58,7 @@ pub(super) fn command() -> Command {
         .about("Run a cluster on this machine until Ctrl-C")
         .long_about(
             "Start server processes on this machine that form a cluster, say when all are ready, and stop them all on \
-             Ctrl-C or SIGTERM, or when one of them ends. Data is in memory and gone afterwards, unless there is a --dir.",
+             Ctrl-C, SIGTERM or SIGHUP, or when one of them ends. Data is in memory and gone afterwards, unless there is a --dir.",
         )
         .arg(number("servers", 500, "3").help("How many servers to start"))
         .arg(number("cores", 1024, "1").help("How many cores each server uses"))
@@ -97,30 +107,37 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let dir: Option<&PathBuf> = matches.get_one("dir");
     let as_checked = [Some("--bind".to_owned()), Some(host.clone()), dir.map(|dir| format!("--dir={}", dir.display()))];
     let as_checked: Vec<_> = as_checked.iter().flatten().chain(settings.iter().copied()).collect();
-    check_settings(&as_checked)?;
+    let settings_of_all = check_settings(&as_checked, &FROM_TOPOLOGY)?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
-    let cpus = share_out(&allowed, &topology);
+    let cpus = if settings_of_all.is_pinned { share_out(&allowed, &topology) } else { vec![Vec::new(); topology.servers().len()] };
     // From here on a signal is kept until it is looked for.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])
         .map_err(|error| failed("signals cannot be received", error))?;
     let started = Instant::now();
-    check_ports(&topology)?;
+    check_ports(&topology, BIND_PATIENCE)?;
     let folder = Folder::create().map_err(|error| failed("a folder for the topology file", error))?;
     let file = folder.path.join("topology.toml");
     fs::write(&file, topology.to_toml()).map_err(|error| failed("the topology file", error))?;
 
-    print_result(&table(&topology, &cpus))?;
+    say(&table(&topology, &cpus));
     if allowed.len() < topology.shards().len() {
         let (cores, count) = (topology.shards().len(), allowed.len());
         eprintln!("{cores} cores share {count} CPUs: good enough to try things, not to measure them");
     }
     let mut servers = Servers::default();
     let outcome = start(&mut servers, &topology, &cpus, &file, dir, &settings)
-        .and_then(|()| wait_until_ready(&mut servers, &topology, &mut signals, started))
+        .and_then(|()| {
+            wait_until_ready(&mut servers, &topology, settings_of_all.requirepass.0.as_ref(), &mut signals, started)
+        })
         .and_then(|go_on| if go_on { watch(&mut servers, &mut signals) } else { Ok(()) });
     servers.stop();
     outcome
+}
+
+/// Prints what people are to know. The servers are what was asked for: they go on where it can't be printed.
+fn say(text: &str) {
+    let _said = print_result(text);
 }
 
 /// Returns the servers to start, or why their ports do not fit.
@@ -151,11 +168,15 @@ fn ports(server: &Server) -> impl Iterator<Item = u16> {
 }
 
 /// Looks whether the ports are free, so that a taken one is told before anything is started.
-fn check_ports(topology: &Topology) -> Result<(), Failure> {
+fn check_ports(topology: &Topology, patience: Duration) -> Result<(), Failure> {
     for server in topology.servers() {
         for port in ports(server) {
             let host = &server.host;
-            match TcpListener::bind((host.as_str(), port)) {
+            let bound = (host.as_str(), port).to_socket_addrs().and_then(|mut addresses| {
+                let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+                when_free(address, patience, || TcpListener::bind(address))
+            });
+            match bound {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     return Err(Failure::Failed(format!(
@@ -184,7 +205,8 @@ fn table(topology: &Topology, cpus: &[Vec<usize>]) -> String {
         let [first, last] = [0, server.cores - 1].map(|core| topology.ranges(ShardId { server: number, core }));
         let slots = first.first().zip(last.last()).map(|(first, last)| format!("{}-{}", first.start(), last.end()));
         let gateway = format!("{}:{}", server.host, server.port);
-        rows.push([server.name.clone(), gateway, cores, crate::config::list(cpus), slots.unwrap_or_default()]);
+        let cpus = if cpus.is_empty() { "any".into() } else { crate::config::list(cpus) };
+        rows.push([server.name.clone(), gateway, cores, cpus, slots.unwrap_or_default()]);
     }
     let widths: Vec<_> = (0..5).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
@@ -210,13 +232,17 @@ fn start(
     for (server, cpus) in topology.servers().iter().zip(cpus) {
         let mut command = process::Command::new(&program);
         command.args(["serve", "--name", &server.name, "--bind", &server.host, "--topology"]).arg(file);
-        command.args(["--cpus", &crate::config::list(cpus), "--parent", &process::id().to_string()]).args(settings);
+        command.args(["--parent", &process::id().to_string()]).args(settings);
+        // None: the settings say so themselves.
+        if !cpus.is_empty() {
+            command.args(["--cpus", &crate::config::list(cpus)]);
+        }
         if let Some(dir) = dir {
             command.arg("--dir").arg(dir.join(&server.name));
         }
         // They come from the topology; a variable for a single server would contradict it.
-        for variable in ["TRINE_PORT", "TRINE_CORE_PORT", "TRINE_CORES", "TRINE_ANNOUNCE"] {
-            command.env_remove(variable);
+        for setting in FROM_TOPOLOGY {
+            command.env_remove(setting_named(setting).variable());
         }
         servers.start(&server.name, command)?;
     }
@@ -227,15 +253,16 @@ fn start(
 fn wait_until_ready(
     servers: &mut Servers,
     topology: &Topology,
+    password: &[u8],
     signals: &mut Signals,
     started: Instant,
 ) -> Result<bool, Failure> {
     let mut waiting: Vec<(&str, u16)> =
         topology.servers().iter().flat_map(|server| ports(server).map(|port| (server.host.as_str(), port))).collect();
     loop {
-        waiting.retain(|&(host, port)| !answers(host, port));
+        waiting.retain(|&(host, port)| !answers(host, port, password));
         if waiting.is_empty() {
-            print_result(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()))?;
+            say(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()));
             return Ok(true);
         }
         servers.check()?;
@@ -251,16 +278,26 @@ fn wait_until_ready(
     }
 }
 
-/// Whether a server answers PING on this port, be it that it wants a password.
-fn answers(host: &str, port: u16) -> bool {
+/// Whether a server answers PING on this port: all of its cores have read their files. Where the password is another one than
+/// was expected, an answer has to do.
+fn answers(host: &str, port: u16, password: &[u8]) -> bool {
     let ask = || {
         let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        io::Result::Ok(answer == *b"+PONG\r\n" || answer == *b"-NOAUTH")
+        let mut request = Vec::new();
+        if !password.is_empty() {
+            encode_request(&mut request, [&b"AUTH"[..], password].into_iter());
+        }
+        encode_request(&mut request, [&b"PING"[..]].into_iter());
+        stream.write_all(&request)?;
+        let mut replies = BufReader::new(stream);
+        let mut answer = String::new();
+        for _ in 0..=usize::from(!password.is_empty()) {
+            answer.clear();
+            replies.by_ref().take(LINE_BYTES_MAX).read_line(&mut answer)?;
+        }
+        io::Result::Ok(answer == "+PONG\r\n" || answer.starts_with("-NOAUTH"))
     };
     ask().unwrap_or(false)
 }
@@ -336,7 +373,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let core_port = if port < 40_000 { port + 1 } else { port - 1 };
         let server = Server { name: "one".into(), host: "127.0.0.1".into(), port, core_port, cores: 1 };
-        let Err(Failure::Failed(message)) = check_ports(&Topology::single(server).unwrap()) else {
+        let Err(Failure::Failed(message)) = check_ports(&Topology::single(server).unwrap(), Duration::ZERO) else {
             panic!("it is taken")
         };
         assert!(message.starts_with(&format!("port {port} on 127.0.0.1 is taken: ")), "{message}");

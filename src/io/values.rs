@@ -49,6 +49,9 @@ pub struct Fetched {
     pub buffer: Aligned,
 }
 
+/// Segments that are open for reading at once: a log may have any number of them, and a process only so many descriptors.
+pub const FILES_MAX: usize = 32;
+
 /// A core's reads of values.
 pub struct Reads {
     layout: Layout,
@@ -106,8 +109,13 @@ impl Reads {
             if 0 < self.running && RUNNING_BYTES_MAX < self.running_bytes + length {
                 return;
             }
+            let file = match self.file(cold.segment) {
+                Ok(None) => return,
+                Ok(Some(file)) => Ok(file),
+                Err(error) => Err(error),
+            };
             self.queue.pop_front();
-            match self.file(cold.segment) {
+            match file {
                 Ok(file) => {
                     self.running += 1;
                     self.running_bytes += length;
@@ -123,14 +131,22 @@ impl Reads {
         }
     }
 
-    fn file(&mut self, segment: u32) -> io::Result<Arc<File>> {
+    /// Opens a segment, in the place of one that nothing is read from if there are [`FILES_MAX`]. None: no place until a read that
+    /// is under way has ended.
+    fn file(&mut self, segment: u32) -> io::Result<Option<Arc<File>>> {
         if let Some(file) = self.files.get(&segment) {
-            return Ok(Arc::clone(file));
+            return Ok(Some(Arc::clone(file)));
+        }
+        if FILES_MAX <= self.files.len() {
+            let is_unused = |file: &Arc<File>| Arc::strong_count(file) == 1;
+            let unused = self.files.iter().find(|(_, file)| is_unused(file)).map(|(&segment, _)| segment);
+            let Some(unused) = unused else { return Ok(None) };
+            self.files.remove(&unused);
         }
         let path = self.layout.files.path_of(FileKind::Segment, segment.into());
         let file = Arc::new(self.layout.options(0).write(false).open(path)?);
         self.files.insert(segment, Arc::clone(&file));
-        Ok(file)
+        Ok(Some(file))
     }
 
     fn buffer(&mut self, length: usize) -> Aligned {

@@ -37,7 +37,7 @@ pub static FAMILIES: &[Family] = &[
         |out, from| out.put(from.core.process.started_at.0 as f64 / 1e3)),
     row("trine_uptime_seconds", Gauge, PROCESS,
         "How long the server has run.",
-        |out, from| out.put_us(from.now.unix_us.saturating_sub(from.core.process.started_at.0 * 1000))),
+        |out, from| out.put_us(from.now.monotonic_us)),
     row("process_cpu_seconds_total", Counter, PROCESS,
         "What all threads have had of the processors. A core that polls is never idle: see trine_busy_seconds_total.",
         |out, from| out.put_us(from.core.process.cpu.user_us + from.core.process.cpu.system_us)),

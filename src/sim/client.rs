@@ -7,7 +7,6 @@ use crate::{
     resp::{Decoder, Limits, Request, encode_request},
     session::{Answer, Backpressure, Executor, Session, Ticket},
     shard::{Execution, Shard},
-    store::UnixMillis,
     wal::Lsn,
 };
 use std::collections::VecDeque;
@@ -39,10 +38,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(plan: &Plan, now: UnixMillis) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
             session: Session::default(),
-            client: Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, now),
+            client: Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", Port::Gateway, true, 0),
             plan: plan.clone(),
             backpressure: Backpressure { output_bytes_max: plan.output_bytes_max, waiting_max: 64 },
             on_the_way: Vec::new(),

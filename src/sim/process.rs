@@ -77,7 +77,7 @@ impl<'a> Process<'a> {
             writer,
             snapshot: None,
             jobs: VecDeque::new(),
-            connections: (0..plan.clients).map(|_| Connection::new(plan, now)).collect(),
+            connections: (0..plan.clients).map(|_| Connection::new(plan)).collect(),
             decoder: Decoder::default(),
             held: VecDeque::new(),
             touched: Vec::new(),

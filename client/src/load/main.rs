@@ -42,14 +42,13 @@ use schedule::Arrivals;
 use slo::{Search, Tried};
 use std::{
     fs,
-    io::Write as _,
     path::Path,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use target::{Mode, Protocol, Target};
-use trine::manual;
+use trine::{io::output, manual};
 use trine_client::Options;
 use verdict::{Facts, Failed, Verdict};
 use wire::{Commands, Wire};
@@ -63,21 +62,26 @@ fn main() -> ExitCode {
     glommio::early_init();
     let arguments = Arguments::parse();
     if let Some(text) = reference(&arguments) {
-        return match std::io::stdout().lock().write_all(&text) {
+        return match print(&text) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("trine-load: standard output: {error}");
-                ExitCode::from(EXIT_FAILED)
-            }
+            Err(error) => fail(&error),
         };
     }
     match run(&arguments) {
         Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            eprintln!("trine-load: {error}");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Says why nothing could be measured, or shown.
+fn fail(error: &str) -> ExitCode {
+    output::say(format_args!("trine-load: {error}\n"));
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// Writes to standard output. A reader that has gone has seen enough.
+fn print(text: &[u8]) -> Result<(), String> {
+    output::result(text).map(|_| ()).map_err(|error| format!("standard output: {error}"))
 }
 
 /// What a shell, or `man`, wants to know of the command line, if that is what was asked for.
@@ -298,13 +302,13 @@ fn publish(arguments: &Arguments, report: &Report<'_>) -> Result<(), String> {
     if let Some(path) = &arguments.json {
         let json = format!("{:#}\n", report.to_json());
         if is_json_out {
-            print!("{json}");
+            print(json.as_bytes())?;
         } else {
             write(path, json.as_bytes())?;
         }
     }
     if !is_json_out && !arguments.quiet {
-        print!("{}", report.to_text());
+        print(report.to_text().as_bytes())?;
     }
     Ok(())
 }

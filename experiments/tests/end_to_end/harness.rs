@@ -120,6 +120,12 @@ impl Process {
         Self { child, said }
     }
 
+    /// Starts a process whose standard error is the caller's affair: nothing that it says is heard.
+    pub fn start_unheard(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, said: Arc::default() }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     harness::{Process, Server, eventually, free_ports, program},
+    http::Http,
     wire::{Wire, encode},
 };
 use rustix::process::Signal;
@@ -170,4 +171,97 @@ fn a_core_without_locked_memory_ends_the_server() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("locked memory"), "{output:?}");
+}
+
+/// SIGHUP and its like end no server: a terminal that closes sends it, and `interval` would lose writes.
+#[test]
+fn signals_that_mean_nothing_here_do_not_end_a_server() {
+    let mut server = Server::start(1, &["--log", "info"]);
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::XFSZ] {
+        server.process.signal(signal);
+        let noted = format!("ignored signal={}", signal.as_raw());
+        eventually("it is noted", || server.process.said().contains(&noted).then_some(()));
+    }
+    assert_eq!(server.connect().ask("PING"), "+PONG");
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.end().code(), Some(0));
+}
+
+/// With few descriptors there are fewer clients, and files find theirs whatever clients do. One client too many is told so in
+/// what it speaks, and none hangs.
+#[test]
+fn descriptors_for_files_are_kept_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(&[0, 1]);
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=64").arg(program("trine")).args(["serve", "--cores", "1", "--port", &port.to_string()]);
+    command.args(["--parent", &std::process::id().to_string(), "--dir"]).arg(folder.path().join("data"));
+    let process = Process::start(command.stdout(Stdio::null()));
+    let mut first = eventually("it accepts", || Wire::try_connect(port).ok());
+    eventually("it has read its files", || (first.ask("PING") == "+PONG").then_some(()));
+    assert!(process.said().contains("maxclients is lowered from 100000 to "), "{}", process.said());
+    let shown = first.ask("CONFIG GET maxclients");
+    let most: usize = shown.trim_matches(['[', ']']).rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((5..60).contains(&most), "{shown}");
+    let refused = first.ask(&format!("CONFIG SET maxclients {}", most + 1));
+    assert!(refused.contains(&format!("try with {most}")), "{refused}");
+
+    let clients: Vec<_> = (1..80).map(|_| Wire::connect(port)).collect();
+    first.check("SET k v -> +OK\nSAVE -> +OK\nSET k w -> +OK\nGET k -> w");
+    let mut served = 1;
+    for mut client in clients {
+        match client.try_ask("GET k").unwrap().as_str() {
+            "w" => served += 1,
+            "-ERR max number of clients reached" => {}
+            other => panic!("{other}"),
+        }
+        // Those that were served stay.
+        std::mem::forget(client);
+    }
+    assert_eq!(served, most);
+    let mut http = Http::connect(port);
+    let answer = http.ask("GET /get/k");
+    assert!(answer.starts_with("503 ") && answer.contains("max number of clients reached"), "{answer}");
+    assert_eq!(first.ask("GET k"), "w");
+}
+
+/// What Kubernetes and `docker --link` tell of a service called `trine` is no setting of any subcommand, and a flag goes before a
+/// variable that makes no sense.
+#[test]
+fn variables_of_a_service_called_trine_are_ignored() {
+    let port = free_ports(&[0, 1]).to_string();
+    let mut server = Command::new(program("trine"));
+    server.args(["serve", "--cores", "1", "--port", &port, "--parent", &std::process::id().to_string()]);
+    server.env("TRINE_PORT", "tcp://10.96.0.7:7000").env("TRINE_CORES", "nonsense");
+    let server = Process::start(server.stdout(Stdio::null()));
+    let health = |arguments: &[&str], value: &str| {
+        let mut command = Command::new(program("trine"));
+        command.arg("health").args(arguments).env("TRINE_PORT", value).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().unwrap().code()
+    };
+    assert_eq!(health(&[&port, "--wait", "30"], "nonsense"), Some(0));
+    assert_eq!(health(&[&port], "tcp://10.96.0.7:7000"), Some(0));
+    assert_eq!(health(&[], "nonsense"), Some(2));
+    drop(server);
+    let doctor = Command::new(program("trine")).arg("doctor").env("TRINE_PORT", "tcp://10.96.0.7:7000").output().unwrap();
+    assert_ne!(doctor.status.code(), Some(2), "{doctor:?}");
+}
+
+/// Cores without a CPU of their own serve too, and say that they have none.
+#[test]
+fn cores_may_run_on_any_cpu() {
+    let port = free_ports(&[0, 1, 2]);
+    let mut command = Command::new(program("trine"));
+    command.args(["serve", "--cores", "2", "--cpus", "any", "--port", &port.to_string()]);
+    let process = Process::start(command.args(["--parent", &std::process::id().to_string()]).stdout(Stdio::null()));
+    eventually("it is ready", || process.said().contains("2 cores (ports ").then_some(()));
+    assert!(process.said().contains(") on any CPU; "), "{}", process.said());
+    let mut wire = Wire::connect(port);
+    wire.check("MSET foo 1 {b} 2 -> +OK\nMGET foo {b} -> [1 2]\nCONFIG GET cpus -> [cpus any]");
+    let all = rustix::thread::sched_getaffinity(None).unwrap();
+    for task in std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap() {
+        let id = task.unwrap().file_name().into_string().unwrap().parse().unwrap();
+        let of_thread = rustix::thread::sched_getaffinity(rustix::process::Pid::from_raw(id)).unwrap();
+        assert!((0..1024).all(|cpu| of_thread.is_set(cpu) == all.is_set(cpu)));
+    }
 }

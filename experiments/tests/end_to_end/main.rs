@@ -17,6 +17,7 @@ mod http;
 mod lifecycle;
 mod load;
 mod metrics;
+mod output;
 mod seeing;
 mod settings;
 mod values;

@@ -6,7 +6,6 @@ use crate::{
     client::{Client, ReplyMode},
     commands::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors},
     resp::{Version, parse_i64},
-    store::UnixMillis,
 };
 
 const NOSCRIPT: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
@@ -124,7 +123,7 @@ fn reply(call: &mut Call<'_>) -> Outcome {
 }
 
 fn info(call: &mut Call<'_>) -> Outcome {
-    let line = line(call.client, None, call.millis());
+    let line = line(call.client, None, call.now.monotonic_us);
     call.reply.verbatim(line.as_bytes());
     Outcome::Done
 }
@@ -164,10 +163,10 @@ fn list(call: &mut Call<'_>) -> Outcome {
         |client: &Client| is_asked == Kind::Normal && ids.as_ref().is_none_or(|ids| ids.contains(&(client.id as i64)));
     let mut text = String::new();
     if call.is_at_home() && shown(call.client) {
-        text += &line(call.client, None, call.millis());
+        text += &line(call.client, None, call.now.monotonic_us);
     }
     for (place, client) in call.core.clients.iter().filter(|(_, client)| shown(client)) {
-        text += &line(client, Some(place), call.millis());
+        text += &line(client, Some(place), call.now.monotonic_us);
     }
     call.reply.verbatim(text.as_bytes());
     Outcome::Done
@@ -175,8 +174,8 @@ fn list(call: &mut Call<'_>) -> Outcome {
 
 /// What stands for a client in `CLIENT LIST`; fields that mean nothing here have the values that Redis gives an idle
 /// client.
-fn line(client: &Client, place: Option<usize>, now: UnixMillis) -> String {
-    let seconds = |since: UnixMillis| now.0.saturating_sub(since.0) / 1000;
+fn line(client: &Client, place: Option<usize>, now_us: u64) -> String {
+    let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
     let mut flags = String::new();
     for (is_set, flag) in
         [(client.read_only, 'r'), (client.no_evict, 'e'), (client.no_touch, 'T'), (client.closing, 'c')]
@@ -195,8 +194,8 @@ fn line(client: &Client, place: Option<usize>, now: UnixMillis) -> String {
         client.local_address,
         place.map_or(-1, |place| place as i64),
         client.name,
-        seconds(client.connected_at),
-        seconds(client.active_at),
+        seconds(client.connected_us),
+        seconds(client.active_us),
         client.input_bytes,
         client.output_bytes,
         client.input_bytes + client.output_bytes + size_of::<Client>(),

@@ -2,7 +2,6 @@ use crate::{
     client::{Client, Port},
     commands::tests::{Bench, check, check_on},
     config::Password,
-    store::UnixMillis,
 };
 
 /// Words and errors are those of redis-server 7.
@@ -122,10 +121,28 @@ fn bench_of_three() -> Bench {
     let mut bench = Bench::new();
     for (place, id) in [(3, 7), (5, 9)] {
         let address = format!("127.0.0.1:600{id}");
-        let client = Client::new(id, &address, "127.0.0.1:7000", Port::Gateway, true, UnixMillis(0));
+        let client = Client::new(id, &address, "127.0.0.1:7000", Port::Gateway, true, 0);
         bench.shard.core.clients.put(place, Box::new(client));
     }
     bench
+}
+
+/// Wall time that jumps by a day, forward or back, makes no client idle and no server old.
+#[test]
+fn durations_do_not_follow_the_wall_clock() {
+    const DAY_US: u64 = 86_400_000_000;
+    for is_forward in [true, false] {
+        let mut bench = Bench::new();
+        bench.wait(7_000);
+        bench.now.unix_us = if is_forward { bench.now.unix_us + DAY_US } else { bench.now.unix_us - DAY_US };
+        let list = bench.line("CLIENT LIST");
+        assert!(list.contains(" age=7 idle=7 "), "{list}");
+        let info = bench.line("INFO server");
+        assert!(info.contains("uptime_in_seconds:7 "), "{info}");
+        bench.shard.core.persistence.snapshot_since = Some(3_000_000);
+        let info = bench.line("INFO persistence");
+        assert!(info.contains("rdb_current_bgsave_time_sec:4 "), "{info}");
+    }
 }
 
 /// Each form of `CLIENT KILL` closes those it names, and the driver is told their places.

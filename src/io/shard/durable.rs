@@ -8,6 +8,7 @@ use crate::{
         aligned::Aligned,
         directory::{Directory, ShardFiles},
         hints::Hints,
+        logging,
         mesh::{Batch, Parcel},
         recover::{Recover, RecoverError, write_lost},
         ring::{Bell, Ring},
@@ -151,18 +152,34 @@ impl State {
     /// They can't be read or are damaged: the server must not start on them.
     pub(super) fn load(&mut self) -> Result<bool, String> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
-        let Some(loading) = &mut durable.loading else { return Ok(false) };
+        let Some(loading) = &mut durable.loading else {
+            self.note_ready();
+            return Ok(false);
+        };
         let (until, now) = (self.clock.monotonic_us() + LOAD_SLICE_US, self.now.unix_millis());
         let store = &mut self.shard.store;
         while self.clock.monotonic_us() < until {
             let mut apply = |found: Found<'_>| store.apply_in_place(found, now);
             if !loading.step_in_place(&mut apply).map_err(|error| error.to_string())? {
                 let files = durable.layout.files.clone();
-                return self.begin_log().map(|()| false).map_err(|error| files.unusable(&error));
+                self.begin_log().map_err(|error| files.unusable(&error))?;
+                let persistence = &mut self.shard.core.persistence;
+                (persistence.loaded, persistence.is_loading) = (1.0, !self.control.core_is_loaded());
+                return Ok(false);
             }
         }
         self.shard.core.persistence.loaded = loading.progress();
         Ok(true)
+    }
+
+    /// Begins to serve, once every core of the server has read its files. To be called before a request is executed: whoever has
+    /// heard from another core that the server is ready finds it so on this one.
+    #[inline]
+    pub(super) fn note_ready(&mut self) {
+        let persistence = &mut self.shard.core.persistence;
+        if persistence.is_loading && self.control.is_ready(self.gateway_connections.len()) {
+            persistence.is_loading = false;
+        }
     }
 
     /// All is read: goes on with a log of its own, in a fresh segment.
@@ -292,6 +309,7 @@ impl State {
                 let path = durable.layout.files.path().display();
                 self.control.failed.store(true, Ordering::SeqCst);
                 tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
+                logging::flush();
                 std::process::exit(1);
             }
         }
@@ -380,7 +398,7 @@ impl State {
                 after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
             if persistence.wants_snapshot || is_due {
                 persistence.wants_snapshot = false;
-                persistence.snapshot_since = Some(self.now.unix_millis());
+                persistence.snapshot_since = Some(now_us);
                 let snapshot = Snapshot::begin(durable.layout.clone(), end, Arc::clone(&durable.bell));
                 durable.snapshot = Some((snapshot, now_us));
             }

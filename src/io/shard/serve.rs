@@ -258,13 +258,14 @@ impl State {
     /// Executes what has arrived on a connection, and what had to wait before it.
     #[inline]
     pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.note_ready();
         let Some(connection) = self.connections[id.place()].as_mut() else { return };
         let Some(mut client) = self.shard.core.clients.take(id.place()) else { return };
         let connection = &mut **connection;
         if connection.session.output.capacity() == 0 {
             connection.session.output = self.buffers.pop().unwrap_or_default();
         }
-        client.active_at = self.now.unix_millis();
+        client.active_us = self.now.monotonic_us;
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
         let mut turn = Turn {
             shard: &mut self.shard,
@@ -318,6 +319,7 @@ impl State {
     pub(super) fn take_parcels(&mut self) -> usize {
         for count in 0..PARCELS_PER_TURN {
             let Some((from, parcel)) = self.mesh.receive() else { return count };
+            self.note_ready();
             match parcel {
                 Parcel::Connection(socket) => self.accepted.push((crate::client::Port::Gateway, socket)),
                 Parcel::Left => self.gateway_connections[from] -= 1,

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::io::cli::Failure;
+use crate::io::{cli::Failure, server::READY};
 
 /// How long a server may take to end after SIGTERM: its own 5 s (`shutdown-timeout`) and some more.
 const STOP_WITHIN: Duration = Duration::from_secs(7);
@@ -106,6 +106,10 @@ fn pass_on(name: &str, stderr: ChildStderr) -> VecDeque<String> {
     let mut last = VecDeque::new();
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
+        // All of them together are told of by one line.
+        if line.starts_with(READY) {
+            continue;
+        }
         eprintln!("{name}: {line}");
         if last.len() == LAST_LINES {
             last.pop_front();

@@ -141,7 +141,7 @@ fn none_comes_back_with_the_last_snapshot() {
 /// Without a directory a restart forgets everything, and the line that says that the server is ready says that too.
 #[test]
 fn without_a_directory_everything_is_forgotten() {
-    let server = Server::start(2, &["--log", "info"]);
+    let server = Server::start(2, &[]);
     let ready = eventually("the line is there", || {
         server.process.said().lines().find(|line| line.contains("ready")).map(ToOwned::to_owned)
     });
@@ -225,6 +225,37 @@ fn fill(server: &Server, count: usize) {
         (first..first + 500).for_each(|number| encode(&mut bytes, &[b"SET", number.to_string().as_bytes(), &value]));
         wire.send(&bytes);
         (0..500).for_each(|_| assert_eq!(wire.reply(), Reply::Simple("OK".into())));
+    }
+}
+
+/// One core has nothing to read and the other a lot: no port says that it is ready before both are, nor does the line on
+/// standard error; and then nobody is told to wait any more.
+#[test]
+fn a_server_is_ready_when_all_of_its_cores_are() {
+    const COUNT: u32 = 100_000;
+    let home = Home::new(&["--durability", "interval"]);
+    let server = home.start();
+    let mut wire = server.connect();
+    for first in (0..COUNT).step_by(1000) {
+        let mut bytes = Vec::new();
+        (first..first + 1000).for_each(|n| encode(&mut bytes, &[b"SET", format!("{{b}}{n}").as_bytes(), b"value"]));
+        wire.send(&bytes);
+        (0..1000).for_each(|_| assert_eq!(wire.reply(), Reply::Simple("OK".into())));
+    }
+    stop(server);
+    let get = |server: &Server| server.connect().ask("GET {b}1");
+    for fast in [Some(1), None] {
+        let server = Server::launch(2, &home.settings());
+        if let Some(core) = fast {
+            let mut wire = eventually("it accepts", || Wire::try_connect(server.core(core)).ok());
+            eventually("its core is ready", || (wire.ask("PING") == "+PONG").then_some(()));
+        } else {
+            eventually("it says so", || server.process.said().contains("trine: ready on 127.0.0.1:").then_some(()));
+        }
+        assert_eq!(get(&server), "value");
+        let said = eventually("the line", || server.process.said().lines().find(|line| line.contains("ready")).map(ToOwned::to_owned));
+        assert!(said.contains("2 cores (ports ") && said.contains(") on CPUs "), "{said}");
+        stop(server);
     }
 }
 
