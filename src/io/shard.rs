@@ -77,6 +77,8 @@ struct State {
     next_second_us: u64,
     /// When it was last told that connections can't be accepted.
     warned_us: u64,
+    /// When an HTTP request is warned of again that came where the Redis protocol is spoken.
+    warned_of_http_us: u64,
     sweep_entries: usize,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
@@ -192,6 +194,7 @@ impl State {
             next_visit_us: 0,
             next_second_us: 0,
             warned_us: 0,
+            warned_of_http_us: 0,
             sweep_entries: SWEEP_ENTRIES,
             lingering: Vec::new(),
             gateway_connections: vec![0; cores],

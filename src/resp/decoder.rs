@@ -5,7 +5,7 @@
 
 use super::{
     decimal::parse_i64,
-    inline::split_words,
+    inline::{is_http, split_words},
     request::{Request, Span, Words},
 };
 use std::fmt;
@@ -48,6 +48,9 @@ pub enum ProtocolError {
     BulkHeaderTooLong,
     /// An inline command whose quotes do not close.
     UnbalancedQuotes,
+    /// A line of an HTTP request. A web page can make a browser send one to any port, with commands in the body: nothing that
+    /// follows may be executed.
+    Http,
 }
 
 impl fmt::Display for ProtocolError {
@@ -63,6 +66,7 @@ impl fmt::Display for ProtocolError {
             Self::MultibulkHeaderTooLong => formatter.write_str("too big mbulk count string"),
             Self::BulkHeaderTooLong => formatter.write_str("too big bulk count string"),
             Self::UnbalancedQuotes => formatter.write_str("unbalanced quotes in request"),
+            Self::Http => formatter.write_str("an HTTP request where the Redis protocol is spoken"),
         }
     }
 }
@@ -252,6 +256,9 @@ impl Decoder {
             return if window.len() < INLINE_BYTES_MAX { Ok(None) } else { Err(ProtocolError::InlineTooLong) };
         };
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+        if is_http(line) {
+            return Err(ProtocolError::Http);
+        }
         self.inline.clear();
         self.is_inline = true;
         split_words(line, &mut self.inline, &mut self.spans)?;

@@ -10,7 +10,7 @@ use crate::{
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
-    resp::{Decoded, Decoder, Limits, Reply, Request},
+    resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard, silence},
     slot::Slot,
@@ -19,6 +19,8 @@ use crate::{
 };
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
+/// The time between two warnings of HTTP requests: whoever sends many must not fill the log.
+const HTTP_WARNING_EVERY_US: u64 = 1_000_000;
 /// What comes from another core has been through the limits already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
@@ -287,6 +289,14 @@ impl State {
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
+            if error == ProtocolError::Http && self.warned_of_http_us <= self.now.monotonic_us {
+                self.warned_of_http_us = self.now.monotonic_us + HTTP_WARNING_EVERY_US;
+                tracing::warn!(
+                    client = &*client.address,
+                    "an HTTP request came where the Redis protocol is spoken, maybe from a web page that tries to run \
+                     commands: nothing of it was executed, and the connection is closed"
+                );
+            }
             let output = connection.session.tail().0;
             let text = format!("ERR {error}");
             Reply { output, version: client.version }.error(&text);
