@@ -1,6 +1,6 @@
 //! A client as its shard knows it: who it is, how it wants its replies, and what it may do.
 
-use crate::resp::Version;
+use crate::{brake::Brake, resp::Version};
 
 /// Which kind of port a client came in by. One port has one role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,6 +120,8 @@ pub struct Clients {
     /// The places of clients that were told to close ([`close_if`](Self::close_if)). The driver takes them after each
     /// turn, and closes those that are still there and still [`closing`](Client::closing).
     pub closed: Vec<usize>,
+    /// Who has sent wrong passwords, and waits before the next is looked at.
+    pub brake: Brake,
 }
 
 impl Clients {

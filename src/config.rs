@@ -27,6 +27,7 @@ pub struct Config {
     /// Each core stays on its CPU; otherwise the kernel moves it as it likes.
     pub is_pinned: bool,
     pub requirepass: Password,
+    pub http_hosts: Vec<String>,
     pub allow_wide_bind: bool,
     pub max_memory: u64,
     pub eviction: Eviction,
@@ -77,9 +78,9 @@ pub struct Config {
     given: Vec<&'static str>,
 }
 
-/// A secret that does not show in logs.
+/// A secret that does not show in logs. Any bytes: AUTH sends it as such.
 #[derive(Clone, Default, Eq, PartialEq)]
-pub struct Password(pub String);
+pub struct Password(pub Vec<u8>);
 
 impl fmt::Debug for Password {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,6 +138,18 @@ pub struct Setting {
     pub get: fn(&Config) -> String,
     /// Reads and sets its value, or says what is wrong with it.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
+    /// Its value as bytes, where that need not be text; `get` and `set` are for those that are.
+    pub bytes: Option<Bytes>,
+    /// Whether its value is not shown: not in errors, not in the slow log.
+    pub is_secret: bool,
+}
+
+/// How a setting is read and set whose value may be any bytes.
+pub struct Bytes {
+    /// Returns its value.
+    pub get: fn(&Config) -> Vec<u8>,
+    /// Sets its value.
+    pub set: fn(&mut Config, Vec<u8>),
 }
 
 /// Redis's name for a setting, and its value in Redis's words.
@@ -218,25 +231,23 @@ impl fmt::Display for ConfigError {
 
 impl Config {
     /// Applies one setting by its name. `place` says where the value stands, for the error.
-    pub fn apply(&mut self, name: &str, value: &str, place: &str) -> Result<(), ConfigError> {
+    pub fn apply(&mut self, name: &str, value: impl AsRef<[u8]>, place: &str) -> Result<(), ConfigError> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
             return Err(ConfigError::Unknown { place: place.into(), similar: similar(name) });
         };
-        (setting.set)(self, value).map_err(|problem| ConfigError::Value { place: place.into(), problem })?;
+        setting.change(self, value.as_ref()).map_err(|problem| ConfigError::Value { place: place.into(), problem })?;
         self.given.push(setting.name);
         Ok(())
     }
 
     /// Applies the text of a configuration file: TOML, a line per setting. Lists may be arrays.
     pub fn apply_file(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
-        let table: toml::Table = toml::from_str(text).map_err(|error| ConfigError::Value {
-            place: path.into(),
-            problem: format!("not TOML: {}", error.to_string().trim_end()),
-        })?;
+        let table: toml::Table = toml::from_str(text).map_err(|error| not_toml(text, path, error.span()))?;
         for (name, value) in &table {
-            // What is no setting may still be a secret, of a setting that was misspelt.
-            let is_known = SETTINGS.iter().any(|setting| setting.name == name);
-            let place = if is_known { format!("{path}: {name} = {value}") } else { format!("{path}: {name}") };
+            let place = match line_of(text, name) {
+                Some(line) => format!("{path}: line {line}: {name}"),
+                None => format!("{path}: {name}"),
+            };
             if name == "config" {
                 let problem = "a configuration file cannot name another: put all settings into one".into();
                 return Err(ConfigError::Value { place, problem });
@@ -245,6 +256,9 @@ impl Config {
                 let problem = "write a text, a number, true or false, or a list of these".into();
                 return Err(ConfigError::Value { place, problem });
             };
+            // What is no setting may still be a secret, of a setting that was misspelt.
+            let is_shown = setting(name).is_some_and(|setting| !setting.is_secret);
+            let place = if is_shown { format!("{place} = {value}") } else { place };
             self.apply(name, &text, &place)?;
         }
         Ok(())
@@ -255,15 +269,16 @@ impl Config {
     /// have a setting's name and are told by their value.
     pub fn apply_environment(
         &mut self,
-        variables: impl IntoIterator<Item = (String, String)>,
+        variables: impl IntoIterator<Item = (String, impl AsRef<[u8]>)>,
     ) -> Result<Vec<String>, ConfigError> {
         let mut unknown = Vec::new();
         for (variable, value) in variables {
+            let value = value.as_ref();
             match SETTINGS.iter().find(|setting| setting.variable() == variable) {
-                Some(setting) if is_of_a_link(setting.name, &value) => {
-                    unknown.push(format!("{variable}={value} (of Kubernetes or docker --link)"));
+                Some(setting) if is_of_a_link(setting.name, value) => {
+                    unknown.push(format!("{variable}={} (of Kubernetes or docker --link)", value.escape_ascii()));
                 }
-                Some(setting) => self.apply(setting.name, &value, &format!("{variable}={value}"))?,
+                Some(setting) => self.apply(setting.name, value, &setting.place(&variable, "=", value))?,
                 None if variable.starts_with("TRINE_") => unknown.push(variable),
                 None => {}
             }
@@ -403,14 +418,14 @@ impl Config {
 
     /// Returns what CONFIG GET answers: names and values that match any of the patterns, whatever their case; Redis's
     /// names beside our own.
-    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
+    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, Vec<u8>)> {
         let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         let is_asked = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
         let mut found = Vec::new();
         for setting in SETTINGS {
-            found.extend(is_asked(setting.name).then(|| (setting.name, (setting.get)(self))));
+            found.extend(is_asked(setting.name).then(|| (setting.name, setting.value(self))));
             let alias = setting.redis.as_ref().filter(|alias| is_asked(alias.name));
-            found.extend(alias.map(|alias| (alias.name, (alias.get)(self))));
+            found.extend(alias.map(|alias| (alias.name, (alias.get)(self).into_bytes())));
         }
         let fixed = FIXED.iter().filter(|(name, _)| is_asked(name));
         found.extend(fixed.map(|&fixed| (fixed.0, self.fixed(fixed).into())));
@@ -418,21 +433,22 @@ impl Config {
     }
 
     /// Changes settings at run time, all or none (CONFIG SET). The error is the reply's text, in Redis's words.
-    pub fn change(&mut self, pairs: &[(&str, &str)]) -> Result<(), String> {
+    pub fn change(&mut self, pairs: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Result<(), String> {
         let mut changed = self.clone();
-        for (position, &(name, value)) in pairs.iter().enumerate() {
+        for (position, (given, value)) in pairs.iter().enumerate() {
+            let (name, value) = (String::from_utf8_lossy(given.as_ref()), value.as_ref());
             let failed = |problem: &str| {
                 Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {problem}"))
             };
             let lower = name.to_ascii_lowercase();
-            if pairs[..position].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+            if pairs[..position].iter().any(|(earlier, _)| earlier.as_ref().eq_ignore_ascii_case(given.as_ref())) {
                 return failed("duplicate parameter");
             }
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.is_called(&lower)) {
                 if !setting.at_run_time {
                     return failed("can't set immutable config");
                 }
-                if let Err(problem) = (setting.set)(&mut changed, value) {
+                if let Err(problem) = setting.change(&mut changed, value) {
                     return failed(&problem);
                 }
                 if let Err(error) = changed.validate() {
@@ -440,7 +456,7 @@ impl Config {
                 }
             } else if let Some(&fixed) = FIXED.iter().find(|(fixed, _)| *fixed == lower) {
                 let only = self.fixed(fixed);
-                if value != only {
+                if value != only.as_bytes() {
                     return failed(&format!("this server only knows '{only}'"));
                 }
             } else {
@@ -454,9 +470,9 @@ impl Config {
 
 /// Whether a variable of a setting's name is what Kubernetes or `docker --link` tell of a service called `trine`: where it
 /// listens (`TRINE_PORT=tcp://10.96.0.7:7000`), or what the two containers are called (`TRINE_NAME=/web/trine`).
-fn is_of_a_link(name: &str, value: &str) -> bool {
-    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
-    (name == "port" && is_address) || (name == "name" && value.starts_with('/'))
+fn is_of_a_link(name: &str, value: &[u8]) -> bool {
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme.as_bytes()));
+    (name == "port" && is_address) || (name == "name" && value.starts_with(b"/"))
 }
 
 /// Returns a setting.
@@ -474,6 +490,26 @@ impl Setting {
     /// Returns the environment variable: `TRINE_MAX_MEMORY` for `max-memory`.
     pub fn variable(&self) -> String {
         format!("TRINE_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Returns its value as CONFIG GET shows it.
+    pub fn value(&self, config: &Config) -> Vec<u8> {
+        self.bytes.as_ref().map_or_else(|| (self.get)(config).into_bytes(), |bytes| (bytes.get)(config))
+    }
+
+    /// Sets its value, or says what is wrong with it. No value is changed into another that happens to be text.
+    pub fn change(&self, config: &mut Config, value: &[u8]) -> Result<(), String> {
+        if let Some(bytes) = &self.bytes {
+            (bytes.set)(config, value.to_vec());
+            return Ok(());
+        }
+        let text = std::str::from_utf8(value).map_err(|_| "argument must be text in UTF-8")?;
+        (self.set)(config, text)
+    }
+
+    /// Returns a value's place for an error, the value behind it where that may be shown.
+    pub fn place(&self, place: &str, equals: &str, value: &[u8]) -> String {
+        if self.is_secret { place.into() } else { format!("{place}{equals}{}", String::from_utf8_lossy(value)) }
     }
 
     /// Returns the default as people would write it; empty where there is none.
@@ -515,6 +551,38 @@ pub fn settings_as_markdown() -> String {
         text += &format!("| `{}`{redis} | {default} | {help}.{reason}{at_run_time} |\n", setting.name);
     }
     text
+}
+
+/// Returns the setting of this name, its own or Redis's, in any case.
+fn setting(name: &str) -> Option<&'static Setting> {
+    let lower = name.to_ascii_lowercase();
+    SETTINGS.iter().find(|setting| setting.is_called(&lower))
+}
+
+/// Returns true if what is set by this name should not be shown: a secret, or what is no setting and may be a misspelt one.
+pub fn may_be_secret(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    let is_fixed = FIXED.iter().any(|(fixed, _)| *fixed == name);
+    !is_fixed && setting(&name).is_none_or(|setting| setting.is_secret)
+}
+
+/// Says that a file is not TOML, by the number of the line and the setting on it. The line itself may have a password in it.
+fn not_toml(text: &str, path: &str, span: Option<std::ops::Range<usize>>) -> ConfigError {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or_default();
+    let line = before.matches('\n').count();
+    let name = text.lines().nth(line).unwrap_or_default().split(['=', ' ']).find(|word| !word.is_empty());
+    let name = name.and_then(setting).map_or(String::new(), |setting| format!("{}: ", setting.name));
+    ConfigError::Value {
+        place: format!("{path}: line {}", line + 1),
+        problem: format!("{name}not TOML: write NAME = VALUE, each name once, and texts in quotes"),
+    }
+}
+
+/// Returns the number of the line on which a setting stands, counted from 1.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let start = table.get_ref().keys().find(|key| key.get_ref() == name)?.span().start;
+    Some(1 + text.get(..start)?.matches('\n').count())
 }
 
 /// Returns a TOML value as the text that a flag would have.

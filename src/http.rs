@@ -7,6 +7,7 @@
 pub mod body;
 pub mod form;
 pub mod head;
+pub mod host;
 pub mod json;
 pub mod response;
 pub mod route;
@@ -40,7 +41,7 @@ pub(crate) const HEADERS_MAX: usize = 64;
 /// A target's room beside the key: the path, and other parts of the query.
 const TARGET_BYTES_BESIDE_KEY: usize = 1024;
 /// The longest body that is read only to be forgotten, so that the connection can go on.
-pub const IGNORED_BODY_BYTES_MAX: usize = 16 * 1024;
+const IGNORED_BODY_BYTES_MAX: usize = 16 * 1024;
 
 impl Limits {
     /// What follows from a server's own limits. A key may be three times as long in a target, each byte as `%XX`.
@@ -54,6 +55,12 @@ impl Limits {
     #[must_use]
     pub fn unauthenticated(self, head_bytes_max: usize) -> Self {
         Self { head_bytes_max, target_bytes_max: head_bytes_max, ..self }
+    }
+
+    /// Returns the length of a body that is read only to be forgotten: no more than a head may have, which is little for a client
+    /// that nobody knows.
+    pub fn ignored_body_bytes_max(&self) -> usize {
+        IGNORED_BODY_BYTES_MAX.min(self.head_bytes_max)
     }
 }
 

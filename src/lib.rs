@@ -14,6 +14,7 @@ pub mod reply;
 pub mod resp;
 
 pub mod allowance;
+pub mod brake;
 pub mod client;
 pub mod command;
 pub mod commands;

@@ -55,9 +55,18 @@ pub trait Executor {
     fn unix_seconds(&self) -> u64 {
         0
     }
+    /// Returns true if the password that the next request names is not to be looked at yet: the client has sent wrong ones. The
+    /// request is shown again after [`Session::resume`].
+    fn must_wait(&mut self) -> bool {
+        false
+    }
     /// Lets the client in for its next request, or not: each names its password. `has_password` says whether it names the one
-    /// that it is shown. Returns whether the client is in.
-    fn authenticate(&mut self, _has_password: &dyn Fn(&[u8]) -> bool) -> bool {
+    /// that it is shown; `None` where it names none. Returns whether the client is in.
+    fn authenticate(&mut self, _has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+        true
+    }
+    /// Returns true if a request to this host, with a port or without, may be for this server.
+    fn is_own_host(&self, _authority: &[u8]) -> bool {
         true
     }
     /// Host and port of the other server that owns a key; `None` where this one does.
@@ -129,7 +138,8 @@ impl Unread {
 /// at once instead of for one after the other.
 const AHEAD: usize = 32;
 
-/// Bytes that a session may have received while it is suspended before it is not read from any more.
+/// Bytes that a session may have received while it is suspended before it is not read from any more: these, or twice what it may
+/// be owed where that is less, as before AUTH.
 const UNREAD_MAX: usize = 64 * 1024;
 
 /// Replies that may be waited for before the first of them has come, of whatever size it will be.
@@ -195,7 +205,7 @@ impl Session {
 
     /// Whether more is waiting to be executed than a suspended session should be given, or more is owed than may be.
     pub fn has_enough(&self, limit: &Backpressure) -> bool {
-        self.is_full(limit) || (self.is_suspended && UNREAD_MAX < self.unread_bytes())
+        self.is_full(limit) || (self.is_suspended && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
     }
 
     /// The values are there: the next request may be executed, by `receive` of no bytes.

@@ -4,7 +4,7 @@ use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
     commands::{
-        Call, Core, Flags, Keys, Now, Outcome, Route,
+        Call, Core, Flags, Keys, Merge, Now, Outcome, Route,
         errors::{LOADING, OUT_OF_MEMORY},
         needed_keys,
     },
@@ -219,12 +219,13 @@ impl Shard {
         Ok(found)
     }
 
-    /// A core's port answers for its own slots and sends clients to the others.
+    /// A core's port answers for its own slots and sends clients to the others. Settings are the whole server's.
     #[inline]
     fn place_on_core(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
-        let keys = found.command.keys;
+        let (route, keys) = (found.command.route, found.command.keys);
         if keys.first == 0 {
-            return Ok(None);
+            let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
+            return Ok(is_everybodys.then_some(Away { route, core: self.core.me.core, keys }));
         }
         if keys != Keys::ONE {
             same_slot(keys, request, slot)?;
@@ -510,6 +511,16 @@ mod tests {
             assert_eq!(away(&mut cluster, line), in_cluster, "{line}");
             assert_eq!(away(&mut alone, line), on_its_own, "{line}");
         }
+    }
+
+    /// What changes the settings of a server goes to all its cores, by whichever port it comes.
+    #[test]
+    fn a_cores_port_changes_the_settings_of_the_whole_server() {
+        let mut bench = bench(1, 2, Port::Core);
+        assert_eq!(away(&mut bench, "CONFIG SET requirepass secret"), "Everywhere(Here) to core 0");
+        assert_eq!(away(&mut bench, "CONFIG RESETSTAT"), "here: +OK");
+        let mut alone = self::bench(1, 1, Port::Core);
+        assert_eq!(away(&mut alone, "CONFIG SET requirepass secret"), "here: +OK");
     }
 
     /// What a request lacks is told in this order: it is no command, has too few arguments, or the client is a stranger.

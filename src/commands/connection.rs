@@ -65,10 +65,15 @@ fn auth(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Whether these let a client in. There is one user, `default`; without a password configured, any will do, as in Redis.
-fn is_right(call: &Call<'_>, user: &[u8], password: &[u8]) -> bool {
-    let expected = call.core.config.requirepass.0.as_bytes();
-    user == b"default" && (expected.is_empty() || is_password(password, expected))
+/// Whether these let a client in. There is one user, `default`; without a password configured, any will do, as in Redis. Wrong ones
+/// of a stranger are noted: the next will wait.
+fn is_right(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> bool {
+    let expected = call.core.config.requirepass.0.as_slice();
+    let is_right = user == b"default" && (expected.is_empty() || is_password(password, expected));
+    if !is_right && !expected.is_empty() && !call.client.authenticated {
+        call.core.clients.brake.note_failure(&call.client.address, call.now.monotonic_us);
+    }
+    is_right
 }
 
 fn hello(call: &mut Call<'_>) -> Outcome {

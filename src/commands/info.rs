@@ -124,12 +124,13 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
         Port::Gateway => call.core.config.max_memory,
     };
     let policy = call.core.config.matching(&[b"maxmemory-policy"]);
+    let policy = policy.first().map(|(_, value)| String::from_utf8_lossy(value));
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", process.resident_bytes);
     fields.add_bytes("used_memory_peak", peak as u64);
     fields.add_bytes("total_system_memory", process.total_memory_bytes);
     fields.add_bytes("maxmemory", max);
-    fields.add("maxmemory_policy", policy.first().map_or("", |(_, value)| value));
+    fields.add("maxmemory_policy", policy.as_deref().unwrap_or_default());
     fields.add("mem_fragmentation_ratio", ratio(process.resident_bytes, used));
     fields.add("mem_allocator", "mimalloc");
     fields.add("active_defrag_running", 0);

@@ -151,7 +151,8 @@ pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Ite
     keys.indices(request.len())
 }
 
-/// Where a command goes that came in by the gateway. On a core's port every command stays where it is.
+/// Where a command goes that came in by the gateway. On a core's port every command stays where it is, but what changes the
+/// server's settings ([`Merge::Here`]): a server has one password, whichever port it was set by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route {
     /// Any core can answer: the one that has the connection does.
@@ -415,6 +416,8 @@ pub struct Process {
     pub run_id: String,
     /// The kernel, as `uname` tells it.
     pub os: String,
+    /// The machine's name, or the container's.
+    pub host_name: String,
     /// Its binary.
     pub executable: String,
     /// When it started.

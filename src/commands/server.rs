@@ -61,19 +61,19 @@ fn config_get(call: &mut Call<'_>) -> Outcome {
     call.reply.map(found.len());
     for (name, value) in found {
         call.reply.bulk(name.as_bytes());
-        call.reply.bulk(value.as_bytes());
+        call.reply.bulk(&value);
     }
     Outcome::Done
 }
 
-/// On the gateway each core does this to its own copy, and the one that has the connection answers.
+/// Each core does this to its own copy, by whichever port it comes, and the one that has the connection answers.
 fn config_set(call: &mut Call<'_>) -> Outcome {
-    let args: Vec<_> = (2..call.request.len()).map(|index| call.text(index)).collect();
+    let args: Vec<_> = call.request.args_from(2).collect();
     if !args.len().is_multiple_of(2) {
         let text = errors::wrong_number_of_arguments(call);
         return call.fail(&text);
     }
-    let pairs: Vec<_> = args.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let pairs: Vec<_> = args.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     if let Err(text) = call.core.config.change(&pairs) {
         return call.fail(&text);
     }

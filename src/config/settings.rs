@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Alias, Config, Durability, Eviction, Kind, Password, Setting, Values, units::*};
+use super::{Alias, Bytes, Config, Durability, Eviction, Kind, Password, Setting, Values, units::*};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -24,6 +24,7 @@ impl Default for Config {
             cpus: Vec::new(),
             is_pinned: true,
             requirepass: Password::default(),
+            http_hosts: Vec::new(),
             allow_wide_bind: false,
             max_memory: 0,
             eviction: Eviction::None,
@@ -74,7 +75,7 @@ type Set = fn(&mut Config, &str) -> Result<(), String>;
 
 impl Setting {
     const fn new(name: &'static str, kind: Kind, help: &'static str, get: Get, set: Set) -> Self {
-        Self { name, redis: None, kind, help, reason: "", at_run_time: false, get, set }
+        Self { name, redis: None, kind, help, reason: "", at_run_time: false, get, set, bytes: None, is_secret: false }
     }
 
     /// Redis has the same setting by another name.
@@ -90,6 +91,11 @@ impl Setting {
 
     const fn because(self, reason: &'static str) -> Self {
         Self { reason, ..self }
+    }
+
+    /// Its value is a secret, and may be any bytes.
+    const fn secret(self, bytes: Bytes) -> Self {
+        Self { bytes: Some(bytes), is_secret: true, ..self }
     }
 
     const fn at_run_time(self) -> Self {
@@ -185,9 +191,22 @@ pub static SETTINGS: &[Setting] = &[
         "requirepass",
         Kind::Text("PASSWORD"),
         "The password that clients must give with AUTH. A flag shows in ps: prefer the variable or the file",
-        |config| config.requirepass.0.clone(),
+        |config| String::from_utf8_lossy(&config.requirepass.0).into_owned(),
         |config, text| put(&mut config.requirepass, Ok(Password(text.into()))),
     )
+    .secret(Bytes {
+        get: |config| config.requirepass.0.clone(),
+        set: |config, value| config.requirepass.0 = value,
+    })
+    .at_run_time(),
+    Setting::new(
+        "http-hosts",
+        Kind::Text("NAMES"),
+        "Names besides its own that a server without a password answers HTTP for, such as db.example.org,*.internal; * for any",
+        |config| config.http_hosts.join(","),
+        |config, text| put(&mut config.http_hosts, hosts(text)),
+    )
+    .because("A web page whose name is made to point at this server could read and change every key")
     .at_run_time(),
     Setting::new(
         "allow-wide-bind",

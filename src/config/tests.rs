@@ -15,7 +15,7 @@ fn a_setting_has_one_name_everywhere() {
     by_flag.apply("max-memory", "100mb", "--max-memory").unwrap();
     let mut by_variable = Config::default();
     let variables = [("TRINE_MAX_MEMORY", "104857600"), ("TRINE_SERVICE_HOST", "10.0.0.1"), ("HOME", "/root")];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(by_variable.apply_environment(variables).unwrap(), ["TRINE_SERVICE_HOST"]);
     let mut by_file = Config::default();
     by_file.apply_file("max-memory = \"100 MiB\"", "trine.toml").unwrap();
@@ -53,6 +53,15 @@ fn a_mistake_is_refused() {
         "debug-commands = \"perhaps\"",
         "proto-max-bulk-len = 1",
         "config = \"other.toml\"",
+        "http-hosts = \"db:7000\"",
+        "\n# A password without quotes.\nrequirepass = hunter2 is it",
+        "port = 7000\n\nrequirepass = \"hunter2",
+        "requirepass \"hunter2\"",
+        "requirepas = \"hunter2\"",
+        "port = 7000\nport = 7001",
+        "[requirepass]\nis = \"hunter2\"",
+        "requirepass = 1979-05-27",
+        "hunter2",
     ] {
         answers += &format!("{}\n", Config::default().apply_file(text, "trine.toml").unwrap_err());
     }
@@ -71,26 +80,31 @@ fn a_mistake_is_refused() {
         answers += &format!("{}\n", config.validate().unwrap_err());
     }
     expect![[r#"
-        trine.toml: not TOML: TOML parse error at line 1, column 6
-          |
-        1 | port 7000
-          |      ^
-        key with no value, expected `=`
-        trine.toml: prot: there is no such setting (trine serve --help lists all)
-        trine.toml: max_memory: there is no such setting; is max-memory meant?
-        trine.toml: maxmemory: there is no such setting; is max-memory meant?
-        trine.toml: port = 0: argument must be between 1 and 65535 inclusive
-        trine.toml: port = 7.5: write a text, a number, true or false, or a list of these
-        trine.toml: port = "x": argument couldn't be parsed into an integer
-        trine.toml: core-port = 55536: argument must be between 1 and 55535 inclusive
-        trine.toml: max-memory = "1 parsec": argument must be a memory value, such as 100mb or 2GiB
-        trine.toml: max-memory = "99999999999gb": argument must be a memory value, such as 100mb or 2GiB
-        trine.toml: bind = "example.org": "example.org" is not one IP address, such as 127.0.0.1 or 0.0.0.0
-        trine.toml: eviction = "lru": argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)
-        trine.toml: cpus = "3-1": "3-1" is not a list of CPUs: write their numbers, such as 0-3,6
-        trine.toml: debug-commands = "perhaps": argument must be 'yes' or 'no'
-        trine.toml: proto-max-bulk-len = 1: argument must be between 1 MiB and 512 MiB inclusive
-        trine.toml: config = "other.toml": a configuration file cannot name another: put all settings into one
+        trine.toml: line 1: port: not TOML: write NAME = VALUE, each name once, and texts in quotes
+        trine.toml: line 1: prot: there is no such setting (trine serve --help lists all)
+        trine.toml: line 1: max_memory: there is no such setting; is max-memory meant?
+        trine.toml: line 1: maxmemory = 1: there is no such setting; is max-memory meant?
+        trine.toml: line 1: port = 0: argument must be between 1 and 65535 inclusive
+        trine.toml: line 1: port: write a text, a number, true or false, or a list of these
+        trine.toml: line 1: port = "x": argument couldn't be parsed into an integer
+        trine.toml: line 1: core-port = 55536: argument must be between 1 and 55535 inclusive
+        trine.toml: line 1: max-memory = "1 parsec": argument must be a memory value, such as 100mb or 2GiB
+        trine.toml: line 1: max-memory = "99999999999gb": argument must be a memory value, such as 100mb or 2GiB
+        trine.toml: line 1: bind = "example.org": "example.org" is not one IP address, such as 127.0.0.1 or 0.0.0.0
+        trine.toml: line 1: eviction = "lru": argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)
+        trine.toml: line 1: cpus = "3-1": "3-1" is not a list of CPUs: write their numbers, such as 0-3,6
+        trine.toml: line 1: debug-commands = "perhaps": argument must be 'yes' or 'no'
+        trine.toml: line 1: proto-max-bulk-len = 1: argument must be between 1 MiB and 512 MiB inclusive
+        trine.toml: line 1: config: a configuration file cannot name another: put all settings into one
+        trine.toml: line 1: http-hosts = "db:7000": argument must be host names, such as db.example.org or *.internal, without ports, and commas between them
+        trine.toml: line 3: requirepass: not TOML: write NAME = VALUE, each name once, and texts in quotes
+        trine.toml: line 3: requirepass: not TOML: write NAME = VALUE, each name once, and texts in quotes
+        trine.toml: line 1: requirepass: not TOML: write NAME = VALUE, each name once, and texts in quotes
+        trine.toml: line 1: requirepas: there is no such setting; is requirepass meant?
+        trine.toml: line 2: port: not TOML: write NAME = VALUE, each name once, and texts in quotes
+        trine.toml: line 1: requirepass: write a text, a number, true or false, or a list of these
+        trine.toml: line 1: requirepass: write a text, a number, true or false, or a list of these
+        trine.toml: line 1: not TOML: write NAME = VALUE, each name once, and texts in quotes
         --bind 0.0.0.0 lets anyone who reaches this address read and change every key: set a password with --requirepass, or say --allow-wide-bind where the network itself is trusted
         --bind 0.0.0.0 is no address that clients can be sent to: also give --announce HOST, the address or name they reach this server at, or a --topology
         1 core ports from 65535 on reach 65535: core ports end below 55536, because cluster clients add 10000 to them: choose a lower --port or --core-port
@@ -138,7 +152,9 @@ fn clients_configure_as_they_would_redis() {
     }
     for patterns in [&["MAXMEMORY*"][..], &["save", "appendonly"], &["slowlog-*", "requirepass"], &["*bulk*"], &["x"]] {
         let bytes: Vec<_> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
-        transcript += &format!("CONFIG GET {patterns:?}\n  {:?}\n", config.matching(&bytes));
+        let found = config.matching(&bytes).into_iter();
+        let found: Vec<_> = found.map(|(name, value)| (name, String::from_utf8(value).unwrap())).collect();
+        transcript += &format!("CONFIG GET {patterns:?}\n  {found:?}\n");
     }
     expect![[r#"
         CONFIG SET [("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lfu")]
@@ -185,6 +201,25 @@ fn maxclients_is_lowered_to_what_there_are_descriptors_for() {
     assert!(problem.ends_with("not able to handle the specified number of clients, try with 7"), "{problem}");
     assert_eq!(config.change(&[("maxclients", "6")]), Ok(()));
     assert_eq!((config.change(&[("maxclients", "7")]), config.maxclients), (Ok(()), 7));
+}
+
+/// A password may be any bytes, and stays what it is; what must be text is refused where it is none, and the setting is named.
+#[test]
+fn what_is_no_text_is_taken_as_it_is_or_refused() {
+    let bytes = &b"p\xffss"[..];
+    let mut config = Config::default();
+    assert_eq!(config.apply_environment([("TRINE_REQUIREPASS".to_owned(), bytes)]), Ok(Vec::new()));
+    assert_eq!(config.requirepass.0, bytes);
+    config.change(&[(&b"requirepass"[..], &b"\xff\xfe"[..])]).unwrap();
+    assert_eq!(config.matching(&[b"requirepass"]), [("requirepass", b"\xff\xfe".to_vec())]);
+    for setting in SETTINGS.iter().filter(|setting| setting.bytes.is_none()) {
+        let mut config = Config::default();
+        let error = config.apply_environment([(setting.variable(), bytes)]).unwrap_err().to_string();
+        assert!(error.starts_with(&setting.variable()) && error.ends_with("argument must be text in UTF-8"), "{error}");
+        assert_eq!(config, Config::default(), "{}", setting.name);
+    }
+    let answer = config.change(&[(&b"timeout"[..], &b"\xff"[..])]).unwrap_err();
+    assert!(answer.contains("'timeout') - argument must be text"), "{answer}");
 }
 
 #[test]

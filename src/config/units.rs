@@ -72,6 +72,15 @@ pub(super) fn yes_no(value: bool) -> String {
     if value { "yes".into() } else { "no".into() }
 }
 
+/// Reads a list of host names, each of which may be a pattern: in lower case, without the dot that may end one.
+pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*?".contains(&b));
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names = names.map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+    let problem = "argument must be host names, such as db.example.org or *.internal, without ports, and commas between them";
+    names.map(|name| if is_name(&name) { Ok(name) } else { Err(problem.to_owned()) }).collect()
+}
+
 /// Reads a list of CPUs as the kernel and taskset write it: `0-3,6`. A CPU may come twice; then shards share it.
 pub(super) fn cpus(text: &str) -> Result<Vec<usize>, String> {
     let problem = || format!("{text:?} is not a list of CPUs: write their numbers, such as 0-3,6");

@@ -68,11 +68,9 @@ impl Chunks {
             let rest = body.get(self.at..).unwrap_or_default();
             let line = &rest[..rest.len().min(CHUNK_LINE_BYTES_MAX)];
             let bad = || Refusal::new(400, "a chunk has no proper length");
-            let httparse::Status::Complete((start, length)) = httparse::parse_chunk_size(line).map_err(|_| bad())?
-            else {
+            let Some((start, length)) = chunk_length(line).map_err(|BadChunk| bad())? else {
                 return if line.len() < CHUNK_LINE_BYTES_MAX { Ok(None) } else { Err(bad()) };
             };
-            let length = usize::try_from(length).map_err(|_| bad())?;
             if length == 0 {
                 self.at += start;
                 self.trailer = Some(self.at);
@@ -95,8 +93,12 @@ impl Chunks {
         let Some(trailer) = self.trailer else { return Ok(None) };
         while let Some(length) = memchr::memchr(b'\n', &body[self.at..]) {
             let line = &body[self.at..self.at + length];
+            // Somebody else may take a line to end elsewhere, and the next request to begin there.
+            let Some(line) = line.strip_suffix(b"\r").filter(|line| !line.contains(&b'\r')) else {
+                return Err(Refusal::new(400, "a field behind the body has no proper line end"));
+            };
             self.at += length + 1;
-            if line.is_empty() || line == b"\r" {
+            if line.is_empty() {
                 return Ok(Some(self.at));
             }
         }
@@ -107,11 +109,46 @@ impl Chunks {
     }
 }
 
+/// The most digits of a chunk's length: as many as a number of 64 bits has.
+const CHUNK_DIGITS_MAX: usize = 16;
+
+/// A line that is not a chunk's length.
+struct BadChunk;
+
+/// Reads the line before a chunk: hexadecimal digits, extensions behind a semicolon, CR and LF (RFC 9112, 7.1). Returns the line's
+/// length and the chunk's, or `None` if the line's end is missing.
+///
+/// A bare CR or LF within is refused, and so are a line without a digit and what stands behind the digits otherwise: somebody else
+/// may read another length there, and take for a request what here is part of a body.
+fn chunk_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, BadChunk> {
+    let end = bytes.iter().position(|&byte| byte == b'\r' || byte == b'\n');
+    let line = &bytes[..end.unwrap_or(bytes.len())];
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let is_ended = end.is_some();
+    let behind = line[digits..].trim_ascii_start();
+    let is_first_digit_missing = digits == 0 && (is_ended || !line.is_empty());
+    let is_extended = digits < line.len() && (is_ended || !behind.is_empty());
+    if is_first_digit_missing || CHUNK_DIGITS_MAX < digits || (is_extended && behind.first() != Some(&b';')) {
+        return Err(BadChunk);
+    }
+    if line.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(BadChunk);
+    }
+    let Some(end) = end else { return Ok(None) };
+    match bytes[end..] {
+        [b'\r', b'\n', ..] => {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default() as usize;
+            Ok(Some((end + 2, line[..digits].iter().fold(0, |length, byte| length << 4 | digit(byte)))))
+        }
+        [b'\r'] => Ok(None),
+        _ => Err(BadChunk),
+    }
+}
+
 /// The bytes of chunks that have been followed to their end.
 fn join(body: &[u8]) -> Vec<u8> {
     let (mut joined, mut rest) = (Vec::new(), body);
-    while let Ok(httparse::Status::Complete((start, length))) = httparse::parse_chunk_size(rest) {
-        let length = length as usize;
+    while let Ok(Some((start, length))) = chunk_length(rest) {
         if length == 0 {
             break;
         }
@@ -130,7 +167,7 @@ pub fn media_type<'a>(head: &Head<'a>) -> Option<(&'a [u8], &'a [u8])> {
 
 /// The most bytes that a request with this head may have, if what it asks for takes a body or not.
 pub fn bytes_max(head: &Head<'_>, takes_body: bool, limits: &Limits) -> usize {
-    if takes_body { limits.request_bytes_max } else { head.length + super::IGNORED_BODY_BYTES_MAX }
+    if takes_body { limits.request_bytes_max } else { head.length + limits.ignored_body_bytes_max() }
 }
 
 #[cfg(test)]
@@ -173,6 +210,25 @@ mod tests {
             ("x\r\n", Err(400)),
             ("-1\r\n", Err(400)),
             ("ffffffffffffffff\r\n", Err(413)),
+            ("0000000000000003\r\nabc\r\n0\r\n\r\n", Ok(Some("abc"))),
+            ("3 \t;x\r\nabc\r\n0\r\n\r\n", Ok(Some("abc"))),
+            ("\r\nabc", Err(400)),
+            (";x\r\nabc", Err(400)),
+            (" \r\n", Err(400)),
+            (" 3\r\n", Err(400)),
+            ("3 x\r\n", Err(400)),
+            ("3x\r\n", Err(400)),
+            ("3 \r\n", Err(400)),
+            ("3;\0\r\n", Err(400)),
+            ("0x3\r\n", Err(400)),
+            ("3\nabc\r\n", Err(400)),
+            ("3;x\ny\r\nabc\r\n", Err(400)),
+            ("3;x\ry\r\nabc\r\n", Err(400)),
+            ("3;x", Ok(None)),
+            ("3\r", Ok(None)),
+            ("0\r\nTrailer: x\n\r\n", Err(400)),
+            ("0\r\n\n", Err(400)),
+            ("0\r\nTrailer: x\ry\r\n\r\n", Err(400)),
             ("11111111111111111\r\n", Err(400)),
             ("400\r\n", Err(413)),
         ] {

@@ -42,6 +42,9 @@ pub struct Head<'a> {
     pub path: &'a [u8],
     /// The query, where there is one.
     pub query: Option<&'a [u8]>,
+    /// The host, and maybe the port, that the request is for: that of the target where it names one, else `Host`. `None` for
+    /// HTTP/1.0 without either, which no browser speaks.
+    pub authority: Option<&'a [u8]>,
     /// Whether the client speaks HTTP/1.0.
     pub is_old: bool,
     /// Whether it wants to send more by this connection.
@@ -129,6 +132,7 @@ fn refusal(error: httparse::Error) -> Refusal {
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
+    host: Option<&'a [u8]>,
     length: Option<usize>,
     is_chunked: bool,
     closes: bool,
@@ -146,7 +150,7 @@ impl<'a> Fields<'a> {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         // Most fields are of no interest, and are known by their length.
         match name.len() {
-            4 if is("host") => self.hosts += 1,
+            4 if is("host") => (self.hosts, self.host) = (self.hosts + 1, Some(value)),
             6 if is("expect") => self.take_expectation(value)?,
             10 if is("connection") => self.take_connection(value),
             10 if is("user-agent") => self.agent = Some(value),
@@ -221,7 +225,7 @@ fn head<'a>(request: &httparse::Request<'_, 'a>, length: usize, limits: &Limits)
     if 1 < fields.hosts || (fields.hosts == 0 && !is_old) {
         return Err(Refusal::new(400, "one Host header belongs to a request of HTTP/1.1"));
     }
-    let target = without_authority(target);
+    let (authority, target) = split_authority(target);
     let target = memchr::memchr(b'#', target).map_or(target, |at| &target[..at]);
     let query = memchr::memchr(b'?', target);
     let (path, query) = query.map_or((target, None), |at| (&target[..at], Some(&target[at + 1..])));
@@ -237,6 +241,8 @@ fn head<'a>(request: &httparse::Request<'_, 'a>, length: usize, limits: &Limits)
         target,
         path,
         query,
+        // RFC 9112, 3.2.2: the target's counts.
+        authority: authority.or(fields.host),
         is_old,
         persists: if is_old { fields.keeps_alive && !fields.closes } else { !fields.closes },
         framing: fields.framing(is_old)?,
@@ -249,15 +255,17 @@ fn head<'a>(request: &httparse::Request<'_, 'a>, length: usize, limits: &Limits)
     })
 }
 
-/// A target as proxies are sent it, `http://host/path`, as others are.
-fn without_authority(target: &[u8]) -> &[u8] {
+/// Splits a target as proxies are sent it, `http://host/path`, into the authority and a target as others are. The authority has
+/// the user in it where there is one.
+fn split_authority(target: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let scheme_end = match target {
-        [b'/', ..] => return target,
+        [b'/', ..] => return (None, target),
         _ => target.windows(3).position(|window| window == b"://"),
     };
-    let Some(start) = scheme_end.map(|at| at + 3) else { return target };
-    let path = target[start..].iter().position(|&byte| byte == b'/' || byte == b'?');
-    path.map_or(b"/", |at| &target[start + at..])
+    let Some(start) = scheme_end.map(|at| at + 3) else { return (None, target) };
+    let rest = &target[start..];
+    let path = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+    (Some(&rest[..path]), if path == rest.len() { b"/" } else { &rest[path..] })
 }
 
 #[cfg(test)]
@@ -298,6 +306,25 @@ mod tests {
         {
             let text = format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n");
             assert_eq!(parse_whole(&text).unwrap().expect("it is whole").path, path.as_bytes(), "{target}");
+        }
+    }
+
+    /// The host that a request is for is the target's, else that of the `Host` header, else none.
+    #[test]
+    fn a_head_says_which_host_it_is_for() {
+        for (text, authority) in [
+            ("GET /a HTTP/1.1\r\nHost: b:1\r\n\r\n", Some("b:1")),
+            ("GET http://c:2/a HTTP/1.1\r\nHost: b\r\n\r\n", Some("c:2")),
+            ("GET http://c?a HTTP/1.1\r\nHost: b\r\n\r\n", Some("c")),
+            ("GET http://c#a HTTP/1.1\r\nHost: b\r\n\r\n", Some("c")),
+            ("GET http:///a HTTP/1.1\r\nHost: b\r\n\r\n", Some("")),
+            ("GET http://b@c HTTP/1.0\r\n\r\n", Some("b@c")),
+            ("GET /http://c/a HTTP/1.1\r\nHost:\r\n\r\n", Some("")),
+            ("GET /a HTTP/1.0\r\n\r\n", None),
+            ("GET /a HTTP/1.0\r\nHost: b\r\n\r\n", Some("b")),
+        ] {
+            let head = parse_whole(text).unwrap().expect("it is whole");
+            assert_eq!(head.authority, authority.map(str::as_bytes), "{text}");
         }
     }
 

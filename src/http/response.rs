@@ -232,6 +232,7 @@ fn status_line(status: u16) -> &'static [u8] {
         414 => b"414 URI Too Long",
         415 => b"415 Unsupported Media Type",
         417 => b"417 Expectation Failed",
+        421 => b"421 Misdirected Request",
         422 => b"422 Unprocessable Content",
         431 => b"431 Request Header Fields Too Large",
         501 => b"501 Not Implemented",

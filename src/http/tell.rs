@@ -15,15 +15,13 @@ pub enum Told {
 /// line that Redis would execute is lost. PRI is how HTTP/2 begins.
 const METHODS: [&[u8]; 10] =
     [b"GET", b"HEAD", b"PUT", b"DELETE", b"POST", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT", b"PRI"];
-/// Who has sent this much and no line end does not type a Redis command.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Says what a connection speaks that begins with these bytes. It is HTTP if its first line is a method, a target and a
-/// version.
-pub fn tell(bytes: &[u8]) -> Told {
+/// version. A client that has sent `bytes_max` bytes and no line end does not type a Redis command.
+pub fn tell(bytes: &[u8], bytes_max: usize) -> Told {
     // Both protocols pass over empty lines.
     let Some(start) = bytes.iter().position(|&byte| byte != b'\r' && byte != b'\n') else {
-        return if bytes.len() < LINE_BYTES_MAX { Told::Unknown } else { Told::Resp };
+        return if bytes.len() < bytes_max { Told::Unknown } else { Told::Resp };
     };
     let line = &bytes[start..];
     let Some(space) = line.iter().take(8).position(|&byte| byte == b' ') else {
@@ -42,7 +40,7 @@ pub fn tell(bytes: &[u8]) -> Told {
     match memchr::memchr(b'\n', target) {
         Some(end) if ends_with_version(&target[..end]) => Told::Http,
         Some(_) => Told::Resp,
-        None if line.len() < LINE_BYTES_MAX => Told::Unknown,
+        None if bytes.len() < bytes_max => Told::Unknown,
         None => Told::Http,
     }
 }
@@ -57,6 +55,8 @@ fn ends_with_version(line: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const LINE_BYTES_MAX: usize = 64 * 1024;
 
     /// What people type stays what it was; what an HTTP client sends is HTTP.
     #[test]
@@ -88,11 +88,13 @@ mod tests {
             ("CONNECT host:80 HTTP/1.1\r\n", Told::Http),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Told::Http),
         ] {
-            assert_eq!(tell(bytes.as_bytes()), told, "{bytes:?}");
+            assert_eq!(tell(bytes.as_bytes(), LINE_BYTES_MAX), told, "{bytes:?}");
         }
+        assert_eq!(tell(b"\r\n\r\nGET /abc", 13), Told::Unknown);
+        assert_eq!(tell(b"\r\n\r\nGET /abc", 12), Told::Http);
         let endless = [&b"GET /"[..], &[b'a'; LINE_BYTES_MAX]].concat();
-        assert_eq!(tell(&endless), Told::Http);
-        assert_eq!(tell(&b"\r\n".repeat(LINE_BYTES_MAX)), Told::Resp);
+        assert_eq!(tell(&endless, LINE_BYTES_MAX), Told::Http);
+        assert_eq!(tell(&b"\r\n".repeat(LINE_BYTES_MAX), LINE_BYTES_MAX), Told::Resp);
     }
 
     proptest! {
@@ -103,8 +105,8 @@ mod tests {
             more in ".{0,10}",
         ) {
             let all = format!("{line}{more}");
-            let told = tell(line.as_bytes());
-            prop_assert!(told == Told::Unknown || tell(all.as_bytes()) == told, "{:?}: {:?}", all, told);
+            let told = tell(line.as_bytes(), LINE_BYTES_MAX);
+            prop_assert!(told == Told::Unknown || tell(all.as_bytes(), LINE_BYTES_MAX) == told, "{:?}: {:?}", all, told);
         }
     }
 }

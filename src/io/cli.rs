@@ -3,7 +3,13 @@
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, and 2 when what was asked makes no sense.
 
-use std::{env, fs, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    process::ExitCode,
+};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use rustix::process::{Pid, Signal};
@@ -145,6 +151,7 @@ fn flag(setting: &'static Setting) -> Arg {
             reason => format!("{help} [{}]\n({reason})", setting.variable()),
         })
         .allow_negative_numbers(true);
+    let arg = if setting.bytes.is_some() { arg.value_parser(value_parser!(OsString)) } else { arg };
     match setting.kind {
         Kind::Switch => arg.num_args(0..=1).default_missing_value("yes"),
         _ => arg,
@@ -186,24 +193,35 @@ fn validated(config: Config) -> Result<Config, Failure> {
 fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> {
     let usage = |error: crate::config::ConfigError| Failure::Usage(error.to_string());
     let mut config = Config::default();
-    let path = matches.get_one::<String>("config").cloned().or_else(|| env::var("TRINE_CONFIG").ok());
+    let path = match matches.get_one::<String>("config") {
+        Some(path) => Some(path.clone()),
+        None => variable("TRINE_CONFIG")?,
+    };
     if let Some(path) = path.filter(|path| !path.is_empty()) {
         let text = fs::read_to_string(&path).map_err(|error| Failure::Usage(format!("--config {path}: {error}")))?;
         config.apply_file(&text, &path).map_err(usage)?;
     }
-    let variables =
-        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    // A name that is no text is none of ours. A value that is none is a setting's business, and not passed over.
+    let variables = env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.into_vec()));
     for unknown in config.apply_environment(wanted(variables, matches, unheeded)).map_err(usage)? {
         eprintln!("trine: {unknown} is no setting; ignored");
     }
     for setting in SETTINGS {
         if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
-            && let Some(value) = matches.get_one::<String>(setting.name)
+            && let Some(value) = matches.get_raw(setting.name).and_then(|mut values| values.next_back())
         {
-            config.apply(setting.name, value, &format!("--{} {value}", setting.name)).map_err(usage)?;
+            let value = value.as_bytes();
+            let place = setting.place(&format!("--{}", setting.name), " ", value);
+            config.apply(setting.name, value, &place).map_err(usage)?;
         }
     }
     Ok(config)
+}
+
+/// Returns a variable's value as text; `None` where it is not set.
+fn variable(name: &str) -> Result<Option<String>, Failure> {
+    let problem = |_| Failure::Usage(format!("{name}: its value must be text in UTF-8"));
+    env::var_os(name).map(|value| value.into_string().map_err(problem)).transpose()
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
@@ -214,10 +232,10 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
 
 /// Leaves out the variables of settings that are `unheeded` or that a flag says.
 fn wanted(
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (String, Vec<u8>)>,
     matches: &ArgMatches,
     unheeded: &[&str],
-) -> impl Iterator<Item = (String, String)> {
+) -> impl Iterator<Item = (String, Vec<u8>)> {
     let is_heeded = |name| {
         matches.value_source(name) != Some(ValueSource::CommandLine) && !unheeded.contains(&name)
     };

@@ -10,7 +10,7 @@ use std::{
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::cli::{Failure, configuration_without_flags, print_result};
-use crate::{config::Config, top::members::completed, topology::Topology};
+use crate::{config::Config, resp::encode_request, top::members::completed, topology::Topology};
 
 /// How long a server may take for each step: to accept, to take a request, to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ fn own_address(config: &Config) -> Result<SocketAddr, String> {
 }
 
 /// Asks a server how it is: says it in a few words if it is ready, else why it is not.
-fn ask(address: &str, password: &str) -> Result<String, String> {
+fn ask(address: &str, password: &[u8]) -> Result<String, String> {
     let resolved = address.to_socket_addrs().map_err(|error| format!("is no address to connect to: {error}"))?;
     let mut last = "is a name without an address".to_owned();
     for address in resolved {
@@ -118,15 +118,15 @@ fn unanswered(error: &io::Error) -> String {
     }
 }
 
-fn converse(mut stream: TcpStream, password: &str) -> io::Result<Result<String, String>> {
+fn converse(mut stream: TcpStream, password: &[u8]) -> io::Result<Result<String, String>> {
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     let mut request = Vec::new();
     if !password.is_empty() {
-        encode(&mut request, &["AUTH", password]);
+        encode_request(&mut request, [&b"AUTH"[..], password].into_iter());
     }
     // Every core has a part in this reply.
-    encode(&mut request, &["INFO", "persistence"]);
+    encode_request(&mut request, [&b"INFO"[..], b"persistence"].into_iter());
     stream.write_all(&request)?;
     let mut replies = BufReader::new(stream.take(REPLY_BYTES_MAX));
     if !password.is_empty() {
@@ -134,13 +134,6 @@ fn converse(mut stream: TcpStream, password: &str) -> io::Result<Result<String, 
         let _greeting = reply(&mut replies)?;
     }
     Ok(verdict(&reply(&mut replies)?))
-}
-
-fn encode(request: &mut Vec<u8>, words: &[&str]) {
-    request.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        request.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
-    }
 }
 
 /// Reads a reply: a line, and where that announces them, the bytes behind it.

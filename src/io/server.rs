@@ -391,6 +391,7 @@ fn process(kernel: &str) -> Process {
         id: std::process::id(),
         run_id: std::iter::repeat_with(|| fastrand::digit(16)).take(40).collect(),
         os: format!("Linux {kernel} {}", std::env::consts::ARCH),
+        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         started_at: UnixMillis(unix.as_millis() as u64),
         resident_bytes: 0,

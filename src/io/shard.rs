@@ -80,7 +80,11 @@ struct State {
     next_second_us: u64,
     /// When it was last told that connections can't be accepted.
     warned_us: u64,
+    /// When an HTTP request is warned of again that came where the Redis protocol is spoken.
+    warned_of_http_us: u64,
     sweep_entries: usize,
+    /// Connections whose passwords wait, and until when: see [`crate::brake`].
+    braked: Vec<(ConnectionId, u64)>,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
     /// Clients over `maxclients`.
@@ -113,6 +117,8 @@ struct Connection {
     held_until: Lsn,
     /// The values that its next request waits for.
     fetching: Fetching,
+    /// When its next password is looked at, where it waits after wrong ones.
+    password_at: Option<u64>,
 }
 
 /// Runs a core until it is told to stop.
@@ -199,7 +205,9 @@ impl State {
             next_visit_us: 0,
             next_second_us: 0,
             warned_us: 0,
+            warned_of_http_us: 0,
             sweep_entries: SWEEP_ENTRIES,
+            braked: Vec::new(),
             lingering: Vec::new(),
             refusing: Refusing::default(),
             gateway_connections: vec![0; cores],
@@ -435,6 +443,7 @@ impl State {
         }
         self.close_lingering(ring);
         self.refusing.tend(now);
+        self.resume_braked();
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
         statistics.sampler.tick();
@@ -482,7 +491,9 @@ impl State {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
             let has_waited = connection.session.has_waited && connection.session.has_unread();
-            if has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure) {
+            let waits = has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
+            // A password that waits would hold up the end.
+            if waits && connection.password_at.is_none() {
                 continue;
             }
             connection.session.closing = true;
@@ -533,6 +544,7 @@ impl Connection {
             port,
             held_until: Lsn(0),
             fetching: Fetching::default(),
+            password_at: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     decimal::parse_i64,
-    inline::split_words,
+    inline::{is_http, split_words},
     request::{Request, Span, Words},
 };
 use std::fmt;
@@ -21,7 +21,8 @@ pub struct Limits {
     pub is_authenticated: bool,
 }
 
-/// An inline command is at most this long, as in Redis: who sends more without a line end is not typing.
+/// An inline command is at most this long, as in Redis: who sends more without a line end is not typing. Before AUTH it is as long
+/// as all the arguments together that such a client may send: see [`Limits::line_bytes_max`].
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// The header of an array or a bulk string is at most this long: a sign, 19 digits, and room for zeros in front.
 const HEADER_BYTES_MAX: usize = 32;
@@ -40,7 +41,7 @@ pub enum ProtocolError {
     UnauthenticatedBulkLength,
     /// Something other than a bulk string stands in a request.
     ExpectedBulk(u8),
-    /// 64 KiB and no line end.
+    /// As many bytes as a line may have, and no line end.
     InlineTooLong,
     /// An array header without a line end.
     MultibulkHeaderTooLong,
@@ -48,6 +49,9 @@ pub enum ProtocolError {
     BulkHeaderTooLong,
     /// An inline command whose quotes do not close.
     UnbalancedQuotes,
+    /// A line of an HTTP request. A web page can make a browser send one to any port, with commands in the body: nothing that
+    /// follows may be executed.
+    Http,
 }
 
 impl fmt::Display for ProtocolError {
@@ -63,6 +67,7 @@ impl fmt::Display for ProtocolError {
             Self::MultibulkHeaderTooLong => formatter.write_str("too big mbulk count string"),
             Self::BulkHeaderTooLong => formatter.write_str("too big bulk count string"),
             Self::UnbalancedQuotes => formatter.write_str("unbalanced quotes in request"),
+            Self::Http => formatter.write_str("an HTTP request where the Redis protocol is spoken"),
         }
     }
 }
@@ -192,7 +197,7 @@ impl Decoder {
                     self.remaining = count as usize;
                     self.position = at;
                 }
-                Some(_) => return self.cut_inline(bytes),
+                Some(_) => return self.cut_inline(bytes, limits),
             }
         }
         while 0 < self.remaining {
@@ -246,15 +251,22 @@ impl Decoder {
     }
 
     #[cold]
-    fn cut_inline(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        let window = &bytes[..bytes.len().min(INLINE_BYTES_MAX)];
+    fn cut_inline(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        let bytes_max = limits.line_bytes_max();
+        let window = &bytes[..bytes.len().min(bytes_max)];
         let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
-            return if window.len() < INLINE_BYTES_MAX { Ok(None) } else { Err(ProtocolError::InlineTooLong) };
+            return if window.len() < bytes_max { Ok(None) } else { Err(ProtocolError::InlineTooLong) };
         };
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+        if is_http(line) {
+            return Err(ProtocolError::Http);
+        }
         self.inline.clear();
         self.is_inline = true;
         split_words(line, &mut self.inline, &mut self.spans)?;
+        if !limits.is_authenticated {
+            limits.check_words(&self.spans)?;
+        }
         Ok(Some(end + 1))
     }
 }
@@ -262,6 +274,21 @@ impl Decoder {
 impl Limits {
     /// What a client may send before it has authenticated, as in Redis: eight arguments, with room for a long password.
     pub const UNAUTHENTICATED: Self = Self { arguments_max: 8, argument_bytes_max: 1024, is_authenticated: false };
+
+    /// Returns the length that a line may have, its end included.
+    pub fn line_bytes_max(&self) -> usize {
+        let arguments = self.arguments_max.saturating_mul(self.argument_bytes_max);
+        if self.is_authenticated { INLINE_BYTES_MAX } else { INLINE_BYTES_MAX.min(arguments) }
+    }
+
+    /// Checks the words of an inline command.
+    fn check_words(&self, words: &[Span]) -> Result<(), ProtocolError> {
+        if self.arguments_max < words.len() {
+            return Err(self.multibulk_error());
+        }
+        let is_short = |word: &Span| word.length as usize <= self.argument_bytes_max;
+        if words.iter().all(is_short) { Ok(()) } else { Err(self.bulk_error()) }
+    }
 
     fn multibulk_error(&self) -> ProtocolError {
         if self.is_authenticated {
@@ -421,9 +448,17 @@ mod tests {
         for (bytes, text) in [
             ("*9\r\n", "unauthenticated multibulk length"),
             ("*2\r\n$4\r\nAUTH\r\n$1025\r\n", "unauthenticated bulk length"),
+            ("AUTH 1 2 3 4 5 6 7 8\n", "unauthenticated multibulk length"),
+            (&format!("AUTH {}\n", "a".repeat(1025)), "unauthenticated bulk length"),
+            (&"a".repeat(8192), "too big inline request"),
+            (&format!("{}\n", " ".repeat(8192)), "too big inline request"),
         ] {
             let error = decode_in_pieces(bytes.as_bytes(), vec![], &Limits::UNAUTHENTICATED).expect_err("too much");
             assert_eq!(error.to_string(), format!("Protocol error: {text}"));
         }
+        let longest = format!("AUTH{}{}\n", " ".repeat(8 * 1024 - 1024 - 5), "a".repeat(1024));
+        assert_eq!(longest.len(), Limits::UNAUTHENTICATED.line_bytes_max());
+        let found = decode_in_pieces(longest.as_bytes(), vec![], &Limits::UNAUTHENTICATED);
+        assert_eq!(found.expect("it is within the limits").len(), 1);
     }
 }

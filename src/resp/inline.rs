@@ -19,6 +19,16 @@ pub(super) fn split_words(line: &[u8], text: &mut Vec<u8>, spans: &mut Vec<Span>
     }
 }
 
+/// Returns true for a line of an HTTP request: one that ends in a word `HTTP/…`, whatever the method, or begins with `POST` or
+/// `Host:`, as Redis checks too. In any case of letters. An argument that looks so can be sent in quotes, or in an array.
+pub(super) fn is_http(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    let begins = |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let mut words = line.split(u8::is_ascii_whitespace);
+    let (first, last) = (words.next().unwrap_or_default(), words.next_back().unwrap_or_default());
+    begins(line, b"host:") || first.eq_ignore_ascii_case(b"post") || begins(last, b"http/")
+}
+
 /// Appends the word at `at` without its quotes; returns the position behind it.
 fn split_word(line: &[u8], mut at: usize, text: &mut Vec<u8>) -> Result<usize, ProtocolError> {
     let mut quote = None;
@@ -89,6 +99,22 @@ mod tests {
             ("set k \"\"\r\n", &["set", "k", ""]),
         ] {
             assert_eq!(words(line), Ok(expected.iter().map(|&word| word.to_owned()).collect()), "{line:?}");
+        }
+        for line in [
+            "POST / HTTP/1.1\r\n",
+            "post\n",
+            " Post a b\r\n",
+            "Host: a\r\n",
+            "HOST:a\n",
+            "PROPFIND / HTTP/1.1\r\n",
+            "SET /a http/1.0 \n",
+            "FLUSHALL HTTP/\r\n",
+            "GET /\"a HTTP/1.1\r\n",
+        ] {
+            assert_eq!(words(line), Err(ProtocolError::Http), "{line:?}");
+        }
+        for line in ["set k HTTP/1.1 x\r\n", "set k \"HTTP/1.1\"\n", "set post host:\n", "HTTP/1.1\r\n", "hosts: a\n"] {
+            assert!(words(line).is_ok(), "{line:?}");
         }
         for line in ["set k \"a\r\n", "set k 'a\r\n", "set k \"a\"b\r\n"] {
             assert_eq!(words(line), Err(ProtocolError::UnbalancedQuotes), "{line:?}");

@@ -5,7 +5,7 @@
 use super::{Answer, Backpressure, Executor, Protocol, Session, Ticket, Unread};
 use crate::{
     http::{
-        IGNORED_BODY_BYTES_MAX, Limits, Refusal, Told,
+        Limits, Refusal, Told,
         body::{self, Chunks, Cut},
         head::{self, Framing, Head},
         response::{self, Date, Kind, Manner, Shape},
@@ -43,6 +43,8 @@ struct Begun {
     chunks: Chunks,
     /// The client was told to go on.
     is_continued: bool,
+    /// Whether its password was right: each is looked at once, however often the request is.
+    is_known: Option<bool>,
 }
 
 /// What came of the first bytes that are not executed.
@@ -89,7 +91,7 @@ impl Session {
         }
         let all = unread.as_ref().map_or(bytes, |unread| &unread.bytes[unread.used..]);
         if matches!(self.protocol, Protocol::Undecided) {
-            match tell(all) {
+            match tell(all, executor.limits().line_bytes_max()) {
                 Told::Unknown => {
                     self.keep(unread, bytes, 0);
                     return Ok(());
@@ -174,8 +176,12 @@ impl Session {
             exchange.is_introduced = true;
             executor.introduce(head.agent.unwrap_or_default());
         }
+        if exchange.begun.is_known.is_none() && head.authorization.is_some() && executor.must_wait() {
+            self.is_suspended = true;
+            return Step::Wait;
+        }
         // What the head alone decides is told before the body is taken.
-        let asked = begin(&head, desk, executor);
+        let asked = begin(&head, &mut exchange.begun.is_known, desk, executor);
         let takes_body = asked.as_ref().is_ok_and(Ask::takes_body);
         let bytes_max = body::bytes_max(&head, takes_body, &desk.limits);
         let is_head = head.method == head::Method::Head;
@@ -183,7 +189,7 @@ impl Session {
             Ok(Cut::Whole(body, end)) => (body, end),
             Ok(Cut::Needs(needs)) => {
                 if let Err(refusal) = &asked
-                    && !is_worth_reading(&head)
+                    && !is_worth_reading(&head, &desk.limits)
                 {
                     return self.refuse_and_end(refusal, is_head, exchange, executor);
                 }
@@ -289,16 +295,28 @@ impl Session {
 }
 
 /// Whether a body that nobody needs is read for the connection's sake.
-fn is_worth_reading(head: &Head<'_>) -> bool {
-    let is_short = matches!(head.framing, Framing::Length(length) if length <= IGNORED_BODY_BYTES_MAX);
+fn is_worth_reading(head: &Head<'_>, limits: &Limits) -> bool {
+    let is_short = matches!(head.framing, Framing::Length(length) if length <= limits.ignored_body_bytes_max());
     is_short && head.persists && !head.expects_continue
 }
 
 /// What can be said before the body has come: who asks, for what, and whether of this server.
 #[inline]
-fn begin<'a>(head: &Head<'a>, desk: &mut Desk<'_>, executor: &mut impl Executor) -> Result<Ask<'a>, Refusal> {
-    let is_known =
-        executor.authenticate(&|expected| head.authorization.is_some_and(|text| has_password(text, expected)));
+fn begin<'a>(
+    head: &Head<'a>,
+    is_known: &mut Option<bool>,
+    desk: &mut Desk<'_>,
+    executor: &mut impl Executor,
+) -> Result<Ask<'a>, Refusal> {
+    if head.authority.is_some_and(|authority| !executor.is_own_host(authority)) {
+        let reason = "this server is not known by that name, and has no password: ask for it by an address, as localhost, or by a \
+                      name of http-hosts";
+        return Err(Refusal::new(421, reason));
+    }
+    let is_known = *is_known.get_or_insert_with(|| match head.authorization {
+        Some(text) => executor.authenticate(Some(&|expected| has_password(text, expected))),
+        None => executor.authenticate(None),
+    });
     let found = route::find(head);
     if !is_known && !found.as_ref().is_ok_and(Ask::is_public) {
         let challenge = "WWW-Authenticate: Basic realm=\"trine\", charset=\"UTF-8\"";

@@ -248,6 +248,26 @@ fn an_error_ends_the_session_and_no_other() {
     assert_eq!(other.session.output, b"b");
 }
 
+/// A web page can have a browser send a request to any port: not one line of it is executed, on a port that speaks HTTP by
+/// methods that it does not know, and on one that speaks the Redis protocol alone by all.
+#[test]
+fn no_line_of_an_http_request_is_a_command() {
+    let body = "Host: 127.0.0.1\r\nContent-Length: 20\r\n\r\nhere a\r\nhere b\r\n";
+    for line in ["PROPFIND / HTTP/1.1", "here /a HTTP/1.1", "post / HTTP/1.1", "host: here"] {
+        for session in [Session::default(), Session::undecided()] {
+            let mut bench = Bench { session, ..Bench::default() };
+            let bytes = format!("{line}\r\n{body}");
+            assert_eq!(bench.receive(bytes.as_bytes()), Err(ProtocolError::Http), "{line}");
+            assert!(bench.session.closing && bench.echo.executed == 0, "{line}");
+            bench.receive(b"here a\r\n").unwrap();
+            assert_eq!(bench.echo.executed, 0, "{line}");
+        }
+    }
+    let mut bench = Bench::default();
+    assert_eq!(bench.receive(format!("POST / HTTP/1.1\r\n{body}").as_bytes()), Err(ProtocolError::Http));
+    assert_eq!(bench.echo.executed, 0);
+}
+
 /// Idle, a session holds nothing.
 #[test]
 fn an_idle_session_holds_no_buffer() {

@@ -10,7 +10,7 @@ use crate::{
         mesh::{Batch, Item, Mesh, Parcel},
         server::Control,
     },
-    resp::{Decoded, Decoder, Limits, Reply, Request},
+    resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, Ticket},
     shard::{Away, Execution, Shard, silence},
     slot::Slot,
@@ -19,6 +19,8 @@ use crate::{
 };
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
+/// The time between two warnings of HTTP requests: whoever sends many must not fill the log.
+const HTTP_WARNING_EVERY_US: u64 = 1_000_000;
 /// What comes from another core has been through the limits already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
@@ -52,6 +54,8 @@ struct Turn<'a> {
     awaited: Vec<Cold>,
     /// Why the values that the next request needs can't be had.
     failure: Option<String>,
+    /// When the next password is looked at, where it waits.
+    password_at: &'a mut Option<u64>,
 }
 
 impl Executor for Turn<'_> {
@@ -99,6 +103,9 @@ impl Executor for Turn<'_> {
         {
             return answer;
         }
+        if !self.client.authenticated && names_password(request) && self.is_braked() {
+            return Answer::NotYet;
+        }
         let start = output.len();
         self.stopwatch.prepare(self.shard, request);
         let execution = self.shard.execute(request, self.client, self.now, output);
@@ -129,10 +136,32 @@ impl Executor for Turn<'_> {
         self.now.unix_us / 1_000_000
     }
 
-    fn authenticate(&mut self, has_password: &dyn Fn(&[u8]) -> bool) -> bool {
-        let expected = self.shard.core.config.requirepass.0.as_bytes();
-        self.client.authenticated = expected.is_empty() || has_password(expected);
+    fn must_wait(&mut self) -> bool {
+        self.is_braked()
+    }
+
+    fn authenticate(&mut self, has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+        let core = &mut self.shard.core;
+        let expected = core.config.requirepass.0.as_slice();
+        self.client.authenticated = expected.is_empty() || has_password.is_some_and(|is_right| is_right(expected));
+        if !self.client.authenticated && has_password.is_some() {
+            core.clients.brake.note_failure(&self.client.address, self.now.monotonic_us);
+        }
         self.client.authenticated
+    }
+
+    fn is_own_host(&self, authority: &[u8]) -> bool {
+        let core = &self.shard.core;
+        let config = &core.config;
+        if !config.requirepass.0.is_empty() {
+            return true;
+        }
+        let machine = core.process.host_name.as_str();
+        let short = machine.split('.').next().unwrap_or_default();
+        let server = &core.topology.servers()[usize::from(core.me.server)];
+        let names = [&config.name, &server.host].map(String::as_str);
+        let names = names.into_iter().chain([machine, short]).chain(config.announce.as_deref());
+        http::host::is_own(authority, names, &config.http_hosts)
     }
 
     fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
@@ -159,10 +188,35 @@ impl Executor for Turn<'_> {
     }
 }
 
+/// Returns true for AUTH, and for a HELLO that may have one.
+fn names_password(request: Request<'_>) -> bool {
+    let name = request.arg(0);
+    name.eq_ignore_ascii_case(b"auth") || (2 < request.len() && name.eq_ignore_ascii_case(b"hello"))
+}
+
 /// What of a client's `User-Agent` is shown in CLIENT LIST.
 const AGENT_BYTES_MAX: usize = 64;
 
 impl Turn<'_> {
+    /// Returns true if a stranger's password is not to be looked at yet. The connection is shown it again when it is.
+    #[cold]
+    fn is_braked(&mut self) -> bool {
+        let brake = &self.shard.core.clients.brake;
+        if self.client.authenticated || brake.is_empty() {
+            return false;
+        }
+        let now_us = self.now.monotonic_us;
+        match self.password_at.take() {
+            Some(at) if at <= now_us => return false,
+            Some(at) => *self.password_at = Some(at),
+            None => match brake.delay_us(&self.client.address, now_us) {
+                0 => return false,
+                delay => *self.password_at = Some(now_us + delay),
+            },
+        }
+        true
+    }
+
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
         if let Some(text) = self.failure.take() {
@@ -281,13 +335,28 @@ impl State {
             foreseen: Vec::new(),
             awaited: Vec::new(),
             failure: connection.fetching.failure.take(),
+            password_at: &mut connection.password_at,
         };
+        let password_at = *turn.password_at;
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard, self.now);
+        if let Some(at) = *turn.password_at
+            && password_at != Some(at)
+        {
+            self.braked.push((id, at));
+        }
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
+            if error == ProtocolError::Http && self.warned_of_http_us <= self.now.monotonic_us {
+                self.warned_of_http_us = self.now.monotonic_us + HTTP_WARNING_EVERY_US;
+                tracing::warn!(
+                    client = &*client.address,
+                    "an HTTP request came where the Redis protocol is spoken, maybe from a web page that tries to run \
+                     commands: nothing of it was executed, and the connection is closed"
+                );
+            }
             let output = connection.session.tail().0;
             let text = format!("ERR {error}");
             Reply { output, version: client.version }.error(&text);
@@ -312,6 +381,17 @@ impl State {
         for (ticket, part) in saves {
             let saver = part.map_or(Saver::Client(id, ticket), |part| Saver::Part(id, ticket, part));
             self.wait_for_snapshot(saver);
+        }
+    }
+
+    /// Goes on with the sessions whose passwords have waited for long enough.
+    pub(super) fn resume_braked(&mut self) {
+        let now_us = self.now.monotonic_us;
+        for (id, _) in self.braked.extract_if(.., |(_, at)| *at <= now_us).collect::<Vec<_>>() {
+            let connection = self.connections[id.place()].as_mut().filter(|connection| connection.id == id);
+            let Some(connection) = connection else { continue };
+            connection.session.resume();
+            self.receive(id, &[]);
         }
     }
 

@@ -18,6 +18,9 @@ struct Shelf {
     is_cold: bool,
     password: Option<&'static str>,
     is_known: bool,
+    /// Passwords are not looked at yet, and how many were.
+    is_braked: bool,
+    guesses: usize,
     refusals: usize,
     agent: String,
     /// What the replies to writes wait for.
@@ -92,9 +95,19 @@ impl Executor for Shelf {
         1_000_000_000
     }
 
-    fn authenticate(&mut self, has_password: &dyn Fn(&[u8]) -> bool) -> bool {
-        self.is_known = self.password.is_none_or(|password| has_password(password.as_bytes()));
+    fn must_wait(&mut self) -> bool {
+        self.is_braked
+    }
+
+    fn authenticate(&mut self, has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+        let is_right = |password: &str| has_password.is_some_and(|has_password| has_password(password.as_bytes()));
+        self.is_known = self.password.is_none_or(is_right);
+        self.guesses += usize::from(has_password.is_some());
         self.is_known
+    }
+
+    fn is_own_host(&self, authority: &[u8]) -> bool {
+        !authority.starts_with(b"evil")
     }
 
     fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
@@ -318,6 +331,65 @@ fn what_is_refused_is_passed_over() {
     assert!(responses.len() == 2 && responses[0].starts_with("404 "), "{responses:?}");
     assert_eq!(bench.shelf.executed, ["SETNX k v"]);
     assert_eq!(bench.shelf.refusals, 1);
+}
+
+/// A request for another host is executed in no form: a page with that name may be behind it.
+#[test]
+fn requests_for_other_hosts_are_refused() {
+    for request in [
+        set("k", "v").replace("Host: a", "Host: evil.example:7000"),
+        get("k").replace("Host: a", "HOST:evil.example"),
+        get("k").replace("/get/k", "http://evil.example/get/k"),
+        get("k").replace("/get/k", "/health").replace("Host: a", "Host: evil.example"),
+        "GET /get/k HTTP/1.0\r\nHost: evil.example\r\n\r\n".to_owned(),
+    ] {
+        let mut bench = Bench::default();
+        bench.receive(&request);
+        let responses = bench.responses();
+        assert!(responses.len() == 1 && responses[0].starts_with("421 {\"error\":"), "{request}: {responses:?}");
+        assert_eq!(bench.shelf.executed, [""; 0], "{request}");
+    }
+    let mut bench = Bench::default();
+    bench.receive("GET /get/k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    bench.receive(get("k").replace("/get/k", "http://a/get/k").replace("Host: a", "Host: evil.example"));
+    assert_eq!(bench.shelf.executed, ["GET k", "GET k"], "no browser sends the first, and of the second the target counts");
+}
+
+/// Before the first right password a client is listened to for 8 KiB of head, and for no more of a body that nobody needs.
+#[test]
+fn strangers_may_send_little() {
+    let body = |length: usize| with_body("/set/k", "text/plain", "", &"x".repeat(length));
+    for (request, is_read) in [(body(500), true), (body(501), false)] {
+        let mut bench = Bench::default();
+        bench.shelf.password = Some("secret");
+        bench.receive(&request[..request.len() - 1]);
+        let responses = bench.responses();
+        assert_eq!(responses.len(), usize::from(!is_read), "{responses:?}");
+        assert_eq!(bench.session.unread_bytes() != 0, is_read);
+    }
+}
+
+/// A client that has guessed waits before its next password is looked at, the right one among them; one without is served. Each is
+/// looked at once, in however many pieces the request comes.
+#[test]
+fn passwords_wait_after_wrong_ones() {
+    let mut bench = Bench::default();
+    bench.shelf.password = Some("secret");
+    let text = base64::engine::general_purpose::STANDARD.encode("a:secret");
+    let request = set("k", "v").replace("Host", &format!("Authorization: Basic {text}\r\nHost"));
+    bench.shelf.is_braked = true;
+    bench.receive(get("k").replace("/get/k", "/health") + &request + &get("k"));
+    assert_eq!(bench.responses(), [r#"200 {"status":"ok"}"#]);
+    assert!(bench.session.is_suspended() && bench.session.has_waited && bench.shelf.guesses == 0);
+    bench.shelf.is_braked = false;
+    bench.session.resume();
+    bench.receive("");
+    assert_eq!(bench.shelf.executed, ["SETNX k v"]);
+    assert!(bench.responses()[1].starts_with("401 "), "the last request names none");
+    let mut bench = Bench::default();
+    bench.shelf.password = Some("other");
+    request.bytes().for_each(|byte| bench.receive([byte]));
+    assert_eq!((bench.shelf.guesses, bench.shelf.refusals), (1, 1));
 }
 
 /// The password is asked for with each request, and none is believed for the next one.
