@@ -239,9 +239,10 @@ impl Session {
                 self.is_suspended = true;
                 return false;
             }
-            Answer::Later => {
+            Answer::Later | Answer::LastLater => {
                 exchange.shapes.push_back((ticket, shape));
                 self.defer(ticket);
+                self.closing |= answer == Answer::LastLater;
                 return true;
             }
             Answer::Here | Answer::Held(_) | Answer::Last => {

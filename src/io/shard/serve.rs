@@ -110,7 +110,8 @@ impl Executor for Turn<'_> {
             Execution::Done(outcome) => self.after(outcome, ticket),
             Execution::Away(away) => {
                 self.pass_on(request, away, ticket, is_unwanted);
-                Answer::Later
+                // CLIENT KILL on every core may have meant this client, by the part that was executed here.
+                if self.client.closing { Answer::LastLater } else { Answer::Later }
             }
         }
     }
@@ -282,6 +283,8 @@ impl State {
             failure: connection.fetching.failure.take(),
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
+        // A client that was killed earlier in this turn, and is not closed yet, executes no more.
+        connection.session.closing |= turn.client.closing;
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard, self.now);
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
