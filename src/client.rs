@@ -62,6 +62,8 @@ pub struct Client {
     pub speaks_http: bool,
     /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
     pub read_only: bool,
+    /// MULTI was refused: nothing is executed until EXEC or DISCARD, as if it had not been.
+    pub refused_multi: bool,
     /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
     pub closing: bool,
     /// Requests so far.
@@ -93,6 +95,7 @@ impl Client {
             no_touch: false,
             speaks_http: false,
             read_only: false,
+            refused_multi: false,
             closing: false,
             requests: 0,
             input_bytes: 0,

@@ -65,6 +65,11 @@ impl Statistics {
         self.commands[usize::from(index)].times.note(us, calls);
     }
 
+    /// Notes that another part of a command that is counted already took so many microseconds.
+    pub fn note_more(&mut self, index: u16, us: u64) {
+        self.commands[usize::from(index)].times.sum_us += us;
+    }
+
     /// Notes a turn of the main loop that found something to do.
     #[inline]
     pub fn note_turn(&mut self, us: u64) {

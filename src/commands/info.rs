@@ -148,8 +148,7 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
     // Of our log's bytes, since nobody counts changes that leave none.
     fields.add("rdb_changes_since_last_save", end.0 - persistence.saved_lsn.0.min(end.0));
     fields.add("rdb_bgsave_in_progress", u8::from(persistence.snapshot_since.is_some()));
-    let saved_at = if persistence.saved_at.0 == 0 { call.core.process.started_at } else { persistence.saved_at };
-    fields.add("rdb_last_save_time", saved_at.0 / 1000);
+    fields.add("rdb_last_save_time", call.core.last_save().0 / 1000);
     fields.add("rdb_last_bgsave_status", status(persistence.save_failed));
     fields.add("rdb_last_bgsave_time_sec", persistence.save_seconds.map_or(-1, |seconds| seconds as i64));
     let since =
@@ -236,7 +235,7 @@ fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
         let (calls, us, rejected, failed) = (counted.calls, counted.times.sum_us, counted.rejected, counted.failed);
-        if calls + rejected + failed == 0 {
+        if calls + rejected + failed + us == 0 {
             continue;
         }
         let name = format!("cmdstat_{}", row.name);

@@ -331,7 +331,7 @@ fn finish(
     Ok(kind)
 }
 
-/// Several keys are stored where one server has all of them: together, or not at all.
+/// Several keys are stored where one server has all of them.
 fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Result<(), Refusal> {
     let mut keys = words.request().args_from(1).step_by(2);
     let Some(first) = keys.next() else { return Ok(()) };
