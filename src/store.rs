@@ -272,6 +272,24 @@ impl Store {
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
+    /// Notes a use of a live key, counting neither a hit nor a miss: what a write does to a key that it finds and leaves as it
+    /// is. Returns false if there is no such key.
+    pub fn note_use(&mut self, key: Key<'_>, now: UnixMillis) -> bool {
+        let hash = self.hasher.hash_one(key.bytes);
+        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
+        touch(entry, &self.policy, &mut self.random, now);
+        true
+    }
+
+    /// Sets when and how often a live key was used, if it is there; `None` stands for a key that has just been made.
+    pub fn set_access(&mut self, key: Key<'_>, access: Option<Access>, now: UnixMillis) {
+        let hash = self.hasher.hash_one(key.bytes);
+        let access = access.unwrap_or_else(|| fresh_access(&self.policy, now));
+        if let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) {
+            entry.set_access(access);
+        }
+    }
+
     /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
     /// it never does.
     pub fn apply(&mut self, record: Record<'_>, now: UnixMillis) {

@@ -116,12 +116,12 @@ fn copy(call: &mut Call<'_>) -> Outcome {
     }
     let (found, _) = call.read(from);
     let copied = found.map(|entry| (entry.value().to_vec(), entry.expires_at()));
-    let is_free = is_replacing || call.store.peek(to, now).is_none();
-    let Some((value, expires_at)) = copied.filter(|_| is_free) else {
+    let Some((value, expires_at)) = copied.filter(|_| is_replacing || !call.store.note_use(to, now)) else {
         call.reply.integer(0);
         return Outcome::Done;
     };
     call.store.put(to, &value, expires_at, now);
+    call.store.set_access(to, None, now);
     call.reply.integer(1);
     Outcome::Done
 }
@@ -164,14 +164,19 @@ fn renamenx(call: &mut Call<'_>) -> Outcome {
 /// Moves a key's entry to another key, if `may` says so when told whether that is taken. `None` where there is no entry.
 fn rename_if(call: &mut Call<'_>, may: impl Fn(bool) -> bool) -> Option<bool> {
     let (from, to, now) = (call.key(), Key::of(call.request.arg(2)), call.millis());
-    call.store.peek(from, now)?;
+    if !call.store.note_use(from, now) {
+        return None;
+    }
+    if from.bytes == to.bytes {
+        return Some(may(true));
+    }
     if !may(call.store.peek(to, now).is_some()) {
+        call.store.note_use(to, now);
         return Some(false);
     }
-    if from.bytes != to.bytes {
-        let entry = call.store.remove(from, now)?;
-        call.store.put(to, entry.value(), entry.expires_at(), now);
-    }
+    let entry = call.store.remove(from, now)?;
+    call.store.put(to, entry.value(), entry.expires_at(), now);
+    call.store.set_access(to, Some(entry.access()), now);
     Some(true)
 }
 

@@ -94,6 +94,8 @@ fn delifeq(call: &mut Call<'_>) -> Outcome {
     let is_equal = call.store.peek(key, now).is_some_and(|entry| entry.value() == call.request.arg(2));
     if is_equal {
         call.store.remove(key, now);
+    } else {
+        call.store.note_use(key, now);
     }
     call.reply.integer(i64::from(is_equal));
     Outcome::Done
@@ -132,7 +134,8 @@ fn msetnx(call: &mut Call<'_>) -> Outcome {
         return call.fail(&errors::wrong_number_of_arguments(call));
     }
     let now = call.millis();
-    let is_free = call.request.args_from(1).step_by(2).all(|key| call.store.peek(Key::of(key), now).is_none());
+    // The first that is taken is used by it.
+    let is_free = !call.request.args_from(1).step_by(2).any(|key| call.store.note_use(Key::of(key), now));
     if is_free {
         put_pairs(call);
     }
@@ -161,6 +164,7 @@ fn append(call: &mut Call<'_>) -> Outcome {
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     let total = length + tail.len();
     if call.core.config.proto_max_bulk_len < total {
+        call.store.note_use(key, now);
         return call.fail(VALUE_TOO_LONG);
     }
     call.store.resize(key, total, now, |value| value[length..].copy_from_slice(tail));
@@ -174,11 +178,13 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
     let Ok(offset) = u64::try_from(offset) else { return call.fail("ERR offset is out of range") };
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     if part.is_empty() {
+        call.store.note_use(key, now);
         call.reply.integer(length as i64);
         return Outcome::Done;
     }
     let end = offset.saturating_add(part.len() as u64);
     if (call.core.config.proto_max_bulk_len as u64) < end {
+        call.store.note_use(key, now);
         return call.fail(VALUE_TOO_LONG);
     }
     let (offset, end) = (offset as usize, end as usize);
