@@ -30,6 +30,8 @@ pub enum ReplyMode {
 pub struct Client {
     /// Unique in its server over time.
     pub id: u64,
+    /// Its place among its core's connections (`CLIENT LIST`: `fd`).
+    pub place: usize,
     /// Its address, `host:port`.
     pub address: Box<str>,
     /// The address that it connected to.
@@ -70,7 +72,7 @@ pub struct Client {
     pub requests: u64,
     /// Bytes that it has sent of a request whose end has not arrived (`CLIENT LIST`: `qbuf`).
     pub input_bytes: usize,
-    /// Bytes that it is owed (`CLIENT LIST`: `omem`).
+    /// Bytes that it is owed (`CLIENT LIST`: `obl` and `omem`).
     pub output_bytes: usize,
 }
 
@@ -79,6 +81,7 @@ impl Client {
     pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now: UnixMillis) -> Self {
         Self {
             id,
+            place: 0,
             address: address.into(),
             local_address: local_address.into(),
             port,
@@ -127,7 +130,8 @@ pub struct Clients {
 
 impl Clients {
     /// Puts a client in its place: the place of its connection in the ring.
-    pub fn put(&mut self, place: usize, client: Box<Client>) {
+    pub fn put(&mut self, place: usize, mut client: Box<Client>) {
+        client.place = place;
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }

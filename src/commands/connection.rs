@@ -171,9 +171,10 @@ fn reset(call: &mut Call<'_>) -> Outcome {
 }
 
 fn select(call: &mut Call<'_>) -> Outcome {
-    let Some(number) = parse_i64(call.request.arg(1)).filter(|&number| i32::try_from(number).is_ok()) else {
-        return call.fail(errors::NOT_AN_INTEGER);
-    };
+    let Some(number) = parse_i64(call.request.arg(1)) else { return call.fail(errors::NOT_AN_INTEGER) };
+    if i32::try_from(number).is_err() {
+        return call.fail(errors::NOT_A_32_BIT_INTEGER);
+    }
     match number {
         0 => call.reply.ok(),
         _ if call.is_cluster() => call.reply.error("ERR SELECT is not allowed in cluster mode"),

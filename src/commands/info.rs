@@ -124,6 +124,9 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", process.resident_bytes);
     fields.add_bytes("used_memory_peak", peak as u64);
+    let overhead = call.store.table_memory() as u64;
+    fields.add("used_memory_overhead", overhead);
+    fields.add("used_memory_dataset", used - overhead.min(used));
     fields.add_bytes("total_system_memory", process.total_memory_bytes);
     fields.add_bytes("maxmemory", max);
     fields.add("maxmemory_policy", policy.first().map_or("", |(_, value)| value));
@@ -200,6 +203,9 @@ fn stats(fields: &mut Fields, call: &Call<'_>) {
     fields.add("instantaneous_ops_per_sec", statistics.rate.per_second());
     fields.add("total_net_input_bytes", statistics.input_bytes);
     fields.add("total_net_output_bytes", statistics.output_bytes);
+    for (name, rate) in [("input", &statistics.input_rate), ("output", &statistics.output_rate)] {
+        fields.add(&format!("instantaneous_{name}_kbps"), ratio(rate.per_second(), 1024));
+    }
     fields.add("rejected_connections", statistics.connections_rejected);
     fields.add("expired_keys", counters.expired);
     fields.add("evicted_keys", counters.evicted);
@@ -269,7 +275,8 @@ fn cluster(fields: &mut Fields, call: &Call<'_>) {
 
 fn keyspace(fields: &mut Fields, call: &Call<'_>) {
     if !call.store.is_empty() {
-        fields.add("db0", format!("keys={},expires={},avg_ttl=0", call.store.len(), call.store.expiring()));
+        let (keys, expiring, average_ttl) = (call.store.len(), call.store.expiring(), call.store.average_ttl_ms());
+        fields.add("db0", format!("keys={keys},expires={expiring},avg_ttl={average_ttl}"));
     }
 }
 
@@ -309,6 +316,32 @@ pub fn ratio(dividend: u64, divisor: u64) -> String {
 mod tests {
     use super::*;
     use crate::commands::{CpuTimes, tests::Bench};
+
+    /// How long keys have still to live is a mean of what the sweeps have seen; memory is that of tables and that of data.
+    #[test]
+    fn keys_and_memory_are_told_in_the_fields_of_redis() {
+        let mut bench = Bench::new();
+        bench.line("MSET x 1 y 2");
+        bench.line("SET a 1 EX 100");
+        bench.line("SET b 1 EX 200");
+        assert!(bench.line("INFO keyspace").contains("db0:keys=4,expires=2,avg_ttl=0\\r"));
+        let now = bench.now.unix_millis();
+        bench.shard.store.sweep(100, now);
+        assert!(bench.line("INFO keyspace").contains("db0:keys=4,expires=2,avg_ttl=150000\\r"));
+        bench.line("DEL a b");
+        assert!(bench.line("INFO keyspace").contains("db0:keys=2,expires=0,avg_ttl=0\\r"));
+        let info = bench.line("INFO memory");
+        let number = |name: &str| -> usize {
+            let (_, rest) = info.split_once(&format!("{name}:")).expect("a field");
+            rest.split('\\').next().and_then(|text| text.parse().ok()).expect("a number")
+        };
+        assert_eq!(number("used_memory_overhead") + number("used_memory_dataset"), number("used_memory"));
+        let keys = 2 * crate::store::Entry::new(b"x", b"1", None, crate::store::Access::default(), None).memory();
+        assert_eq!(number("used_memory_dataset"), keys);
+        bench.shard.core.statistics.input_bytes = 1 << 20;
+        bench.shard.core.statistics.input_rate.note(1 << 20, 1_000_000);
+        assert!(bench.line("INFO stats").contains("instantaneous_input_kbps:64.00\\r"), "a sixteenth of 1024");
+    }
 
     /// What `PROTOCOL.md` lists: exporters and client suites read these.
     #[test]

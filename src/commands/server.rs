@@ -70,8 +70,7 @@ fn config_get(call: &mut Call<'_>) -> Outcome {
 fn config_set(call: &mut Call<'_>) -> Outcome {
     let args: Vec<_> = (2..call.request.len()).map(|index| call.text(index)).collect();
     if !args.len().is_multiple_of(2) {
-        let text = errors::wrong_number_of_arguments(call);
-        return call.fail(&text);
+        return call.fail(errors::SYNTAX);
     }
     let pairs: Vec<_> = args.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     if let Err(text) = call.core.config.change(&pairs) {

@@ -190,6 +190,7 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
     let (offset, end) = (offset as usize, end as usize);
     let total = length.max(end);
     call.store.resize(key, total, now, |value| value[offset..end].copy_from_slice(part));
+    call.store.note_edit(key, now);
     call.reply.integer(total as i64);
     Outcome::Done
 }

@@ -77,27 +77,27 @@ fn replies_of_several_cores_become_one() {
 fn info_of_the_server_is_the_sum_of_its_cores() {
     let text = |text: &str| format!("${}\r\n{text}\r\n", text.len());
     let cores = [
-        "# Clients\r\nconnected_clients:1\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
+        "# Clients\r\nconnected_clients:1\r\ninstantaneous_input_kbps:1.25\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
          # Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\nmaxmemory:5\r\n\
          used_memory_peak:2048\r\nused_memory_peak_human:2.00K\r\n\
          \r\n# Commandstats\r\ncmdstat_get:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=0\r\n\
          \r\n# Errorstats\r\nerrorstat_ERR:count=1\r\n\r\n# Keyspace\r\n",
-        "# Clients\r\nconnected_clients:2\r\n\r\n# CPU\r\nused_cpu_user:2.0\r\n\r\n\
+        "# Clients\r\nconnected_clients:2\r\ninstantaneous_input_kbps:0.50\r\n\r\n# CPU\r\nused_cpu_user:2.0\r\n\r\n\
          # Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\nmaxmemory:5\r\n\
          used_memory_peak:1024\r\nused_memory_peak_human:1.00K\r\n\
          \r\n# Commandstats\r\ncmdstat_get:calls=3,usec=4,usec_per_call=1.33,rejected_calls=1,failed_calls=0\r\n\
          cmdstat_set:calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0\r\n\
          \r\n# Errorstats\r\nerrorstat_ERR:count=2\r\nerrorstat_OOM:count=1\r\n\
-         \r\n# Keyspace\r\ndb0:keys=2,expires=1,avg_ttl=0\r\n",
-        "# Clients\r\nconnected_clients:3\r\n\r\n# Keyspace\r\ndb0:keys=5,expires=1,avg_ttl=0\r\n",
+         \r\n# Keyspace\r\ndb0:keys=2,expires=1,avg_ttl=1000\r\n",
+        "# Clients\r\nconnected_clients:3\r\n\r\n# Keyspace\r\ndb0:keys=5,expires=3,avg_ttl=3000\r\n",
     ];
-    let sum = "# Clients\r\nconnected_clients:6\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
+    let sum = "# Clients\r\nconnected_clients:6\r\ninstantaneous_input_kbps:1.75\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
         # Memory\r\nused_memory:2048\r\nused_memory_human:2.00K\r\n\
         maxmemory:5\r\nused_memory_peak:3072\r\nused_memory_peak_human:3.00K\r\n\r\n# Commandstats\r\n\
         cmdstat_get:calls=4,usec=7,usec_per_call=1.75,rejected_calls=1,failed_calls=0\r\n\
         cmdstat_set:calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0\r\n\
         \r\n# Errorstats\r\nerrorstat_ERR:count=3\r\nerrorstat_OOM:count=1\r\n\
-        \r\n# Keyspace\r\ndb0:keys=7,expires=2,avg_ttl=0\r\n";
+        \r\n# Keyspace\r\ndb0:keys=7,expires=4,avg_ttl=2500\r\n";
     let cores = cores.map(text);
     assert_eq!(join(Merge::Info, [&cores[0], &cores[1], &cores[2]]), text(sum));
 }

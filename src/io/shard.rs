@@ -436,6 +436,8 @@ impl State {
         self.close_lingering(ring);
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
+        statistics.input_rate.note(statistics.input_bytes, now.monotonic_us);
+        statistics.output_rate.note(statistics.output_bytes, now.monotonic_us);
         statistics.sampler.tick();
         if self.control.stopping.load(Ordering::Relaxed) {
             self.stop(ring);

@@ -583,14 +583,30 @@ fn keys_are_used_as_often_as_in_redis() {
 /// What a string is called that was set, or counted up, is what Redis calls it.
 #[test]
 fn encodings_are_those_of_redis() {
-    let commands = (value(), integer()).prop_map(|(value, change)| {
-        let encoding = || vec![b"OBJECT".to_vec(), b"ENCODING".to_vec(), b"k".to_vec()];
-        vec![
+    // What writes into a value, moves it, or leaves it as it is.
+    const CHANGES: &[&str] = &[
+        "APPEND k 1", "APPEND k xyz", "SETRANGE k 0 7", "SETRANGE k 3 ab", "SETRANGE k 0", "SETRANGE n 0 ab", "APPEND n 12",
+        "EXPIRE k 9000", "PERSIST k", "GETEX k EX 100", "RENAME k k2", "RENAME k2 k", "COPY k n REPLACE", "COPY n k REPLACE",
+        "DEL n", "INCR k", "GETSET k 12", "SET k 1 KEEPTTL", "SET n 5", "MSET n abc",
+    ];
+    let split = |line: &str| -> Words {
+        let mut words: Words = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        if line == "SETRANGE k 0" {
+            words.push(Vec::new());
+        }
+        words
+    };
+    let commands = (value(), integer(), vec(select(CHANGES), 0..6)).prop_map(move |(value, change, changes)| {
+        let mut commands = vec![
             vec![b"SET".to_vec(), b"k".to_vec(), value],
-            encoding(),
+            split("OBJECT ENCODING k"),
             vec![b"INCRBY".to_vec(), b"k".to_vec(), change],
-            encoding(),
-        ]
+            split("OBJECT ENCODING k"),
+        ];
+        for change in changes {
+            commands.extend([change, "OBJECT ENCODING k", "OBJECT ENCODING n"].map(split));
+        }
+        commands
     });
     agree(cases(200), vec(commands, 1..10).prop_map(|commands| commands.concat()));
 }
