@@ -30,6 +30,8 @@ pub enum ReplyMode {
 pub struct Client {
     /// Unique in its server over time.
     pub id: u64,
+    /// Its place among its core's connections (`CLIENT LIST`: `fd`).
+    pub place: usize,
     /// Its address, `host:port`.
     pub address: Box<str>,
     /// The address that it connected to.
@@ -62,13 +64,15 @@ pub struct Client {
     pub speaks_http: bool,
     /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
     pub read_only: bool,
+    /// MULTI was refused: nothing is executed until EXEC or DISCARD, as if it had not been.
+    pub refused_multi: bool,
     /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
     pub closing: bool,
     /// Requests so far.
     pub requests: u64,
     /// Bytes that it has sent of a request whose end has not arrived (`CLIENT LIST`: `qbuf`).
     pub input_bytes: usize,
-    /// Bytes that it is owed (`CLIENT LIST`: `omem`).
+    /// Bytes that it is owed (`CLIENT LIST`: `obl` and `omem`).
     pub output_bytes: usize,
 }
 
@@ -77,6 +81,7 @@ impl Client {
     pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now_us: u64) -> Self {
         Self {
             id,
+            place: 0,
             address: address.into(),
             local_address: local_address.into(),
             port,
@@ -93,6 +98,7 @@ impl Client {
             no_touch: false,
             speaks_http: false,
             read_only: false,
+            refused_multi: false,
             closing: false,
             requests: 0,
             input_bytes: 0,
@@ -126,7 +132,8 @@ pub struct Clients {
 
 impl Clients {
     /// Puts a client in its place: the place of its connection in the ring.
-    pub fn put(&mut self, place: usize, client: Box<Client>) {
+    pub fn put(&mut self, place: usize, mut client: Box<Client>) {
+        client.place = place;
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }

@@ -28,6 +28,8 @@ pub enum Answer {
     Later,
     /// The reply is in the output, and is the last.
     Last,
+    /// As [`Later`](Self::Later), and the reply is the last: no request behind this one is executed.
+    LastLater,
     /// The request was not executed: it needs values that have to be fetched first. It is shown again after
     /// [`Session::resume`].
     NotYet,
@@ -335,6 +337,10 @@ impl Session {
                     Answer::Held(lsn) => self.hold(length, lsn, gates),
                     Answer::Later => self.defer(ticket),
                     Answer::Last => self.closing = true,
+                    Answer::LastLater => {
+                        self.defer(ticket);
+                        self.closing = true;
+                    }
                     Answer::NotYet => {
                         self.is_suspended = true;
                         end = begin;

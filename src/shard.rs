@@ -8,7 +8,8 @@ use crate::{
         errors::{LOADING, OUT_OF_MEMORY},
         needed_keys,
     },
-    glance,
+    gateway, glance,
+    refusals::Refusals,
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
@@ -25,6 +26,32 @@ pub struct Away {
     pub core: u16,
     /// Which arguments are its keys, for [`Route::Split`].
     pub keys: Keys,
+    /// The number of its row.
+    pub row: u16,
+}
+
+/// What a core executes of a client's request. The client's request counts once, in every statistic: with its first part, and
+/// as a failure by the core that puts the replies together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// The first of several parts.
+    FirstPart,
+    /// One of the other parts.
+    OtherPart,
+}
+
+impl Share {
+    /// Returns what the part with this number is; `None` stands for a request that has no parts.
+    #[inline]
+    pub fn of(part: Option<usize>) -> Self {
+        match part {
+            None => Self::Whole,
+            Some(0) => Self::FirstPart,
+            Some(_) => Self::OtherPart,
+        }
+    }
 }
 
 /// What came of a request.
@@ -45,6 +72,8 @@ pub struct Ran {
     pub slot: Slot,
     /// Whether it was picked to be looked at more closely.
     pub was_picked: bool,
+    /// What of a client's request it was.
+    pub share: Share,
 }
 
 /// One core's keys, and what it needs to serve them.
@@ -61,6 +90,8 @@ pub struct Shard {
     pub told: Lsn,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
+    /// What each core of this server has told that it refuses; this core's own is not kept here.
+    pub remote_refusals: Box<[Refusals]>,
 }
 
 /// Marks a slot that another server owns.
@@ -76,7 +107,8 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        Self { table, store, ran: None, told: Lsn(0), owners: owners.collect(), core }
+        let remote_refusals = vec![Refusals::at_start(&core.config); core.cores().into()].into();
+        Self { table, store, ran: None, told: Lsn(0), owners: owners.collect(), remote_refusals, core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -142,7 +174,7 @@ impl Shard {
     fn answer(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let mut reply = Reply { output, version: client.version };
         self.told = Lsn(0);
-        let found = match self.admit(request, client) {
+        let found = match self.admit(request, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
                 reply.error(&text);
@@ -158,9 +190,16 @@ impl Shard {
             };
             away.map(|away| (slot, away))
         });
+        let place = place.and_then(|(slot, away)| match away.and_then(|away| self.refusal_of_parts(away, found, request)) {
+            None => Ok((slot, away)),
+            Some(text) => Err(text.to_owned()),
+        });
         match place {
-            Ok((slot, None)) => Execution::Done(self.run(found, request, slot, client, now, reply)),
-            Ok((_, Some(away))) => Execution::Away(away),
+            Ok((slot, None)) => Execution::Done(self.run(found, request, slot, client, now, reply, Share::Whole)),
+            Ok((_, Some(away))) => {
+                client.last_command = found.command.name;
+                Execution::Away(away)
+            }
             Err(text) => {
                 reply.error(&text);
                 self.core.statistics.reject(found.index, &text);
@@ -169,21 +208,56 @@ impl Shard {
         }
     }
 
+    /// Returns what this core refuses now.
+    #[inline]
+    pub fn refusals(&self) -> Refusals {
+        let persistence = &self.core.persistence;
+        Refusals { loading: persistence.is_loading, writes: persistence.refusal, growth: self.store.is_full() }
+    }
+
+    /// Returns the error of a write of several parts one of which would be refused, as far as this core knows: none is begun
+    /// then. A read that fails leaves nothing half done, and is left to the cores that it goes to.
+    fn refusal_of_parts(&self, away: Away, found: Found, request: Request<'_>) -> Option<&'static str> {
+        let flags = found.command.flags;
+        if !flags.has(Flags::WRITE) || gateway::whole(away).is_some() {
+            return None;
+        }
+        let refusal = |core: u16| {
+            let is_mine = core == self.core.me.core;
+            if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] }.of(flags)
+        };
+        match away.route {
+            Route::Split(_) => away.keys.indices(request.len()).find_map(|index| {
+                let owner = self.local_owner(Slot::of(request.arg(index)));
+                owner.and_then(refusal)
+            }),
+            _ => (0..self.core.cores()).find_map(refusal),
+        }
+    }
+
+    /// Notes that the reply to a request of several parts, by the number of its row, is an error.
+    #[cold]
+    pub fn note_failure(&mut self, row: u16, text: &[u8]) {
+        self.core.statistics.commands[usize::from(row)].failed += 1;
+        self.core.statistics.errors.note(text);
+    }
+
     /// Executes a request, or a part of one, that another core of this server has passed on.
     pub fn execute_passed(
         &mut self,
         request: Request<'_>,
+        share: Share,
         client: &mut Client,
         now: Now,
         output: &mut Vec<u8>,
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
         self.told = Lsn(0);
-        match self.admit(request, client) {
+        match self.admit(request, client, share) {
             Ok(found) => {
                 let keys = found.command.keys;
                 let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
-                self.run(found, request, slot, client, now, reply)
+                self.run(found, request, slot, client, now, reply, share)
             }
             Err(text) => {
                 reply.error(&text);
@@ -194,7 +268,7 @@ impl Shard {
 
     /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
     #[inline]
-    fn admit(&mut self, request: Request<'_>, client: &Client) -> Result<Found, String> {
+    fn admit(&mut self, request: Request<'_>, client: &mut Client, share: Share) -> Result<Found, String> {
         let found = self.table.find_for(request).map_err(|unknown| {
             let text = unknown.text(request);
             self.core.statistics.errors.note(text.as_bytes());
@@ -205,18 +279,30 @@ impl Shard {
         let arity = i64::from(command.arity);
         if (0 < arity && length != arity) || length < -arity {
             let text = format!("ERR wrong number of arguments for '{}' command", command.name);
-            self.core.statistics.reject(found.index, &text);
+            self.reject(found, &text, share);
             return Err(text);
         }
+        if client.refused_multi && !matches!(command.name, "exec" | "discard" | "multi" | "quit" | "reset") {
+            self.reject(found, IN_REFUSED_MULTI, share);
+            return Err(IN_REFUSED_MULTI.to_owned());
+        }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.core.statistics.reject(found.index, NO_AUTH);
+            self.reject(found, NO_AUTH, share);
             return Err(NO_AUTH.to_owned());
         }
         if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
-            self.core.statistics.reject(found.index, LOADING);
+            self.reject(found, LOADING, share);
             return Err(LOADING.to_owned());
         }
         Ok(found)
+    }
+
+    /// Counts a request that is refused before it runs; a part of one is counted where the reply is put together.
+    #[cold]
+    fn reject(&mut self, found: Found, text: &str, share: Share) {
+        if share == Share::Whole {
+            self.core.statistics.reject(found.index, text);
+        }
     }
 
     /// A core's port answers for its own slots and sends clients to the others. Settings are the whole server's.
@@ -243,7 +329,8 @@ impl Shard {
         ignores_slots: bool,
     ) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
-        let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys });
+        let row = found.index;
+        let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys, row });
         let is_alone = self.core.cores() == 1;
         match route {
             Route::Here => Ok(None),
@@ -264,7 +351,7 @@ impl Shard {
                         .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
                 match route {
                     _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
-                    Route::Split(_) => Ok(Some(Away { route, core, keys })),
+                    Route::Split(_) => Ok(Some(Away { route, core, keys, row })),
                     _ => Err(CROSSSLOT.to_owned()),
                 }
             }
@@ -275,7 +362,7 @@ impl Shard {
                 Ok(slot.and_then(|slot| self.local_owner(slot)).and_then(to_core))
             }
             Route::CursorAt(_) | Route::Everywhere(_) if is_alone => Ok(None),
-            Route::CursorAt(_) | Route::Everywhere(_) => Ok(Some(Away { route, core: self.core.me.core, keys })),
+            Route::CursorAt(_) | Route::Everywhere(_) => Ok(Some(Away { route, core: self.core.me.core, keys, row })),
         }
     }
 
@@ -307,13 +394,14 @@ impl Shard {
         client: &mut Client,
         now: Now,
         mut reply: Reply<'_>,
+        share: Share,
     ) -> Outcome {
         let command = found.command;
         if command.flags.has(Flags::WRITE)
             && let Some(reason) = self.core.persistence.refusal
         {
             reply.error(reason);
-            self.core.statistics.reject(found.index, reason);
+            self.reject(found, reason, share);
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
@@ -321,7 +409,7 @@ impl Shard {
             reply.error(OUT_OF_MEMORY);
             // It may have evicted some, and not enough.
             self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
-            self.core.statistics.reject(found.index, OUT_OF_MEMORY);
+            self.reject(found, OUT_OF_MEMORY, share);
             return Outcome::Done;
         }
         client.last_command = command.name;
@@ -331,16 +419,19 @@ impl Shard {
         let outcome = (command.run)(&mut call);
         let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
         let statistics = &mut call.core.statistics;
-        statistics.requests += 1;
+        let count = u64::from(share != Share::OtherPart);
+        statistics.requests += count;
         let was_picked = statistics.sampler.is_due();
         if was_picked {
             let output_bytes = call.reply.output.len().saturating_sub(start);
             statistics.note_sample(command.keys, request, slot, output_bytes);
         }
-        self.ran = Some(Ran { found, slot, was_picked: was_picked && command.keys != Keys::NONE });
+        self.ran = Some(Ran { found, slot, was_picked: was_picked && command.keys != Keys::NONE, share });
         let counted = &mut statistics.commands[usize::from(found.index)];
-        counted.calls += 1;
-        if let Some(text) = error {
+        counted.calls += count;
+        if let Some(text) = error
+            && share == Share::Whole
+        {
             counted.failed += 1;
             statistics.errors.note(text);
         }
@@ -377,6 +468,8 @@ impl Shard {
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
+const IN_REFUSED_MULTI: &str =
+    "ERR MULTI was refused, so that this command was not executed: EXEC or DISCARD ends what it began";
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 

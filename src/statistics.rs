@@ -46,6 +46,10 @@ pub struct Statistics {
     pub batch_us_max: u64,
     /// Requests a second, lately.
     pub rate: Rate,
+    /// Bytes of requests a second, lately.
+    pub input_rate: Rate,
+    /// Bytes of replies a second, lately.
+    pub output_rate: Rate,
     /// The slowest of them.
     pub slow_log: SlowLog,
     /// What else took long.
@@ -63,6 +67,11 @@ impl Statistics {
     #[inline]
     pub fn note(&mut self, index: u16, us: u64, calls: u64) {
         self.commands[usize::from(index)].times.note(us, calls);
+    }
+
+    /// Notes that another part of a command that is counted already took so many microseconds.
+    pub fn note_more(&mut self, index: u16, us: u64) {
+        self.commands[usize::from(index)].times.sum_us += us;
     }
 
     /// Notes a turn of the main loop that found something to do.
@@ -115,12 +124,14 @@ impl Statistics {
             sampler: self.sampler.clone(),
             commands: vec![CommandStatistics::default(); self.commands.len()],
             rate: self.rate,
+            input_rate: self.input_rate,
+            output_rate: self.output_rate,
             memory_peak: self.memory_peak,
             slow_log: std::mem::take(&mut self.slow_log),
             delays: std::mem::take(&mut self.delays),
             ..Self::default()
         };
-        self.rate.requests = 0;
+        [&mut self.rate, &mut self.input_rate, &mut self.output_rate].into_iter().for_each(|rate| rate.count = 0);
     }
 }
 
@@ -172,22 +183,22 @@ pub struct CommandStatistics {
     pub times: Times,
 }
 
-/// Requests a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
+/// How many a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     samples: [u64; 16],
     position: usize,
-    requests: u64,
+    count: u64,
     at_us: u64,
 }
 
 impl Rate {
-    /// Notes the number of requests so far, and the time.
-    pub fn note(&mut self, requests: u64, monotonic_us: u64) {
+    /// Notes how many there were so far, and the time.
+    pub fn note(&mut self, count: u64, monotonic_us: u64) {
         let elapsed = monotonic_us.saturating_sub(self.at_us).max(1);
-        let per_second = requests.saturating_sub(self.requests) * 1_000_000 / elapsed;
+        let per_second = count.saturating_sub(self.count) * 1_000_000 / elapsed;
         self.samples[self.position % self.samples.len()] = per_second;
-        *self = Self { position: self.position.wrapping_add(1), requests, at_us: monotonic_us, ..*self };
+        *self = Self { position: self.position.wrapping_add(1), count, at_us: monotonic_us, ..*self };
     }
 
     /// The mean of the last samples.

@@ -132,6 +132,8 @@ pub struct Store {
     memory: usize,
     length: usize,
     expiring: usize,
+    /// Of the keys that expire, the mean of how long each has still to live, as the sweeps of late have seen it.
+    average_ttl_ms: u64,
     /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
     /// The keys that will be looked up soon: slot and hash.
@@ -179,6 +181,7 @@ impl Store {
             memory,
             length: 0,
             expiring: 0,
+            average_ttl_ms: 0,
             graveyard: Vec::new(),
             foreseen: Vec::new(),
             log: None,
@@ -207,6 +210,17 @@ impl Store {
     /// How many keys have an expiry.
     pub fn expiring(&self) -> usize {
         self.expiring
+    }
+
+    /// Returns the mean of how long keys that expire have still to live, in milliseconds; 0 where it is not known.
+    pub fn average_ttl_ms(&self) -> u64 {
+        if self.expiring == 0 { 0 } else { self.average_ttl_ms }
+    }
+
+    /// Returns the bytes of memory for tables, of [`memory`](Self::memory): the rest is that of keys and values.
+    pub fn table_memory(&self) -> usize {
+        let tables: usize = self.tables.iter().map(|table| table.entries.allocation_size()).sum();
+        tables + size_of_val(&*self.tables)
     }
 
     /// Bytes of memory for keys, values and tables, as asked of the allocator.
@@ -270,6 +284,32 @@ impl Store {
         let hash = self.hasher.hash_one(key.bytes);
         let table = &self.tables[key.slot.index()];
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
+    }
+
+    /// Notes a use of a live key, counting neither a hit nor a miss: what a write does to a key that it finds and leaves as it
+    /// is. Returns false if there is no such key.
+    pub fn note_use(&mut self, key: Key<'_>, now: UnixMillis) -> bool {
+        let hash = self.hasher.hash_one(key.bytes);
+        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
+        touch(entry, &self.policy, &mut self.random, now);
+        true
+    }
+
+    /// Sets when and how often a live key was used, if it is there; `None` stands for a key that has just been made.
+    pub fn set_access(&mut self, key: Key<'_>, access: Option<Access>, now: UnixMillis) {
+        let hash = self.hasher.hash_one(key.bytes);
+        let access = access.unwrap_or_else(|| fresh_access(&self.policy, now));
+        if let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) {
+            entry.set_access(access);
+        }
+    }
+
+    /// Notes that a live key's value was made by writing into it, where it is there.
+    pub fn note_edit(&mut self, key: Key<'_>, now: UnixMillis) {
+        let hash = self.hasher.hash_one(key.bytes);
+        if let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) {
+            entry.set_edited(true);
+        }
     }
 
     /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
@@ -388,6 +428,7 @@ impl Store {
                 places.leave(entry);
             }
             entry.resize_value(length);
+            entry.set_edited(true);
             change(entry.value_mut());
             touch(entry, &self.policy, &mut self.random, now);
             record_change(&mut self.log, &mut self.places, hash, key.slot, entry);
@@ -502,6 +543,7 @@ impl Store {
             return 0;
         }
         let (mut looked_at, mut slots, mut removed) = (0, 0, 0);
+        let (mut alive, mut ttl_ms) = (0, 0_u128);
         while looked_at < budget && slots < SLOT_COUNT {
             let slot = Slot::new(self.sweep_at.slot).expect("a cursor's slot is a slot");
             let table = &mut self.tables[slot.index()];
@@ -515,6 +557,9 @@ impl Store {
                     looked_at += 1;
                     if is_expired(entry.get(), now) {
                         gone.push(entry.remove().0);
+                    } else if let Some(at) = entry.get().expires_at() {
+                        alive += 1;
+                        ttl_ms += u128::from(at.0 - now.0);
                     }
                 }
                 bucket += 1;
@@ -529,6 +574,12 @@ impl Store {
                 // Sixteen tables without an expiry cost what one entry does.
                 looked_at += usize::from(slots % 16 == 0);
             }
+        }
+        if let Some(mean) = ttl_ms.checked_div(alive) {
+            let mean = u64::try_from(mean).unwrap_or(u64::MAX);
+            // As in Redis, so that no sweep's sample moves it by much.
+            let is_first = self.average_ttl_ms == 0;
+            self.average_ttl_ms = if is_first { mean } else { self.average_ttl_ms / 50 * 49 + mean / 50 };
         }
         self.counters.expired += removed as u64;
         removed

@@ -169,15 +169,17 @@ fn reset(call: &mut Call<'_>) -> Outcome {
     client.reply_mode = ReplyMode::On;
     client.name = "".into();
     (client.no_evict, client.no_touch, client.read_only) = (false, false, false);
+    client.refused_multi = false;
     call.reply.version = Version::Two;
     call.reply.simple("RESET");
     Outcome::Done
 }
 
 fn select(call: &mut Call<'_>) -> Outcome {
-    let Some(number) = parse_i64(call.request.arg(1)).filter(|&number| i32::try_from(number).is_ok()) else {
-        return call.fail(errors::NOT_AN_INTEGER);
-    };
+    let Some(number) = parse_i64(call.request.arg(1)) else { return call.fail(errors::NOT_AN_INTEGER) };
+    if i32::try_from(number).is_err() {
+        return call.fail(errors::NOT_A_32_BIT_INTEGER);
+    }
     match number {
         0 => call.reply.ok(),
         _ if call.is_cluster() => call.reply.error("ERR SELECT is not allowed in cluster mode"),

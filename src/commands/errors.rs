@@ -6,6 +6,8 @@ use super::Call;
 pub const SYNTAX: &str = "ERR syntax error";
 /// An argument or a value that is no `i64` as Redis writes one.
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+/// A number that is no `i32` where Redis keeps it in one.
+pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 /// A key that had to be there.
 pub const NO_SUCH_KEY: &str = "ERR no such key";
 

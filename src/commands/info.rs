@@ -128,6 +128,9 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", process.resident_bytes);
     fields.add_bytes("used_memory_peak", peak as u64);
+    let overhead = call.store.table_memory() as u64;
+    fields.add("used_memory_overhead", overhead);
+    fields.add("used_memory_dataset", used - overhead.min(used));
     fields.add_bytes("total_system_memory", process.total_memory_bytes);
     fields.add_bytes("maxmemory", max);
     fields.add("maxmemory_policy", policy.as_deref().unwrap_or_default());
@@ -152,8 +155,7 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
     // Of our log's bytes, since nobody counts changes that leave none.
     fields.add("rdb_changes_since_last_save", end.0 - persistence.saved_lsn.0.min(end.0));
     fields.add("rdb_bgsave_in_progress", u8::from(persistence.snapshot_since.is_some()));
-    let saved_at = if persistence.saved_at.0 == 0 { call.core.process.started_at } else { persistence.saved_at };
-    fields.add("rdb_last_save_time", saved_at.0 / 1000);
+    fields.add("rdb_last_save_time", call.core.last_save().0 / 1000);
     fields.add("rdb_last_bgsave_status", status(persistence.save_failed));
     fields.add("rdb_last_bgsave_time_sec", persistence.save_seconds.map_or(-1, |seconds| seconds as i64));
     let since =
@@ -205,6 +207,9 @@ fn stats(fields: &mut Fields, call: &Call<'_>) {
     fields.add("instantaneous_ops_per_sec", statistics.rate.per_second());
     fields.add("total_net_input_bytes", statistics.input_bytes);
     fields.add("total_net_output_bytes", statistics.output_bytes);
+    for (name, rate) in [("input", &statistics.input_rate), ("output", &statistics.output_rate)] {
+        fields.add(&format!("instantaneous_{name}_kbps"), ratio(rate.per_second(), 1024));
+    }
     fields.add("rejected_connections", statistics.connections_rejected);
     fields.add("expired_keys", counters.expired);
     fields.add("evicted_keys", counters.evicted);
@@ -240,7 +245,7 @@ fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
     for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
         let (calls, us, rejected, failed) = (counted.calls, counted.times.sum_us, counted.rejected, counted.failed);
-        if calls + rejected + failed == 0 {
+        if calls + rejected + failed + us == 0 {
             continue;
         }
         let name = format!("cmdstat_{}", row.name);
@@ -274,7 +279,8 @@ fn cluster(fields: &mut Fields, call: &Call<'_>) {
 
 fn keyspace(fields: &mut Fields, call: &Call<'_>) {
     if !call.store.is_empty() {
-        fields.add("db0", format!("keys={},expires={},avg_ttl=0", call.store.len(), call.store.expiring()));
+        let (keys, expiring, average_ttl) = (call.store.len(), call.store.expiring(), call.store.average_ttl_ms());
+        fields.add("db0", format!("keys={keys},expires={expiring},avg_ttl={average_ttl}"));
     }
 }
 
@@ -314,6 +320,32 @@ pub fn ratio(dividend: u64, divisor: u64) -> String {
 mod tests {
     use super::*;
     use crate::commands::{CpuTimes, tests::Bench};
+
+    /// How long keys have still to live is a mean of what the sweeps have seen; memory is that of tables and that of data.
+    #[test]
+    fn keys_and_memory_are_told_in_the_fields_of_redis() {
+        let mut bench = Bench::new();
+        bench.line("MSET x 1 y 2");
+        bench.line("SET a 1 EX 100");
+        bench.line("SET b 1 EX 200");
+        assert!(bench.line("INFO keyspace").contains("db0:keys=4,expires=2,avg_ttl=0\\r"));
+        let now = bench.now.unix_millis();
+        bench.shard.store.sweep(100, now);
+        assert!(bench.line("INFO keyspace").contains("db0:keys=4,expires=2,avg_ttl=150000\\r"));
+        bench.line("DEL a b");
+        assert!(bench.line("INFO keyspace").contains("db0:keys=2,expires=0,avg_ttl=0\\r"));
+        let info = bench.line("INFO memory");
+        let number = |name: &str| -> usize {
+            let (_, rest) = info.split_once(&format!("{name}:")).expect("a field");
+            rest.split('\\').next().and_then(|text| text.parse().ok()).expect("a number")
+        };
+        assert_eq!(number("used_memory_overhead") + number("used_memory_dataset"), number("used_memory"));
+        let keys = 2 * crate::store::Entry::new(b"x", b"1", None, crate::store::Access::default(), None).memory();
+        assert_eq!(number("used_memory_dataset"), keys);
+        bench.shard.core.statistics.input_bytes = 1 << 20;
+        bench.shard.core.statistics.input_rate.note(1 << 20, 1_000_000);
+        assert!(bench.line("INFO stats").contains("instantaneous_input_kbps:64.00\\r"), "a sixteenth of 1024");
+    }
 
     /// What `PROTOCOL.md` lists: exporters and client suites read these.
     #[test]

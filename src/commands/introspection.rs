@@ -1,7 +1,9 @@
 //! `COMMAND`: what clients learn of the commands. redis-py can't call one that is not listed here, cluster clients find
 //! the keys by it.
 
-use super::{Call, Command, Flags, Keys, Outcome, Route, Run, errors};
+mod docs;
+
+use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
 use crate::{glob, resp::Reply};
 
 const PLAIN: Flags = Flags::LOADING.and(Flags::STALE);
@@ -17,7 +19,7 @@ pub static COMMANDS: &[Command] = &[
         "Returns detailed information about all commands.").with(&[
         row("command|count", 2, count).doc("server", "2.8.13",
             "Returns a count of commands."),
-        row("command|docs", -2, docs).doc("server", "7.0.0",
+        row("command|docs", -2, docs_of).doc("server", "7.0.0",
             "Returns documentary information about one, multiple or all commands."),
         row("command|getkeys", -3, getkeys).doc("server", "2.8.13",
             "Extracts the key names from an arbitrary command."),
@@ -79,14 +81,14 @@ fn info(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-fn docs(call: &mut Call<'_>) -> Outcome {
+fn docs_of(call: &mut Call<'_>) -> Outcome {
     let rows = if call.request.len() == 2 {
         top(call)
     } else {
         call.request.args_from(2).filter_map(|name| named(call, name)).collect()
     };
     call.reply.map(rows.len());
-    rows.iter().for_each(|row| document(&mut call.reply, row));
+    rows.iter().for_each(|row| docs::document(&mut call.reply, row));
     Outcome::Done
 }
 
@@ -148,12 +150,22 @@ fn getkeysandflags(call: &mut Call<'_>) -> Outcome {
     match keys_of(call) {
         Err(text) => call.reply.error(text),
         Ok((row, keys)) => {
+            // What was there is read where it is asked for.
+            let mut options = call.request.args_from(5.min(call.request.len()));
+            let reads = |word: &[u8]| word.eq_ignore_ascii_case(b"get") || word.eq_ignore_ascii_case(b"ifeq");
+            let is_set = row.name == "set";
+            let is_plain_set = is_set && !options.any(reads);
             call.reply.array(keys.len());
             for (position, key) in keys.iter().enumerate() {
                 call.reply.array(2);
                 call.reply.bulk(key);
                 let specs = key_specs(row);
-                words(&mut call.reply, specs[position.min(specs.len() - 1)].flags);
+                let flags = match (is_set, is_plain_set) {
+                    (true, true) => OVERWRITES,
+                    (true, false) => READS_AND_WRITES,
+                    (false, _) => specs[position.min(specs.len() - 1)].flags,
+                };
+                words(&mut call.reply, flags);
             }
         }
     }
@@ -195,7 +207,7 @@ fn describe(reply: &mut Reply<'_>, row: &Command) {
     let categories: Vec<_> = categories(row).iter().map(|category| format!("@{category}")).collect();
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(category));
-    let tips = tips(row.name);
+    let tips = tips(row);
     reply.set(tips.len());
     tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     let specs = key_specs(row);
@@ -206,20 +218,6 @@ fn describe(reply: &mut Reply<'_>, row: &Command) {
         count => reply.array(count),
     }
     listed(row.subcommands).for_each(|row| describe(reply, row));
-}
-
-fn document(reply: &mut Reply<'_>, row: &Command) {
-    reply.bulk(row.name.as_bytes());
-    reply.map(if row.subcommands.is_empty() { 3 } else { 4 });
-    for (name, value) in [("summary", row.summary), ("since", row.since), ("group", row.group)] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-    if !row.subcommands.is_empty() {
-        reply.bulk(b"subcommands");
-        reply.map(listed(row.subcommands).count());
-        listed(row.subcommands).for_each(|row| document(reply, row));
-    }
 }
 
 fn words(reply: &mut Reply<'_>, words: &[&str]) {
@@ -270,50 +268,65 @@ fn categories(row: &Command) -> Vec<&'static str> {
     categories.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name).collect()
 }
 
-/// What Redis tells proxies and cluster clients of commands that touch more than one node.
-fn tips(name: &str) -> &'static [&'static str] {
+/// What clients of a cluster do with a command that concerns more than one node, in Valkey's words: where it is sent, and how
+/// the replies become one. Both follow from where the gateway sends the row.
+fn tips(row: &Command) -> Vec<&'static str> {
+    let request = request_policy(row);
+    let policies = [request, request.and(response_policy(row))].into_iter().flatten();
+    let hint = nondeterminism(row.name);
+    // The order is Redis's, so that descriptions are the same to the byte.
+    let is_hint_last = matches!(row.name, "keys" | "randomkey" | "slowlog|get" | "slowlog|len");
+    let (first, last) = if is_hint_last { (None, hint) } else { (hint, None) };
+    first.into_iter().chain(policies).chain(last).collect()
+}
+
+fn request_policy(row: &Command) -> Option<&'static str> {
+    match (row.route, row.name) {
+        (Route::Split(_), _) => Some("request_policy:multi_shard"),
+        (Route::CursorAt(_), _) => Some("request_policy:special"),
+        // The gateway asks every core for these, since its cores are one node to its clients; cluster clients ask one node.
+        (Route::Everywhere(_), "bgsave" | "client|kill" | "client|list" | "debug" | "lastsave" | "save") => None,
+        (Route::Everywhere(_), _) if row.flags.has(Flags::ADMIN) => Some("request_policy:all_nodes"),
+        (Route::Everywhere(_), _) => Some("request_policy:all_shards"),
+        // Any core of a server answers for all of it, but not for other servers.
+        (_, "client|setinfo" | "client|setname" | "config|rewrite") => Some("request_policy:all_nodes"),
+        (_, "function|flush" | "memory|malloc-stats" | "memory|purge" | "ping" | "wait") => {
+            Some("request_policy:all_shards")
+        }
+        (Route::Here | Route::Keys | Route::SlotAt(_), _) => None,
+    }
+}
+
+fn response_policy(row: &Command) -> Option<&'static str> {
+    match row.route {
+        Route::Here if row.name == "wait" => Some("response_policy:agg_min"),
+        Route::Here if row.name == "memory|malloc-stats" => Some("response_policy:special"),
+        Route::Here | Route::Keys | Route::SlotAt(_) => Some("response_policy:all_succeeded"),
+        Route::CursorAt(_) => Some("response_policy:special"),
+        Route::Split(merge) | Route::Everywhere(merge) => match merge {
+            Merge::Ok | Merge::Here => Some("response_policy:all_succeeded"),
+            Merge::Sum => Some("response_policy:agg_sum"),
+            Merge::Least => Some("response_policy:agg_min"),
+            // Clients put arrays together as they are, but for those of LATENCY.
+            Merge::Elements if row.name.starts_with("latency|") => Some("response_policy:special"),
+            Merge::Elements | Merge::Ranked => None,
+            Merge::First | Merge::Histograms | Merge::Info | Merge::Lines | Merge::Metrics | Merge::Sums => {
+                Some("response_policy:special")
+            }
+        },
+    }
+}
+
+fn nondeterminism(name: &str) -> Option<&'static str> {
     match name {
-        "client|info"
-        | "client|list"
-        | "cluster|getkeysinslot"
-        | "cluster|info"
-        | "cluster|nodes"
-        | "cluster|replicas"
-        | "cluster|shards"
-        | "cluster|slaves"
-        | "cluster|slots"
-        | "lastsave"
-        | "object|encoding"
-        | "object|freq"
-        | "object|idletime"
-        | "object|refcount"
-        | "pttl"
-        | "time"
-        | "ttl" => &["nondeterministic_output"],
-        "command" | "command|docs" | "command|info" | "command|list" => &["nondeterministic_output_order"],
-        "config|set" | "latency|reset" | "slowlog|reset" => {
-            &["request_policy:all_nodes", "response_policy:all_succeeded"]
-        }
-        "dbsize" => &["request_policy:all_shards", "response_policy:agg_sum"],
-        "del" | "exists" | "touch" | "unlink" => &["request_policy:multi_shard", "response_policy:agg_sum"],
-        "flushall" | "flushdb" | "function|flush" | "memory|purge" | "ping" => {
-            &["request_policy:all_shards", "response_policy:all_succeeded"]
-        }
-        "info" | "memory|doctor" | "memory|malloc-stats" | "memory|stats" => {
-            &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]
-        }
-        "keys" => &["request_policy:all_shards", "nondeterministic_output_order"],
-        "latency|doctor" | "latency|histogram" | "latency|history" | "latency|latest" => {
-            &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]
-        }
-        "mget" => &["request_policy:multi_shard"],
-        "mset" | "msetnx" => &["request_policy:multi_shard", "response_policy:all_succeeded"],
-        "randomkey" => &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
-        "scan" => &["nondeterministic_output", "request_policy:special"],
-        "slowlog|get" => &["request_policy:all_nodes", "nondeterministic_output"],
-        "slowlog|len" => &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
-        "wait" => &["request_policy:all_shards", "response_policy:agg_min"],
-        _ => &[],
+        "client|info" | "client|list" | "cluster|getkeysinslot" | "cluster|info" | "cluster|myshardid"
+        | "cluster|nodes" | "cluster|replicas" | "cluster|shards" | "cluster|slaves" | "cluster|slot-stats"
+        | "cluster|slots" | "hotkeys" | "info" | "lastsave" | "latency|doctor" | "latency|histogram"
+        | "latency|history" | "latency|latest" | "memory|doctor" | "memory|malloc-stats" | "memory|stats"
+        | "metrics" | "object|encoding" | "object|freq" | "object|idletime" | "object|refcount" | "pttl"
+        | "randomkey" | "scan" | "slowlog|get" | "slowlog|len" | "time" | "ttl" => Some("nondeterministic_output"),
+        "command" | "command|docs" | "command|info" | "command|list" | "keys" => Some("nondeterministic_output_order"),
+        _ => None,
     }
 }
 
@@ -369,6 +382,11 @@ fn key_specs(row: &Command) -> Vec<KeySpec> {
         }
     }
 }
+
+/// What SET does that reads nothing.
+const OVERWRITES: &[&str] = &["OW", "update"];
+/// What SET does with GET or IFEQ.
+const READS_AND_WRITES: &[&str] = &["RW", "access", "update"];
 
 /// What a command does with its keys, in Redis's words: `RO`, `RW`, `OW` and `RM` say whether it reads, overwrites or
 /// removes them.

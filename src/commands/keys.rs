@@ -115,13 +115,16 @@ fn copy(call: &mut Call<'_>) -> Outcome {
         return call.fail("ERR source and destination objects are the same");
     }
     let (found, _) = call.read(from);
-    let copied = found.map(|entry| (entry.value().to_vec(), entry.expires_at()));
-    let is_free = is_replacing || call.store.peek(to, now).is_none();
-    let Some((value, expires_at)) = copied.filter(|_| is_free) else {
+    let copied = found.map(|entry| (entry.value().to_vec(), entry.expires_at(), entry.is_edited()));
+    let Some((value, expires_at, is_edited)) = copied.filter(|_| is_replacing || !call.store.note_use(to, now)) else {
         call.reply.integer(0);
         return Outcome::Done;
     };
     call.store.put(to, &value, expires_at, now);
+    call.store.set_access(to, None, now);
+    if is_edited {
+        call.store.note_edit(to, now);
+    }
     call.reply.integer(1);
     Outcome::Done
 }
@@ -139,7 +142,7 @@ fn copy_options<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<bool, &
         }
         let number = parse_i64(words.next().ok_or(errors::SYNTAX)?).ok_or(errors::NOT_AN_INTEGER)?;
         if i32::try_from(number).is_err() {
-            return Err("ERR value is out of range, value must between -2147483648 and 2147483647");
+            return Err(errors::NOT_A_32_BIT_INTEGER);
         }
         if number != 0 {
             return Err("ERR DB index is out of range");
@@ -164,13 +167,21 @@ fn renamenx(call: &mut Call<'_>) -> Outcome {
 /// Moves a key's entry to another key, if `may` says so when told whether that is taken. `None` where there is no entry.
 fn rename_if(call: &mut Call<'_>, may: impl Fn(bool) -> bool) -> Option<bool> {
     let (from, to, now) = (call.key(), Key::of(call.request.arg(2)), call.millis());
-    call.store.peek(from, now)?;
+    if !call.store.note_use(from, now) {
+        return None;
+    }
+    if from.bytes == to.bytes {
+        return Some(may(true));
+    }
     if !may(call.store.peek(to, now).is_some()) {
+        call.store.note_use(to, now);
         return Some(false);
     }
-    if from.bytes != to.bytes {
-        let entry = call.store.remove(from, now)?;
-        call.store.put(to, entry.value(), entry.expires_at(), now);
+    let entry = call.store.remove(from, now)?;
+    call.store.put(to, entry.value(), entry.expires_at(), now);
+    call.store.set_access(to, Some(entry.access()), now);
+    if entry.is_edited() {
+        call.store.note_edit(to, now);
     }
     Some(true)
 }

@@ -446,6 +446,11 @@ impl Core {
         self.topology.servers()[usize::from(self.me.server)].cores
     }
 
+    /// Returns the time of the last save; before the first, that of the start.
+    pub fn last_save(&self) -> UnixMillis {
+        if self.persistence.saved_at.0 == 0 { self.process.started_at } else { self.persistence.saved_at }
+    }
+
     /// Notes that something took so many microseconds, if that is long.
     #[inline]
     pub fn note_delay(&mut self, event: Delay, us: u64, unix_us: u64) {

@@ -58,8 +58,9 @@ fn refusal(call: &Call<'_>) -> Option<&'static str> {
     (persistence.wants_snapshot || persistence.snapshot_since.is_some()).then_some(IN_PROGRESS)
 }
 
+/// Before the first save it is the time of the start, as in Redis.
 fn lastsave(call: &mut Call<'_>) -> Outcome {
-    call.reply.integer((call.core.persistence.saved_at.0 / 1000) as i64);
+    call.reply.integer((call.core.last_save().0 / 1000) as i64);
     Outcome::Done
 }
 

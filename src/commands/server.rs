@@ -70,8 +70,7 @@ fn config_get(call: &mut Call<'_>) -> Outcome {
 fn config_set(call: &mut Call<'_>) -> Outcome {
     let args: Vec<_> = call.request.args_from(2).collect();
     if !args.len().is_multiple_of(2) {
-        let text = errors::wrong_number_of_arguments(call);
-        return call.fail(&text);
+        return call.fail(errors::SYNTAX);
     }
     let pairs: Vec<_> = args.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     if let Err(text) = call.core.config.change(&pairs) {

@@ -49,9 +49,9 @@ pub static COMMANDS: &[Command] = &[
     Command::new("lcs", -3, READ.and(Flags::VALUES), Keys::TWO, Route::Keys, lcs::lcs).doc("string", "7.0.0",
         "Finds the longest common substring."),
     Command::new("mget", -2, READ_FAST.and(Flags::VALUES), Keys::ALL, Route::Split(Merge::Elements), mget).doc("string", "1.0.0",
-        "Atomically returns the string values of one or more keys."),
+        "Returns the string values of one or more keys; atomically where one core has them all."),
     Command::new("mset", -3, GROW, Keys::PAIRS, Route::Split(Merge::Ok), mset).doc("string", "1.0.1",
-        "Atomically creates or modifies the string values of one or more keys."),
+        "Creates or modifies the string values of one or more keys; atomically where one core has them all."),
     Command::new("msetnx", -3, GROW, Keys::PAIRS, Route::Keys, msetnx).doc("string", "1.0.1",
         "Atomically modifies the string values of one or more keys only when all keys don't exist."),
     row("psetex", 4, GROW, set::psetex).doc("string", "2.6.0",
@@ -94,6 +94,8 @@ fn delifeq(call: &mut Call<'_>) -> Outcome {
     let is_equal = call.store.peek(key, now).is_some_and(|entry| entry.value() == call.request.arg(2));
     if is_equal {
         call.store.remove(key, now);
+    } else {
+        call.store.note_use(key, now);
     }
     call.reply.integer(i64::from(is_equal));
     Outcome::Done
@@ -132,7 +134,8 @@ fn msetnx(call: &mut Call<'_>) -> Outcome {
         return call.fail(&errors::wrong_number_of_arguments(call));
     }
     let now = call.millis();
-    let is_free = call.request.args_from(1).step_by(2).all(|key| call.store.peek(Key::of(key), now).is_none());
+    // The first that is taken is used by it.
+    let is_free = !call.request.args_from(1).step_by(2).any(|key| call.store.note_use(Key::of(key), now));
     if is_free {
         put_pairs(call);
     }
@@ -161,6 +164,7 @@ fn append(call: &mut Call<'_>) -> Outcome {
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     let total = length + tail.len();
     if call.core.config.proto_max_bulk_len < total {
+        call.store.note_use(key, now);
         return call.fail(VALUE_TOO_LONG);
     }
     call.store.resize(key, total, now, |value| value[length..].copy_from_slice(tail));
@@ -174,16 +178,19 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
     let Ok(offset) = u64::try_from(offset) else { return call.fail("ERR offset is out of range") };
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     if part.is_empty() {
+        call.store.note_use(key, now);
         call.reply.integer(length as i64);
         return Outcome::Done;
     }
     let end = offset.saturating_add(part.len() as u64);
     if (call.core.config.proto_max_bulk_len as u64) < end {
+        call.store.note_use(key, now);
         return call.fail(VALUE_TOO_LONG);
     }
     let (offset, end) = (offset as usize, end as usize);
     let total = length.max(end);
     call.store.resize(key, total, now, |value| value[offset..end].copy_from_slice(part));
+    call.store.note_edit(key, now);
     call.reply.integer(total as i64);
     Outcome::Done
 }

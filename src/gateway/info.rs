@@ -47,6 +47,7 @@ const ADDED: &[&str] = &[
     "trine_values_sent_away",
     "used_memory",
     "used_memory_dataset",
+    "used_memory_overhead",
     "used_memory_peak",
 ];
 
@@ -120,6 +121,12 @@ fn add_field(name: &str, total: &str, value: &str) -> String {
     {
         return value.to_owned();
     }
+    if name.starts_with("instantaneous_")
+        && name.ends_with("_kbps")
+        && let (Ok(left), Ok(right)) = (total.parse::<f64>(), value.parse::<f64>())
+    {
+        return format!("{:.2}", left + right);
+    }
     let (Ok(left), Ok(right)) = (total.parse::<u64>(), value.parse::<u64>()) else { return total.to_owned() };
     if ADDED.contains(&name) {
         left.saturating_add(right).to_string()
@@ -135,11 +142,21 @@ fn add_field(name: &str, total: &str, value: &str) -> String {
 fn add_pairs(total: &str, value: &str) -> String {
     let mut calls = 0.0;
     let mut us = 0.0;
+    // The mean of all keys that expire is between those of the cores, by how many each has.
+    let number = |pairs: &str, name: &str| -> u128 {
+        let found = pairs.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        found.and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let average_ttl = || {
+        let [left, right] = [total, value].map(|pairs| (number(pairs, "expires"), number(pairs, "avg_ttl")));
+        (left.0 * left.1 + right.0 * right.1).checked_div(left.0 + right.0).unwrap_or_default()
+    };
     let mut added = Vec::new();
     for pair in total.split(',') {
         let Some((name, left)) = pair.split_once('=') else { continue };
         let right = value.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("0");
         let sum = match (left.parse::<u64>(), right.parse::<u64>()) {
+            _ if name == "avg_ttl" => average_ttl().to_string(),
             (Ok(left), Ok(right)) => left.saturating_add(right).to_string(),
             _ if name == "usec_per_call" => format!("{:.2}", if calls == 0.0 { 0.0 } else { us / calls }),
             _ => {

@@ -6,7 +6,7 @@ use crate::{
         tests::{Bench, shard},
     },
     resp::{Decoded, Decoder, Limits, Version},
-    shard::{Execution, Shard},
+    shard::{Execution, Shard, Share},
     store::Policy,
 };
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ fn spread_line(line: &str, away: Away, cores: u16, owner: impl Fn(Slot) -> Optio
 }
 
 fn everywhere(merge: Merge) -> Away {
-    Away { route: Route::Everywhere(merge), core: 0, keys: Keys::NONE }
+    Away { route: Route::Everywhere(merge), core: 0, keys: Keys::NONE, row: 0 }
 }
 
 /// What replies of three cores become.
@@ -77,27 +77,27 @@ fn replies_of_several_cores_become_one() {
 fn info_of_the_server_is_the_sum_of_its_cores() {
     let text = |text: &str| format!("${}\r\n{text}\r\n", text.len());
     let cores = [
-        "# Clients\r\nconnected_clients:1\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
+        "# Clients\r\nconnected_clients:1\r\ninstantaneous_input_kbps:1.25\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
          # Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\nmaxmemory:5\r\n\
          used_memory_peak:2048\r\nused_memory_peak_human:2.00K\r\n\
          \r\n# Commandstats\r\ncmdstat_get:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=0\r\n\
          \r\n# Errorstats\r\nerrorstat_ERR:count=1\r\n\r\n# Keyspace\r\n",
-        "# Clients\r\nconnected_clients:2\r\n\r\n# CPU\r\nused_cpu_user:2.0\r\n\r\n\
+        "# Clients\r\nconnected_clients:2\r\ninstantaneous_input_kbps:0.50\r\n\r\n# CPU\r\nused_cpu_user:2.0\r\n\r\n\
          # Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\nmaxmemory:5\r\n\
          used_memory_peak:1024\r\nused_memory_peak_human:1.00K\r\n\
          \r\n# Commandstats\r\ncmdstat_get:calls=3,usec=4,usec_per_call=1.33,rejected_calls=1,failed_calls=0\r\n\
          cmdstat_set:calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0\r\n\
          \r\n# Errorstats\r\nerrorstat_ERR:count=2\r\nerrorstat_OOM:count=1\r\n\
-         \r\n# Keyspace\r\ndb0:keys=2,expires=1,avg_ttl=0\r\n",
-        "# Clients\r\nconnected_clients:3\r\n\r\n# Keyspace\r\ndb0:keys=5,expires=1,avg_ttl=0\r\n",
+         \r\n# Keyspace\r\ndb0:keys=2,expires=1,avg_ttl=1000\r\n",
+        "# Clients\r\nconnected_clients:3\r\n\r\n# Keyspace\r\ndb0:keys=5,expires=3,avg_ttl=3000\r\n",
     ];
-    let sum = "# Clients\r\nconnected_clients:6\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
+    let sum = "# Clients\r\nconnected_clients:6\r\ninstantaneous_input_kbps:1.75\r\n\r\n# CPU\r\nused_cpu_user:2.5\r\n\r\n\
         # Memory\r\nused_memory:2048\r\nused_memory_human:2.00K\r\n\
         maxmemory:5\r\nused_memory_peak:3072\r\nused_memory_peak_human:3.00K\r\n\r\n# Commandstats\r\n\
         cmdstat_get:calls=4,usec=7,usec_per_call=1.75,rejected_calls=1,failed_calls=0\r\n\
         cmdstat_set:calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0\r\n\
         \r\n# Errorstats\r\nerrorstat_ERR:count=3\r\nerrorstat_OOM:count=1\r\n\
-        \r\n# Keyspace\r\ndb0:keys=7,expires=2,avg_ttl=0\r\n";
+        \r\n# Keyspace\r\ndb0:keys=7,expires=4,avg_ttl=2500\r\n";
     let cores = cores.map(text);
     assert_eq!(join(Merge::Info, [&cores[0], &cores[1], &cores[2]]), text(sum));
 }
@@ -105,7 +105,7 @@ fn info_of_the_server_is_the_sum_of_its_cores() {
 /// No core does its part of a request that is wrong as a whole.
 #[test]
 fn a_key_without_a_value_is_one_cores_error() {
-    let away = Away { route: Route::Split(Merge::Ok), core: 1, keys: Keys::PAIRS };
+    let away = Away { route: Route::Split(Merge::Ok), core: 1, keys: Keys::PAIRS, row: 0 };
     let spread = spread_line("MSET a 1 b", away, 3, |slot| Some(slot.number() % 3));
     assert_eq!(spread.parts.len(), 1);
     assert_eq!(words(&spread.parts[0].bytes).len(), 4);
@@ -146,10 +146,33 @@ impl Server {
             let (mut decoder, mut output) = (Decoder::default(), Vec::new());
             assert_eq!(decoder.decode(&part.bytes, &LIMITS), Ok(Decoded::Request(part.bytes.len())));
             let shard = &mut self.shards[usize::from(part.core)];
-            shard.execute_passed(decoder.request(&part.bytes), client, self.now, &mut output);
+            let share = Share::of(whole(away).is_none().then_some(position));
+            shard.execute_passed(decoder.request(&part.bytes), share, client, self.now, &mut output);
             answer = gather.put(position, output);
         }
-        answer.expect("all parts are in")
+        let answer = answer.expect("all parts are in");
+        if let Some(text) = answer.strip_prefix(b"-").filter(|_| whole(away).is_none()) {
+            self.shards[me].note_failure(away.row, text);
+        }
+        answer
+    }
+
+    /// Has every core told the others what it refuses.
+    fn tell_refusals(&mut self) {
+        let refusals: Box<[_]> = self.shards.iter().map(Shard::refusals).collect();
+        self.shards.iter_mut().for_each(|shard| shard.remote_refusals = refusals.clone());
+    }
+
+    /// The keys of every core, and their values.
+    fn state(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+        let entries = |shard: &Shard| {
+            let mut entries = Vec::new();
+            shard.store.scan(Cursor::START, usize::MAX, self.now.unix_millis(), |entry| {
+                entries.push((entry.key().to_vec(), entry.value().to_vec()));
+            });
+            entries
+        };
+        self.shards.iter().map(entries).collect()
     }
 
     fn line(&mut self, line: &str) -> String {
@@ -259,6 +282,60 @@ fn clients_of_every_core_are_listed_and_closed() {
     assert_eq!(server.shards[2].core.clients.closed, [12, 13]);
 }
 
+/// A request of several parts counts once in every statistic, and once as a failure.
+#[test]
+fn a_request_over_several_cores_counts_once() {
+    let mut server = Server::new(3);
+    assert_eq!(server.line("CONFIG RESETSTAT"), "+OK");
+    assert_eq!(server.line("MSET a 1 b 2 c 3 d 4"), "+OK");
+    assert_eq!(server.line("MGET a b c d"), "*4 $1 1 $1 2 $1 3 $1 4");
+    assert_eq!(server.line("KEYS x"), "*0");
+    assert_eq!(server.line("CLIENT KILL h:99"), "-ERR No such client");
+    assert_eq!(server.line("SCAN x"), "-ERR invalid cursor");
+    let info = server.line("INFO everything");
+    for name in ["mset", "mget", "keys", "client|kill", "scan"] {
+        let line = info.split(' ').find(|line| line.starts_with(&format!("cmdstat_{name}:"))).expect("it was called");
+        assert!(line.starts_with(&format!("cmdstat_{name}:calls=1,")), "{line}");
+        let failed = u8::from(["client|kill", "scan"].contains(&name));
+        assert!(line.ends_with(&format!(",rejected_calls=0,failed_calls={failed}")), "{line}");
+    }
+    // With CONFIG RESETSTAT itself, which is counted once it is over; INFO is not over.
+    assert!(info.contains(" total_commands_processed:6 "), "{info}");
+    assert!(info.contains(" total_error_replies:2 ") && info.contains(" errorstat_ERR:count=2 "), "{info}");
+}
+
+/// A write of several parts one of which would be refused is refused as a whole: no core does its part. Reads and what is one
+/// core's alone are left alone.
+#[test]
+fn a_write_over_several_cores_is_refused_before_any_part_runs() {
+    let misconf = "MISCONF the disk is full";
+    let oom = "OOM command not allowed when used memory > 'maxmemory'.";
+    let loading = "LOADING Trine is loading the dataset in memory";
+    for core in 0..3 {
+        let mut server = Server::new(3);
+        assert_eq!(server.line("MSET a 1 b 2 c 3 d 4"), "+OK");
+        let state = server.state();
+        server.shards[core].core.persistence.refusal = Some(misconf);
+        server.tell_refusals();
+        for line in ["MSET a 5 b 5 c 5 d 5", "DEL a b c d", "UNLINK a b c d", "FLUSHALL", "FLUSHDB"] {
+            assert_eq!(server.line(line), format!("-{misconf}"), "{line}");
+        }
+        assert_eq!(server.line("MGET a b c d"), "*4 $1 1 $1 2 $1 3 $1 4");
+        server.shards[core].core.persistence.refusal = None;
+        server.shards[core].store.policy.memory_max = 1;
+        server.tell_refusals();
+        assert_eq!(server.line("MSET a 5 b 5 c 5 d 5"), format!("-{oom}"));
+        assert_eq!(server.state(), state);
+        server.shards[core].core.persistence.is_loading = true;
+        server.tell_refusals();
+        assert!(server.line("DEL a b c d").starts_with(&format!("-{}", &loading[..7])));
+        server.shards[core].core.persistence.is_loading = false;
+        assert_eq!(server.state(), state, "core {core}");
+        server.tell_refusals();
+        assert_eq!(server.line("DEL a b c d"), ":4", "deleting is possible where memory is used up");
+    }
+}
+
 /// What is set by the gateway is set on every core, which has its share of memory.
 #[test]
 fn settings_reach_every_core() {
@@ -282,7 +359,7 @@ proptest! {
             let range = cuts.iter().filter(|&&cut| cut <= slot.number()).count() as u16;
             Some(range % (cores + 1)).filter(|&core| core < cores)
         };
-        let away = Away { route: Route::CursorAt(1), core: 0, keys: Keys::NONE };
+        let away = Away { route: Route::CursorAt(1), core: 0, keys: Keys::NONE, row: 0 };
         let (mut cursor, mut seen) = ("0".to_owned(), Vec::new());
         for turn in 0.. {
             prop_assert!(turn < 200_000 / u32::from(step) + 100, "it ends");

@@ -9,7 +9,7 @@
 //! connection may have under way are (`gateway-in-flight`).
 
 use super::ring::{Bell, ConnectionId};
-use crate::{resp::Version, session::Ticket};
+use crate::{refusals::Refusals, resp::Version, session::Ticket};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{collections::VecDeque, net::TcpStream, sync::Arc};
 
@@ -19,6 +19,8 @@ pub enum Parcel {
     Connection(TcpStream),
     /// A connection of the gateway's has left this core.
     Left,
+    /// What the sender refuses from now on.
+    Refusals(Refusals),
     /// Requests for keys of this core.
     Requests(Box<Batch>),
     /// The same box, with the replies.

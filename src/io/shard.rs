@@ -16,6 +16,7 @@ use super::{
 use crate::{
     client::{Client, Port},
     commands::Now,
+    refusals::Refusals,
     resp::Decoder,
     session::{Backpressure, Session},
     shard::Shard,
@@ -74,6 +75,8 @@ struct State {
     buffers: Vec<Vec<u8>>,
     /// The client in whose name requests of other cores are executed.
     passed: Client,
+    /// What the other cores were told that this one refuses.
+    told_refusals: Refusals,
     next_client_id: u64,
     next_tick_us: u64,
     next_visit_us: u64,
@@ -159,6 +162,7 @@ pub async fn run(
         state.settle(&mut ring);
         let is_idle = completions + parcels == 0;
         let has_more = state.write_log(&mut ring, is_idle) | state.load().map_err(io::Error::other)?;
+        state.tell_refusals();
         state.mesh.flush();
         state.has_worked = !is_idle || has_more;
         if !state.has_worked {
@@ -184,6 +188,7 @@ impl State {
     fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
+        let told_refusals = Refusals::at_start(&shard.core.config);
         let passed = Client::new(0, "", "", Port::Gateway, true, now.monotonic_us);
         // Unique in the server, in the order of connecting on each core.
         let next_client_id = 1 + u64::from(shard.core.me.core);
@@ -200,6 +205,7 @@ impl State {
             decoder: Decoder::default(),
             buffers: Vec::new(),
             passed,
+            told_refusals,
             next_client_id,
             next_tick_us: 0,
             next_visit_us: 0,
@@ -446,6 +452,8 @@ impl State {
         self.resume_braked();
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
+        statistics.input_rate.note(statistics.input_bytes, now.monotonic_us);
+        statistics.output_rate.note(statistics.output_bytes, now.monotonic_us);
         statistics.sampler.tick();
         if self.control.stopping.load(Ordering::Relaxed) {
             self.stop(ring);

@@ -245,9 +245,10 @@ impl Session {
                 self.is_suspended = true;
                 return false;
             }
-            Answer::Later => {
+            Answer::Later | Answer::LastLater => {
                 exchange.shapes.push_back((ticket, shape));
                 self.defer(ticket);
+                self.closing |= answer == Answer::LastLater;
                 return true;
             }
             Answer::Here | Answer::Held(_) | Answer::Last => {
@@ -348,7 +349,7 @@ fn finish(
     Ok(kind)
 }
 
-/// Several keys are stored where one server has all of them: together, or not at all.
+/// Several keys are stored where one server has all of them.
 fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Result<(), Refusal> {
     let mut keys = words.request().args_from(1).step_by(2);
     let Some(first) = keys.next() else { return Ok(()) };

@@ -44,6 +44,10 @@ impl Executor for Echo {
                 self.pending.push((ticket, request.arg(1).to_vec()));
                 return Answer::Later;
             }
+            b"last-later" => {
+                self.pending.push((ticket, request.arg(1).to_vec()));
+                return Answer::LastLater;
+            }
             _ => output.extend_from_slice(request.arg(1)),
         }
         if request.arg(0) == b"last" { Answer::Last } else { Answer::Here }
@@ -77,6 +81,19 @@ fn a_suspended_session_goes_on_where_it_stopped() {
     bench.session.complete(ticket, reply, Lsn(0));
     assert_eq!(bench.session.output, b"abcde");
     assert!(!bench.session.is_suspended() && !bench.session.has_unread());
+}
+
+/// Behind a request whose reply is the last, and comes later, nothing is executed; the reply still leaves.
+#[test]
+fn nothing_is_executed_behind_a_last_reply_that_comes_later() {
+    let mut bench = Bench::default();
+    let bytes = requests(&[("echo", "a"), ("last-later", "b"), ("echo", "c"), ("later", "d")]);
+    bench.receive(&bytes).unwrap();
+    bench.receive(&requests(&[("echo", "e")])).unwrap();
+    assert_eq!(bench.echo.executed, 2);
+    assert!(bench.session.closing && !bench.session.is_finished());
+    bench.complete(0);
+    assert_eq!(bench.session.output, b"ab");
 }
 
 /// A session, those who answer it, and what its client got.

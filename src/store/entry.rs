@@ -24,6 +24,7 @@ use std::{alloc, fmt, ptr::NonNull};
 const HAS_EXPIRY: u8 = 1;
 const HAS_PLACE: u8 = 32;
 const IS_AWAY: u8 = 64;
+const IS_EDITED: u8 = 128;
 const KEY_WIDTH_SHIFT: u8 = 1;
 const VALUE_WIDTH_SHIFT: u8 = 3;
 const ACCESS: usize = 1;
@@ -206,7 +207,7 @@ impl Entry {
         let header = self.bytes(LENGTHS + 2);
         let flags = header[0];
         // Both lengths in a byte, as nearly always.
-        if flags & !HAS_EXPIRY == 0 {
+        if flags & !(HAS_EXPIRY | IS_EDITED) == 0 {
             return Layout::new(flags, usize::from(header[LENGTHS]), usize::from(header[LENGTHS + 1]));
         }
         let key_width = 1 << ((flags >> KEY_WIDTH_SHIFT) & 3);
@@ -247,6 +248,19 @@ impl Entry {
         self.bytes(1)[0] & IS_AWAY != 0
     }
 
+    /// Returns true if the value was written into since it was set. Redis keeps such a string in another way, and says so
+    /// (`OBJECT ENCODING`).
+    pub fn is_edited(&self) -> bool {
+        self.bytes(1)[0] & IS_EDITED != 0
+    }
+
+    /// Notes whether the value was written into since it was set.
+    #[inline]
+    pub fn set_edited(&mut self, is_edited: bool) {
+        let flags = &mut self.bytes_mut(1)[0];
+        *flags = if is_edited { *flags | IS_EDITED } else { *flags & !IS_EDITED };
+    }
+
     /// Where the value is on disk, or will be; `None` where values live in memory.
     #[inline]
     pub fn place(&self) -> Option<Place> {
@@ -281,7 +295,9 @@ impl Entry {
     /// Where the entry has no place.
     pub fn send_away(&mut self) {
         let place = self.place().expect("what is sent away has a place to come back from");
+        let is_edited = self.is_edited();
         *self = Self::new_away(self.key(), self.value_len(), self.expires_at(), self.access(), place);
+        self.set_edited(is_edited);
     }
 
     /// Takes the value back.
@@ -290,7 +306,9 @@ impl Entry {
     /// Where it is not of the length that went away.
     pub fn bring_back(&mut self, value: &[u8]) {
         assert_eq!(value.len(), self.value_len(), "what comes back is what went away");
+        let is_edited = self.is_edited();
         *self = Self::new(self.key(), value, self.expires_at(), self.access(), self.place());
+        self.set_edited(is_edited);
     }
 
     /// The value, to be changed in place; its length stays.
@@ -335,6 +353,7 @@ impl Entry {
         let shape = u8::from(expires_at.is_some()) | if place.is_some() { HAS_PLACE } else { 0 };
         let is_same = flags & (HAS_EXPIRY | HAS_PLACE | IS_AWAY) == shape;
         if layout.end - layout.value == value.len() && is_same {
+            self.set_edited(false);
             let bytes = self.bytes_mut(layout.end);
             bytes[layout.value..].copy_from_slice(value);
             if let Some(at) = expires_at {
@@ -350,7 +369,7 @@ impl Entry {
 
     /// Sets or takes away the expiry. In place where there was one and is one.
     pub fn set_expiry(&mut self, expires_at: Option<UnixMillis>) {
-        let layout = self.layout();
+        let (layout, is_edited) = (self.layout(), self.is_edited());
         match expires_at {
             Some(at) if self.expires_at().is_some() => {
                 self.bytes_mut(layout.place)[layout.expiry..].copy_from_slice(&at.0.to_le_bytes());
@@ -359,7 +378,8 @@ impl Entry {
                 *self = match self.place().filter(|_| self.is_away()) {
                     Some(place) => Self::new_away(self.key(), layout.length, expires_at, self.access(), place),
                     None => Self::new(self.key(), self.value(), expires_at, self.access(), self.place()),
-                }
+                };
+                self.set_edited(is_edited);
             }
         }
     }

@@ -289,6 +289,28 @@ fn spread_requests_that_end_here_are_all_answered() {
     }
 }
 
+/// A client that kills itself gets the answer, and nothing that it sent behind that is executed, whichever form it chose.
+#[test]
+fn nothing_runs_behind_a_clients_kill_of_itself() {
+    let server = Server::start(2, &[]);
+    let mut other = server.connect();
+    let filters = ["ID {id} SKIPME no", "{address}", "ADDR {address} SKIPME no", "LADDR {local} ADDR {address} SKIPME no"];
+    for filter in filters.into_iter().chain(["USER default ID {id} SKIPME no", "TYPE normal ID {id} SKIPME no"]) {
+        let mut wire = server.connect();
+        let id = wire.ask("CLIENT ID").trim_start_matches(':').to_owned();
+        let address = wire.socket().local_addr().unwrap().to_string();
+        let local = wire.socket().peer_addr().unwrap().to_string();
+        let filter = filter.replace("{id}", &id).replace("{address}", &address).replace("{local}", &local);
+        // Some keys of each core.
+        let sets: String = (0..20).map(|key| format!("SET key{key} v\r\n")).collect();
+        wire.send(format!("CLIENT KILL {filter}\r\n{sets}").as_bytes());
+        let reply = wire.reply().to_string();
+        assert!(reply == ":1" || reply == "+OK", "{filter}: {reply}");
+        assert!(wire.is_closed(), "{filter}");
+        assert_eq!(other.ask("DBSIZE"), ":0", "{filter}");
+    }
+}
+
 /// Who asks for large values of another core and reads none costs a bounded amount, whatever was asked first.
 #[test]
 fn large_values_of_another_core_are_not_fetched_ahead_of_who_reads_them() {

@@ -123,7 +123,7 @@ fn reply(call: &mut Call<'_>) -> Outcome {
 }
 
 fn info(call: &mut Call<'_>) -> Outcome {
-    let line = line(call.client, None, call.now.monotonic_us);
+    let line = line(call.client, call.now.monotonic_us);
     call.reply.verbatim(line.as_bytes());
     Outcome::Done
 }
@@ -163,18 +163,21 @@ fn list(call: &mut Call<'_>) -> Outcome {
         |client: &Client| is_asked == Kind::Normal && ids.as_ref().is_none_or(|ids| ids.contains(&(client.id as i64)));
     let mut text = String::new();
     if call.is_at_home() && shown(call.client) {
-        text += &line(call.client, None, call.now.monotonic_us);
+        text += &line(call.client, call.now.monotonic_us);
     }
-    for (place, client) in call.core.clients.iter().filter(|(_, client)| shown(client)) {
-        text += &line(client, Some(place), call.now.monotonic_us);
+    for (_, client) in call.core.clients.iter().filter(|(_, client)| shown(client)) {
+        text += &line(client, call.now.monotonic_us);
     }
     call.reply.verbatim(text.as_bytes());
     Outcome::Done
 }
 
+/// The size of Redis's buffers for replies.
+const REPLY_BUFFER_BYTES: usize = 16 * 1024;
+
 /// What stands for a client in `CLIENT LIST`; fields that mean nothing here have the values that Redis gives an idle
 /// client.
-fn line(client: &Client, place: Option<usize>, now_us: u64) -> String {
+fn line(client: &Client, now_us: u64) -> String {
     let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
     let mut flags = String::new();
     for (is_set, flag) in
@@ -185,19 +188,22 @@ fn line(client: &Client, place: Option<usize>, now_us: u64) -> String {
     if flags.is_empty() {
         flags.push('N');
     }
+    // The first of what it is owed is in the buffer that Redis has for every client, and the rest in a list of such.
+    let buffered = client.output_bytes.min(REPLY_BUFFER_BYTES);
+    let listed = client.output_bytes - buffered;
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf={} \
-         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={} user=default \
+         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={buffered} oll={} omem={listed} tot-mem={} events=r cmd={} user=default \
          redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.address,
         client.local_address,
-        place.map_or(-1, |place| place as i64),
+        client.place,
         client.name,
         seconds(client.connected_us),
         seconds(client.active_us),
         client.input_bytes,
-        client.output_bytes,
+        listed.div_ceil(REPLY_BUFFER_BYTES),
         client.input_bytes + client.output_bytes + size_of::<Client>(),
         if client.last_command.is_empty() { "NULL" } else { client.last_command },
         if client.version == Version::Three { 3 } else { 2 },

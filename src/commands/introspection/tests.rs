@@ -1,6 +1,6 @@
 use crate::{
     commands::{
-        Command, Flags,
+        Command, Flags, Route,
         tests::{
             Bench, check,
             redis::{Redis, Words},
@@ -24,17 +24,20 @@ fn commands_are_described_as_redis_describes_them() {
          COMMAND GETKEYS ping a -> -ERR The command has no key arguments
          COMMAND GETKEYSANDFLAGS get a -> *1 *2 $1 a *2 +RO +access
          COMMAND GETKEYSANDFLAGS rename a b -> *2 *2 $1 a *3 +RW +access +delete *2 $1 b *2 +OW +update
+         COMMAND GETKEYSANDFLAGS set a b -> *1 *2 $1 a *2 +OW +update
+         COMMAND GETKEYSANDFLAGS set a get -> *1 *2 $1 a *2 +OW +update
+         COMMAND GETKEYSANDFLAGS set a b EX 1 get -> *1 *2 $1 a *3 +RW +access +update
          COMMAND LIST FILTERBY PATTERN pex*at -> *1 $9 pexpireat
          COMMAND LIST FILTERBY MODULE a -> *0
          COMMAND LIST FILTERBY ACLCAT dangerous FOO -> -ERR syntax error
          COMMAND LIST foo -> -ERR syntax error
          COMMAND DOCS nope -> *0
-         COMMAND DOCS client|id -> *2 $9 client|id *6 $7 summary $47 Returns the unique client ID of the connection. $5 since $5 5.0.0 $5 group $10 connection
+         COMMAND DOCS client|id -> *2 $9 client|id *8 $7 summary $47 Returns the unique client ID of the connection. $5 since $5 5.0.0 $5 group $10 connection $10 complexity $4 O(1)
          COMMAND COUNT x -> -ERR wrong number of arguments for 'command|count' command
          COMMAND FOO -> -ERR unknown subcommand 'FOO'. Try COMMAND HELP.
          HELLO 3
          COMMAND INFO echo nope -> *2 *10 $4 echo :2 ~3 +loading +stale +fast :0 :0 :0 ~2 +@fast +@connection ~0 ~0 ~0 _
-         COMMAND DOCS echo -> %1 $4 echo %3 $7 summary $25 Returns the given string. $5 since $5 1.0.0 $5 group $10 connection",
+         COMMAND DOCS echo -> %1 $4 echo %5 $7 summary $25 Returns the given string. $5 since $5 1.0.0 $5 group $10 connection $10 complexity $4 O(1) $9 arguments *1 %3 $4 name $7 message $4 type $6 string $12 display_text $7 message",
     );
 }
 
@@ -56,8 +59,41 @@ fn no_command_is_left_out() {
     assert!(bench.line("COMMAND LIST").starts_with(&format!("*{} ", rows.len())));
 }
 
+/// What clients are told follows from where the gateway sends a command: what it does not split is not to be split.
+#[test]
+fn tips_follow_from_the_route() {
+    let tips = |name: &str| {
+        let rows = Bench::new().shard.core.rows;
+        super::tips(rows.iter().find(|row| row.name == name).expect("a row")).join(" ")
+    };
+    let to_all_nodes = "request_policy:all_nodes response_policy:all_succeeded";
+    for (name, expected) in [
+        ("msetnx", ""),
+        ("mset", "request_policy:multi_shard response_policy:all_succeeded"),
+        ("client|setname", to_all_nodes),
+        ("client|setinfo", to_all_nodes),
+        ("config|resetstat", to_all_nodes),
+        ("config|rewrite", to_all_nodes),
+        ("config|set", to_all_nodes),
+        ("cluster|slot-stats", "nondeterministic_output request_policy:all_shards"),
+        ("cluster|myshardid", "nondeterministic_output"),
+        ("scan", "nondeterministic_output request_policy:special response_policy:special"),
+        ("latency|reset", "request_policy:all_nodes response_policy:agg_sum"),
+    ] {
+        assert_eq!(tips(name), expected, "{name}");
+    }
+    for row in Bench::new().shard.core.rows.iter().filter(|row| !row.flags.has(Flags::REFUSED)) {
+        let is_split = super::tips(row).contains(&"request_policy:multi_shard");
+        assert_eq!(is_split, matches!(row.route, Route::Split(_)), "{}", row.name);
+    }
+}
+
 /// What Redis 7.0, which may be the one installed, says otherwise than 7.2; and SET, to whose keys Redis has a note.
 const DIFFERENT: &[&str] = &[
+    "client|setname",
+    "config|resetstat",
+    "config|rewrite",
+    "latency|reset",
     "command|getkeys",
     "command|getkeysandflags",
     "getex",

@@ -89,6 +89,8 @@ fn set_expiry(call: &mut Call<'_>, scale: i64, start: i64) -> Outcome {
                 call.store.remove(key, now);
             }
         }
+    } else {
+        call.store.note_use(key, now);
     }
     call.reply.integer(i64::from(is_set));
     Outcome::Done
@@ -99,6 +101,8 @@ pub(super) fn persist(call: &mut Call<'_>) -> Outcome {
     let expires = call.store.peek(key, now).is_some_and(|entry| entry.expires_at().is_some());
     if expires {
         call.store.set_expiry(key, None, now);
+    } else {
+        call.store.note_use(key, now);
     }
     call.reply.integer(i64::from(expires));
     Outcome::Done

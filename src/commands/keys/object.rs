@@ -34,11 +34,13 @@ pub(super) fn container(call: &mut Call<'_>) -> Outcome {
     call.fail(errors::SYNTAX)
 }
 
-/// What Redis would say of a string that was set as it is. It stores all strings in one way here.
+/// What Redis would say of a string that was set, or written into, as it was. All strings are stored in one way here.
 fn encoding(call: &mut Call<'_>) -> Outcome {
     let found = call.store.look(call.key(), call.millis());
+    let is_edited = found.is_some_and(Entry::is_edited);
     match found.map(Entry::value) {
         None => call.reply.null(),
+        Some(_) if is_edited => call.reply.bulk(b"raw"),
         Some(value) if parse_i64(value).is_some() => call.reply.bulk(b"int"),
         Some(value) if value.len() <= EMBEDDED_BYTES_MAX => call.reply.bulk(b"embstr"),
         Some(_) => call.reply.bulk(b"raw"),

@@ -39,6 +39,9 @@ fn the_server_is_talked_about_in_the_words_of_redis() {
          LATENCY HISTOGRAM -> *0
          SLOWLOG GET -> *0
          SLOWLOG GET -1 -> *0
+         SLOWLOG get 1 2 -> -ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.
+         CONFIG SET maxmemory -> -ERR wrong number of arguments for 'config|set' command
+         CONFIG SET maxmemory 0 timeout -> -ERR syntax error
          SLOWLOG GET -2 -> -ERR count should be greater than or equal to -1
          SLOWLOG LEN -> :0
          SLOWLOG FOO -> -ERR unknown subcommand 'FOO'. Try SLOWLOG HELP.
@@ -58,7 +61,7 @@ fn configuration_can_be_read_and_changed() {
          CONFIG GET -> -ERR wrong number of arguments for 'config|get' command
          CONFIG SET maxmemory 100mb maxmemory-policy allkeys-lfu -> +OK
          CONFIG SET maxmemory -> -ERR wrong number of arguments for 'config|set' command
-         CONFIG SET maxmemory 1 lfu-decay-time -> -ERR wrong number of arguments for 'config|set' command
+         CONFIG SET maxmemory 1 lfu-decay-time -> -ERR syntax error
          CONFIG SET port 1 -> -ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config
          CONFIG SET foo 1 -> -ERR Unknown option or number of arguments for CONFIG SET - 'foo'
          CONFIG REWRITE -> -ERR The server is running without a config file

@@ -37,8 +37,12 @@ fn add(call: &mut Call<'_>, change: i64) -> Outcome {
         Some(entry) => (parse_i64(entry.value()), entry.expires_at()),
         None => (Some(0), None),
     };
-    let Some(value) = value else { return call.fail(errors::NOT_AN_INTEGER) };
+    let Some(value) = value else {
+        call.store.note_use(key, now);
+        return call.fail(errors::NOT_AN_INTEGER);
+    };
     let Some(sum) = value.checked_add(change) else {
+        call.store.note_use(key, now);
         return call.fail("ERR increment or decrement would overflow");
     };
     // The reply is the value behind a colon, so its digits are made once.
@@ -57,9 +61,13 @@ pub(super) fn incrbyfloat(call: &mut Call<'_>) -> Outcome {
         None => (Some(LongDouble::ZERO), None),
     };
     let (Some(value), Some(change)) = (value, LongDouble::parse(call.request.arg(2))) else {
+        call.store.note_use(key, now);
         return call.fail(NOT_A_FLOAT);
     };
-    let Some(sum) = value.add(change) else { return call.fail("ERR increment would produce NaN or Infinity") };
+    let Some(sum) = value.add(change) else {
+        call.store.note_use(key, now);
+        return call.fail("ERR increment would produce NaN or Infinity");
+    };
     let text = sum.to_string();
     call.store.put(key, text.as_bytes(), expires_at, now);
     call.reply.bulk(text.as_bytes());

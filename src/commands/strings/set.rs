@@ -151,6 +151,8 @@ fn set_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>> {
             _ => deadline,
         };
         put_until(call, call.request.arg(2), expires_at);
+    } else {
+        call.store.note_use(key, now);
     }
     match (options.get, sets) {
         (true, _) => {}
@@ -191,7 +193,7 @@ fn set_for(call: &mut Call<'_>, lifetime: Lifetime<'_>) -> Outcome {
 
 pub(super) fn setnx(call: &mut Call<'_>) -> Outcome {
     let (key, now) = (call.key(), call.millis());
-    let is_free = call.store.peek(key, now).is_none();
+    let is_free = !call.store.note_use(key, now);
     if is_free {
         call.store.put(key, call.request.arg(2), None, now);
     }
@@ -214,10 +216,24 @@ fn getex_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>>
     let (key, now) = (call.key(), call.millis());
     // The time is looked at only where there is a key, as in Redis.
     let deadline = match options.lifetime {
-        Some(lifetime) if call.store.peek(key, now).is_some() => lifetime.deadline(call)?,
+        Some(lifetime) if call.store.peek(key, now).is_some() => match lifetime.deadline(call) {
+            Ok(deadline) => deadline,
+            Err(error) => {
+                call.read(key);
+                return Err(error);
+            }
+        },
         _ => None,
     };
-    super::get(call);
+    if options.lifetime.is_none() {
+        super::get(call);
+    } else {
+        // The change notes the use.
+        match call.store.look(key, now) {
+            Some(entry) => call.reply.bulk(entry.value()),
+            None => call.reply.null(),
+        }
+    }
     match (options.lifetime, deadline) {
         (None, _) => {}
         (Some(_), Some(at)) if at <= now => {

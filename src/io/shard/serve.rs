@@ -12,7 +12,7 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, Ticket},
-    shard::{Away, Execution, Shard, silence},
+    shard::{Away, Execution, Shard, Share, silence},
     slot::Slot,
     store::Cold,
     wal::Lsn,
@@ -33,6 +33,8 @@ pub(super) struct Gathering {
     held: Lsn,
     /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
     is_unwanted: bool,
+    /// The number of the command's row.
+    row: u16,
 }
 
 /// Executes the requests of one connection.
@@ -117,7 +119,8 @@ impl Executor for Turn<'_> {
             Execution::Done(outcome) => self.after(outcome, ticket),
             Execution::Away(away) => {
                 self.pass_on(request, away, ticket, is_unwanted);
-                Answer::Later
+                // CLIENT KILL on every core may have meant this client, by the part that was executed here.
+                if self.client.closing { Answer::LastLater } else { Answer::Later }
             }
         }
     }
@@ -269,7 +272,7 @@ impl Turn<'_> {
         for (position, part) in spread.parts.into_iter().enumerate() {
             if part.core == me {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
-                let reply = execute_part(shard, self.client, self.now, &part.bytes);
+                let reply = execute_part(shard, self.client, self.now, position, &part.bytes);
                 self.stopwatch.note(shard, request, self.client, self.now, reply.as_ref().map_or(0, Vec::len));
                 match reply {
                     Some(reply) => whole = gather.put(position, reply),
@@ -283,23 +286,39 @@ impl Turn<'_> {
             }
         }
         match whole {
-            Some(reply) => self.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held)),
-            None => self.gathers.push(Gathering { ticket, gather, held, is_unwanted }),
+            Some(reply) => {
+                note_failure(shard, away.row, &reply);
+                self.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held));
+            }
+            None => self.gathers.push(Gathering { ticket, gather, held, is_unwanted, row: away.row }),
         }
     }
 }
 
 /// Executes this core's own part of a spread request. There is no reply yet where that waits for a snapshot.
-fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, bytes: &[u8]) -> Option<Vec<u8>> {
+fn execute_part(
+    shard: &mut Shard,
+    client: &mut Client,
+    now: Now,
+    position: usize,
+    bytes: &[u8],
+) -> Option<Vec<u8>> {
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    match shard.execute_passed(decoder.request(bytes), client, now, &mut reply) {
+    match shard.execute_passed(decoder.request(bytes), Share::of(Some(position)), client, now, &mut reply) {
         Outcome::Stall(time) => std::thread::sleep(time),
         Outcome::Save => return None,
         Outcome::Done | Outcome::Shutdown => {}
     }
     Some(reply)
+}
+
+/// Counts a reply that several cores gave together and that is an error.
+fn note_failure(shard: &mut Shard, row: u16, reply: &[u8]) {
+    if let Some(text) = reply.strip_prefix(b"-") {
+        shard.note_failure(row, text);
+    }
 }
 
 /// Makes the client in whose name others' requests are executed want what this one's wants.
@@ -321,6 +340,7 @@ impl State {
         }
         client.active_us = self.now.monotonic_us;
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
+        let stopwatch = Stopwatch::new(self.clock, &self.shard);
         let mut turn = Turn {
             shard: &mut self.shard,
             mesh: &mut self.mesh,
@@ -331,7 +351,7 @@ impl State {
             saves: Vec::new(),
             connection: id,
             now: self.now,
-            stopwatch: Stopwatch::new(self.clock),
+            stopwatch,
             foreseen: Vec::new(),
             awaited: Vec::new(),
             failure: connection.fetching.failure.take(),
@@ -339,6 +359,8 @@ impl State {
         };
         let password_at = *turn.password_at;
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
+        // A client that was killed earlier in this turn, and is not closed yet, executes no more.
+        connection.session.closing |= turn.client.closing;
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard, self.now);
         if let Some(at) = *turn.password_at
@@ -403,11 +425,24 @@ impl State {
             match parcel {
                 Parcel::Connection(socket) => self.accepted.push((crate::client::Port::Gateway, socket)),
                 Parcel::Left => self.gateway_connections[from] -= 1,
+                Parcel::Refusals(refusals) => self.shard.remote_refusals[from] = refusals,
                 Parcel::Requests(batch) => self.take_batch(from, batch),
                 Parcel::Replies(batch) => self.hand_out(batch),
             }
         }
         PARCELS_PER_TURN
+    }
+
+    /// Tells the other cores what this one refuses, where that has changed.
+    pub(super) fn tell_refusals(&mut self) {
+        let refusals = self.shard.refusals();
+        if std::mem::replace(&mut self.told_refusals, refusals) == refusals {
+            return;
+        }
+        let me = self.me();
+        for core in (0..usize::from(self.shard.core.cores())).filter(|&core| core != me) {
+            self.mesh.post(core, Parcel::Refusals(refusals));
+        }
     }
 
     /// Executes requests of another core. Returns those that wait for values, and all behind them.
@@ -421,7 +456,7 @@ impl State {
         let (items, requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
         let (mut used, mut waiting) = (0, None::<Box<Batch>>);
         let mut items = items.into_iter();
-        let mut stopwatch = Stopwatch::new(self.clock);
+        let mut stopwatch = Stopwatch::new(self.clock, &self.shard);
         // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
         let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
         // One of its own: what clients send is in another's state.
@@ -451,7 +486,8 @@ impl State {
                 continue;
             }
             stopwatch.prepare(&mut self.shard, request);
-            let outcome = self.shard.execute_passed(request, &mut self.passed, self.now, &mut batch.replies);
+            let share = Share::of(item.part.map(usize::from));
+            let outcome = self.shard.execute_passed(request, share, &mut self.passed, self.now, &mut batch.replies);
             let output_bytes = batch.replies.len().saturating_sub(start);
             stopwatch.note(&mut self.shard, request, &self.passed, self.now, output_bytes);
             match outcome {
@@ -532,7 +568,8 @@ impl State {
         let gathering = &mut connection.gathers[position];
         gathering.held = gathering.held.max(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
-        let Gathering { held, is_unwanted, .. } = connection.gathers.swap_remove(position);
+        let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
+        note_failure(&mut self.shard, row, &reply);
         self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
     }
 }

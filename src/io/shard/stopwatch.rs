@@ -9,12 +9,15 @@ use crate::{
     commands::{Flags, Keys, Now},
     io::clock::Clock,
     resp::Request,
-    shard::Shard,
+    shard::{Shard, Share},
     statistics::Delay,
 };
 
 /// A request or a reply of so many bytes is measured by itself: to copy them takes as long as some looks at the clock.
 const LARGE_BYTES: usize = 4096;
+/// Where the slow log takes what lasts less than this, every command is measured by itself: one that shares a lap is known to
+/// take less only as long as its work is bounded and the core is not taken from it.
+const SHARED_US_MAX: u64 = 10_000;
 /// Commands that share a lap; with another, the next lap begins.
 const KINDS_MAX: usize = 4;
 
@@ -34,10 +37,20 @@ pub(super) struct Stopwatch {
     requests: u64,
     /// The request at hand is measured by itself.
     is_large: bool,
+    /// Every request is.
+    measures_each: bool,
+    /// Bytes of the store and of the log before the request at hand.
+    before: (usize, u64),
+}
+
+/// Returns the bytes of the store and of the log: a command that changes them by much takes as long as that takes.
+#[inline]
+fn bytes_of(shard: &Shard) -> (usize, u64) {
+    (shard.store.memory(), shard.store.log.as_ref().map_or(0, |log| log.end().0))
 }
 
 impl Stopwatch {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, shard: &Shard) -> Self {
         let now_us = clock.monotonic_us();
         Self {
             clock,
@@ -49,13 +62,20 @@ impl Stopwatch {
             kind_count: 0,
             requests: 0,
             is_large: false,
+            measures_each: shard
+                .core
+                .config
+                .slowlog_log_slower_than
+                .is_some_and(|limit| (limit.as_micros() as u64) < SHARED_US_MAX),
+            before: bytes_of(shard),
         }
     }
 
     /// Sees a request before it is executed: what came before a large one is accounted for, so that its time is its own.
     #[inline]
     pub(super) fn prepare(&mut self, shard: &mut Shard, request: Request<'_>) {
-        self.is_large = LARGE_BYTES <= request.encoded_bytes();
+        self.is_large = LARGE_BYTES <= request.encoded_bytes() || self.measures_each;
+        self.before = bytes_of(shard);
         if self.is_large {
             self.end_run(shard);
             self.share(shard);
@@ -75,8 +95,9 @@ impl Stopwatch {
         let Some(ran) = &shard.ran else { return };
         self.requests += 1;
         let command = ran.found.command;
-        let is_alike = command.flags.has(Flags::FAST) || command.keys == Keys::ONE;
-        if is_alike && !self.is_large && output_bytes < LARGE_BYTES {
+        let is_alike =
+            (command.flags.has(Flags::FAST) || command.keys == Keys::ONE) && ran.share == Share::Whole && !self.is_large;
+        if is_alike && output_bytes < LARGE_BYTES && !self.has_moved_much(shard) {
             let row = ran.found.index;
             shard.ran = None;
             if row != self.row {
@@ -87,6 +108,14 @@ impl Stopwatch {
         } else {
             self.measure(shard, request, client, now);
         }
+    }
+
+    /// Returns true if the command that has just run made the store or the log larger or smaller by much: a small request may
+    /// copy, free or evict many bytes.
+    #[inline]
+    fn has_moved_much(&self, shard: &Shard) -> bool {
+        let ((memory, log), (memory_before, log_before)) = (bytes_of(shard), self.before);
+        LARGE_BYTES <= memory.abs_diff(memory_before) || LARGE_BYTES as u64 <= log.saturating_sub(log_before)
     }
 
     /// Puts the last run to its kind.
@@ -113,12 +142,19 @@ impl Stopwatch {
         let Some(ran) = shard.ran.take() else { return };
         let us = self.lap();
         let core = &mut shard.core;
-        core.statistics.note(ran.found.index, us, 1);
+        let is_counted = ran.share != Share::OtherPart;
+        if is_counted {
+            core.statistics.note(ran.found.index, us, 1);
+        } else {
+            core.statistics.note_more(ran.found.index, us);
+        }
         if ran.found.command.keys != Keys::NONE {
             core.statistics.slots.measured(ran.slot, us, ran.was_picked);
         }
         core.note_delay(Delay::Command, us, now.unix_us);
-        if core.config.slowlog_log_slower_than.is_some_and(|limit| limit.as_micros() as u64 <= us) {
+        // Where the slow log takes everything, the first part stands for its request.
+        let limit_us = core.config.slowlog_log_slower_than.map(|limit| limit.as_micros() as u64);
+        if limit_us.is_some_and(|limit| limit <= us && (is_counted || limit != 0)) {
             let length_max = core.config.slowlog_max_len;
             core.statistics.slow_log.note(request, client, us, now, length_max);
         }
@@ -159,6 +195,63 @@ impl Stopwatch {
         statistics.batch_us_max = statistics.batch_us_max.max(self.lap_us - self.began_us);
         if 0 < self.requests {
             statistics.queue_delay.note_each(self.began_us.saturating_sub(turn.monotonic_us), self.requests);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        commands::tests::Bench,
+        resp::{Decoder, Limits},
+    };
+    use std::time::{Duration, Instant};
+
+    const LIMITS: Limits = Limits { arguments_max: 99, argument_bytes_max: 1 << 20, is_authenticated: true };
+
+    /// Executes lines as a batch; returns how many of them were measured by themselves.
+    fn run(bench: &mut Bench, lines: &[&str]) -> u64 {
+        let mut stopwatch = Stopwatch::new(Clock::new(Instant::now()), &bench.shard);
+        let noted = |bench: &Bench| bench.shard.core.statistics.commands.iter().map(|row| row.times.count()).sum::<u64>();
+        let before = noted(bench);
+        for line in lines {
+            let bytes = format!("{line}\r\n");
+            let (mut decoder, mut output) = (Decoder::default(), Vec::new());
+            decoder.decode(bytes.as_bytes(), &LIMITS).expect("a request");
+            let request = decoder.request(bytes.as_bytes());
+            stopwatch.prepare(&mut bench.shard, request);
+            bench.shard.execute(request, &mut bench.client, bench.now, &mut output);
+            stopwatch.note(&mut bench.shard, request, &bench.client, bench.now, output.len());
+        }
+        let measured = noted(bench) - before;
+        stopwatch.finish(&mut bench.shard, bench.now);
+        assert_eq!(noted(bench) - before, lines.len() as u64, "each is accounted for once");
+        measured
+    }
+
+    /// Where the slow log takes everything, it has everything, pipelined or not; as in Redis with a threshold of 0.
+    #[test]
+    fn a_threshold_of_zero_leaves_nothing_out() {
+        let mut bench = Bench::new();
+        bench.line("CONFIG SET slowlog-log-slower-than 0");
+        run(&mut bench, &["SLOWLOG RESET"]);
+        run(&mut bench, &["PING"; 100]);
+        assert_eq!(bench.line("SLOWLOG LEN"), ":101");
+        bench.line("CONFIG SET slowlog-log-slower-than -1");
+        run(&mut bench, &["PING"; 100]);
+        assert_eq!(bench.line("SLOWLOG LEN"), ":101");
+    }
+
+    /// Small requests of commands that are usually fast share a lap, but for those that move many bytes.
+    #[test]
+    fn what_moves_many_bytes_is_measured_by_itself() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.shard.core.config.slowlog_log_slower_than, Some(Duration::from_millis(10)));
+        assert_eq!(run(&mut bench, &["SET a 1", "GET a", "APPEND a 2", "INCR a"]), 0);
+        for line in ["SETRANGE b 500000 x", "APPEND b yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "GETRANGE b 0 9000", "GETDEL b"] {
+            let grows = if line.starts_with("APPEND") { "SETRANGE b 700000 x" } else { line };
+            assert_eq!(run(&mut bench, &["PING", grows, "PING"]), 1, "{grows}");
         }
     }
 }
