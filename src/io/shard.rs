@@ -9,7 +9,7 @@ use super::{
     clock::{self, Clock},
     directory::Directory,
     mesh::{Mesh, Parcel},
-    ring::{ConnectionId, Event, Ring},
+    ring::{ConnectionId, Event, Ring, Spare},
     server::Control,
 };
 use crate::{
@@ -68,7 +68,7 @@ struct State {
     refused: Vec<usize>,
     decoder: Decoder,
     /// Empty buffers for replies.
-    buffers: Vec<Vec<u8>>,
+    buffers: Spare,
     /// The client in whose name requests of other cores are executed.
     passed: Client,
     next_client_id: u64,
@@ -185,7 +185,7 @@ impl State {
             accepted: Vec::new(),
             refused: Vec::new(),
             decoder: Decoder::default(),
-            buffers: Vec::new(),
+            buffers: Spare::default(),
             passed,
             next_client_id,
             next_tick_us: 0,

@@ -262,7 +262,7 @@ impl State {
         let Some(mut client) = self.shard.core.clients.take(id.place()) else { return };
         let connection = &mut **connection;
         if connection.session.output.capacity() == 0 {
-            connection.session.output = self.buffers.pop().unwrap_or_default();
+            connection.session.output = self.buffers.take();
         }
         client.active_at = self.now.unix_millis();
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
@@ -301,7 +301,7 @@ impl State {
         let is_too_big = self.shard.core.config.max_request_bytes < client.input_bytes;
         connection.has_failed |= is_too_big && !connection.session.is_blocked(&connection.backpressure);
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
-            self.buffers.push(std::mem::take(&mut connection.session.output));
+            self.buffers.keep(std::mem::take(&mut connection.session.output));
         }
         self.shard.core.clients.put(id.place(), client);
         self.touch(id);
