@@ -74,6 +74,11 @@ impl ConnectionId {
         self.place as usize
     }
 
+    /// For what belongs to no connection.
+    pub(super) const fn nobody() -> Self {
+        Self { place: 0, generation: 0 }
+    }
+
     /// Whose completion it is that has this tag.
     #[inline]
     fn of(tag: u64) -> Self {

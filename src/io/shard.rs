@@ -8,7 +8,7 @@ mod values;
 use super::{
     clock::{self, Clock},
     directory::Directory,
-    mesh::{Mesh, Parcel},
+    mesh::{Batch, Mesh, Parcel},
     ring::{ConnectionId, Event, Ring, Spare},
     server::Control,
 };
@@ -25,6 +25,7 @@ use durable::Durable;
 use rustix::net::sockopt;
 use serve::Gathering;
 use std::{
+    collections::VecDeque,
     io::{self, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
@@ -83,6 +84,8 @@ struct State {
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
+    /// Requests of other cores, by core, that wait for values or for the disk, in their order.
+    parked: Vec<VecDeque<Box<Batch>>>,
     /// What it does for its keys to survive; nothing without a data directory.
     durable: Option<Durable>,
     /// When the core began to stop.
@@ -168,7 +171,8 @@ pub async fn run(
 }
 
 impl State {
-    fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+    fn new(shard: Shard, mut mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+        mesh.unanswered_bytes_max = shard.core.config.log_backlog_bytes;
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
         let passed = Client::new(0, "", "", Port::Gateway, true, now.unix_millis());
@@ -196,6 +200,7 @@ impl State {
             lingering: Vec::new(),
             gateway_connections: vec![0; cores],
             control,
+            parked: (0..cores).map(|_| VecDeque::new()).collect(),
             durable: None,
             stopping_since: None,
             is_drained: false,
@@ -251,6 +256,19 @@ impl State {
             connection.is_touched = true;
             self.touched.push(id);
         }
+    }
+
+    /// Whether no request of a client that came in by this port may be executed for the time being.
+    #[inline]
+    fn is_stalled_for(&self, port: Port) -> bool {
+        self.is_stalled() || (port == Port::Gateway && self.mesh.is_behind())
+    }
+
+    /// Has every connection looked at that had to wait and may not have to any more.
+    fn touch_waiting(&mut self) {
+        let connections = self.connections.iter().flatten();
+        let waiting: Vec<_> = connections.filter(|c| c.is_paused || c.session.has_waited).map(|c| c.id).collect();
+        waiting.into_iter().for_each(|id| self.touch(id));
     }
 
     fn adopt(&mut self, ring: &mut Ring, port: Port, socket: TcpStream) {
@@ -344,11 +362,12 @@ impl State {
             self.shard.core.statistics.output_bytes += output.len() as u64;
             ring.send(id, output);
         }
+        let port = connection.port;
         if let Some(lsn) = connection.session.held_until().filter(|&lsn| lsn != connection.held_until) {
             connection.held_until = lsn;
             self.hold(id, lsn);
         }
-        let is_stalled = self.is_stalled();
+        let is_stalled = self.is_stalled_for(port);
         let Some(connection) = self.connections[id.place()].as_mut() else { return };
         let is_blocked = is_stalled || connection.session.is_blocked(&connection.backpressure);
         if !is_blocked && connection.session.has_unread() && connection.session.has_waited {

@@ -2,7 +2,7 @@
 
 use super::{ConnectionId, State, durable::Saver, stopwatch::Stopwatch};
 use crate::{
-    client::{Client, ReplyMode},
+    client::{Client, Port, ReplyMode},
     commands::{Now, Outcome},
     gateway::{self, Gather},
     http,
@@ -88,7 +88,7 @@ impl Executor for Turn<'_> {
 
     #[inline]
     fn is_stalled(&self) -> bool {
-        self.shard.is_stalled()
+        self.shard.is_stalled() || (self.client.port == Port::Gateway && self.mesh.is_behind())
     }
 
     #[inline]
@@ -199,12 +199,11 @@ impl Turn<'_> {
     fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
-        let item = |part| Item { connection, ticket, part, version, no_touch, is_unwanted, reply_end: 0 };
+        let item =
+            |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
-            let batch = self.mesh.batch(core.into());
-            batch.items.push(item(None));
-            crate::resp::encode_request(&mut batch.requests, request.args_from(0));
+            self.mesh.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
             return;
         }
         let shard = &mut *self.shard;
@@ -223,9 +222,8 @@ impl Turn<'_> {
                 }
                 held = held.max(shard.told);
             } else {
-                let batch = self.mesh.batch(part.core.into());
-                batch.items.push(item(Some(position as u16)));
-                batch.requests.extend_from_slice(&part.bytes);
+                let item = item(Some(position as u16));
+                self.mesh.ask(part.core.into(), item, |bytes| bytes.extend_from_slice(&part.bytes));
             }
         }
         match whole {
@@ -322,13 +320,13 @@ impl State {
                 Parcel::Connection(socket) => self.accepted.push((crate::client::Port::Gateway, socket)),
                 Parcel::Left => self.gateway_connections[from] -= 1,
                 Parcel::Requests(batch) => self.take_batch(from, batch),
-                Parcel::Replies(batch) => self.hand_out(batch),
+                Parcel::Replies(batch) => self.hand_out(from, batch),
             }
         }
         PARCELS_PER_TURN
     }
 
-    /// Executes requests of another core. Returns those that wait for values, and all behind them.
+    /// Executes requests of another core. Returns those that wait for values or for the disk, and all behind them.
     #[must_use]
     pub(super) fn execute_batch(
         &mut self,
@@ -336,8 +334,8 @@ impl State {
         mut batch: Box<Batch>,
         mut failure: Option<String>,
     ) -> Option<Box<Batch>> {
-        let (items, requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
-        let (mut used, mut waiting) = (0, None::<Box<Batch>>);
+        let (items, mut requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
+        let (mut used, mut waiting) = (0, None);
         let mut items = items.into_iter();
         let mut stopwatch = Stopwatch::new(self.clock);
         // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
@@ -345,6 +343,10 @@ impl State {
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
         while let Some(mut item) = items.next() {
+            if failure.is_none() && self.is_stalled() {
+                waiting = Some(item);
+                break;
+            }
             let rest = &requests[used..];
             let decoded = decoder.decode(rest, &NO_LIMITS);
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
@@ -354,8 +356,7 @@ impl State {
                 let cold = self.shard.cold_values(request, &self.passed, self.now);
                 if !cold.is_empty() {
                     self.fetch_for_core(from, cold);
-                    let items = std::iter::once(item).chain(items).collect();
-                    waiting = Some(Box::new(Batch { items, requests: rest.to_vec(), replies: Vec::new() }));
+                    waiting = Some(item);
                     break;
                 }
             }
@@ -395,6 +396,11 @@ impl State {
             place.items.push(item);
         }
         stopwatch.finish(&mut self.shard, self.now);
+        let waiting = waiting.map(|first| {
+            let items = std::iter::once(first).chain(items).collect();
+            let rest = if used == 0 { std::mem::take(&mut requests) } else { requests.split_off(used) };
+            Box::new(Batch { items, requests: rest, replies: Vec::new() })
+        });
         batch.requests = requests;
         self.mesh.post(from, Parcel::Replies(batch));
         if let Some(held) = held {
@@ -415,9 +421,10 @@ impl State {
         found
     }
 
-    fn hand_out(&mut self, batch: Box<Batch>) {
-        let mut start = 0;
+    fn hand_out(&mut self, from: usize, batch: Box<Batch>) {
+        let (mut start, mut is_relieved) = (0, false);
         for item in &batch.items {
+            is_relieved |= self.mesh.answered(from, item.request_bytes);
             let reply = batch.replies[start..item.reply_end].to_vec();
             start = item.reply_end;
             match item.part {
@@ -429,6 +436,9 @@ impl State {
             }
         }
         self.mesh.recycle(batch);
+        if is_relieved {
+            self.touch_waiting();
+        }
     }
 
     /// Gives a connection a reply that it waited for, if it is still there.

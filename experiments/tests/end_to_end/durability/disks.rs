@@ -325,6 +325,9 @@ fn is_lost(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("lost-"))
 }
 
+/// Bytes of the log that may wait for the disk.
+const BACKLOG: usize = 4 << 20;
+
 /// A client that asks for more than the disk can take is slowed down, not dropped, and the server's memory stays bounded.
 #[test]
 fn a_disk_that_stands_still_bounds_memory() {
@@ -334,7 +337,6 @@ fn a_disk_that_stands_still_bounds_memory() {
 }
 
 fn pile_up() -> Result<(), Skip> {
-    const BACKLOG: usize = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("disk");
     image(&file, 512)?;
@@ -343,11 +345,23 @@ fn pile_up() -> Result<(), Skip> {
     let server = Server::start(2, &["--dir", &mount.join("data"), "--log-backlog-bytes", &backlog]);
     let mut wire = server.connect();
     wire.check("SET foo v -> +OK");
+    // By the gateway, also such that the requests that a connection may have under way are more than the backlog.
+    for (length, count) in [(10_000, 5_000), (200_000, 250)] {
+        pile_up_values(&server, &device, length, count);
+    }
+    assert_eq!(server.connect().ask("DBSIZE"), ":101");
+    stop(server);
+    mount.unmount();
+    drop(device);
+    Ok(())
+}
+
+fn pile_up_values(server: &Server, device: &Device, length: usize, count: usize) {
     let before = server.process.resident_bytes();
     let pause = device.pause();
-    let (value, count) = (vec![b'v'; 10_000], 5_000);
+    let value = vec![b'v'; length];
     let mut bytes = Vec::new();
-    (0..count).for_each(|number: usize| encode(&mut bytes, &[b"SET", format!("k{}", number % 100).as_bytes(), &value]));
+    (0..count).for_each(|number| encode(&mut bytes, &[b"SET", format!("k{}", number % 100).as_bytes(), &value]));
     let sent = AtomicBool::new(false);
     thread::scope(|scope| {
         let mut writer = server.connect();
@@ -371,9 +385,4 @@ fn pile_up() -> Result<(), Skip> {
         drop(pause);
         (0..count).for_each(|_| assert_eq!(writer.reply().to_string(), "+OK"));
     });
-    assert_eq!(server.connect().ask("DBSIZE"), ":101");
-    stop(server);
-    mount.unmount();
-    drop(device);
-    Ok(())
 }
