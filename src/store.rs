@@ -6,6 +6,7 @@
 //! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
 
 mod ahead;
+mod census;
 mod cursor;
 mod entry;
 mod places;
@@ -23,6 +24,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     wal::{Log, Lsn, Record, Value},
 };
+use census::Census;
 use cursor::LAYOUT_BITS;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
@@ -131,6 +133,8 @@ pub struct Store {
     /// Bytes of entries and of tables.
     memory: usize,
     length: usize,
+    /// Where they are, roughly.
+    census: Box<Census>,
     expiring: usize,
     /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
@@ -148,14 +152,12 @@ pub struct Store {
     pub sweeps: bool,
 }
 
-/// Slots that are drawn for one that has entries. With one slot in twelve of this shard's, all miss once in 260 times.
-const DRAWS: usize = 64;
 /// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
 const EVICTION_SAMPLES: usize = 12;
 /// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
 const EVICTIONS_PER_WRITE_MAX: usize = 64;
-/// Expired entries that [`Store::random_key`] removes at most before it gives up.
-const RANDOM_KEY_TRIES_MAX: usize = 100;
+/// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
+const RANDOM_KEY_TRIES: usize = 100;
 /// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
 /// entries. Half as many again would do; growing and shrinking in turn must not.
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
@@ -178,6 +180,7 @@ impl Store {
             sweep_at: Cursor::START,
             memory,
             length: 0,
+            census: Box::new(Census::new()),
             expiring: 0,
             graveyard: Vec::new(),
             foreseen: Vec::new(),
@@ -331,6 +334,7 @@ impl Store {
         let expires = entry.expires_at().is_some();
         self.memory += entry.memory();
         self.length += 1;
+        self.census.add(slot);
         let hash_of = |entry: &Entry| self.hasher.hash_one(entry.key());
         let table = &mut self.tables[slot.index()];
         if table.entries.len() == table.entries.capacity() {
@@ -420,6 +424,7 @@ impl Store {
             }
         }
         self.length = 0;
+        *self.census = Census::new();
         self.expiring = 0;
         self.memory = size_of_val(&*self.tables);
         if let Some(places) = &mut self.places {
@@ -482,17 +487,26 @@ impl Store {
         }
     }
 
-    /// A random live key, as likely as its neighbours in a small slot; `None` where there is none, or where all that were
-    /// tried had expired.
+    /// A random live key, each as likely as any other; `None` where there is none. What it draws and has expired is removed,
+    /// as a sweep would have removed it later.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
-        for _ in 0..RANDOM_KEY_TRIES_MAX {
+        for tries in 0.. {
             let (slot, bucket) = self.sample()?;
             if self.tables[slot.index()].entries.get_bucket(bucket).is_some_and(|entry| !is_expired(entry, now)) {
                 return self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key);
             }
-            self.expire(slot, bucket);
+            if tries < RANDOM_KEY_TRIES { self.expire(slot, bucket) } else { self.expire_slot(slot, now) }
         }
         None
+    }
+
+    /// Removes all entries of a slot whose time has come.
+    #[cold]
+    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) {
+        let entries = &mut self.tables[slot.index()].entries;
+        let gone: Vec<Entry> = entries.extract_if(|entry| is_expired(entry, now)).collect();
+        gone.iter().for_each(|entry| self.forget(slot, entry));
+        self.counters.expired += gone.len() as u64;
     }
 
     /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
@@ -597,26 +611,25 @@ impl Store {
         best.map(|(_, slot, bucket)| (slot, bucket))
     }
 
-    /// A random full bucket, or `None` where there is no entry.
+    /// The bucket of a random entry, each as likely as any other; `None` where there is none.
     fn sample(&mut self) -> Option<(Slot, usize)> {
         if self.length == 0 {
             return None;
         }
-        // Most slots may be other shards', so draw again: to walk on at once would favour whoever comes after a gap. Only in
-        // a nearly empty store is there nothing else to do.
-        let tables = &self.tables;
-        let mut draw = || self.random.u16(..SLOT_COUNT);
-        let found = (0..DRAWS).map(|_| draw()).find(|&number| !tables[usize::from(number)].entries.is_empty());
-        let mut number = found.unwrap_or_else(draw);
-        while self.tables[usize::from(number)].entries.is_empty() {
-            number = (number + 1) % SLOT_COUNT;
+        let (mut index, mut left) = self.census.find(self.random.usize(..self.length));
+        while self.tables[index].entries.len() <= left {
+            left -= self.tables[index].entries.len();
+            index += 1;
         }
-        let entries = &self.tables[usize::from(number)].entries;
-        let mut bucket = self.random.usize(..entries.num_buckets());
-        while entries.get_bucket(bucket).is_none() {
-            bucket = (bucket + 1) % entries.num_buckets();
-        }
-        Some((Slot::new(number).expect("below the count"), bucket))
+        // To walk on from an empty bucket would favour whoever comes after a gap. One in eight is full, or one of few.
+        let entries = &self.tables[index].entries;
+        let bucket = loop {
+            let bucket = self.random.usize(..entries.num_buckets());
+            if entries.get_bucket(bucket).is_some() {
+                break bucket;
+            }
+        };
+        Some((Slot::new(index as u16).expect("below the count"), bucket))
     }
 
     /// Removes an entry whose time has come.
@@ -635,6 +648,7 @@ impl Store {
             places.leave(entry);
         }
         self.length -= 1;
+        self.census.subtract(slot);
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
         let table = &mut self.tables[slot.index()];

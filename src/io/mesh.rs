@@ -35,6 +35,8 @@ pub struct Batch {
     pub requests: Vec<u8>,
     /// The replies, one behind the other.
     pub replies: Vec<u8>,
+    /// How many keys the core has that gives them.
+    pub keys: u64,
 }
 
 /// One request of a batch.

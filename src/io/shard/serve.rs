@@ -207,7 +207,7 @@ impl Turn<'_> {
             return;
         }
         let shard = &mut *self.shard;
-        let random = self.now.unix_us;
+        let random = fastrand::u64(..);
         let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
         let mut gather = spread.gather;
         let (mut whole, mut held) = (None, Lsn(0));
@@ -216,6 +216,7 @@ impl Turn<'_> {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
                 let reply = execute_part(shard, self.client, self.now, &part.bytes);
                 self.stopwatch.note(shard, request, self.client, self.now, reply.as_ref().map_or(0, Vec::len));
+                gather.note_keys(position, shard.store.len() as u64);
                 match reply {
                     Some(reply) => whole = gather.put(position, reply),
                     None => self.saves.push((ticket, Some(position))),
@@ -399,11 +400,13 @@ impl State {
         let waiting = waiting.map(|first| {
             let items = std::iter::once(first).chain(items).collect();
             let rest = if used == 0 { std::mem::take(&mut requests) } else { requests.split_off(used) };
-            Box::new(Batch { items, requests: rest, replies: Vec::new() })
+            Box::new(Batch { items, requests: rest, ..Batch::default() })
         });
         batch.requests = requests;
+        batch.keys = self.shard.store.len() as u64;
         self.mesh.post(from, Parcel::Replies(batch));
-        if let Some(held) = held {
+        if let Some(mut held) = held {
+            held.keys = self.shard.store.len() as u64;
             self.post_replies(held_until, from, held);
         }
         waiting
@@ -428,7 +431,10 @@ impl State {
             let reply = batch.replies[start..item.reply_end].to_vec();
             start = item.reply_end;
             match item.part {
-                Some(part) => self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0)),
+                Some(part) => {
+                    self.note_keys(item, part.into(), batch.keys);
+                    self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0));
+                }
                 None => {
                     let reply = if item.is_unwanted { Vec::new() } else { reply };
                     self.complete(item.connection, item.ticket, reply, Lsn(0));
@@ -448,6 +454,16 @@ impl State {
         };
         connection.session.complete(ticket, reply, held);
         self.touch(id);
+    }
+
+    /// Notes how many keys the core has that has answered a part of a request.
+    fn note_keys(&mut self, item: &Item, part: usize, keys: u64) {
+        let Some(connection) = self.connections[item.connection.place()].as_mut() else { return };
+        let is_it = |gathering: &&mut Gathering| gathering.ticket == item.ticket;
+        if let Some(gathering) = connection.gathers.iter_mut().find(is_it).filter(|_| connection.id == item.connection)
+        {
+            gathering.gather.note_keys(part, keys);
+        }
     }
 
     /// Gives a connection a part of a reply; with the last part, the reply is whole.
