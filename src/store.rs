@@ -132,6 +132,11 @@ pub struct Store {
     sweep_at: Cursor,
     /// Bytes of entries and of tables.
     memory: usize,
+    /// The limit that `allowed` follows from.
+    known_limit: usize,
+    /// The bytes above which a write evicts until there are no more: the limit; or, since that was lowered, what was used then and
+    /// has not been given back.
+    allowed: usize,
     length: usize,
     /// Where they are, roughly.
     census: Box<Census>,
@@ -154,8 +159,12 @@ pub struct Store {
 
 /// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
 const EVICTION_SAMPLES: usize = 12;
-/// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
-const EVICTIONS_PER_WRITE_MAX: usize = 64;
+/// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
+/// commands have written since, it waits for as many as it takes.
+const EVICTIONS_PER_WRITE: usize = 64;
+/// Values that a command looks at to send them away, and another for each so many bytes that have been written beyond the limit.
+const DEMOTIONS_PER_WRITE: usize = 64;
+const BYTES_PER_DEMOTION: usize = 64;
 /// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
 const RANDOM_KEY_TRIES: usize = 100;
 /// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
@@ -179,6 +188,8 @@ impl Store {
             random: fastrand::Rng::with_seed(seed),
             sweep_at: Cursor::START,
             memory,
+            known_limit: usize::MAX,
+            allowed: usize::MAX,
             length: 0,
             census: Box::new(Census::new()),
             expiring: 0,
@@ -311,6 +322,9 @@ impl Store {
                 places.leave(entry);
             }
             entry.replace(value, expires_at, place);
+            if let Some(places) = &mut self.places {
+                places.count_savings(entry);
+            }
             touch(entry, &self.policy, &mut self.random, now);
             self.memory = self.memory + entry.memory() - memory;
             self.note_expiry(key.slot, had_expiry, expires_at.is_some());
@@ -332,6 +346,9 @@ impl Store {
     /// Puts a new entry into its table, and on the books.
     fn insert(&mut self, slot: Slot, hash: u64, entry: Entry) {
         let expires = entry.expires_at().is_some();
+        if let Some(places) = &mut self.places {
+            places.count_savings(&entry);
+        }
         self.memory += entry.memory();
         self.length += 1;
         self.census.add(slot);
@@ -374,7 +391,13 @@ impl Store {
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Expire { key: key.bytes, expires_at });
         }
+        if let Some(places) = &mut self.places {
+            places.discount_savings(entry);
+        }
         entry.set_expiry(expires_at);
+        if let Some(places) = &mut self.places {
+            places.count_savings(entry);
+        }
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;
         self.note_expiry(key.slot, had_expiry, expires_at.is_some());
@@ -395,6 +418,9 @@ impl Store {
             change(entry.value_mut());
             touch(entry, &self.policy, &mut self.random, now);
             record_change(&mut self.log, &mut self.places, hash, key.slot, entry);
+            if let Some(places) = &mut self.places {
+                places.count_savings(entry);
+            }
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
@@ -548,7 +574,8 @@ impl Store {
         removed
     }
 
-    /// Makes room before a write that may grow the store.
+    /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
+    /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
     ///
     /// # Errors
     /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
@@ -560,42 +587,82 @@ impl Store {
         self.evict(now)
     }
 
-    /// Whether writes that need memory are refused.
-    pub fn is_full(&self) -> bool {
-        let limit = self.policy.memory_max;
-        limit != 0 && limit < self.memory && self.policy.eviction == Eviction::None && !self.can_send_away()
+    /// Whether more memory is used than may be.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.policy.memory_max != 0 && self.policy.memory_max < self.memory
     }
 
-    /// Whether there are values that go away at the end of the turn, or once they are on disk.
-    fn can_send_away(&self) -> bool {
-        let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
-        self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent())
+    /// Bytes that are used when every value has gone away that can: those of keys, of tables, and of values that stay in memory.
+    fn lasting_memory(&self) -> usize {
+        self.memory - self.places.as_ref().map_or(0, |places| places.savings())
+    }
+
+    /// Whether more memory is used than may be, and will be until something is evicted.
+    fn is_over_for_good(&self) -> bool {
+        self.is_over() && self.policy.memory_max < self.lasting_memory()
+    }
+
+    /// Whether writes that need memory are refused.
+    pub fn is_full(&self) -> bool {
+        self.policy.eviction == Eviction::None && self.is_over_for_good()
     }
 
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        if self.can_send_away() {
-            return Ok(());
+        let limit = self.policy.memory_max;
+        if self.known_limit != limit {
+            self.known_limit = limit;
+            self.allowed = self.memory.max(limit);
         }
-        if self.policy.eviction == Eviction::None {
-            return Err(OutOfMemory);
+        if self.places.is_some() {
+            let excess = self.memory.saturating_sub(self.allowed);
+            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
         }
-        for _ in 0..EVICTIONS_PER_WRITE_MAX {
-            let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return Err(OutOfMemory) };
-            let table = &mut self.tables[slot.index()];
-            let Ok(entry) = table.entries.get_bucket_entry(bucket) else { continue };
-            let (entry, _) = entry.remove();
-            if let Some(log) = &mut self.log {
-                log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+        let mut evicted = 0;
+        while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
+            if !self.evict_one(now) {
+                return Err(OutOfMemory);
             }
-            self.forget(slot, &entry);
-            self.counters.evicted += 1;
-            if self.memory <= self.policy.memory_max {
-                break;
-            }
+            evicted += 1;
         }
-        // Still over the limit, perhaps: it was lowered by a lot, and the next writes go on with it.
+        self.allowed = self.memory.clamp(limit, self.allowed.max(limit));
         Ok(())
+    }
+
+    /// Whether [`evict_some`](Self::evict_some) has something to do.
+    #[inline]
+    pub fn wants_eviction(&self) -> bool {
+        self.policy.eviction != Eviction::None && self.length != 0 && self.is_over_for_good()
+    }
+
+    /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
+    /// where nobody writes. Each eviction is a command of its own in the log; no reply waits for it.
+    pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
+        for _ in 0..count {
+            if !self.wants_eviction() || !self.evict_one(now) {
+                return;
+            }
+            if let Some(log) = &mut self.log {
+                log.end_command();
+            }
+        }
+    }
+
+    /// Evicts the least used entry of a sample. Returns whether there was one that may be evicted.
+    fn evict_one(&mut self, now: UnixMillis) -> bool {
+        if self.policy.eviction == Eviction::None {
+            return false;
+        }
+        let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
+        let Ok(entry) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
+        let (entry, _) = entry.remove();
+        if let Some(log) = &mut self.log {
+            log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+        }
+        self.forget(slot, &entry);
+        self.counters.evicted += 1;
+        true
     }
 
     fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {

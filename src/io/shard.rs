@@ -43,6 +43,10 @@ const TICK: Duration = Duration::from_millis(10);
 const SWEEP_ENTRIES: usize = 500;
 /// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
+/// How long a tick evicts where the limit of memory was lowered: a tenth of the core, some 50,000 entries a second.
+const EVICT_US: u64 = 1_000;
+/// Entries between two looks at the clock: some 100 µs.
+const EVICTIONS_PER_LOOK: usize = 64;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
 /// Silence after which a peer is asked whether it is still there (Redis: `tcp-keepalive`).
@@ -79,6 +83,8 @@ struct State {
     /// When it was last told that connections can't be accepted.
     warned_us: u64,
     sweep_entries: usize,
+    /// `output-hard-limit` as it was a second ago.
+    output_limit: usize,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
     /// On core 0: how many of the gateway's connections each core has.
@@ -197,6 +203,7 @@ impl State {
             next_second_us: 0,
             warned_us: 0,
             sweep_entries: SWEEP_ENTRIES,
+            output_limit: 0,
             lingering: Vec::new(),
             gateway_connections: vec![0; cores],
             control,
@@ -434,6 +441,7 @@ impl State {
         let removed = self.shard.store.sweep(self.sweep_entries, now.unix_millis());
         self.sweep_entries = if self.sweep_entries / 4 < removed { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
         self.shard.store.bury(BURIED_ENTRIES);
+        self.evict();
         for listener in std::mem::take(&mut self.refused) {
             if self.stopping_since.is_none() {
                 ring.accept_again(listener);
@@ -445,6 +453,7 @@ impl State {
             self.shard.core.process.cpu = clock::cpu_times();
             self.shard.core.statistics.hot_keys.fade(now.monotonic_us);
             self.close_idle(ring);
+            self.close_owed();
         }
         self.close_lingering(ring);
         let statistics = &mut self.shard.core.statistics;
@@ -453,6 +462,28 @@ impl State {
         if self.control.stopping.load(Ordering::Relaxed) {
             self.stop(ring);
         }
+    }
+
+    /// Goes on to evict what is above the limit of memory, whoever writes. Not while the log could not take it.
+    fn evict(&mut self) {
+        let until = self.clock.monotonic_us() + EVICT_US;
+        let persistence = &self.shard.core.persistence;
+        let may_evict = !persistence.is_loading && persistence.refusal.is_none();
+        while may_evict && self.shard.store.wants_eviction() && !self.is_stalled() && self.clock.monotonic_us() < until
+        {
+            self.shard.store.evict_some(EVICTIONS_PER_LOOK, self.now.unix_millis());
+        }
+    }
+
+    /// Closes clients that are owed more than may be since the limit was lowered: of those who don't read nothing else tells.
+    fn close_owed(&mut self) {
+        let limit = self.shard.core.config.output_hard_limit;
+        if std::mem::replace(&mut self.output_limit, limit) <= limit {
+            return;
+        }
+        let connections = self.connections.iter().flatten();
+        let owed: Vec<_> = connections.filter(|c| limit < c.session.owed_bytes()).map(|c| c.id).collect();
+        owed.into_iter().for_each(|id| self.touch(id));
     }
 
     /// Cuts off clients that others have killed, whatever they are owed: they may be killed because they don't read it.

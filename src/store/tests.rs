@@ -282,10 +282,59 @@ fn one_write_evicts_a_bounded_number_of_keys() {
     let mut store = filled(Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() }, 1000, now);
     store.policy.memory_max = 1;
     assert_eq!(store.make_room(now), Ok(()));
-    assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE_MAX);
+    assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE);
     let writes = (0..1000).find(|_| store.make_room(now) == Err(OutOfMemory));
-    assert_eq!(writes, Some(1000 / EVICTIONS_PER_WRITE_MAX - 1), "the tables themselves are over the limit");
+    assert_eq!(writes, Some(1000 / EVICTIONS_PER_WRITE - 1), "the tables themselves are over the limit");
     assert!(store.is_empty());
+}
+
+/// A few large values push out as many small keys as it takes: each write finds as much room as the one before it took.
+#[test]
+fn the_limit_holds_where_large_values_follow_many_small_ones() {
+    const LARGE: usize = 1 << 20;
+    let now = UnixMillis(1_000_000_000_000);
+    let policy = Policy { memory_max: 8 << 20, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+    let mut store = filled(policy, 90_000, now);
+    for number in 0..90_000 {
+        store.make_room(now).expect("there is enough to evict");
+        store.put(key(&format!("more{number}")), &[b'v'; 50], None, now);
+    }
+    for number in 0..40 {
+        store.make_room(now).expect("there is enough to evict");
+        assert!(store.memory() <= policy.memory_max, "{} bytes before the value {number}", store.memory());
+        store.put(key(&format!("large{number}")), &vec![b'v'; LARGE], None, now);
+    }
+    check_books(&store);
+}
+
+/// A limit that was lowered is reached without any write, in slices; writes meanwhile do not wait for all of it, and take no more
+/// than was used.
+#[test]
+fn a_lowered_limit_is_reached_without_a_write() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = filled(Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() }, 50_000, now);
+    store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    let before = store.memory();
+    store.policy.memory_max = before / 2;
+    for number in 0..100 {
+        store.make_room(now).expect("there is enough to evict");
+        store.put(key(&format!("new{number}")), &[b'v'; 5000], None, now);
+        store.log.as_mut().expect("there is a log").end_command();
+        assert!(store.memory() <= before + 6000, "{} bytes of {before}", store.memory());
+    }
+    assert!(before / 2 + before / 4 < store.memory(), "a write evicts for itself, and little more");
+    while store.wants_eviction() {
+        let (length, end) = (store.len(), store.log.as_ref().expect("there is a log").end());
+        store.evict_some(100, now);
+        assert!((1..=100).contains(&(length - store.len())));
+        let log = store.log.as_ref().expect("there is a log");
+        assert!(end < log.end(), "what was evicted is gone after a restart, too");
+    }
+    assert!(store.memory() <= before / 2 && 0 < store.len());
+    store.policy.eviction = Eviction::None;
+    store.policy.memory_max = 1;
+    assert!(!store.wants_eviction(), "only what may be evicted is");
+    check_books(&store);
 }
 
 /// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.

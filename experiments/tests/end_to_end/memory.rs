@@ -1,7 +1,7 @@
 //! Resident memory: flat, whatever path requests take.
 
 use crate::{
-    harness::Server,
+    harness::{Server, eventually},
     http::Http,
     wire::{Reply, Wire, encode},
 };
@@ -94,6 +94,41 @@ fn memory_is_flat_with_values_on_disk() {
     let server = start(folder.path(), &["--values", "disk", "--max-memory", "2mb"]);
     let (mut one, mut two) = (server.connect(), server.connect());
     check_flat("values on disk", &server, &mut [&mut one, &mut two], spread);
+}
+
+/// Memory stays within `max-memory`, but for the write that crosses it, whatever the sizes of what comes in one pipeline; and gets
+/// there in the background when that is lowered.
+#[test]
+fn max_memory_holds_for_large_values_and_when_it_is_lowered() {
+    const MIB: u64 = 1 << 20;
+    let server = Server::start(2, &["--max-memory", "16mib", "--eviction", "lfu"]);
+    let mut wire = server.connect();
+    let fill = |wire: &mut Wire, count: usize, length: usize| {
+        let mut bytes = Vec::new();
+        let value = vec![b'v'; length];
+        (0..count).for_each(|number| encode(&mut bytes, &[b"SET", format!("{length}:{number}").as_bytes(), &value]));
+        wire.send(&bytes);
+        (0..count).for_each(|_| assert_eq!(wire.reply().to_string(), "+OK"));
+    };
+    (0..16).for_each(|round| fill(&mut wire, 1000, 1000 + round));
+    fill(&mut wire, 40, 2 << 20);
+    let used = figure(&mut wire, "used_memory");
+    assert!(
+        used < 16 * MIB + 2 * (2 * MIB + MIB / 2),
+        "{used} bytes, two of two megabytes above the limits of two cores"
+    );
+    wire.check("CONFIG SET maxmemory 8mb -> +OK");
+    eventually("what is above the new limit is evicted", || {
+        (figure(&mut wire, "used_memory") <= 8 * MIB).then_some(())
+    });
+    assert_ne!(wire.ask("DBSIZE"), ":0");
+}
+
+/// A figure of INFO.
+fn figure(wire: &mut Wire, name: &str) -> u64 {
+    let info = wire.ask("INFO memory");
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.expect("INFO has it").trim().parse().expect("a number")
 }
 
 fn start(folder: &Path, settings: &[&str]) -> Server {
