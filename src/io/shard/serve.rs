@@ -19,6 +19,8 @@ use crate::{
 };
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
+/// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
+const GATHERS_KEPT: usize = 64;
 /// What comes from another core has been through the limits already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
@@ -281,6 +283,7 @@ impl State {
             failure: connection.fetching.failure.take(),
         };
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
+        connection.backpressure.waiting_max = turn.shard.core.config.gateway_in_flight;
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard, self.now);
         let (early, saves, foreseen, awaited) = (turn.early, turn.saves, turn.foreseen, turn.awaited);
@@ -477,6 +480,9 @@ impl State {
         gathering.held = gathering.held.max(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, .. } = connection.gathers.swap_remove(position);
+        if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
+            connection.gathers = Vec::new();
+        }
         self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
     }
 }
