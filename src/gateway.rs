@@ -40,6 +40,8 @@ pub struct Spread {
 pub struct Gather {
     how: How,
     replies: Vec<Option<Vec<u8>>>,
+    /// How many keys each of the cores has; 1 where it is not known.
+    keys: Vec<u64>,
     missing: usize,
 }
 
@@ -48,9 +50,10 @@ pub struct Gather {
 enum How {
     /// There is one, and it stays as it is.
     AsIs,
-    /// As the command's row says. `first` is the position of the part that counts most: of the core that has the
-    /// connection, or for [`Merge::First`] of a random one.
+    /// As the command's row says. `first` is the position of the part that counts most: of the core that has the connection.
     Merge { merge: Merge, first: usize },
+    /// The reply of a core that has keys, the more likely the more it has. The number is a random one.
+    Drawn(u64),
     /// One array with an element for each key; for each key, in order, the part that has it.
     ByKey(Vec<u16>),
     /// A scan's cursor becomes the gateway's, see [`Walk`].
@@ -97,13 +100,10 @@ pub fn spread(
         Route::Everywhere(merge) => {
             let bytes = encode(request.args_from(0));
             let parts: Vec<_> = (0..cores).map(|core| Part { core, bytes: bytes.clone() }).collect();
-            let first = match merge {
-                Merge::First => (random % u64::from(cores)) as usize,
-                _ => usize::from(away.core),
-            };
             let how = match merge {
                 Merge::Ranked => How::Ranked(rank::Rank::of(request)),
-                _ => How::Merge { merge, first },
+                Merge::First => How::Drawn(random),
+                _ => How::Merge { merge, first: usize::from(away.core) },
             };
             Spread { gather: Gather::new(how, parts.len()), parts }
         }
@@ -190,7 +190,12 @@ fn encode<'a>(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
 impl Gather {
     fn new(how: How, parts: usize) -> Self {
         assert_ne!(parts, 0, "some core has a part in every request");
-        Self { how, replies: vec![None; parts], missing: parts }
+        Self { how, replies: vec![None; parts], keys: vec![1; parts], missing: parts }
+    }
+
+    /// Notes how many keys the core has that answers a part, when it does: call it before [`put`](Self::put).
+    pub fn note_keys(&mut self, part: usize, keys: u64) {
+        self.keys[part] = keys;
     }
 
     /// Takes the reply to a part; returns the reply for the client once it has all.
@@ -214,10 +219,7 @@ impl Gather {
             How::Cursor(walk) => return walk.go_on(&replies[0]),
             How::Ranked(rank) => return first_error(&mut replies).unwrap_or_else(|| rank.first_of(&replies)),
             How::ByKey(order) => return first_error(&mut replies).unwrap_or_else(|| by_key(order, &replies)),
-            How::Merge { merge: Merge::First, first } => {
-                let first = (*first..replies.len()).chain(0..*first).find(|&part| !is_null(&replies[part]));
-                return replies.swap_remove(first.unwrap_or(0));
-            }
+            How::Drawn(random) => return replies.swap_remove(self.draw(&replies, *random)),
             How::Merge { merge: Merge::Here, first } => return replies.swap_remove(*first),
             How::Merge { merge, first } => {
                 // One core knew the client that `CLIENT KILL address` means, and the others say that they do not.
@@ -254,6 +256,21 @@ impl Gather {
             | Merge::Metrics
             | Merge::Ranked => replies.swap_remove(0),
         }
+    }
+}
+
+impl Gather {
+    /// The part that has a random key: of those cores that have any, each is as likely as it has keys.
+    fn draw(&self, replies: &[Vec<u8>], random: u64) -> usize {
+        let keys = |part: usize| if is_null(&replies[part]) { 0 } else { self.keys[part].max(1) };
+        let all: u64 = (0..replies.len()).map(keys).sum();
+        let mut left = random.checked_rem(all).unwrap_or(0);
+        let drawn = (0..replies.len()).find(|&part| {
+            let is_here = left < keys(part);
+            left -= if is_here { 0 } else { keys(part) };
+            is_here
+        });
+        drawn.unwrap_or(0)
     }
 }
 

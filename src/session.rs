@@ -144,6 +144,9 @@ const AHEAD: usize = 32;
 /// be owed where that is less, as before AUTH.
 const UNREAD_MAX: usize = 64 * 1024;
 
+/// Room for so many gates or parts is kept once there are none: what a common pipeline needs, some 2 KiB.
+const QUEUE_KEPT: usize = 64;
+
 /// Replies that may be waited for before the first of them has come, of whatever size it will be.
 const WINDOW_AT_FIRST: usize = 32;
 
@@ -434,7 +437,10 @@ impl Session {
         while self.gates.front().is_some_and(|gate| gate.lsn <= committed) {
             self.gates.pop_front();
         }
-        let Some(&Gate { start, .. }) = self.gates.front() else { return self.take_output(committed) };
+        let Some(&Gate { start, .. }) = self.gates.front() else {
+            give_back(&mut self.gates);
+            return self.take_output(committed);
+        };
         if start == 0 {
             return None;
         }
@@ -473,6 +479,15 @@ impl Session {
             }
             self.first_ticket += 1;
         }
+        give_back(&mut self.parts);
+    }
+}
+
+/// Gives back the room of a queue that has been long and is empty.
+#[inline]
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if QUEUE_KEPT < queue.capacity() && queue.is_empty() {
+        *queue = VecDeque::new();
     }
 }
 

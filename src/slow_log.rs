@@ -50,6 +50,11 @@ impl SlowLog {
             client_name: client.name.clone(),
         });
         self.next_id += 1;
+        self.shorten(length_max);
+    }
+
+    /// Forgets the oldest beyond `length_max`.
+    pub fn shorten(&mut self, length_max: usize) {
         self.commands.truncate(length_max);
     }
 

@@ -6,6 +6,7 @@
 //! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
 
 mod ahead;
+mod census;
 mod cursor;
 mod entry;
 mod places;
@@ -23,6 +24,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     wal::{Log, Lsn, Record, Value},
 };
+use census::Census;
 use cursor::LAYOUT_BITS;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
@@ -130,7 +132,14 @@ pub struct Store {
     sweep_at: Cursor,
     /// Bytes of entries and of tables.
     memory: usize,
+    /// The limit that `allowed` follows from.
+    known_limit: usize,
+    /// The bytes above which a write evicts until there are no more: the limit; or, since that was lowered, what was used then and
+    /// has not been given back.
+    allowed: usize,
     length: usize,
+    /// Where they are, roughly.
+    census: Box<Census>,
     expiring: usize,
     /// Of the keys that expire, the mean of how long each has still to live, as the sweeps of late have seen it.
     average_ttl_ms: u64,
@@ -150,14 +159,16 @@ pub struct Store {
     pub sweeps: bool,
 }
 
-/// Slots that are drawn for one that has entries. With one slot in twelve of this shard's, all miss once in 260 times.
-const DRAWS: usize = 64;
 /// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
 const EVICTION_SAMPLES: usize = 12;
-/// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
-const EVICTIONS_PER_WRITE_MAX: usize = 64;
-/// Expired entries that [`Store::random_key`] removes at most before it gives up.
-const RANDOM_KEY_TRIES_MAX: usize = 100;
+/// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
+/// commands have written since, it waits for as many as it takes.
+const EVICTIONS_PER_WRITE: usize = 64;
+/// Values that a command looks at to send them away, and another for each so many bytes that have been written beyond the limit.
+const DEMOTIONS_PER_WRITE: usize = 64;
+const BYTES_PER_DEMOTION: usize = 64;
+/// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
+const RANDOM_KEY_TRIES: usize = 100;
 /// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
 /// entries. Half as many again would do; growing and shrinking in turn must not.
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
@@ -179,7 +190,10 @@ impl Store {
             random: fastrand::Rng::with_seed(seed),
             sweep_at: Cursor::START,
             memory,
+            known_limit: usize::MAX,
+            allowed: usize::MAX,
             length: 0,
+            census: Box::new(Census::new()),
             expiring: 0,
             average_ttl_ms: 0,
             graveyard: Vec::new(),
@@ -348,6 +362,9 @@ impl Store {
                 places.leave(entry);
             }
             entry.replace(value, expires_at, place);
+            if let Some(places) = &mut self.places {
+                places.count_savings(entry);
+            }
             touch(entry, &self.policy, &mut self.random, now);
             self.memory = self.memory + entry.memory() - memory;
             self.note_expiry(key.slot, had_expiry, expires_at.is_some());
@@ -369,8 +386,12 @@ impl Store {
     /// Puts a new entry into its table, and on the books.
     fn insert(&mut self, slot: Slot, hash: u64, entry: Entry) {
         let expires = entry.expires_at().is_some();
+        if let Some(places) = &mut self.places {
+            places.count_savings(&entry);
+        }
         self.memory += entry.memory();
         self.length += 1;
+        self.census.add(slot);
         let hash_of = |entry: &Entry| self.hasher.hash_one(entry.key());
         let table = &mut self.tables[slot.index()];
         if table.entries.len() == table.entries.capacity() {
@@ -410,7 +431,13 @@ impl Store {
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Expire { key: key.bytes, expires_at });
         }
+        if let Some(places) = &mut self.places {
+            places.discount_savings(entry);
+        }
         entry.set_expiry(expires_at);
+        if let Some(places) = &mut self.places {
+            places.count_savings(entry);
+        }
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;
         self.note_expiry(key.slot, had_expiry, expires_at.is_some());
@@ -432,6 +459,9 @@ impl Store {
             change(entry.value_mut());
             touch(entry, &self.policy, &mut self.random, now);
             record_change(&mut self.log, &mut self.places, hash, key.slot, entry);
+            if let Some(places) = &mut self.places {
+                places.count_savings(entry);
+            }
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
@@ -461,6 +491,7 @@ impl Store {
             }
         }
         self.length = 0;
+        *self.census = Census::new();
         self.expiring = 0;
         self.memory = size_of_val(&*self.tables);
         if let Some(places) = &mut self.places {
@@ -523,17 +554,26 @@ impl Store {
         }
     }
 
-    /// A random live key, as likely as its neighbours in a small slot; `None` where there is none, or where all that were
-    /// tried had expired.
+    /// A random live key, each as likely as any other; `None` where there is none. What it draws and has expired is removed,
+    /// as a sweep would have removed it later.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
-        for _ in 0..RANDOM_KEY_TRIES_MAX {
+        for tries in 0.. {
             let (slot, bucket) = self.sample()?;
             if self.tables[slot.index()].entries.get_bucket(bucket).is_some_and(|entry| !is_expired(entry, now)) {
                 return self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key);
             }
-            self.expire(slot, bucket);
+            if tries < RANDOM_KEY_TRIES { self.expire(slot, bucket) } else { self.expire_slot(slot, now) }
         }
         None
+    }
+
+    /// Removes all entries of a slot whose time has come.
+    #[cold]
+    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) {
+        let entries = &mut self.tables[slot.index()].entries;
+        let gone: Vec<Entry> = entries.extract_if(|entry| is_expired(entry, now)).collect();
+        gone.iter().for_each(|entry| self.forget(slot, entry));
+        self.counters.expired += gone.len() as u64;
     }
 
     /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
@@ -585,7 +625,8 @@ impl Store {
         removed
     }
 
-    /// Makes room before a write that may grow the store.
+    /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
+    /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
     ///
     /// # Errors
     /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
@@ -597,42 +638,82 @@ impl Store {
         self.evict(now)
     }
 
-    /// Whether writes that need memory are refused.
-    pub fn is_full(&self) -> bool {
-        let limit = self.policy.memory_max;
-        limit != 0 && limit < self.memory && self.policy.eviction == Eviction::None && !self.can_send_away()
+    /// Whether more memory is used than may be.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.policy.memory_max != 0 && self.policy.memory_max < self.memory
     }
 
-    /// Whether there are values that go away at the end of the turn, or once they are on disk.
-    fn can_send_away(&self) -> bool {
-        let has_notes = self.log.as_ref().is_some_and(|log| log.has_notes());
-        self.places.as_ref().is_some_and(|places| has_notes || places.has_hot() || places.has_lent())
+    /// Bytes that are used when every value has gone away that can: those of keys, of tables, and of values that stay in memory.
+    fn lasting_memory(&self) -> usize {
+        self.memory - self.places.as_ref().map_or(0, |places| places.savings())
+    }
+
+    /// Whether more memory is used than may be, and will be until something is evicted.
+    fn is_over_for_good(&self) -> bool {
+        self.is_over() && self.policy.memory_max < self.lasting_memory()
+    }
+
+    /// Whether writes that need memory are refused.
+    pub fn is_full(&self) -> bool {
+        self.policy.eviction == Eviction::None && self.is_over_for_good()
     }
 
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        if self.can_send_away() {
-            return Ok(());
+        let limit = self.policy.memory_max;
+        if self.known_limit != limit {
+            self.known_limit = limit;
+            self.allowed = self.memory.max(limit);
         }
-        if self.policy.eviction == Eviction::None {
-            return Err(OutOfMemory);
+        if self.places.is_some() {
+            let excess = self.memory.saturating_sub(self.allowed);
+            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
         }
-        for _ in 0..EVICTIONS_PER_WRITE_MAX {
-            let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return Err(OutOfMemory) };
-            let table = &mut self.tables[slot.index()];
-            let Ok(entry) = table.entries.get_bucket_entry(bucket) else { continue };
-            let (entry, _) = entry.remove();
-            if let Some(log) = &mut self.log {
-                log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+        let mut evicted = 0;
+        while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
+            if !self.evict_one(now) {
+                return Err(OutOfMemory);
             }
-            self.forget(slot, &entry);
-            self.counters.evicted += 1;
-            if self.memory <= self.policy.memory_max {
-                break;
-            }
+            evicted += 1;
         }
-        // Still over the limit, perhaps: it was lowered by a lot, and the next writes go on with it.
+        self.allowed = self.memory.clamp(limit, self.allowed.max(limit));
         Ok(())
+    }
+
+    /// Whether [`evict_some`](Self::evict_some) has something to do.
+    #[inline]
+    pub fn wants_eviction(&self) -> bool {
+        self.policy.eviction != Eviction::None && self.length != 0 && self.is_over_for_good()
+    }
+
+    /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
+    /// where nobody writes. Each eviction is a command of its own in the log; no reply waits for it.
+    pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
+        for _ in 0..count {
+            if !self.wants_eviction() || !self.evict_one(now) {
+                return;
+            }
+            if let Some(log) = &mut self.log {
+                log.end_command();
+            }
+        }
+    }
+
+    /// Evicts the least used entry of a sample. Returns whether there was one that may be evicted.
+    fn evict_one(&mut self, now: UnixMillis) -> bool {
+        if self.policy.eviction == Eviction::None {
+            return false;
+        }
+        let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
+        let Ok(entry) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
+        let (entry, _) = entry.remove();
+        if let Some(log) = &mut self.log {
+            log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+        }
+        self.forget(slot, &entry);
+        self.counters.evicted += 1;
+        true
     }
 
     fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
@@ -648,26 +729,25 @@ impl Store {
         best.map(|(_, slot, bucket)| (slot, bucket))
     }
 
-    /// A random full bucket, or `None` where there is no entry.
+    /// The bucket of a random entry, each as likely as any other; `None` where there is none.
     fn sample(&mut self) -> Option<(Slot, usize)> {
         if self.length == 0 {
             return None;
         }
-        // Most slots may be other shards', so draw again: to walk on at once would favour whoever comes after a gap. Only in
-        // a nearly empty store is there nothing else to do.
-        let tables = &self.tables;
-        let mut draw = || self.random.u16(..SLOT_COUNT);
-        let found = (0..DRAWS).map(|_| draw()).find(|&number| !tables[usize::from(number)].entries.is_empty());
-        let mut number = found.unwrap_or_else(draw);
-        while self.tables[usize::from(number)].entries.is_empty() {
-            number = (number + 1) % SLOT_COUNT;
+        let (mut index, mut left) = self.census.find(self.random.usize(..self.length));
+        while self.tables[index].entries.len() <= left {
+            left -= self.tables[index].entries.len();
+            index += 1;
         }
-        let entries = &self.tables[usize::from(number)].entries;
-        let mut bucket = self.random.usize(..entries.num_buckets());
-        while entries.get_bucket(bucket).is_none() {
-            bucket = (bucket + 1) % entries.num_buckets();
-        }
-        Some((Slot::new(number).expect("below the count"), bucket))
+        // To walk on from an empty bucket would favour whoever comes after a gap. One in eight is full, or one of few.
+        let entries = &self.tables[index].entries;
+        let bucket = loop {
+            let bucket = self.random.usize(..entries.num_buckets());
+            if entries.get_bucket(bucket).is_some() {
+                break bucket;
+            }
+        };
+        Some((Slot::new(index as u16).expect("below the count"), bucket))
     }
 
     /// Removes an entry whose time has come.
@@ -686,6 +766,7 @@ impl Store {
             places.leave(entry);
         }
         self.length -= 1;
+        self.census.subtract(slot);
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
         let table = &mut self.tables[slot.index()];

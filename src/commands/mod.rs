@@ -193,7 +193,7 @@ pub enum Merge {
     /// Arrays of things that have numbers: the first of all, by one of their numbers, in the order that the request asks for
     /// (`CLUSTER SLOT-STATS`, `HOTKEYS`).
     Ranked,
-    /// The first that is no null (`RANDOMKEY`), beginning with a random core.
+    /// A random one that is no null (`RANDOMKEY`), each as likely as its core has keys.
     First,
     /// The reply of the core that has the connection; the others' are for their effect (`CONFIG SET`).
     Here,

@@ -77,6 +77,7 @@ fn config_set(call: &mut Call<'_>) -> Outcome {
         return call.fail(&text);
     }
     call.store.policy = Policy::new(&call.core.config, call.core.cores());
+    call.core.statistics.slow_log.shorten(call.core.config.slowlog_max_len);
     call.reply.ok();
     Outcome::Done
 }

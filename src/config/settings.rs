@@ -218,7 +218,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "max-memory",
         Kind::Size,
-        "The most memory for keys and values, shared evenly by the cores; 0 for no limit",
+        "The most memory for keys and values, shared evenly by the cores; 0 for no limit. Lowered, it is reached within \
+         seconds, or refuses writes",
         |config| config.max_memory.to_string(),
         |config, text| put(&mut config.max_memory, size(text)),
     )
@@ -291,7 +292,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "log-backlog-bytes",
         Kind::Size,
-        "How much of the log may wait for the disk in memory; then no more requests are read",
+        "How much of the log may wait for the disk in memory; then no more requests are read. Also how many bytes of requests \
+         the gateway may have at one other core",
         |config| config.log_backlog_bytes.to_string(),
         |config, text| put(&mut config.log_backlog_bytes, size_within(text, MIB, 4 * GIB)),
     )
@@ -335,7 +337,7 @@ pub static SETTINGS: &[Setting] = &[
         "maxclients",
         Kind::Number,
         "The most connections of one core; one more is told so and closed. Lowered at the start to what the limit of open files \
-         leaves",
+         leaves; lowered later, it closes nobody",
         |config| config.maxclients.to_string(),
         |config, text| put(&mut config.maxclients, number(text, 1, 1_000_000)),
     )
@@ -440,7 +442,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "output-hard-limit",
         Kind::Size,
-        "A client that is owed this many bytes is closed",
+        "A client that is owed this many bytes is closed; within a second where the limit was lowered",
         |config| config.output_hard_limit.to_string(),
         |config, text| put(&mut config.output_hard_limit, size_within(text, 64 * KIB, 4 * GIB)),
     )

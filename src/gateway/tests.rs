@@ -63,13 +63,34 @@ fn replies_of_several_cores_become_one() {
         (Merge::Elements, ["*-1\r\n", "*-1\r\n", "*-1\r\n"], "*-1\r\n"),
         (Merge::Lines, ["$3\r\na\nb\r\n", "$0\r\n\r\n", "$2\r\nc\n\r\n"], "$5\r\na\nbc\n\r\n"),
         (Merge::Lines, ["=6\r\ntxt:a\n\r\n", "=4\r\ntxt:\r\n", "=6\r\ntxt:c\n\r\n"], "=8\r\ntxt:a\nc\n\r\n"),
-        // The random number is 7, so core 1 comes first.
+        // The random number is 7, and nobody has said how many keys there are.
         (Merge::First, ["$1\r\na\r\n", "$-1\r\n", "$1\r\nc\r\n"], "$1\r\nc\r\n"),
         (Merge::First, ["_\r\n", "_\r\n", "_\r\n"], "_\r\n"),
         (Merge::Here, ["+mine\r\n", "-ERR other\r\n", "+other\r\n"], "+mine\r\n"),
     ] {
         assert_eq!(join(merge, replies), joined, "{merge:?} {replies:?}");
     }
+}
+
+/// A random key comes from each core as often as that has keys, and never from one that has none.
+#[test]
+fn a_random_key_is_drawn_from_cores_by_their_keys() {
+    let drawn = |random: u64| {
+        let away = everywhere(Merge::First);
+        let mut decoder = Decoder::default();
+        let request = b"RANDOMKEY\r\n";
+        decoder.decode(request, &LIMITS).expect("a request");
+        let mut gather = spread(decoder.request(request), away, 3, |_| Some(0), random).gather;
+        for (part, keys, reply) in [(1, 999, "$1\r\nb\r\n"), (2, 0, "$-1\r\n"), (0, 1, "$1\r\na\r\n")] {
+            gather.note_keys(part, keys);
+            if let Some(reply) = gather.put(part, reply.into()) {
+                return reply;
+            }
+        }
+        unreachable!("all have answered")
+    };
+    let counts = [b"$1\r\na\r\n", b"$1\r\nb\r\n"].map(|reply| (0..2000).filter(|&n| drawn(n) == reply).count());
+    assert_eq!(counts, [2, 1998]);
 }
 
 /// Counts are added, also within a field; what is the same everywhere is said once.

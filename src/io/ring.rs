@@ -29,10 +29,12 @@ mod alarm;
 mod bell;
 mod buffers;
 mod files;
+mod spare;
 mod waiting;
 
 pub use bell::Bell;
 pub use files::Syncing;
+pub use spare::Spare;
 
 use super::aligned::Aligned;
 use alarm::Alarm;
@@ -56,10 +58,6 @@ const COMPLETIONS: u32 = 8192;
 /// Completions whose bytes are shown before the first of them is handled: enough to fetch from memory at once, and not more
 /// than the processor's first cache holds until they are used.
 const COMING: usize = 32;
-/// Empty buffers that are kept for the next replies; what one busy turn needs.
-const SPARE_BUFFERS_MAX: usize = 256;
-/// A buffer that has grown beyond this is given back: one big reply shall not cost memory for ever.
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// One connection of a ring. The number of a place, and how often that place has been used: what is told of a connection
 /// that has gone is not believed of the next one in its place.
@@ -74,6 +72,11 @@ impl ConnectionId {
     #[inline]
     pub fn place(self) -> usize {
         self.place as usize
+    }
+
+    /// For what belongs to no connection.
+    pub(super) const fn nobody() -> Self {
+        Self { place: 0, generation: 0 }
     }
 
     /// Whose completion it is that has this tag.
@@ -148,7 +151,7 @@ pub struct Ring {
     readings: Vec<Option<Reading>>,
     free_readings: Vec<u32>,
     free: Vec<u32>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     completions: Vec<(u64, i32, u32)>,
     alarm: Alarm,
     connections: usize,
@@ -206,7 +209,7 @@ impl Ring {
             readings: Vec::new(),
             free_readings: Vec::new(),
             free: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             completions: Vec::new(),
             alarm: Alarm::Off,
             connections: 0,
@@ -315,23 +318,19 @@ impl Ring {
     /// An empty buffer for replies, with room from earlier ones where there is any.
     #[inline]
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        self.spare.take()
     }
 
-    /// Moves all such buffers into `stock`, for use while the ring shows its events.
+    /// Moves such buffers into `stock`, as many as that may hold, for use while the ring shows its events.
     #[inline]
-    pub fn stock_up(&mut self, stock: &mut Vec<Vec<u8>>) {
-        stock.append(&mut self.spare);
+    pub fn stock_up(&mut self, stock: &mut Spare) {
+        stock.take_from(&mut self.spare);
     }
 
     /// Takes back a buffer that was not sent.
     #[inline]
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && 0 < buffer.capacity() && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
-        {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.spare.keep(buffer);
     }
 
     /// Queues bytes to be sent with the next turn. Dropped where the connection has gone.

@@ -9,8 +9,8 @@ mod values;
 use super::{
     clock::{self, Clock},
     directory::Directory,
-    mesh::{Mesh, Parcel},
-    ring::{ConnectionId, Event, Ring},
+    mesh::{Batch, Mesh, Parcel},
+    ring::{ConnectionId, Event, Ring, Spare},
     server::Control,
 };
 use crate::{
@@ -29,6 +29,7 @@ pub use refusing::REFUSED_MAX;
 use rustix::net::sockopt;
 use serve::Gathering;
 use std::{
+    collections::VecDeque,
     io,
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
@@ -46,6 +47,10 @@ const TICK: Duration = Duration::from_millis(10);
 const SWEEP_ENTRIES: usize = 500;
 /// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
+/// How long a tick evicts where the limit of memory was lowered: a tenth of the core, some 50,000 entries a second.
+const EVICT_US: u64 = 1_000;
+/// Entries between two looks at the clock: some 100 µs.
+const EVICTIONS_PER_LOOK: usize = 64;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
 /// Silence after which a peer is asked whether it is still there (Redis: `tcp-keepalive`).
@@ -72,7 +77,7 @@ struct State {
     refused: Vec<usize>,
     decoder: Decoder,
     /// Empty buffers for replies.
-    buffers: Vec<Vec<u8>>,
+    buffers: Spare,
     /// The client in whose name requests of other cores are executed.
     passed: Client,
     /// What the other cores were told that this one refuses.
@@ -88,6 +93,8 @@ struct State {
     sweep_entries: usize,
     /// Connections whose passwords wait, and until when: see [`crate::brake`].
     braked: Vec<(ConnectionId, u64)>,
+    /// `output-hard-limit` as it was a second ago.
+    output_limit: usize,
     /// Connections that wait for their peers to end, and since when: see [`LINGER_US`].
     lingering: Vec<(ConnectionId, u64)>,
     /// Clients over `maxclients`.
@@ -95,6 +102,8 @@ struct State {
     /// On core 0: how many of the gateway's connections each core has.
     gateway_connections: Vec<usize>,
     control: Arc<Control>,
+    /// Requests of other cores, by core, that wait for values or for the disk, in their order.
+    parked: Vec<VecDeque<Box<Batch>>>,
     /// What it does for its keys to survive; nothing without a data directory.
     durable: Option<Durable>,
     /// When the core began to stop.
@@ -185,7 +194,8 @@ pub async fn run(
 }
 
 impl State {
-    fn new(shard: Shard, mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+    fn new(shard: Shard, mut mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+        mesh.unanswered_bytes_max = shard.core.config.log_backlog_bytes;
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
         let told_refusals = Refusals::at_start(&shard.core.config);
@@ -203,7 +213,7 @@ impl State {
             accepted: Vec::new(),
             refused: Vec::new(),
             decoder: Decoder::default(),
-            buffers: Vec::new(),
+            buffers: Spare::default(),
             passed,
             told_refusals,
             next_client_id,
@@ -214,10 +224,12 @@ impl State {
             warned_of_http_us: 0,
             sweep_entries: SWEEP_ENTRIES,
             braked: Vec::new(),
+            output_limit: 0,
             lingering: Vec::new(),
             refusing: Refusing::default(),
             gateway_connections: vec![0; cores],
             control,
+            parked: (0..cores).map(|_| VecDeque::new()).collect(),
             durable: None,
             stopping_since: None,
             is_drained: false,
@@ -273,6 +285,19 @@ impl State {
             connection.is_touched = true;
             self.touched.push(id);
         }
+    }
+
+    /// Whether no request of a client that came in by this port may be executed for the time being.
+    #[inline]
+    fn is_stalled_for(&self, port: Port) -> bool {
+        self.is_stalled() || (port == Port::Gateway && self.mesh.is_behind())
+    }
+
+    /// Has every connection looked at that had to wait and may not have to any more.
+    fn touch_waiting(&mut self) {
+        let connections = self.connections.iter().flatten();
+        let waiting: Vec<_> = connections.filter(|c| c.is_paused || c.session.has_waited).map(|c| c.id).collect();
+        waiting.into_iter().for_each(|id| self.touch(id));
     }
 
     fn adopt(&mut self, ring: &mut Ring, port: Port, socket: TcpStream) {
@@ -364,11 +389,12 @@ impl State {
             self.shard.core.statistics.output_bytes += output.len() as u64;
             ring.send(id, output);
         }
+        let port = connection.port;
         if let Some(lsn) = connection.session.held_until().filter(|&lsn| lsn != connection.held_until) {
             connection.held_until = lsn;
             self.hold(id, lsn);
         }
-        let is_stalled = self.is_stalled();
+        let is_stalled = self.is_stalled_for(port);
         let Some(connection) = self.connections[id.place()].as_mut() else { return };
         let is_blocked = is_stalled || connection.session.is_blocked(&connection.backpressure);
         if !is_blocked && connection.session.has_unread() && connection.session.has_waited {
@@ -435,6 +461,7 @@ impl State {
         let removed = self.shard.store.sweep(self.sweep_entries, now.unix_millis());
         self.sweep_entries = if self.sweep_entries / 4 < removed { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
         self.shard.store.bury(BURIED_ENTRIES);
+        self.evict();
         for listener in std::mem::take(&mut self.refused) {
             if self.stopping_since.is_none() {
                 ring.accept_again(listener);
@@ -446,6 +473,7 @@ impl State {
             self.shard.core.process.cpu = clock::cpu_times();
             self.shard.core.statistics.hot_keys.fade(now.monotonic_us);
             self.close_idle(ring);
+            self.close_owed();
         }
         self.close_lingering(ring);
         self.refusing.tend(now);
@@ -458,6 +486,28 @@ impl State {
         if self.control.stopping.load(Ordering::Relaxed) {
             self.stop(ring);
         }
+    }
+
+    /// Goes on to evict what is above the limit of memory, whoever writes. Not while the log could not take it.
+    fn evict(&mut self) {
+        let until = self.clock.monotonic_us() + EVICT_US;
+        let persistence = &self.shard.core.persistence;
+        let may_evict = !persistence.is_loading && persistence.refusal.is_none();
+        while may_evict && self.shard.store.wants_eviction() && !self.is_stalled() && self.clock.monotonic_us() < until
+        {
+            self.shard.store.evict_some(EVICTIONS_PER_LOOK, self.now.unix_millis());
+        }
+    }
+
+    /// Closes clients that are owed more than may be since the limit was lowered: of those who don't read nothing else tells.
+    fn close_owed(&mut self) {
+        let limit = self.shard.core.config.output_hard_limit;
+        if std::mem::replace(&mut self.output_limit, limit) <= limit {
+            return;
+        }
+        let connections = self.connections.iter().flatten();
+        let owed: Vec<_> = connections.filter(|c| limit < c.session.owed_bytes()).map(|c| c.id).collect();
+        owed.into_iter().for_each(|id| self.touch(id));
     }
 
     /// Cuts off clients that others have killed, whatever they are owed: they may be killed because they don't read it.

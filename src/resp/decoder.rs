@@ -24,6 +24,8 @@ pub struct Limits {
 /// An inline command is at most this long, as in Redis: who sends more without a line end is not typing. Before AUTH it is as long
 /// as all the arguments together that such a client may send: see [`Limits::line_bytes_max`].
 const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Arguments whose room is kept for the next request: 128 KiB of it.
+const SPANS_KEPT: usize = 16 * 1024;
 /// The header of an array or a bulk string is at most this long: a sign, 19 digits, and room for zeros in front.
 const HEADER_BYTES_MAX: usize = 32;
 
@@ -139,6 +141,9 @@ impl Decoder {
         self.cuts.clear();
         if self.position == 0 {
             self.spans.clear();
+            if SPANS_KEPT < self.spans.capacity() {
+                self.spans = Vec::new();
+            }
         }
         let mut start = 0;
         while self.cuts.len() < max {
@@ -433,6 +438,22 @@ mod tests {
             assert_eq!(decoder.decode(whole, &LIMITS), Ok(Decoded::Request(whole.len())), "{bytes:?}");
             assert_eq!(decoder.request(whole).args_from(0).collect::<Vec<_>>(), [&b"GET"[..], b"k"], "{bytes:?}");
         }
+    }
+
+    /// What a large request took is given back before the next one.
+    #[test]
+    fn a_large_request_leaves_no_memory_behind() {
+        let limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 100, is_authenticated: true };
+        let mut decoder = Decoder::default();
+        let large = [b"*100000\r\n".to_vec(), b"$1\r\na\r\n".repeat(100_000)].concat();
+        assert_eq!(decoder.decode(&large, &limits), Ok(Decoded::Request(large.len())));
+        assert!(100_000 < decoder.memory());
+        assert_eq!(decoder.decode(b"PING\r\n", &limits), Ok(Decoded::Request(6)));
+        assert!(decoder.memory() < 2000, "{} bytes", decoder.memory());
+        decoder.words.begin(b"SET");
+        decoder.words.push(&vec![b'v'; 1 << 20]);
+        decoder.words.give_back();
+        assert_eq!(decoder.words.memory(), 0);
     }
 
     /// A header that promises half a gigabyte reserves nothing.

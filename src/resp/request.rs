@@ -83,12 +83,23 @@ const WORDS_KEPT: usize = 64 * 1024;
 impl Words {
     /// Begins a request with its command's name.
     pub fn begin(&mut self, name: &[u8]) {
-        if WORDS_KEPT < self.bytes.capacity() + self.spans.capacity() * size_of::<Span>() {
-            *self = Self::default();
-        }
+        self.give_back();
         self.bytes.clear();
         self.spans.clear();
         self.push(name);
+    }
+
+    /// Gives back the memory of a large request, once it has been executed.
+    #[inline]
+    pub fn give_back(&mut self) {
+        if WORDS_KEPT < self.memory() {
+            *self = Self::default();
+        }
+    }
+
+    /// Bytes of memory that the words hold on to.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 
     /// Appends a word.

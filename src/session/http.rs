@@ -65,6 +65,7 @@ impl Exchange {
         let position = self.shapes.binary_search_by_key(&ticket.0, |(other, _)| other.0);
         let position = position.expect("each late reply has a shape");
         let Some((_, shape)) = self.shapes.remove(position) else { return };
+        super::give_back(&mut self.shapes);
         response::render(reply, 0, shape, &self.date);
     }
 }
@@ -148,6 +149,7 @@ impl Session {
                 }
             }
         }
+        words.give_back();
         self.protocol = Protocol::Http(exchange);
         let is_blocked = self.is_blocked(backpressure) || executor.is_stalled();
         self.has_waited |= used < bytes.len() && !self.closing && is_blocked;

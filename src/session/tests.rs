@@ -299,6 +299,27 @@ fn an_idle_session_holds_no_buffer() {
     assert!(bench.session.unread.is_none() && !bench.session.is_waiting());
 }
 
+/// What a long pipeline took, for what waits for others and for what waits for the log, is given back at its end.
+#[test]
+fn a_long_pipeline_leaves_no_memory_behind() {
+    let limit = Backpressure { output_bytes_max: 1 << 20, waiting_max: 10_000 };
+    let (mut session, mut echo) = (Session::default(), Echo::default());
+    for round in 1..=60_u64 {
+        let later = requests(&vec![("later", "a"); 10 * round as usize]);
+        session.receive(&later, &mut Decoder::default(), &limit, &mut echo).unwrap();
+        for (ticket, reply) in std::mem::take(&mut echo.pending) {
+            session.complete(ticket, reply, Lsn(0));
+        }
+        assert!(!session.is_waiting() && session.parts.capacity() <= QUEUE_KEPT, "{} parts", session.parts.capacity());
+        for number in 0..200 {
+            let held = requests(&[("held", &(round * 1000 + number).to_string())]);
+            session.receive(&held, &mut Decoder::default(), &limit, &mut echo).unwrap();
+        }
+        assert!(session.take_output(Lsn(u64::MAX)).is_some());
+        assert!(session.gates.capacity() <= QUEUE_KEPT, "{} gates", session.gates.capacity());
+    }
+}
+
 /// A client whose replies are large may wait for fewer of them.
 #[test]
 fn large_replies_narrow_the_window() {

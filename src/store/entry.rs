@@ -283,10 +283,11 @@ impl Entry {
         self.bytes_mut(layout.key)[layout.place..].copy_from_slice(&place.encode());
     }
 
-    /// Whether the entry takes less memory without its value.
-    pub fn would_shrink(&self) -> bool {
+    /// Bytes of memory that the entry would give back if its value went away; 0 where it is away.
+    #[inline]
+    pub fn savings(&self) -> usize {
         let layout = self.layout();
-        allocation(layout.value) < allocation(layout.end)
+        allocation(layout.end) - allocation(layout.value)
     }
 
     /// Lets the value go: it is on disk.

@@ -6,6 +6,7 @@
 //! round several times.
 
 use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes, put};
+use crate::wal::frame::PAYLOAD_BYTES_MAX;
 use crate::wal::{At, Found, Placed, Record, Spot, Value, Where};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,8 +20,8 @@ pub struct Places {
     live: u64,
     /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
     hot: VecDeque<Value>,
-    /// How many were brought back and not released since.
-    lent: usize,
+    /// Bytes of memory that all values in memory would give back that can go away, or can once they are on disk.
+    savings: usize,
     /// What is in memory and away.
     pub counts: Counts,
 }
@@ -64,10 +65,21 @@ pub struct Cold {
     pub checksum: u32,
 }
 
+/// The number that stands for a snapshot where a segment is named.
+const SNAPSHOT: u32 = 0;
 /// Bytes of a record beside its key and value.
 const RECORD_BYTES: u64 = 9;
 /// The queue of hot values is tidied when so many of it may have changed since.
 const STALE_KEPT: usize = 1024;
+
+/// Bytes of memory that an entry will give back when its value goes away; 0 where that can't be. A value that takes several
+/// frames of the log stays in memory; one from a snapshot is moved to the log first.
+fn savings(entry: &Entry) -> usize {
+    let Some(place) = entry.place() else { return 0 };
+    let is_kept = matches!(place.at.place(), Where::Kept { segment } if segment != SNAPSHOT);
+    let is_whole = !is_kept && weight(entry) <= PAYLOAD_BYTES_MAX as u64;
+    if is_whole { entry.savings() } else { 0 }
+}
 
 /// Bytes of the log that an entry needs.
 fn weight(entry: &Entry) -> u64 {
@@ -82,8 +94,26 @@ impl Places {
         Place { at: At::coming(self.next), checksum: crc32c::crc32c(value) }
     }
 
+    /// Bytes of memory that would be given back if every value went away that can.
+    pub(super) fn savings(&self) -> usize {
+        self.savings
+    }
+
+    /// Counts an entry in that has changed, or is new.
+    #[inline]
+    pub(super) fn count_savings(&mut self, entry: &Entry) {
+        self.savings += savings(entry);
+    }
+
+    /// Counts an entry out that will change.
+    #[inline]
+    pub(super) fn discount_savings(&mut self, entry: &Entry) {
+        self.savings -= savings(entry);
+    }
+
     /// Takes an entry's value off the books, which has gone or has another place.
     pub(super) fn leave(&mut self, entry: &Entry) {
+        self.discount_savings(entry);
         let Some(place) = entry.place() else { return };
         if entry.is_away() {
             self.counts.away -= 1;
@@ -121,6 +151,7 @@ impl Places {
     pub(super) fn clear(&mut self) {
         self.counts.away = 0;
         self.counts.away_bytes = 0;
+        self.savings = 0;
         self.segments.clear();
         self.live = 0;
         self.hot.clear();
@@ -139,11 +170,6 @@ impl Places {
     /// Whether there may be a value that could go away.
     pub(super) fn has_hot(&self) -> bool {
         !self.hot.is_empty()
-    }
-
-    /// Whether there will be one that could.
-    pub(super) fn has_lent(&self) -> bool {
-        0 < self.lent
     }
 }
 
@@ -195,8 +221,11 @@ impl Store {
     pub fn place(&mut self, value: Value, at: At) {
         let Some(entry) = self.find_value_mut(value) else { return };
         let Some(place) = entry.place() else { return };
+        let before = savings(entry);
         entry.set_place(Place { at, ..place });
+        let after = savings(entry);
         let (value, Some(places)) = (Value { at, ..value }, self.places.as_deref_mut()) else { return };
+        places.savings = places.savings - before + after;
         let found = |entry: &Entry| entry.place().is_some_and(|place| place.at == at);
         let Some(entry) = self.tables[value.slot.index()].entries.find(value.hash, found) else { return };
         places.leave_segment(place.at, weight(entry));
@@ -223,13 +252,13 @@ impl Store {
         // As cold as one that was just written, once the command has used it.
         let uses = frequency(entry.access(), &policy, now);
         entry.set_access(minutes(now, uses.max(LFU_INITIAL - 1)));
-        let after = entry.memory();
+        let (after, saved) = (entry.memory(), savings(entry));
         self.memory = self.memory + after - before;
         if let Some(places) = &mut self.places {
             places.counts.away -= 1;
             places.counts.away_bytes -= bytes.len() as u64;
             places.counts.recalled += 1;
-            places.lent += 1;
+            places.savings += saved;
         }
         true
     }
@@ -237,7 +266,6 @@ impl Store {
     /// Lets a value that was brought back go away again.
     pub fn release(&mut self, value: Value) {
         if let Some(places) = &mut self.places {
-            places.lent -= 1;
             places.hot.push_back(value);
         }
     }
@@ -259,8 +287,7 @@ impl Store {
             }
             let (is_over, policy) = (self.policy.memory_max < self.memory && self.policy.memory_max != 0, self.policy);
             let Some(value) = self.places.as_mut().and_then(|places| places.hot.pop_front()) else { return };
-            let Some(entry) = self.find_value_mut(value).filter(|entry| !entry.is_away() && entry.would_shrink())
-            else {
+            let Some(entry) = self.find_value_mut(value).filter(|entry| !entry.is_away() && 0 < entry.savings()) else {
                 continue;
             };
             let uses = frequency(entry.access(), &policy, now);
@@ -273,11 +300,12 @@ impl Store {
                 }
                 continue;
             }
-            let (before, length) = (entry.memory(), entry.value_len());
+            let (before, saved, length) = (entry.memory(), savings(entry), entry.value_len());
             entry.send_away();
             let after = entry.memory();
             self.memory = self.memory + after - before;
             if let Some(places) = &mut self.places {
+                places.savings -= saved;
                 places.counts.away += 1;
                 places.counts.away_bytes += length as u64;
                 places.counts.demoted += 1;

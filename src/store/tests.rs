@@ -134,11 +134,10 @@ fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) 
             prop_assert!(removed <= *budget);
             prop_assert_eq!(store.len(), length - removed);
         }
-        Step::RandomKey => {
-            if let Some(found) = store.random_key(now) {
-                prop_assert!(model.live.contains_key(std::str::from_utf8(found).expect("an ASCII name")));
-            }
-        }
+        Step::RandomKey => match store.random_key(now) {
+            Some(found) => prop_assert!(model.live.contains_key(std::str::from_utf8(found).expect("an ASCII name"))),
+            None => prop_assert!(model.live.is_empty(), "only of an empty store no key is drawn"),
+        },
         Step::Wait(time) => model.now += time,
         Step::Clear => {
             store.clear();
@@ -221,6 +220,9 @@ pub(super) fn check_books(store: &Store) {
     let expiring = |entries: &HashTable<Entry>| entries.iter().filter(|entry| entry.expires_at().is_some()).count();
     assert_eq!(store.memory(), memory);
     assert_eq!(store.len(), entries().count());
+    let mut census = Census::new();
+    store.tables.iter().zip(Slot::all()).for_each(|(table, slot)| table.entries.iter().for_each(|_| census.add(slot)));
+    assert!(*store.census == census);
     assert_eq!(store.expiring(), store.tables.iter().map(|table| expiring(&table.entries)).sum::<usize>());
     for table in &store.tables {
         assert_eq!(table.expiring as usize, expiring(&table.entries));
@@ -280,10 +282,59 @@ fn one_write_evicts_a_bounded_number_of_keys() {
     let mut store = filled(Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() }, 1000, now);
     store.policy.memory_max = 1;
     assert_eq!(store.make_room(now), Ok(()));
-    assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE_MAX);
+    assert_eq!(store.len(), 1000 - EVICTIONS_PER_WRITE);
     let writes = (0..1000).find(|_| store.make_room(now) == Err(OutOfMemory));
-    assert_eq!(writes, Some(1000 / EVICTIONS_PER_WRITE_MAX - 1), "the tables themselves are over the limit");
+    assert_eq!(writes, Some(1000 / EVICTIONS_PER_WRITE - 1), "the tables themselves are over the limit");
     assert!(store.is_empty());
+}
+
+/// A few large values push out as many small keys as it takes: each write finds as much room as the one before it took.
+#[test]
+fn the_limit_holds_where_large_values_follow_many_small_ones() {
+    const LARGE: usize = 1 << 20;
+    let now = UnixMillis(1_000_000_000_000);
+    let policy = Policy { memory_max: 8 << 20, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+    let mut store = filled(policy, 90_000, now);
+    for number in 0..90_000 {
+        store.make_room(now).expect("there is enough to evict");
+        store.put(key(&format!("more{number}")), &[b'v'; 50], None, now);
+    }
+    for number in 0..40 {
+        store.make_room(now).expect("there is enough to evict");
+        assert!(store.memory() <= policy.memory_max, "{} bytes before the value {number}", store.memory());
+        store.put(key(&format!("large{number}")), &vec![b'v'; LARGE], None, now);
+    }
+    check_books(&store);
+}
+
+/// A limit that was lowered is reached without any write, in slices; writes meanwhile do not wait for all of it, and take no more
+/// than was used.
+#[test]
+fn a_lowered_limit_is_reached_without_a_write() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = filled(Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() }, 50_000, now);
+    store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    let before = store.memory();
+    store.policy.memory_max = before / 2;
+    for number in 0..100 {
+        store.make_room(now).expect("there is enough to evict");
+        store.put(key(&format!("new{number}")), &[b'v'; 5000], None, now);
+        store.log.as_mut().expect("there is a log").end_command();
+        assert!(store.memory() <= before + 6000, "{} bytes of {before}", store.memory());
+    }
+    assert!(before / 2 + before / 4 < store.memory(), "a write evicts for itself, and little more");
+    while store.wants_eviction() {
+        let (length, end) = (store.len(), store.log.as_ref().expect("there is a log").end());
+        store.evict_some(100, now);
+        assert!((1..=100).contains(&(length - store.len())));
+        let log = store.log.as_ref().expect("there is a log");
+        assert!(end < log.end(), "what was evicted is gone after a restart, too");
+    }
+    assert!(store.memory() <= before / 2 && 0 < store.len());
+    store.policy.eviction = Eviction::None;
+    store.policy.memory_max = 1;
+    assert!(!store.wants_eviction(), "only what may be evicted is");
+    check_books(&store);
 }
 
 /// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.
@@ -370,20 +421,67 @@ fn idle_time_runs_from_the_last_use() {
     assert_eq!(idle(&store, later), 0);
 }
 
-/// A shard owns some slots of all; what it samples comes from each of them, not from the first behind a gap.
+/// Every key is drawn as often as any other, whatever slots they are in: many in one and few in others, one far from all, and
+/// whatever holes removals have left in the tables.
 #[test]
-fn sampling_favours_no_slot_of_a_shard_with_few() {
-    let mut store = Store::new(7, Policy::default());
-    let now = UnixMillis(1);
-    let is_owned = |slot: Slot| slot.number() % 1000 < 80;
-    let names: Vec<String> = (0..200_000).map(|number| format!("key{number}")).collect();
-    for name in names.iter().filter(|name| is_owned(Slot::of(name.as_bytes()))) {
-        store.put(key(name), b"v", None, now);
+fn every_key_is_drawn_as_often_as_any_other() {
+    let (mut store, now) = (Store::new(7, Policy::default()), UnixMillis(1));
+    (0..800).for_each(|number| store.put(key(&format!("{{a}}{number}")), b"v", None, now));
+    (0..600).for_each(|number| drop(store.remove(key(&format!("{{a}}{number}")), now)));
+    (0..200).for_each(|number| store.put(key(&format!("key{number}")), b"v", None, now));
+    store.put(key("alone"), b"v", None, now);
+    let (draws, mut drawn) = (100 * store.len(), BTreeMap::<Vec<u8>, usize>::new());
+    for _ in 0..draws {
+        *drawn.entry(store.random_key(now).expect("there are keys").to_vec()).or_default() += 1;
     }
-    let draws = 4000;
-    let first_of_a_run = (0..draws)
-        .filter(|_| Slot::of(store.random_key(now).expect("there are keys")).number().is_multiple_of(1000))
-        .count();
-    // One slot in eighty is the first of a run.
-    assert!((10..=150).contains(&first_of_a_run), "{first_of_a_run} of {draws}");
+    assert_eq!(drawn.len(), 401);
+    // A count is 100 with a deviation of 10; of 401, the farthest is some 3.5 deviations away.
+    for (name, count) in &drawn {
+        assert!((50..=150).contains(count), "{} was drawn {count} times of {draws}", name.escape_ascii());
+    }
+    let of_slot: usize = drawn.iter().filter(|(name, _)| name.starts_with(b"{a}")).map(|(_, count)| count).sum();
+    assert!((19_500..=20_500).contains(&of_slot), "half of all keys were drawn {of_slot} times of {draws}");
+    // The sum over all keys of (count - 100)^2 / 100 has a mean of 400 and a deviation of 28.
+    let chi_squared: f64 = drawn.values().map(|&count| (count as f64 - 100.0).powi(2) / 100.0).sum();
+    assert!((290.0..=510.0).contains(&chi_squared), "{chi_squared}");
+}
+
+/// Where most keys have expired, and nobody has swept them, a live one is found all the same, each as likely as another.
+#[test]
+fn a_random_key_is_found_among_any_number_that_have_expired() {
+    let now = UnixMillis(1_000_000_000_000);
+    let later = UnixMillis(now.0 + 10);
+    let expiring = || {
+        let mut store = Store::new(7, Policy::default());
+        for number in 0..3000 {
+            store.put(key(&format!("{{{}}}short{number}", number % 7)), b"v", Some(later), now);
+        }
+        store
+    };
+    let mut store = expiring();
+    assert!(store.random_key(now).is_some(), "none has expired yet");
+    assert_eq!(store.random_key(later), None);
+    assert_eq!((store.len(), store.counters.expired), (0, 3000));
+    let mut store = expiring();
+    store.put(key("alive"), b"v", None, now);
+    assert_eq!(store.random_key(later), Some(&b"alive"[..]));
+    check_books(&store);
+}
+
+/// Keys that are read often are not evicted for those that are not, though the latter are all in one slot.
+#[test]
+fn keys_in_use_outlive_a_flood_into_one_slot() {
+    let policy = Policy { memory_max: 4_000_000, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+    let (mut store, mut now) = (Store::new(7, policy), UnixMillis(1_000_000_000_000));
+    let hot: Vec<String> = (0..200).map(|number| format!("hot{number}")).collect();
+    hot.iter().for_each(|name| store.put(key(name), &[b'v'; 50], None, now));
+    for number in 0..100_000_usize {
+        now.0 += 1;
+        assert_eq!(store.make_room(now), Ok(()));
+        store.put(key(&format!("{{t}}cold{number}")), &[b'v'; 50], None, now);
+        store.get(key(&hot[number % hot.len()]), now);
+    }
+    assert!(50_000 < store.counters.evicted);
+    let lost: Vec<_> = hot.iter().filter(|name| store.peek(key(name), now).is_none()).collect();
+    assert!(lost.is_empty(), "{lost:?} were evicted");
 }

@@ -19,8 +19,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A response, as far as tests look at it.
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub struct Response {
+    pub status: u16,
     /// Names in lower case.
     fields: Vec<(String, String)>,
     body: Vec<u8>,
@@ -51,11 +51,11 @@ impl Http {
         Self { stream: BufReader::new(stream) }
     }
 
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("it can be sent");
     }
 
-    fn response(&mut self) -> Response {
+    pub fn response(&mut self) -> Response {
         self.try_response(true).expect("a response")
     }
 
@@ -105,7 +105,7 @@ impl Http {
     }
 }
 
-fn request(line: &str) -> String {
+pub fn request(line: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: trine\r\n\r\n")
 }
 

@@ -16,6 +16,7 @@ mod gateway;
 mod http;
 mod lifecycle;
 mod load;
+mod memory;
 mod metrics;
 mod output;
 mod seeing;

@@ -336,9 +336,8 @@ impl State {
         }
         if durable.was_stalled && !self.shard.is_stalled() {
             durable.was_stalled = false;
-            let connections = self.connections.iter().flatten();
-            let waiting: Vec<_> = connections.filter(|c| c.is_paused || c.session.has_waited).map(|c| c.id).collect();
-            waiting.into_iter().for_each(|id| self.touch(id));
+            self.touch_waiting();
+            self.resume_cores();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{ConnectionId, State, durable::Saver, stopwatch::Stopwatch};
 use crate::{
-    client::{Client, ReplyMode},
+    client::{Client, Port, ReplyMode},
     commands::{Now, Outcome},
     gateway::{self, Gather},
     http,
@@ -21,6 +21,8 @@ use crate::{
 const PARCELS_PER_TURN: usize = 64;
 /// The time between two warnings of HTTP requests: whoever sends many must not fill the log.
 const HTTP_WARNING_EVERY_US: u64 = 1_000_000;
+/// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
+const GATHERS_KEPT: usize = 64;
 /// What comes from another core has been through the limits already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
@@ -94,7 +96,7 @@ impl Executor for Turn<'_> {
 
     #[inline]
     fn is_stalled(&self) -> bool {
-        self.shard.is_stalled()
+        self.shard.is_stalled() || (self.client.port == Port::Gateway && self.mesh.is_behind())
     }
 
     #[inline]
@@ -256,16 +258,15 @@ impl Turn<'_> {
     fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
-        let item = |part| Item { connection, ticket, part, version, no_touch, is_unwanted, reply_end: 0 };
+        let item =
+            |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
-            let batch = self.mesh.batch(core.into());
-            batch.items.push(item(None));
-            crate::resp::encode_request(&mut batch.requests, request.args_from(0));
+            self.mesh.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
             return;
         }
         let shard = &mut *self.shard;
-        let random = self.now.unix_us;
+        let random = fastrand::u64(..);
         let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
         let mut gather = spread.gather;
         let (mut whole, mut held) = (None, Lsn(0));
@@ -274,15 +275,15 @@ impl Turn<'_> {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
                 let reply = execute_part(shard, self.client, self.now, position, &part.bytes);
                 self.stopwatch.note(shard, request, self.client, self.now, reply.as_ref().map_or(0, Vec::len));
+                gather.note_keys(position, shard.store.len() as u64);
                 match reply {
                     Some(reply) => whole = gather.put(position, reply),
                     None => self.saves.push((ticket, Some(position))),
                 }
                 held = held.max(shard.told);
             } else {
-                let batch = self.mesh.batch(part.core.into());
-                batch.items.push(item(Some(position as u16)));
-                batch.requests.extend_from_slice(&part.bytes);
+                let item = item(Some(position as u16));
+                self.mesh.ask(part.core.into(), item, |bytes| bytes.extend_from_slice(&part.bytes));
             }
         }
         match whole {
@@ -336,7 +337,7 @@ impl State {
         let Some(mut client) = self.shard.core.clients.take(id.place()) else { return };
         let connection = &mut **connection;
         if connection.session.output.capacity() == 0 {
-            connection.session.output = self.buffers.pop().unwrap_or_default();
+            connection.session.output = self.buffers.take();
         }
         client.active_us = self.now.monotonic_us;
         self.shard.core.statistics.input_bytes += bytes.len() as u64;
@@ -361,6 +362,7 @@ impl State {
         connection.backpressure.output_bytes_max = output_bytes_max(turn.shard, turn.client.authenticated);
         // A client that was killed earlier in this turn, and is not closed yet, executes no more.
         connection.session.closing |= turn.client.closing;
+        connection.backpressure.waiting_max = turn.shard.core.config.gateway_in_flight;
         let received = connection.session.receive(bytes, &mut self.decoder, &connection.backpressure, &mut turn);
         turn.stopwatch.finish(turn.shard, self.now);
         if let Some(at) = *turn.password_at
@@ -393,7 +395,7 @@ impl State {
         let is_too_big = self.shard.core.config.max_request_bytes < client.input_bytes;
         connection.has_failed |= is_too_big && !connection.session.is_blocked(&connection.backpressure);
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
-            self.buffers.push(std::mem::take(&mut connection.session.output));
+            self.buffers.keep(std::mem::take(&mut connection.session.output));
         }
         self.shard.core.clients.put(id.place(), client);
         self.touch(id);
@@ -427,7 +429,7 @@ impl State {
                 Parcel::Left => self.gateway_connections[from] -= 1,
                 Parcel::Refusals(refusals) => self.shard.remote_refusals[from] = refusals,
                 Parcel::Requests(batch) => self.take_batch(from, batch),
-                Parcel::Replies(batch) => self.hand_out(batch),
+                Parcel::Replies(batch) => self.hand_out(from, batch),
             }
         }
         PARCELS_PER_TURN
@@ -445,7 +447,7 @@ impl State {
         }
     }
 
-    /// Executes requests of another core. Returns those that wait for values, and all behind them.
+    /// Executes requests of another core. Returns those that wait for values or for the disk, and all behind them.
     #[must_use]
     pub(super) fn execute_batch(
         &mut self,
@@ -453,8 +455,8 @@ impl State {
         mut batch: Box<Batch>,
         mut failure: Option<String>,
     ) -> Option<Box<Batch>> {
-        let (items, requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
-        let (mut used, mut waiting) = (0, None::<Box<Batch>>);
+        let (items, mut requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
+        let (mut used, mut waiting) = (0, None);
         let mut items = items.into_iter();
         let mut stopwatch = Stopwatch::new(self.clock, &self.shard);
         // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
@@ -462,6 +464,10 @@ impl State {
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
         while let Some(mut item) = items.next() {
+            if failure.is_none() && self.is_stalled() {
+                waiting = Some(item);
+                break;
+            }
             let rest = &requests[used..];
             let decoded = decoder.decode(rest, &NO_LIMITS);
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
@@ -471,8 +477,7 @@ impl State {
                 let cold = self.shard.cold_values(request, &self.passed, self.now);
                 if !cold.is_empty() {
                     self.fetch_for_core(from, cold);
-                    let items = std::iter::once(item).chain(items).collect();
-                    waiting = Some(Box::new(Batch { items, requests: rest.to_vec(), replies: Vec::new() }));
+                    waiting = Some(item);
                     break;
                 }
             }
@@ -513,9 +518,16 @@ impl State {
             place.items.push(item);
         }
         stopwatch.finish(&mut self.shard, self.now);
+        let waiting = waiting.map(|first| {
+            let items = std::iter::once(first).chain(items).collect();
+            let rest = if used == 0 { std::mem::take(&mut requests) } else { requests.split_off(used) };
+            Box::new(Batch { items, requests: rest, ..Batch::default() })
+        });
         batch.requests = requests;
+        batch.keys = self.shard.store.len() as u64;
         self.mesh.post(from, Parcel::Replies(batch));
-        if let Some(held) = held {
+        if let Some(mut held) = held {
+            held.keys = self.shard.store.len() as u64;
             self.post_replies(held_until, from, held);
         }
         waiting
@@ -533,13 +545,17 @@ impl State {
         found
     }
 
-    fn hand_out(&mut self, batch: Box<Batch>) {
-        let mut start = 0;
+    fn hand_out(&mut self, from: usize, batch: Box<Batch>) {
+        let (mut start, mut is_relieved) = (0, false);
         for item in &batch.items {
+            is_relieved |= self.mesh.answered(from, item.request_bytes);
             let reply = batch.replies[start..item.reply_end].to_vec();
             start = item.reply_end;
             match item.part {
-                Some(part) => self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0)),
+                Some(part) => {
+                    self.note_keys(item, part.into(), batch.keys);
+                    self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0));
+                }
                 None => {
                     let reply = if item.is_unwanted { Vec::new() } else { reply };
                     self.complete(item.connection, item.ticket, reply, Lsn(0));
@@ -547,6 +563,9 @@ impl State {
             }
         }
         self.mesh.recycle(batch);
+        if is_relieved {
+            self.touch_waiting();
+        }
     }
 
     /// Gives a connection a reply that it waited for, if it is still there.
@@ -556,6 +575,16 @@ impl State {
         };
         connection.session.complete(ticket, reply, held);
         self.touch(id);
+    }
+
+    /// Notes how many keys the core has that has answered a part of a request.
+    fn note_keys(&mut self, item: &Item, part: usize, keys: u64) {
+        let Some(connection) = self.connections[item.connection.place()].as_mut() else { return };
+        let is_it = |gathering: &&mut Gathering| gathering.ticket == item.ticket;
+        if let Some(gathering) = connection.gathers.iter_mut().find(is_it).filter(|_| connection.id == item.connection)
+        {
+            gathering.gather.note_keys(part, keys);
+        }
     }
 
     /// Gives a connection a part of a reply; with the last part, the reply is whole.
@@ -570,6 +599,9 @@ impl State {
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
         note_failure(&mut self.shard, row, &reply);
+        if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
+            connection.gathers = Vec::new();
+        }
         self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
     }
 }

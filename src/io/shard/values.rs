@@ -18,11 +18,7 @@ use crate::{
     store::Cold,
     wal::Value,
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 /// How long a core sends values away in each turn; and where an eighth more memory is used than may be.
 const DEMOTE_US: u64 = 100;
@@ -41,15 +37,8 @@ pub(super) struct Values {
     compaction: Compaction,
     /// Once the log has been read.
     pub(super) hints: Option<Hints>,
-    /// Requests of other cores that wait, by core.
-    waiting: BTreeMap<usize, Waiting>,
-}
-
-/// Requests of another core, the first of which waits for values.
-#[derive(Default)]
-struct Waiting {
-    batches: VecDeque<Box<Batch>>,
-    fetching: Fetching,
+    /// What the first of another core's requests waits for, by core.
+    fetching: BTreeMap<usize, Fetching>,
 }
 
 /// The values that a request waits for.
@@ -68,7 +57,7 @@ pub(super) struct Fetching {
 impl Values {
     pub(super) fn new(layout: Layout, bell: Arc<Bell>, reads_max: usize) -> Self {
         let compaction = Compaction::new(layout.clone(), bell);
-        Self { reads: Reads::new(layout, reads_max), compaction, hints: None, waiting: BTreeMap::new() }
+        Self { reads: Reads::new(layout, reads_max), compaction, hints: None, fetching: BTreeMap::new() }
     }
 
     /// Has every segment before this one given up.
@@ -122,7 +111,7 @@ impl State {
     /// Has the values fetched that the first request of another core waits for.
     pub(super) fn fetch_for_core(&mut self, from: usize, awaited: Vec<Cold>) {
         let Some(values) = self.values() else { return };
-        let fetching = &mut values.waiting.entry(from).or_default().fetching;
+        let fetching = values.fetching.entry(from).or_default();
         if !fetching.begin(awaited.len()) {
             fetching.failure = Some("ERR the value can't be read: it has moved too often meanwhile".into());
         }
@@ -131,45 +120,49 @@ impl State {
 
     /// Takes requests of another core: executes them, or puts them behind those that wait.
     pub(super) fn take_batch(&mut self, from: usize, batch: Box<Batch>) {
-        if !self.shard.store.has_values_on_disk() {
-            let waiting = self.execute_batch(from, batch, None);
-            assert!(waiting.is_none(), "values in memory need not be waited for");
-            return;
-        }
-        let foreseen = self.cold_values_of(&batch);
-        let Some(values) = self.values() else { return };
-        let is_waiting = values.waiting.get(&from).is_some_and(|waiting| !waiting.batches.is_empty());
-        if is_waiting {
-            values.waiting.entry(from).or_default().batches.push_back(batch);
-        } else if let Some(rest) = self.execute_batch(from, batch, None)
-            && let Some(values) = self.values()
-        {
-            values.waiting.entry(from).or_default().batches.push_front(rest);
+        let foresees = self.shard.store.has_values_on_disk() && !self.is_stalled();
+        let foreseen = if foresees { self.cold_values_of(&batch) } else { Vec::new() };
+        if !self.parked[from].is_empty() {
+            self.parked[from].push_back(batch);
+        } else if let Some(rest) = self.execute_batch(from, batch, None) {
+            self.parked[from].push_front(rest);
         }
         if let Some(values) = self.values() {
             foreseen.into_iter().for_each(|cold| values.reads.want(cold, None));
         }
     }
 
-    /// Goes on with the requests of another core, whose values have come.
+    /// Goes on with the requests of other cores that waited for the log to catch up.
+    pub(super) fn resume_cores(&mut self) {
+        for from in 0..self.parked.len() {
+            let fetching = self.values().and_then(|values| values.fetching.get(&from));
+            let is_fetching = fetching.is_some_and(|fetching| 0 < fetching.missing);
+            if !is_fetching && !self.parked[from].is_empty() {
+                self.resume_core(from);
+            }
+        }
+    }
+
+    /// Goes on with the requests of another core: the values have come that the first of them waited for, or the log has caught
+    /// up.
     fn resume_core(&mut self, from: usize) {
-        let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { return };
-        let mut kept = std::mem::take(&mut waiting.fetching.kept);
-        let mut failure = waiting.fetching.failure.take();
-        while let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) {
-            let Some(batch) = waiting.batches.pop_front() else { break };
+        let fetching = self.values().and_then(|values| values.fetching.get_mut(&from));
+        let (mut kept, mut failure) = fetching
+            .map_or_else(Default::default, |fetching| (std::mem::take(&mut fetching.kept), fetching.failure.take()));
+        while let Some(batch) = self.parked[from].pop_front() {
             let count = batch.items.len();
             let rest = self.execute_batch(from, batch, failure.take());
-            let Some(waiting) = self.values().and_then(|values| values.waiting.get_mut(&from)) else { break };
             let is_stuck = rest.as_ref().is_some_and(|rest| rest.items.len() == count);
-            if !is_stuck {
-                // Another request than the one before: its first try, if it waits.
-                waiting.fetching.tries = u32::from(rest.is_some());
-            } else {
-                waiting.fetching.kept.append(&mut kept);
+            if let Some(fetching) = self.values().and_then(|values| values.fetching.get_mut(&from)) {
+                if is_stuck {
+                    fetching.kept.append(&mut kept);
+                } else {
+                    // Another request than the one before: its first try, if it waits.
+                    fetching.tries = u32::from(rest.is_some());
+                }
             }
             if let Some(rest) = rest {
-                waiting.batches.push_front(rest);
+                self.parked[from].push_front(rest);
                 break;
             }
         }
@@ -239,8 +232,8 @@ impl State {
                     }
                 }
                 Waiter::Core(from) => {
-                    let waiting = self.values().and_then(|values| values.waiting.get_mut(&from));
-                    if waiting.is_some_and(|waiting| waiting.fetching.take(kept.take(), failure.as_deref())) {
+                    let fetching = self.values().and_then(|values| values.fetching.get_mut(&from));
+                    if fetching.is_some_and(|fetching| fetching.take(kept.take(), failure.as_deref())) {
                         self.resume_core(from);
                     }
                 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    store::{Policy, Store},
+    config::Eviction,
+    store::{OutOfMemory, Policy, Store},
     wal::{
         FileInfo, Found, Hinting, Log, Lsn, Recovery, Step as Next, each_value,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind},
@@ -235,6 +236,8 @@ impl Disk {
             away_bytes += if entry.is_away() { entry.value_len() as u64 } else { 0 };
         }
         assert_eq!((places.counts.away, places.counts.away_bytes), (away, away_bytes));
+        let entries = self.store.tables.iter().flat_map(|table| table.entries.iter());
+        assert_eq!(places.savings, entries.map(savings).sum::<usize>());
         assert_eq!(places.live_total(), live.values().sum::<u64>());
         for (&segment, needed) in &places.segments {
             assert_eq!(needed.live, live.remove(&segment).unwrap_or_default(), "segment {segment}");
@@ -405,6 +408,65 @@ proptest! {
             disk.check_books();
         }
     }
+}
+
+/// What can't go away counts: values that take several frames are refused at the limit, or others are evicted for them, also while
+/// none of them is on disk yet. Values that will go away are taken meanwhile.
+#[test]
+fn values_that_stay_in_memory_count_against_its_limit() {
+    const LARGE: usize = 3 << 20;
+    let limit = 16 << 20;
+    let put = |disk: &mut Disk, number: u32, length: usize| {
+        disk.store.make_room(NOW)?;
+        disk.store.put(Key::of(format!("key{number}").as_bytes()), &vec![7; length], None, NOW);
+        disk.log().end_command();
+        Ok::<_, OutOfMemory>(())
+    };
+    // Nothing is written meanwhile.
+    let mut disk = Disk::new(limit);
+    let taken = (0..60).take_while(|&number| put(&mut disk, number, LARGE).is_ok()).count();
+    assert!((4..=6).contains(&taken), "{taken} values of 3 MiB in 16 MiB");
+    let mut disk = Disk::new(limit);
+    disk.store.policy.eviction = Eviction::Lfu;
+    for number in 0..60 {
+        assert_eq!(put(&mut disk, number, LARGE), Ok(()));
+        assert!(disk.store.memory() <= limit + 2 * LARGE, "{} bytes after {number}", disk.store.memory());
+    }
+    while disk.write() {}
+    assert_eq!(put(&mut disk, 60, LARGE), Ok(()));
+    disk.check_books();
+    // Those that will be on disk soon are taken, as far as the backlog of the log goes, which others look after.
+    let mut disk = Disk::new(limit);
+    (0..60).for_each(|number| assert_eq!(put(&mut disk, number, LARGE / 6), Ok(())));
+    while disk.write() {}
+    (60..70).for_each(|number| assert_eq!(put(&mut disk, number, LARGE / 6), Ok(())));
+    let in_flight = 10 * LARGE / 6;
+    assert!(disk.store.memory() <= limit + in_flight, "a write sends away what can go: {} bytes", disk.store.memory());
+    disk.check_books();
+}
+
+/// What a start in the other mode has left in a snapshot is moved to the log and goes away then: nothing is evicted or refused for
+/// it meanwhile.
+#[test]
+fn values_from_a_snapshot_are_not_evicted_before_they_can_go_away() {
+    let mut disk = Disk::new(2 << 20);
+    disk.store.policy.eviction = Eviction::Lfu;
+    let log = disk.store.log.take();
+    for number in 0..4000 {
+        let (key, value) = (format!("key{number}"), [7; 1000]);
+        let record = Record::Put { key: key.as_bytes(), value: &value, expires_at: None };
+        disk.store.apply_in_place(Found::Record(record, Spot { segment: SNAPSHOT, offset: None }), NOW);
+    }
+    disk.store.log = log;
+    assert!(disk.store.policy.memory_max < disk.store.memory() / 2);
+    assert_eq!(disk.store.make_room(NOW), Ok(()));
+    assert!(!disk.store.wants_eviction() && !disk.store.is_full() && disk.store.len() == 4000);
+    while disk.store.move_kept(SNAPSHOT) {}
+    while disk.write() {}
+    assert_eq!(disk.store.make_room(NOW), Ok(()));
+    disk.store.demote(100_000, NOW);
+    assert!(disk.store.memory() <= disk.store.policy.memory_max && disk.store.len() == 4000);
+    disk.check_books();
 }
 
 /// However much is written, what is in memory stays within its limit once values can go away; all of it can be read, and the

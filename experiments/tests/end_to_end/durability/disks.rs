@@ -8,7 +8,7 @@ use super::{
 use crate::{
     harness::{Process, Server, eventually, free_ports, program, random},
     http::Http,
-    wire::{Wire, encode},
+    wire::{Reply, Wire, encode},
 };
 use std::{
     fs,
@@ -325,6 +325,9 @@ fn is_lost(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("lost-"))
 }
 
+/// Bytes of the log that may wait for the disk.
+const BACKLOG: usize = 4 << 20;
+
 /// A client that asks for more than the disk can take is slowed down, not dropped, and the server's memory stays bounded.
 #[test]
 fn a_disk_that_stands_still_bounds_memory() {
@@ -334,7 +337,6 @@ fn a_disk_that_stands_still_bounds_memory() {
 }
 
 fn pile_up() -> Result<(), Skip> {
-    const BACKLOG: usize = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("disk");
     image(&file, 512)?;
@@ -343,20 +345,45 @@ fn pile_up() -> Result<(), Skip> {
     let server = Server::start(2, &["--dir", &mount.join("data"), "--log-backlog-bytes", &backlog]);
     let mut wire = server.connect();
     wire.check("SET foo v -> +OK");
+    // For keys of both cores, from a client of one of them.
+    let bytes = requests(5_000, 10_000, |number| format!("k{number}"));
+    pile_up_requests(&server, &device, &mut [server.connect()], &bytes, 5_000);
+    // For keys of one core, from a client of each, and larger ones: as many as a client may have at the other core are 200 MB.
+    let bytes = requests(300, 200_000, |number| format!("{{b}}{number}"));
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        // A client may have the more under way the more it was answered.
+        client.send(&b"GET {b}\r\n".repeat(1000));
+        (0..1000).for_each(|_| assert_eq!(client.reply(), Reply::Null));
+    }
+    pile_up_requests(&server, &device, &mut clients, &bytes, 300);
+    assert_eq!(server.connect().ask("DBSIZE"), ":201");
+    stop(server);
+    mount.unmount();
+    drop(device);
+    Ok(())
+}
+
+/// SETs of a hundred keys.
+fn requests(count: usize, length: usize, key: impl Fn(usize) -> String) -> Vec<u8> {
+    let (mut bytes, value) = (Vec::new(), vec![b'v'; length]);
+    (0..count).for_each(|number| encode(&mut bytes, &[b"SET", key(number % 100).as_bytes(), &value]));
+    bytes
+}
+
+/// Has each of the clients send these requests, `count` of them and more than fit into a backlog, while the disk stands still.
+fn pile_up_requests(server: &Server, device: &Device, clients: &mut [Wire], bytes: &[u8], count: usize) {
     let before = server.process.resident_bytes();
     let pause = device.pause();
-    let (value, count) = (vec![b'v'; 10_000], 5_000);
-    let mut bytes = Vec::new();
-    (0..count).for_each(|number: usize| encode(&mut bytes, &[b"SET", format!("k{}", number % 100).as_bytes(), &value]));
-    let sent = AtomicBool::new(false);
+    let sent = &AtomicBool::new(false);
     thread::scope(|scope| {
-        let mut writer = server.connect();
-        let mut socket = writer.socket().try_clone().unwrap();
-        let sent = &sent;
-        scope.spawn(move || {
-            std::io::Write::write_all(&mut socket, &bytes).unwrap();
-            sent.store(true, Ordering::Relaxed);
-        });
+        for client in &mut *clients {
+            let mut socket = client.socket().try_clone().unwrap();
+            scope.spawn(move || {
+                std::io::Write::write_all(&mut socket, bytes).unwrap();
+                sent.store(true, Ordering::Relaxed);
+            });
+        }
         // Its memory has stopped growing when it is the same many looks long.
         let (mut last, mut same) = (0, 0);
         eventually("the backlog is full", || {
@@ -367,13 +394,10 @@ fn pile_up() -> Result<(), Skip> {
         });
         let after = server.process.resident_bytes();
         assert!(after < before + 10 * BACKLOG, "{before} bytes before, {after} after");
-        assert!(!sent.load(Ordering::Relaxed), "50 MB don't fit into a backlog of 4");
+        assert!(!sent.load(Ordering::Relaxed), "{} bytes don't fit into a backlog of {BACKLOG}", bytes.len());
         drop(pause);
-        (0..count).for_each(|_| assert_eq!(writer.reply().to_string(), "+OK"));
+        for client in &mut *clients {
+            (0..count).for_each(|_| assert_eq!(client.reply().to_string(), "+OK"));
+        }
     });
-    assert_eq!(server.connect().ask("DBSIZE"), ":101");
-    stop(server);
-    mount.unmount();
-    drop(device);
-    Ok(())
 }
