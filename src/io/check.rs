@@ -100,6 +100,7 @@ impl Check {
             }
             self.show(recover.progress());
         }
+        self.store.end_loading();
         let report = recover.report();
         let mut damaged: Vec<_> = report.lost.iter().map(|lost| lost.damage.to_string()).collect();
         for file in superseded(recover.files(), report) {

@@ -124,7 +124,9 @@ impl World {
         } else {
             self.disk.end_process();
         }
-        self.now.unix_us += self.random.u64(..1_000_000);
+        // Most servers are back in a moment, and some much later than most keys live.
+        let away_us = [1_000_000, 30_000_000][self.random.usize(..2)];
+        self.now.unix_us += self.random.u64(..away_us);
         empty(&mut shard.store, &self.model);
     }
 }

@@ -189,6 +189,7 @@ impl State {
             "the log has been read"
         );
         persistence.segments_hinted = hinted as u64;
+        self.shard.store.end_loading();
         self.shard.store.counters = Default::default();
         durable.found_end = report.end;
         persistence.is_loading = false;
@@ -387,7 +388,7 @@ impl State {
             return false;
         };
         let (budget, now) = (if is_idle { WALK_US_IDLE } else { WALK_US_BUSY }, self.now.unix_millis());
-        let outcome = match snapshot.advance(&self.shard.store, (end, persisted), now, self.clock, budget) {
+        let outcome = match snapshot.advance(&self.shard.store, (end, persisted), self.clock, budget) {
             Progress::Walking => return true,
             Progress::Waiting => return false,
             Progress::Done(bytes) => Ok(bytes),

@@ -10,6 +10,7 @@ use proptest::{collection::vec, prelude::*};
 use std::collections::BTreeMap;
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000_000);
+const FAR_AHEAD: UnixMillis = UnixMillis(u64::MAX);
 
 /// A segment's bytes, its identity, and the position of its first frame.
 struct Segment {
@@ -193,9 +194,15 @@ impl Disk {
                     let end = (offset as usize + length).min(bytes.len());
                     let mut apply = |found: Found<'_>| store.apply_in_place(found, NOW);
                     recovery.give_in_place(&bytes[offset as usize..end], &mut apply).expect("nothing is damaged");
+                    assert_eq!(
+                        store.sweep(usize::MAX, FAR_AHEAD),
+                        0,
+                        "nothing expires before the last record is applied"
+                    );
                 }
             }
         }
+        store.end_loading();
         store.log = Some(Box::new(Log::new(recovery.report().end, true)));
         self.hinted += recovery.report().hinted.len();
         self.store = store;
