@@ -139,6 +139,11 @@ impl<'a> Process<'a> {
         self.is_stopping = true;
     }
 
+    /// Whether the last frame of the log is a seal, where there is one.
+    pub(super) fn is_sealed(&self, world: &World) -> bool {
+        self.writer.ends_with_seal(world)
+    }
+
     /// Whether everything is written and everyone has been answered.
     pub(super) fn is_over(&self) -> bool {
         let log = self.shard.store.log.as_ref().expect("a process has a log");

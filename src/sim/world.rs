@@ -75,6 +75,7 @@ fn live(world: &mut World, shard: &mut Shard, plan: &Plan, turns: u32) -> Result
         process.turn(world)?;
         if process.is_over() {
             world.model.is_over();
+            assert!(process.is_sealed(world), "a log that ends in good order ends with a seal");
             return Ok(());
         }
     }

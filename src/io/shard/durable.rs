@@ -360,6 +360,12 @@ impl State {
         writer.is_quiet(log)
     }
 
+    /// Returns whether the log has records that there is no room for, and none can be made.
+    pub(super) fn is_stuck(&self) -> bool {
+        let (Some(durable), Some(log)) = (&self.durable, &self.shard.store.log) else { return false };
+        durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log))
+    }
+
     /// Begins a snapshot where one is wanted or due, and goes on with the one at hand. Returns whether the core has more to do
     /// for it at once.
     fn save(&mut self, is_idle: bool) -> bool {
