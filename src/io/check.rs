@@ -212,7 +212,7 @@ fn superseded<'a>(files: &'a [FileInfo], report: &'a Report) -> impl Iterator<It
     let first_needed = report.segments.get(needed).map_or(0, |&(number, _)| number);
     files.iter().filter(move |file| match file.kind {
         FileKind::Segment => file.number < first_needed,
-        FileKind::Snapshot => file.number != start.0,
+        FileKind::Snapshot => file.number < start.0,
         FileKind::Hint => false,
     })
 }

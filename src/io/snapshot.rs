@@ -169,6 +169,7 @@ impl Layout {
             id,
             number: 0,
             lsn: since,
+            bytes: 0,
         };
         let mut block = Aligned::new(BLOCK_BYTES);
         block.bytes_mut().copy_from_slice(&header.encode());

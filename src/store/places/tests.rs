@@ -65,7 +65,15 @@ impl Disk {
 
     fn turn_over(&mut self) {
         let (number, id, lsn) = (self.next, FileId(u64::from(self.next) + 100), self.log().persisted_end());
-        let header = FileHeader { kind: FileKind::Segment, shard: 0, directory: 5, id, number: u64::from(number), lsn };
+        let header = FileHeader {
+            kind: FileKind::Segment,
+            shard: 0,
+            directory: 5,
+            id,
+            number: u64::from(number),
+            lsn,
+            bytes: 0,
+        };
         self.segments.insert(number, Segment { id, bytes: header.encode().to_vec(), first: None });
         self.next += 1;
     }
@@ -176,7 +184,8 @@ impl Disk {
         }
         if let Some(base) = self.base {
             let id = FileId(9);
-            let header = FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base };
+            let header =
+                FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base, bytes: 0 };
             let mut bytes = header.encode().to_vec();
             let length = Log::new(Lsn(0), false).seal(id, base, &mut self.buffer);
             bytes.extend_from_slice(&self.buffer[..length]);
