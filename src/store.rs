@@ -155,6 +155,8 @@ pub struct Store {
     pub policy: Policy,
     /// What the store counted.
     pub counters: Counters,
+    /// Records of a log or a snapshot are being applied: see [`apply`](Self::apply).
+    is_loading: bool,
     /// Whether [`sweep`](Self::sweep) removes anything (`DEBUG SET-ACTIVE-EXPIRE`); entries expire all the same.
     pub sweeps: bool,
 }
@@ -202,8 +204,16 @@ impl Store {
             places: None,
             policy,
             counters: Counters::default(),
+            is_loading: false,
             sweeps: true,
         }
+    }
+
+    /// Returns the time that expiries are compared with. While records are applied nothing has expired: a later record may move
+    /// the expiry, or take it away.
+    #[inline]
+    fn expiry_time(&self, now: UnixMillis) -> UnixMillis {
+        if self.is_loading { UnixMillis(0) } else { now }
     }
 
     #[inline]
@@ -249,6 +259,7 @@ impl Store {
 
     /// Up to `count` keys of a slot.
     pub fn slot_keys(&self, slot: Slot, now: UnixMillis, count: usize) -> impl Iterator<Item = &[u8]> {
+        let now = self.expiry_time(now);
         self.tables[slot.index()]
             .entries
             .iter()
@@ -277,7 +288,7 @@ impl Store {
     /// Finds a live entry's bucket and counts a hit or a miss. An entry whose time has come goes.
     #[inline]
     fn find(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
-        let hash = self.hasher.hash_one(key.bytes);
+        let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let entries = &self.tables[key.slot.index()].entries;
         let Some(bucket) = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) else {
             self.counters.misses += 1;
@@ -295,7 +306,7 @@ impl Store {
     /// Finds a live entry without a trace: neither use nor hit nor miss.
     #[inline]
     pub fn peek(&self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
-        let hash = self.hasher.hash_one(key.bytes);
+        let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let table = &self.tables[key.slot.index()];
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
@@ -326,18 +337,27 @@ impl Store {
         }
     }
 
-    /// Applies a record of a log or a snapshot. Nothing is recorded and nothing has expired yet: a later record may say that
-    /// it never does.
+    /// Applies a record of a log or a snapshot. From the first on, and until [`end_loading`](Self::end_loading), nothing is
+    /// recorded, and nothing expires or is evicted: a later record may say that a key lives longer, or for ever.
     pub fn apply(&mut self, record: Record<'_>, now: UnixMillis) {
-        assert!(self.log.is_none(), "what is applied has been recorded already");
-        const LONG_AGO: UnixMillis = UnixMillis(0);
+        self.begin_loading();
         match record {
             Record::Put { key, value, expires_at } => self.put(Key::of(key), value, expires_at, now),
-            Record::Expire { key, expires_at } => drop(self.set_expiry(Key::of(key), expires_at, LONG_AGO)),
-            Record::Remove { key } => drop(self.remove(Key::of(key), LONG_AGO)),
+            Record::Expire { key, expires_at } => drop(self.set_expiry(Key::of(key), expires_at, now)),
+            Record::Remove { key } => drop(self.remove(Key::of(key), now)),
             Record::Clear => self.clear(),
             Record::Together(together) => together.each().flatten().for_each(|record| self.apply(record, now)),
         }
+    }
+
+    fn begin_loading(&mut self) {
+        assert!(self.log.is_none(), "what is applied has been recorded already");
+        self.is_loading = true;
+    }
+
+    /// Has keys expire again: the last record was applied.
+    pub fn end_loading(&mut self) {
+        self.is_loading = false;
     }
 
     /// What a reply that tells of this key has to wait for, if anything.
@@ -354,9 +374,10 @@ impl Store {
             log.append(hash, Record::Put { key: key.bytes, value, expires_at });
         }
         let place = if self.places.is_some() { self.promise(hash, key.slot, value) } else { None };
+        let expiry_time = self.expiry_time(now);
         let table = &mut self.tables[key.slot.index()];
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
-            self.counters.expired += u64::from(is_expired(entry, now));
+            self.counters.expired += u64::from(is_expired(entry, expiry_time));
             let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
             if let Some(places) = &mut self.places {
                 places.leave(entry);
@@ -416,7 +437,7 @@ impl Store {
             log.append(hash, Record::Remove { key: key.bytes });
         }
         self.forget(key.slot, &entry);
-        if is_expired(&entry, now) {
+        if is_expired(&entry, self.expiry_time(now)) {
             self.counters.expired += 1;
             return None;
         }
@@ -425,8 +446,8 @@ impl Store {
 
     /// Sets or takes away a live key's expiry. Returns whether the key was there.
     pub fn set_expiry(&mut self, key: Key<'_>, expires_at: Option<UnixMillis>, now: UnixMillis) -> bool {
-        let hash = self.hasher.hash_one(key.bytes);
-        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
+        let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
+        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, expiry_time) else { return false };
         let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Expire { key: key.bytes, expires_at });
@@ -447,9 +468,9 @@ impl Store {
     /// Gives a key's value this length (new bytes are zeros) and lets `change` edit it. Its expiry stays; a key that was
     /// not there is made, without one.
     pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) {
-        let hash = self.hasher.hash_one(key.bytes);
+        let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let table = &mut self.tables[key.slot.index()];
-        if let Some(entry) = table.find_live(hash, key, now) {
+        if let Some(entry) = table.find_live(hash, key, expiry_time) {
             let memory = entry.memory();
             if let Some(places) = &mut self.places {
                 places.leave(entry);
@@ -523,8 +544,7 @@ impl Store {
         now: UnixMillis,
         mut visit: impl FnMut(&'a Entry),
     ) -> Cursor {
-        let mut at = cursor;
-        let mut seen = 0;
+        let (mut at, mut seen, now) = (cursor, 0, self.expiry_time(now));
         loop {
             let table = &self.tables[usize::from(at.slot)];
             if at.bucket != 0 && at.layout != table.layout {
@@ -557,6 +577,7 @@ impl Store {
     /// A random live key, each as likely as any other; `None` where there is none. What it draws and has expired is removed,
     /// as a sweep would have removed it later.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
+        let now = self.expiry_time(now);
         for tries in 0.. {
             let (slot, bucket) = self.sample()?;
             if self.tables[slot.index()].entries.get_bucket(bucket).is_some_and(|entry| !is_expired(entry, now)) {
@@ -579,7 +600,7 @@ impl Store {
     /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
     /// sooner where that is a good part of the budget.
     pub fn sweep(&mut self, budget: usize, now: UnixMillis) -> usize {
-        if self.expiring == 0 || !self.sweeps {
+        if self.expiring == 0 || !self.sweeps || self.is_loading {
             return 0;
         }
         let (mut looked_at, mut slots, mut removed) = (0, 0, 0);
@@ -684,7 +705,7 @@ impl Store {
     /// Whether [`evict_some`](Self::evict_some) has something to do.
     #[inline]
     pub fn wants_eviction(&self) -> bool {
-        self.policy.eviction != Eviction::None && self.length != 0 && self.is_over_for_good()
+        self.policy.eviction != Eviction::None && !self.is_loading && self.length != 0 && self.is_over_for_good()
     }
 
     /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
@@ -702,7 +723,7 @@ impl Store {
 
     /// Evicts the least used entry of a sample. Returns whether there was one that may be evicted.
     fn evict_one(&mut self, now: UnixMillis) -> bool {
-        if self.policy.eviction == Eviction::None {
+        if self.policy.eviction == Eviction::None || self.is_loading {
             return false;
         }
         let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };

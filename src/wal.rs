@@ -19,7 +19,7 @@ mod recovery;
 
 pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use log::{Log, Value};
-pub use place::{At, Where, each_value};
+pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};
 pub use record::{Malformed, Record};
 pub use recovery::{Damage, FileInfo, Found, Lost, Problem, Recovery, Report, Spot, Step};
 

@@ -101,6 +101,7 @@ impl Check {
             }
             self.show(recover.progress());
         }
+        self.store.end_loading();
         let report = recover.report();
         let mut damaged: Vec<_> = report.lost.iter().map(|lost| lost.damage.to_string()).collect();
         for file in superseded(recover.files(), report) {
@@ -211,7 +212,7 @@ fn superseded<'a>(files: &'a [FileInfo], report: &'a Report) -> impl Iterator<It
     let first_needed = report.segments.get(needed).map_or(0, |&(number, _)| number);
     files.iter().filter(move |file| match file.kind {
         FileKind::Segment => file.number < first_needed,
-        FileKind::Snapshot => file.number != start.0,
+        FileKind::Snapshot => file.number < start.0,
         FileKind::Hint => false,
     })
 }

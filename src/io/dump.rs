@@ -112,6 +112,8 @@ struct Dump<W> {
     /// How much of a key or a value is shown; `None`: no records at all.
     width: Option<usize>,
     kind: FileKind,
+    /// The size that the file was made with; 0 where it does not say.
+    made: u64,
     /// The position of the next record, once one was seen.
     expected: Option<Lsn>,
     /// The beginning of a record that the next frame goes on with.
@@ -123,14 +125,16 @@ struct Dump<W> {
 
 impl<W: Write> Dump<W> {
     fn new(out: W, width: Option<usize>) -> Self {
-        Self { out, width, kind: FileKind::Segment, expected: None, partial: Vec::new(), is_sealed: false, damaged: 0 }
+        let kind = FileKind::Segment;
+        Self { out, width, kind, made: 0, expected: None, partial: Vec::new(), is_sealed: false, damaged: 0 }
     }
 
     fn header(&mut self, path: &Path, header: Result<FileHeader, Invalid>) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match header {
-            Ok(FileHeader { kind, shard, directory, id, number, lsn }) => {
+            Ok(FileHeader { kind, shard, directory, id, number, lsn, bytes }) => {
                 self.kind = kind;
+                self.made = bytes;
                 let what = match kind {
                     FileKind::Segment => format!("segment {number}, made ready when the log ended at {}", lsn.0),
                     FileKind::Hint => format!("hint of segment {number}, whose records begin at {}", lsn.0),
@@ -162,6 +166,10 @@ impl<W: Write> Dump<W> {
                     }
                 }
             }
+        }
+        if self.made != 0 && self.made != frames.bytes() {
+            let (bytes, made) = (frames.bytes(), self.made);
+            self.damaged_at(bytes.min(made), &format!("the file has {bytes} bytes, and was made with {made}"))?;
         }
         if self.kind != FileKind::Segment && !self.is_sealed {
             self.damaged += 1;

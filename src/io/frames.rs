@@ -87,6 +87,11 @@ impl Frames {
         Ok((frames, header))
     }
 
+    /// The file's size, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.length
+    }
+
     /// Whether the header or the first frame says which frames belong to the file.
     pub(super) fn have_identity(&self) -> bool {
         self.id != FileId::default()

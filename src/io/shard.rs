@@ -58,6 +58,8 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long a connection waits that has told its client, in the middle of a request, why it ends. Closed at once while more is
 /// coming, it would be reset, and the client might never see the reason.
 const LINGER_US: u64 = 2_000_000;
+/// How long a core that stops waits for its log, once its clients have gone: a disk that takes longer has failed.
+const WRITE_PATIENCE_US: u64 = 30_000_000;
 /// The position of the gateway's listener; the core's own is 0.
 const GATEWAY: usize = 1;
 
@@ -136,7 +138,7 @@ struct Connection {
 /// Runs a core until it is told to stop.
 ///
 /// # Errors
-/// Where the ring breaks, or the shard's files can't be read.
+/// Where the ring breaks, the shard's files can't be read, or its log can't be written to its end.
 pub async fn run(
     mut ring: Ring,
     shard: Shard,
@@ -158,7 +160,7 @@ pub async fn run(
     } else {
         state.control.core_is_loaded();
     }
-    while !state.is_over() {
+    while !state.is_over()? {
         // Everything that has arrived, executed; replies pile up in their sessions.
         state.begin_turn();
         ring.stock_up(&mut state.buffers);
@@ -539,15 +541,20 @@ impl State {
         }
     }
 
-    /// Accepts no more, executes no more than what was read, and closes whoever has got what they are owed.
+    /// Accepts no more, executes no more than what was read, and closes whoever has got what they are owed; all, once time is up.
     fn stop(&mut self, ring: &mut Ring) {
         if self.stopping_since.is_none() {
             self.stopping_since = Some(self.now.monotonic_us);
             ring.stop_listening();
         }
         for place in 0..self.connections.len() {
+            let is_out_of_patience = self.is_out_of_patience();
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
+            if is_out_of_patience {
+                self.drop_connection(ring, id);
+                continue;
+            }
             let has_waited = connection.session.has_waited && connection.session.has_unread();
             let waits = has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
             // A password that waits would hold up the end.
@@ -563,14 +570,35 @@ impl State {
         }
     }
 
-    /// Whether the core has nothing left to do: told to stop, and every core has let its last client go, or time is up.
-    fn is_over(&self) -> bool {
-        let Some(since) = self.stopping_since else { return false };
-        // Somewhat less than was promised: ending takes a moment too.
-        let patience = (self.shard.core.config.shutdown_timeout.as_micros() as u64).saturating_sub(500_000);
+    /// Returns whether the core has nothing left to do: it was told to stop, every core has let its last client go or time is
+    /// up, and its log is on disk and sealed.
+    ///
+    /// # Errors
+    /// The disk does not take the log: what it lacks was lost.
+    fn is_over(&self) -> io::Result<bool> {
+        let Some(since) = self.stopping_since else { return Ok(false) };
         let all = self.gateway_connections.len();
         let is_drained = self.control.drained.load(Ordering::SeqCst) == all;
-        (is_drained && self.is_written()) || since + patience <= self.now.monotonic_us
+        if !is_drained && !self.is_out_of_patience() {
+            return Ok(false);
+        }
+        if self.is_written() {
+            return Ok(true);
+        }
+        let until = since + self.patience_us() + WRITE_PATIENCE_US;
+        if self.now.monotonic_us < until && !self.is_stuck() {
+            return Ok(false);
+        }
+        Err(io::Error::other("the log could not be written to its end: what was not on disk yet is lost"))
+    }
+
+    /// How long clients have to take what they are owed. Somewhat less than was promised: ending takes a moment too.
+    fn patience_us(&self) -> u64 {
+        (self.shard.core.config.shutdown_timeout.as_micros() as u64).saturating_sub(500_000)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.stopping_since.is_some_and(|since| since + self.patience_us() <= self.now.monotonic_us)
     }
 
     /// Looks at the clock, for all that happens in this turn, and notes how long the last one took if it was of use.

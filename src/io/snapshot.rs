@@ -85,14 +85,7 @@ impl Snapshot {
     }
 
     /// Goes on for a moment. `end`, `persisted`: where the log ends, and how far it is on disk.
-    pub fn advance(
-        &mut self,
-        store: &Store,
-        (end, persisted): (Lsn, Lsn),
-        now: UnixMillis,
-        clock: Clock,
-        budget_us: u64,
-    ) -> Progress {
+    pub fn advance(&mut self, store: &Store, (end, persisted): (Lsn, Lsn), clock: Clock, budget_us: u64) -> Progress {
         match self.job.take() {
             Some(Ok(Job::Opened(file))) => self.file = Some(Arc::new(file)),
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
@@ -104,7 +97,7 @@ impl Snapshot {
             None => {}
         }
         if self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES {
-            self.walk(store, now, clock, budget_us);
+            self.walk(store, clock, budget_us);
             if self.cursor == Cursor::START {
                 self.walked_at = Some(end);
             }
@@ -114,11 +107,13 @@ impl Snapshot {
         if can_walk { Progress::Walking } else { Progress::Waiting }
     }
 
-    fn walk(&mut self, store: &Store, now: UnixMillis, clock: Clock, budget_us: u64) {
+    /// Frames what is next in the store: also keys whose time has come and which are still there, so that what a later record
+    /// changes is in the snapshot, whatever the clock has done in between.
+    fn walk(&mut self, store: &Store, clock: Clock, budget_us: u64) {
         let until = clock.monotonic_us() + budget_us;
         let stream = &mut self.stream;
         loop {
-            self.cursor = store.scan(self.cursor, ENTRIES_PER_LOOK, now, |entry| {
+            self.cursor = store.scan(self.cursor, ENTRIES_PER_LOOK, UnixMillis(0), |entry| {
                 stream.append(0, put(entry));
                 stream.end_command();
             });
@@ -174,6 +169,7 @@ impl Layout {
             id,
             number: 0,
             lsn: since,
+            bytes: 0,
         };
         let mut block = Aligned::new(BLOCK_BYTES);
         block.bytes_mut().copy_from_slice(&header.encode());

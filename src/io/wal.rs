@@ -23,6 +23,8 @@ const INTERVAL_US: u64 = 1_000_000;
 const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
 /// A log that has been silent for so long is sealed.
 const SILENCE_US: u64 = 500_000;
+/// What each segment keeps free behind its last frame, so that a log can be sealed wherever it ends.
+const SEAL_BYTES: u64 = BLOCK_BYTES as u64;
 /// How long to wait before another try to make a segment ready.
 const RETRY_US: u64 = 1_000_000;
 
@@ -122,7 +124,7 @@ impl Writer {
         if !self.is_due(log, now_us) && !hurries {
             return;
         }
-        if self.active.bytes < self.offset + frame as u64 && !self.turn_over() {
+        if self.active.bytes < self.offset + frame as u64 + SEAL_BYTES && !self.turn_over() {
             return;
         }
         let Some(mut buffer) = self.buffer.take() else { return };
@@ -157,11 +159,7 @@ impl Writer {
 
     /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
     fn seal(&mut self, ring: &mut Ring, log: &Log, now_us: u64) {
-        // Where there is no room, the next segment's first frame will say it.
-        if self.active.bytes < self.offset + BLOCK_BYTES as u64 || self.offset == BLOCK_BYTES as u64 {
-            self.is_sealed = true;
-            return;
-        }
+        assert!(self.offset + SEAL_BYTES <= self.active.bytes, "a frame leaves room for the seal");
         let Some(mut buffer) = self.buffer.take() else { return };
         let length = log.seal(self.active.id, log.persisted_end(), buffer.bytes_mut());
         self.is_sealing = true;
@@ -223,6 +221,13 @@ impl Writer {
     /// Whether everything is on disk and sealed.
     pub fn is_quiet(&self, log: &Log) -> bool {
         self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
+    }
+
+    /// Returns whether the next frame has no room, and the next segment could not be made ready.
+    pub fn is_stuck(&self, log: &Log) -> bool {
+        let has_room = |frame: usize| self.offset + frame as u64 + SEAL_BYTES <= self.active.bytes;
+        let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
+        is_waiting && log.next_frame_bytes().is_some_and(|frame| !has_room(frame))
     }
 
     /// Goes on to the next segment; `false` where it is not ready.

@@ -233,11 +233,20 @@ impl<'a> Call<'a> {
                 reply.integer(i64::from(first) + i64::from(second));
             }
             [b"PEXPIRE", key, b"0"] => reply.integer(i64::from(self.remove(key))),
-            [b"PEXPIRE", key, time] => {
-                let found = self.get(key);
-                let at = self.after(time);
-                found.iter().for_each(|value| self.set(key, &value.bytes, at));
-                reply.integer(i64::from(found.is_some()));
+            [b"PEXPIRE", key, time] => self.expire(key, self.after(time), reply),
+            [b"EXPIRE", key, seconds] => {
+                self.expire(
+                    key,
+                    parse_i64(seconds).map(|seconds| UnixMillis(self.now.0 + 1000 * seconds as u64)),
+                    reply,
+                );
+            }
+            [b"PEXPIREAT", key, time] => self.expire(key, parse_i64(time).map(|time| UnixMillis(time as u64)), reply),
+            [b"GETEX", key, ref time @ ..] => {
+                let (found, at) = (self.get(key), time.get(1).and_then(|time| self.after(time)));
+                let changes = found.filter(|value| at.is_some() || value.expires_at.is_some());
+                changes.iter().for_each(|value| self.set(key, &value.bytes, at));
+                bulk(&mut reply, found);
             }
             [b"PERSIST", key] => {
                 let found = self.get(key).filter(|value| value.expires_at.is_some());
@@ -251,6 +260,12 @@ impl<'a> Call<'a> {
             }
             _ => unreachable!("no plan has such a command"),
         }
+    }
+
+    fn expire(&mut self, key: &[u8], at: Option<UnixMillis>, mut reply: Reply<'_>) {
+        let found = self.get(key);
+        found.iter().for_each(|value| self.set(key, &value.bytes, at));
+        reply.integer(i64::from(found.is_some()));
     }
 
     fn increment(&mut self, key: &[u8], mut reply: Reply<'_>) {

@@ -10,6 +10,9 @@ const BIG_EVERY: u64 = 50;
 /// Commands of such a seed that have one.
 const BIG_ODDS: u8 = 20;
 
+/// A time that no life gets to.
+const FAR_AHEAD: &[u8] = b"2000000000000";
+
 /// Slow to quick, of 256.
 const SPEEDS: [u8; 4] = [20, 80, 140, 240];
 
@@ -67,7 +70,11 @@ impl Plan {
             140..144 => request("INCR", [key]),
             144..164 => request("APPEND", [key, self.value(random)]),
             164..176 => request("DEL", [key, other]),
-            176..190 => request("PEXPIRE", [key, lifetime]),
+            176..182 => request("PEXPIRE", [key, lifetime]),
+            182..184 => request("EXPIRE", [key, b"3600".to_vec()]),
+            184..186 => request("PEXPIREAT", [key, FAR_AHEAD.to_vec()]),
+            186..188 => request("GETEX", [key, b"PX".to_vec(), lifetime]),
+            188..190 => request("GETEX", [key, b"PERSIST".to_vec()]),
             190..192 => request("PEXPIRE", [key, b"0".to_vec()]),
             192..200 => request("PERSIST", [key]),
             200..218 => request("MSET", [key, self.value(random), other, self.value(random)]),

@@ -22,6 +22,8 @@ use std::collections::VecDeque;
 
 const TICK_US: u64 = 10_000;
 const SWEEP_ENTRIES: usize = 5;
+/// Past all slots and keys: a start that takes long has many ticks.
+const SWEEP_ENTRIES_LOADING: usize = 1_100;
 
 /// What happens outside of a process and is seen by its next turn.
 #[derive(Clone, Copy)]
@@ -57,13 +59,17 @@ impl<'a> Process<'a> {
         files::remove_unfinished(&mut world.disk)?;
         let list = files::list(&world.disk);
         let mut recovery = Recovery::new(DIRECTORY, SHARD, list.clone(), false);
-        let now = world.millis();
         while let Step::Read { file, offset, length } = recovery.step().expect("nothing on disk is damaged") {
             world.disk.event()?;
+            // Between two reads the main loop goes on: clients are told to wait, and what is due now and then is done.
+            world.pass_time();
+            Self::tick(world, shard, SWEEP_ENTRIES_LOADING);
+            let now = world.millis();
             let bytes = world.disk.read(world.disk.open(&list[file].name), offset as usize, length);
             let given = recovery.give(bytes, &mut |record| shard.store.apply(record, now));
             given.expect("nothing on disk is damaged");
         }
+        shard.store.end_loading();
         let report = recovery.report().clone();
         world.recovered(&report, &shard.store);
         let bytes = list.iter().rfind(|file| file.kind == FileKind::Snapshot).map_or(0, |file| file.bytes);
@@ -106,9 +112,7 @@ impl<'a> Process<'a> {
         self.take_events(world);
         if self.next_tick_us <= world.now.monotonic_us {
             self.next_tick_us = world.now.monotonic_us + TICK_US;
-            let removed = self.shard.store.sweep(SWEEP_ENTRIES, world.millis());
-            world.tally.note_if(0 < removed, "sweeps of expired keys");
-            self.shard.store.bury(SWEEP_ENTRIES);
+            Self::tick(world, self.shard, SWEEP_ENTRIES);
         }
         self.settle(world);
         self.write_to_files(world);
@@ -124,9 +128,20 @@ impl<'a> Process<'a> {
         Ok(())
     }
 
+    fn tick(world: &mut World, shard: &mut Shard, entries: usize) {
+        let removed = shard.store.sweep(entries, world.millis());
+        world.tally.note_if(0 < removed, "sweeps of expired keys");
+        shard.store.bury(SWEEP_ENTRIES);
+    }
+
     /// Has no more clients, writes what there is, and seals it.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
+    }
+
+    /// Whether the last frame of the log is a seal, where there is one.
+    pub(super) fn is_sealed(&self, world: &World) -> bool {
+        self.writer.ends_with_seal(world)
     }
 
     /// Whether everything is written and everyone has been answered.

@@ -6,7 +6,7 @@ use super::{
     world::World,
 };
 use crate::{
-    store::{Cursor, Store, put},
+    store::{Cursor, Store, UnixMillis, put},
     wal::{
         Log, Lsn,
         frame::{BLOCK_BYTES, FileId},
@@ -79,9 +79,9 @@ impl Snapshot {
     }
 
     fn walk(&mut self, world: &mut World, store: &Store) {
-        let (now, stream) = (world.millis(), &mut self.stream);
+        let stream = &mut self.stream;
         for _ in 0..world.random.usize(1..=LOOKS_MAX) {
-            self.cursor = store.scan(self.cursor, ENTRIES_PER_LOOK, now, |entry| {
+            self.cursor = store.scan(self.cursor, ENTRIES_PER_LOOK, UnixMillis(0), |entry| {
                 stream.append(0, put(entry));
                 stream.end_command();
             });

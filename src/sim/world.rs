@@ -75,6 +75,7 @@ fn live(world: &mut World, shard: &mut Shard, plan: &Plan, turns: u32) -> Result
         process.turn(world)?;
         if process.is_over() {
             world.model.is_over();
+            assert!(process.is_sealed(world), "a log that ends in good order ends with a seal");
             return Ok(());
         }
     }
@@ -124,7 +125,9 @@ impl World {
         } else {
             self.disk.end_process();
         }
-        self.now.unix_us += self.random.u64(..1_000_000);
+        // Most servers are back in a moment, and some much later than most keys live.
+        let away_us = [1_000_000, 30_000_000][self.random.usize(..2)];
+        self.now.unix_us += self.random.u64(..away_us);
         empty(&mut shard.store, &self.model);
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::wal::{
     Log, Lsn,
-    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId, FrameHeader, FrameKind, frame_bytes},
 };
 use std::collections::VecDeque;
 
@@ -69,7 +69,7 @@ impl Writer {
             }
             return;
         };
-        if self.active.bytes < self.offset + frame && !self.turn_over(world) {
+        if self.active.bytes < self.offset + frame + BLOCK_BYTES && !self.turn_over(world) {
             return;
         }
         if self.offset == BLOCK_BYTES {
@@ -92,10 +92,7 @@ impl Writer {
     }
 
     fn seal(&mut self, world: &mut World, log: &Log) {
-        if self.active.bytes < self.offset + BLOCK_BYTES || self.offset == BLOCK_BYTES {
-            self.is_sealed = true;
-            return;
-        }
+        assert!(self.offset + BLOCK_BYTES <= self.active.bytes, "a frame leaves room for the seal");
         let mut block = vec![0; BLOCK_BYTES];
         log.seal(self.active.id, log.persisted_end(), &mut block);
         self.is_sealing = true;
@@ -121,6 +118,18 @@ impl Writer {
 
     pub(super) fn is_quiet(&self, log: &Log) -> bool {
         !self.is_in_flight && self.is_sealed && log.pending_bytes() == 0
+    }
+
+    /// Whether the last frame of the segment at hand is a seal; also where it has none yet.
+    pub(super) fn ends_with_seal(&self, world: &World) -> bool {
+        let (mut offset, mut is_sealed) = (BLOCK_BYTES, true);
+        while offset < self.offset {
+            let bytes = world.disk.read(self.active.file, offset, self.offset - offset);
+            let (header, records) = FrameHeader::decode(bytes, self.active.id).expect("frames follow one another");
+            is_sealed = header.kind == FrameKind::Seal;
+            offset += frame_bytes(records.len());
+        }
+        is_sealed
     }
 
     fn turn_over(&mut self, world: &mut World) -> bool {

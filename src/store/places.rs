@@ -206,7 +206,7 @@ impl Store {
         let hash = self.hash(key.bytes);
         let table = &self.tables[key.slot.index()];
         let entry = table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| entry.is_away())?;
-        if is_expired(entry, now) {
+        if is_expired(entry, self.expiry_time(now)) {
             return None;
         }
         let place = entry.place()?;
@@ -315,6 +315,7 @@ impl Store {
 
     /// Applies what is read of a log whose values stay where they are. Of a snapshot, the segment is 0.
     pub fn apply_in_place(&mut self, found: Found<'_>, now: UnixMillis) {
+        self.begin_loading();
         match found {
             Found::Record(record, spot) => self.apply_record(record, spot, now),
             Found::Placed(placed, segment) => self.apply_placed(placed, segment, now),
@@ -326,7 +327,7 @@ impl Store {
         let Placed { key, length, offset, checksum, expires_at, .. } = placed;
         let place = Place { at: At::stored(segment, offset), checksum };
         let (key, hash) = (Key::of(key), self.hash(key));
-        self.remove(key, UnixMillis(0));
+        self.remove(key, now);
         self.enter(key, hash, Entry::new_away(key.bytes, length, expires_at, minutes(now, LFU_INITIAL), place), place);
     }
 
@@ -347,7 +348,7 @@ impl Store {
             None => At::kept(segment, crate::wal::Lsn(places.next)),
         };
         let is_full = self.policy.memory_max != 0 && self.policy.memory_max <= self.memory + value.len();
-        self.remove(key, UnixMillis(0));
+        self.remove(key, now);
         let access = minutes(now, LFU_INITIAL);
         let entry = if offset.is_some() && is_full {
             Entry::new_away(key.bytes, value.len(), expires_at, access, place)

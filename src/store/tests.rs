@@ -1,4 +1,5 @@
 use super::*;
+use crate::wal::{Found, Placed, Spot};
 use proptest::{collection::vec, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -335,6 +336,53 @@ fn a_lowered_limit_is_reached_without_a_write() {
     store.policy.memory_max = 1;
     assert!(!store.wants_eviction(), "only what may be evicted is");
     check_books(&store);
+}
+
+/// A key whose old expiry has passed is there when the record that gives it a longer life is applied: whatever is done to a
+/// store between two records, by the clock or by clients, takes no key away.
+#[test]
+fn nothing_expires_before_the_last_record_is_applied() {
+    let (now, late) = (UnixMillis(1_000_000_000_000), Some(UnixMillis(1_000_000_000_001)));
+    let put = |key: &'static str| Record::Put { key: key.as_bytes(), value: b"v", expires_at: Some(UnixMillis(1)) };
+    let expire = |key: &'static str, expires_at| Record::Expire { key: key.as_bytes(), expires_at };
+    for on_disk in [false, true] {
+        let policy = Policy { memory_max: 1, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+        let mut store = Store::new(7, policy);
+        if on_disk {
+            store.keep_values_on_disk();
+        }
+        let spot = Spot { segment: 1, offset: Some(8192) };
+        let placed =
+            Placed { key: b"away", length: 9, offset: 9, checksum: 9, expires_at: Some(UnixMillis(1)), value: None };
+        let mut count = 0;
+        for record in
+            [put("persisted"), put("extended"), put("gone"), expire("persisted", None), expire("extended", late)]
+        {
+            if on_disk {
+                store.apply_in_place(Found::Placed(placed, 1), now);
+                store.apply_in_place(Found::Record(record, spot), now);
+            } else {
+                store.apply(record, now);
+            }
+            store.sweep(usize::MAX, now);
+            for name in ["persisted", "extended", "gone", "away"] {
+                store.get(key(name), now);
+                store.look(key(name), now);
+                store.cold(key(name), now);
+            }
+            assert!(store.random_key(now).is_some());
+            assert!(on_disk || store.make_room(now) == Err(OutOfMemory));
+            count = count.max(store.len());
+            assert_eq!(store.len(), count, "no key goes");
+        }
+        store.end_loading();
+        let mut found = Vec::new();
+        store.scan(Cursor::START, usize::MAX, now, |entry| found.push(entry.key().to_vec()));
+        found.sort_unstable();
+        assert_eq!(found, [b"extended".to_vec(), b"persisted".to_vec()]);
+        assert_eq!(store.sweep(usize::MAX, now), 1 + usize::from(on_disk), "the others expire now");
+        check_books(&store);
+    }
 }
 
 /// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.

@@ -93,7 +93,7 @@ impl Disk {
     }
 
     fn header(&self, kind: FileKind, id: FileId, number: u64, lsn: Lsn) -> [u8; BLOCK_BYTES] {
-        FileHeader { kind, shard: self.shard, directory: self.directory, id, number, lsn }.encode()
+        FileHeader { kind, shard: self.shard, directory: self.directory, id, number, lsn, bytes: 0 }.encode()
     }
 
     /// Makes a segment ready: of a spare one where there is one, else of zeros.

@@ -52,6 +52,9 @@ pub struct FileHeader {
     /// A snapshot's: with the log from here on it is everything. A segment's: the end of the log when it was made ready,
     /// which comes before its first record. A hint's: the segment's first record.
     pub lsn: Lsn,
+    /// The size that a segment's file was made with, in bytes, and has for as long as it is one; 0 where an earlier build made
+    /// it and did not say. Snapshots and hints end with a seal, and have 0.
+    pub bytes: u64,
 }
 
 /// What a frame is in its file.
@@ -121,6 +124,7 @@ impl FileHeader {
         block[24..32].copy_from_slice(&self.id.0.to_le_bytes());
         block[32..40].copy_from_slice(&self.number.to_le_bytes());
         block[40..48].copy_from_slice(&self.lsn.0.to_le_bytes());
+        block[48..56].copy_from_slice(&self.bytes.to_le_bytes());
         let sum = crc32c::crc32c(&block[..FILE_HEADER_BYTES - 4]);
         block[FILE_HEADER_BYTES - 4..FILE_HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         block
@@ -155,7 +159,13 @@ impl FileHeader {
             id: FileId(u64_at(header, 24)),
             number: u64_at(header, 32),
             lsn: Lsn(u64_at(header, 40)),
+            bytes: u64_at(header, 48),
         })
+    }
+
+    /// Returns the size that a file of `bytes` bytes should have, where that is known and another.
+    pub fn wrong_size(&self, bytes: u64) -> Option<u64> {
+        (self.bytes != 0 && self.bytes != bytes).then_some(self.bytes)
     }
 }
 

@@ -136,7 +136,7 @@ impl Hinting {
     /// first block of the hint's file.
     pub fn new(segment: FileHeader, first: Lsn, end: Lsn) -> (Self, [u8; BLOCK_BYTES]) {
         // Of this very use of the segment: another has another id.
-        let header = FileHeader { kind: FileKind::Hint, lsn: first, ..segment };
+        let header = FileHeader { kind: FileKind::Hint, lsn: first, bytes: 0, ..segment };
         let frame = vec![0; FRAME_HEADER_BYTES];
         (Self { segment, expected: first, end, position: Lsn(0), frame, is_done: false }, header.encode())
     }

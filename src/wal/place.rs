@@ -36,6 +36,8 @@ const STORED: u64 = 1;
 const KEPT: u64 = 2;
 /// Segments have numbers below this: at 4 MiB each, the smallest, they are 4 PiB of writes.
 const SEGMENTS_MAX: u32 = 1 << 30;
+/// No segment that a start finds has a number from here on: at least a million more can be made behind those it has.
+pub const SEGMENT_NUMBERS_END: u64 = (SEGMENTS_MAX - (1 << 20)) as u64;
 
 impl At {
     /// Not on disk yet.

@@ -12,7 +12,7 @@ mod survey;
 
 pub use self::damage::{Damage, Lost, Problem};
 use super::{
-    Lsn, Malformed, Placed, Record,
+    Lsn, Malformed, Placed, Record, SEGMENT_NUMBERS_END,
     frame::{
         BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FileId, FileKind, FrameHeader, FrameKind, Invalid,
         frame_bytes,
@@ -172,7 +172,9 @@ impl Recovery {
         let snapshot = snapshot.map(|(position, _)| (position, FileId::default()));
         let mut numbered: Vec<_> = of_kind(FileKind::Segment).map(|(position, _)| position).collect();
         numbered.sort_unstable_by_key(|&position| files[position].number);
-        let next_segment = numbered.last().map_or(1, |&position| files[position].number.saturating_add(1));
+        // A name that is none of ours must not use the numbers up.
+        let numbers = numbered.iter().map(|&position| files[position].number);
+        let next_segment = numbers.filter(|&number| number < SEGMENT_NUMBERS_END).max().map_or(1, |last| last + 1);
         Self {
             directory,
             shard,
@@ -379,6 +381,11 @@ impl Recovery {
                     if source == Source::Snapshot && header.kind == FrameKind::Seal {
                         // The log was on disk up to here before the snapshot counted.
                         self.known_end = self.known_end.max(header.synced);
+                        let (bytes, made) = (self.files[file].bytes, self.offset + at as u64);
+                        if bytes != made {
+                            let (from, problem) = (self.record_at(), Problem::Resized { bytes, made });
+                            self.lose(file, made, problem, from, self.expected)?;
+                        }
                         return self.end_file(source);
                     }
                 }

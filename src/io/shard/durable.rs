@@ -206,6 +206,7 @@ impl State {
             "the log has been read"
         );
         persistence.segments_hinted = hinted as u64;
+        self.shard.store.end_loading();
         self.shard.store.counters = Default::default();
         durable.found_end = report.end;
         persistence.is_loading = false;
@@ -376,6 +377,12 @@ impl State {
         writer.is_quiet(log)
     }
 
+    /// Returns whether the log has records that there is no room for, and none can be made.
+    pub(super) fn is_stuck(&self) -> bool {
+        let (Some(durable), Some(log)) = (&self.durable, &self.shard.store.log) else { return false };
+        durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log))
+    }
+
     /// Begins a snapshot where one is wanted or due, and goes on with the one at hand. Returns whether the core has more to do
     /// for it at once.
     fn save(&mut self, is_idle: bool) -> bool {
@@ -404,7 +411,7 @@ impl State {
             return false;
         };
         let (budget, now) = (if is_idle { WALK_US_IDLE } else { WALK_US_BUSY }, self.now.unix_millis());
-        let outcome = match snapshot.advance(&self.shard.store, (end, persisted), now, self.clock, budget) {
+        let outcome = match snapshot.advance(&self.shard.store, (end, persisted), self.clock, budget) {
             Progress::Walking => return true,
             Progress::Waiting => return false,
             Progress::Done(bytes) => Ok(bytes),

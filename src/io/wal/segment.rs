@@ -80,6 +80,7 @@ impl Layout {
             id,
             number,
             lsn: end,
+            bytes: self.segment_bytes,
         };
         let mut buffer = Aligned::new(FRAME_BYTES_MAX);
         let unfinished = match self.take_spare()? {

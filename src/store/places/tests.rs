@@ -11,6 +11,7 @@ use proptest::{collection::vec, prelude::*};
 use std::collections::BTreeMap;
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000_000);
+const FAR_AHEAD: UnixMillis = UnixMillis(u64::MAX);
 
 /// A segment's bytes, its identity, and the position of its first frame.
 struct Segment {
@@ -65,7 +66,15 @@ impl Disk {
 
     fn turn_over(&mut self) {
         let (number, id, lsn) = (self.next, FileId(u64::from(self.next) + 100), self.log().persisted_end());
-        let header = FileHeader { kind: FileKind::Segment, shard: 0, directory: 5, id, number: u64::from(number), lsn };
+        let header = FileHeader {
+            kind: FileKind::Segment,
+            shard: 0,
+            directory: 5,
+            id,
+            number: u64::from(number),
+            lsn,
+            bytes: 0,
+        };
         self.segments.insert(number, Segment { id, bytes: header.encode().to_vec(), first: None });
         self.next += 1;
     }
@@ -176,7 +185,8 @@ impl Disk {
         }
         if let Some(base) = self.base {
             let id = FileId(9);
-            let header = FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base };
+            let header =
+                FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base, bytes: 0 };
             let mut bytes = header.encode().to_vec();
             let length = Log::new(Lsn(0), false).seal(id, base, &mut self.buffer);
             bytes.extend_from_slice(&self.buffer[..length]);
@@ -194,9 +204,15 @@ impl Disk {
                     let end = (offset as usize + length).min(bytes.len());
                     let mut apply = |found: Found<'_>| store.apply_in_place(found, NOW);
                     recovery.give_in_place(&bytes[offset as usize..end], &mut apply).expect("nothing is damaged");
+                    assert_eq!(
+                        store.sweep(usize::MAX, FAR_AHEAD),
+                        0,
+                        "nothing expires before the last record is applied"
+                    );
                 }
             }
         }
+        store.end_loading();
         store.log = Some(Box::new(Log::new(recovery.report().end, true)));
         self.hinted += recovery.report().hinted.len();
         self.store = store;

@@ -32,6 +32,7 @@ fn file_header() -> FileHeader {
         id: ID,
         number: 9,
         lsn: Lsn(0x1122),
+        bytes: 64 << 20,
     }
 }
 
@@ -44,10 +45,10 @@ fn the_bytes_of_a_files_header() {
         0000  54 52 49 4e 45 4c 4f 47 01 00 00 00 03 00 00 00  TRINELOG........
         0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
         0020  09 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
-        0030  00 00 00 00 00 00 00 00 00 00 00 00 ad 51 fd 36  .............Q.6
+        0030  00 00 00 04 00 00 00 00 00 00 00 00 9e 93 32 e8  ..............2.
     "#]]
     .assert_eq(&dump(&block));
-    let snapshot = FileHeader { kind: FileKind::Snapshot, number: 0, ..header };
+    let snapshot = FileHeader { kind: FileKind::Snapshot, number: 0, bytes: 0, ..header };
     assert_eq!(FileHeader::decode(&snapshot.encode()), Ok(snapshot));
     expect![[r#"
         0000  54 52 49 4e 45 4c 4f 47 01 00 01 00 03 00 00 00  TRINELOG........

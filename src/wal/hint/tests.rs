@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const ID: FileId = FileId(0x1122_3344_5566_7788);
 
 fn header() -> FileHeader {
-    FileHeader { kind: FileKind::Segment, shard: 2, directory: 5, id: ID, number: 7, lsn: Lsn(0) }
+    FileHeader { kind: FileKind::Segment, shard: 2, directory: 5, id: ID, number: 7, lsn: Lsn(0), bytes: 0 }
 }
 
 /// A segment of frames, each with the records of one command, and the position where it ends.

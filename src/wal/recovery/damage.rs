@@ -30,6 +30,13 @@ pub enum Problem {
     Missing(Lsn, Lsn),
     /// It ends too early.
     Short,
+    /// It has another size than it was made with.
+    Resized {
+        /// Its size, in bytes.
+        bytes: u64,
+        /// The size that it should have.
+        made: u64,
+    },
 }
 
 /// Records that could not be read, and that the operator has accepted to lose.
@@ -56,6 +63,12 @@ impl fmt::Display for Problem {
                 write!(out, "records {} to {} are in no file", from.0, to.0)
             }
             Self::Short => out.write_str("the file ends too early"),
+            Self::Resized { bytes, made } if bytes < made => {
+                write!(out, "the file was cut short: it has {bytes} bytes, and was made with {made}")
+            }
+            Self::Resized { bytes, made } => {
+                write!(out, "something was appended to the file: it has {bytes} bytes, and was made with {made}")
+            }
         }
     }
 }

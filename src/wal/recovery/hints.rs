@@ -73,6 +73,7 @@ impl Recovery {
                 id: segment.id,
                 number,
                 lsn: self.expected,
+                bytes: 0,
             };
             if header != wanted {
                 return Err(Unbelievable);
@@ -95,7 +96,9 @@ impl Recovery {
             if header.kind == FrameKind::Seal {
                 // Where a later start has cut the log, or goes on: a hint that says otherwise is of another time.
                 let goes_on = self.limit(Source::Segment(index)).is_none_or(|limit| limit == header.synced);
-                return if goes_on && self.expected <= header.synced {
+                let hint = self.hint_of(index).ok_or(Unbelievable)?;
+                let is_end = self.files[hint].bytes == self.offset + (at + frame_bytes(0)) as u64;
+                return if goes_on && is_end && self.expected <= header.synced {
                     Ok(Some(header.synced))
                 } else {
                     Err(Unbelievable)

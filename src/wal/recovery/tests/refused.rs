@@ -87,6 +87,108 @@ fn a_snapshot_that_does_not_add_up_is_refused() {
     check(&disk, &expect!["snapshot-340 at offset 32768: records 340 to 357 are in no file"]);
 }
 
+/// Gives a segment's file the size that its header says, or another.
+fn resize(disk: &mut Disk, number: u64, made: usize, bytes: usize) {
+    let file = &mut disk.file(FileKind::Segment, number).bytes;
+    let header = FileHeader { bytes: made as u64, ..FileHeader::decode(file).unwrap() };
+    file[..BLOCK_BYTES].copy_from_slice(&header.encode());
+    file.resize(bytes, 0);
+}
+
+/// A segment that is shorter or longer than it was made is damaged, wherever it stands and whatever it has; one whose size nobody
+/// knows, or that was made with another size than its neighbours, is not.
+#[test]
+fn a_file_of_another_size_than_it_was_made_with_is_refused() {
+    let (mut disk, mut writer) = counted(20);
+    writer.seal(&mut disk);
+    let whole = disk.clone();
+    assert_eq!(segments(&disk), [(1, 9), (2, 6), (3, 3), (4, 2), (5, 6), (6, 2)]);
+    (1..7).for_each(|number| {
+        let bytes = whole.clone().file(FileKind::Segment, number).bytes.len();
+        resize(&mut disk, number, bytes, bytes);
+    });
+    assert_eq!(disk.recover(false).unwrap().0, keys(20), "each has a size of its own");
+    let cut = |number, blocks: usize| {
+        let mut disk = disk.clone();
+        disk.file(FileKind::Segment, number).bytes.resize(blocks * BLOCK_BYTES, 0);
+        disk
+    };
+    check(
+        &cut(1, 3),
+        &expect!["log-1 at offset 12288: the file was cut short: it has 12288 bytes, and was made with 36864"],
+    );
+    check(
+        &cut(1, 10),
+        &expect![
+            "log-1 at offset 36864: something was appended to the file: it has 40960 bytes, and was made with 36864"
+        ],
+    );
+    // The last that was written to: what is gone may be what was acknowledged last, and the seal.
+    check(
+        &cut(5, 2),
+        &expect!["log-5 at offset 8192: the file was cut short: it has 8192 bytes, and was made with 24576"],
+    );
+    // The one that was only made ready.
+    check(
+        &cut(6, 1),
+        &expect!["log-6 at offset 4096: the file was cut short: it has 4096 bytes, and was made with 8192"],
+    );
+    // What there is of it is read where loss is accepted, and the log ends where it can still be known to have ended.
+    let (found, report) = cut(1, 3).recover(true).unwrap();
+    assert_eq!((found.len(), report.end), (14, writer.log.end()));
+    let (found, report) = cut(1, 10).recover(true).unwrap();
+    assert_eq!((found, report.lost.len()), (keys(20), 1));
+}
+
+/// A snapshot ends with its seal.
+#[test]
+fn a_snapshot_with_something_behind_its_end_is_refused() {
+    let (mut disk, writer) = counted(20);
+    let since = writer.log.end();
+    snapshot(&mut disk, &writer, 20, since);
+    disk.file(FileKind::Snapshot, since.0).bytes.extend([0; 100]);
+    check(
+        &disk,
+        &expect![
+            "snapshot-340 at offset 28672: something was appended to the file: it has 28772 bytes, and was made with 28672"
+        ],
+    );
+    assert_eq!(disk.recover(true).unwrap().0, keys(20));
+}
+
+/// Where the newest snapshot is none, whoever accepts the loss gets an older one that is still there.
+#[test]
+fn a_file_that_is_called_a_snapshot_hides_no_older_one() {
+    let (mut disk, mut writer) = counted(10);
+    snapshot(&mut disk, &writer, 10, writer.log.end());
+    writer.release_before(&mut disk, writer.log.end());
+    disk.files.push(File { kind: FileKind::Snapshot, number: u64::MAX, bytes: b"none".to_vec() });
+    check(&disk, &expect!["snapshot-18446744073709551615 at offset 0: the file ends too early"]);
+    let (found, report) = disk.recover(true).unwrap();
+    assert_eq!((found, report.lost.len()), (keys(10), 1));
+}
+
+/// A name with a number that no segment gets to does not use the numbers up.
+#[test]
+fn a_segment_with_a_number_near_the_top_is_refused() {
+    let (whole, _) = counted(5);
+    let next = whole.recover(false).unwrap().1.next_segment;
+    for number in [u64::MAX, u64::MAX - 1, 1 << 32, u64::from(u32::MAX), (1 << 30) - 1, SEGMENT_NUMBERS_END] {
+        for is_like_ours in [false, true] {
+            let mut disk = whole.clone();
+            let mut bytes = whole.files[0].bytes.clone();
+            if is_like_ours {
+                let header = FileHeader { number, ..FileHeader::decode(&bytes).unwrap() };
+                bytes[..BLOCK_BYTES].copy_from_slice(&header.encode());
+            }
+            disk.files.push(File { kind: FileKind::Segment, number, bytes });
+            assert_eq!(disk.recover(false).unwrap_err().problem, Problem::Foreign);
+            let (found, report) = disk.recover(true).unwrap();
+            assert_eq!((found, report.next_segment), (keys(5), next));
+        }
+    }
+}
+
 #[test]
 fn a_file_that_belongs_elsewhere_is_refused() {
     let (disk, _) = counted(20);
