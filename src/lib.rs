@@ -9,6 +9,7 @@ pub mod time;
 
 pub mod glob;
 pub mod http;
+pub mod printable;
 pub mod reply;
 pub mod resp;
 

@@ -40,9 +40,17 @@ use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
 use slo::{Search, Tried};
-use std::{fs, io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    io::Write as _,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 use target::{Mode, Protocol, Target};
-use trine::manual;
+use trine::{manual, printable::printable};
 use trine_client::Options;
 use verdict::{Facts, Verdict};
 use wire::{Commands, Wire};
@@ -65,7 +73,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(verdict) => ExitCode::from(verdict.exit_status()),
         Err(error) => {
-            eprintln!("trine-load: {error}");
+            eprintln!("trine-load: {}", printable(&error.to_string()));
             ExitCode::from(EXIT_FAILED)
         }
     }
@@ -133,7 +141,7 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
     let keys = keys.unwrap_or_else(|error| usage(error));
     let wire = match protocol {
         Protocol::Resp => Wire::Resp(Commands::new(keys)),
-        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref())),
+        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref().map(|password| password.as_bytes()))),
     };
     Ok(Plan {
         cpus: cpus.unwrap_or_else(|error| usage(error)),
@@ -149,7 +157,7 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
         duration: arguments.duration,
         operations: arguments.operations,
         allow_misses: arguments.allow_misses,
-        options: Options { password: arguments.password.clone(), timeout: arguments.timeout },
+        options: Options { password: arguments.password.clone().map(OsString::into_vec), timeout: arguments.timeout },
         wire,
         wants_hlog: arguments.hlog.is_some(),
     })
