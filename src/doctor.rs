@@ -132,7 +132,9 @@ pub fn table(diagnosis: &Diagnosis, width: usize, is_coloured: bool) -> String {
     let indent = "ok".len() + 2 + 2 + names + 2;
     let line = |text: &mut String, label: &str, rest: &str| {
         let begin = format!("{:indent$}{label}", "");
-        for (position, part) in broken(&printable(rest), width.saturating_sub(begin.len()).max(30)).into_iter().enumerate() {
+        for (position, part) in
+            broken(&printable(rest), width.saturating_sub(begin.len()).max(30)).into_iter().enumerate()
+        {
             let begin = if position == 0 { begin.clone() } else { " ".repeat(begin.len()) };
             let _ = writeln!(text, "{begin}{part}");
         }

@@ -47,7 +47,10 @@ mod tests {
     #[test]
     fn a_terminal_is_sent_no_commands() {
         for (text, shown) in [
-            ("plain text, with \u{e4} and \u{1f600}\n\tand lines\r\n", "plain text, with \u{e4} and \u{1f600}\n\tand lines\r\n"),
+            (
+                "plain text, with \u{e4} and \u{1f600}\n\tand lines\r\n",
+                "plain text, with \u{e4} and \u{1f600}\n\tand lines\r\n",
+            ),
             ("\x1b[2J\x1b]0;title\x07", "\\u001b[2J\\u001b]0;title\\u0007"),
             ("a\rb\r", "a\\u000db\\u000d"),
             ("\u{9b}2J\u{7f}\0", "\\u009b2J\\u007f\\u0000"),

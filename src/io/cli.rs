@@ -299,7 +299,10 @@ mod tests {
         let configured = |flag: &str| {
             let command = Command::new("serve").args(SETTINGS.iter().map(super::flag));
             let words = [OsString::from("serve"), OsString::from(flag), OsString::from_vec(b"p\xffss".to_vec())];
-            command.try_get_matches_from(words).map_err(|_| ()).and_then(|matches| configuration(&matches).map_err(|_| ()))
+            command
+                .try_get_matches_from(words)
+                .map_err(|_| ())
+                .and_then(|matches| configuration(&matches).map_err(|_| ()))
         };
         assert_eq!(configured("--requirepass").map(|config| config.requirepass.0), Ok(b"p\xffss".to_vec()));
         assert!(configured("--name").is_err() && configured("--port").is_err());

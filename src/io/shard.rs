@@ -484,7 +484,8 @@ impl State {
             let Some(connection) = self.connections[place].as_mut() else { continue };
             let id = connection.id;
             let has_waited = connection.session.has_waited && connection.session.has_unread();
-            let waits = has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
+            let waits =
+                has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
             // A password that waits would hold up the end.
             if waits && connection.password_at.is_none() {
                 continue;

@@ -141,7 +141,11 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
     let keys = keys.unwrap_or_else(|error| usage(error));
     let wire = match protocol {
         Protocol::Resp => Wire::Resp(Commands::new(keys)),
-        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref().map(|password| password.as_bytes()))),
+        Protocol::Http => Wire::Http(Requests::new(
+            arguments.api,
+            keys,
+            arguments.password.as_deref().map(|password| password.as_bytes()),
+        )),
     };
     Ok(Plan {
         cpus: cpus.unwrap_or_else(|error| usage(error)),
