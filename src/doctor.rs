@@ -12,6 +12,7 @@ pub mod ring;
 
 pub use readings::Readings;
 
+use crate::printable::printable;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -131,7 +132,9 @@ pub fn table(diagnosis: &Diagnosis, width: usize, is_coloured: bool) -> String {
     let indent = "ok".len() + 2 + 2 + names + 2;
     let line = |text: &mut String, label: &str, rest: &str| {
         let begin = format!("{:indent$}{label}", "");
-        for (position, part) in broken(rest, width.saturating_sub(begin.len()).max(30)).into_iter().enumerate() {
+        for (position, part) in
+            broken(&printable(rest), width.saturating_sub(begin.len()).max(30)).into_iter().enumerate()
+        {
             let begin = if position == 0 { begin.clone() } else { " ".repeat(begin.len()) };
             let _ = writeln!(text, "{begin}{part}");
         }
@@ -139,7 +142,7 @@ pub fn table(diagnosis: &Diagnosis, width: usize, is_coloured: bool) -> String {
     for finding in &diagnosis.findings {
         let state = format!("{:<4}", finding.state.name());
         let state = if is_coloured { format!("\x1b[{}m{state}\x1b[0m", finding.state.colour()) } else { state };
-        let _ = writeln!(text, "{state}  {:<names$}  {}", finding.name, finding.value);
+        let _ = writeln!(text, "{state}  {:<names$}  {}", finding.name, printable(&finding.value));
         if !finding.reason.is_empty() {
             line(&mut text, "", &finding.reason);
         }

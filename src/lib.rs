@@ -10,6 +10,7 @@ pub mod time;
 
 pub mod glob;
 pub mod http;
+pub mod printable;
 pub mod refusals;
 pub mod reply;
 pub mod resp;

@@ -210,7 +210,8 @@ impl Session {
 
     /// Whether more is waiting to be executed than a suspended session should be given, or more is owed than may be.
     pub fn has_enough(&self, limit: &Backpressure) -> bool {
-        self.is_full(limit) || (self.is_suspended && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
+        self.is_full(limit)
+            || (self.is_suspended && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
     }
 
     /// The values are there: the next request may be executed, by `receive` of no bytes.

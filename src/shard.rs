@@ -311,7 +311,7 @@ impl Shard {
         let (route, keys) = (found.command.route, found.command.keys);
         if keys.first == 0 {
             let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
-            return Ok(is_everybodys.then_some(Away { route, core: self.core.me.core, keys }));
+            return Ok(is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index }));
         }
         if keys != Keys::ONE {
             same_slot(keys, request, slot)?;

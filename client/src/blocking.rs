@@ -63,7 +63,7 @@ impl Connection {
             used: Instant::now(),
         };
         if let Some(password) = &options.password
-            && let Value::Error(text) = connection.command(&["AUTH", password])?
+            && let Value::Error(text) = connection.command(&[&b"AUTH"[..], password])?
         {
             return Err(Error::from_reply(text.as_bytes()));
         }

@@ -2,6 +2,7 @@
 
 use crate::{reply::ReplyError, routing::RoutingError};
 use std::{fmt, io, time::Duration};
+use trine::printable::printable;
 
 /// Why a command has no reply.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub enum Error {
 impl Error {
     /// Sorts an error reply.
     pub(crate) fn from_reply(text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text).into_owned();
+        let text = printable(&String::from_utf8_lossy(text)).into_owned();
         match text.split(' ').next().unwrap_or_default() {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Denied(text),
             "LOADING" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" => Self::NotReady(text),
@@ -95,5 +96,17 @@ impl std::error::Error for Error {
             Self::Topology(source) => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server says is shown, and moves no terminal's cursor.
+    #[test]
+    fn a_terminal_does_not_obey_a_servers_errors() {
+        let shown = Error::from_reply(b"ERR \x1b[2J gone").to_string();
+        assert_eq!(shown, "the server said: ERR \\u001b[2J gone");
     }
 }

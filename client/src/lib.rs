@@ -26,8 +26,8 @@ pub const REDIRECTIONS_MAX: usize = 5;
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What AUTH is sent with, on every connection; `None` for no AUTH.
-    pub password: Option<String>,
+    /// What AUTH is sent with, on every connection: any bytes. `None` for no AUTH.
+    pub password: Option<Vec<u8>>,
     /// How long a connection may take to be made, and a reply to come.
     pub timeout: Duration,
 }

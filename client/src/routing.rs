@@ -2,7 +2,10 @@
 
 use crate::reply::Reply;
 use std::fmt;
-use trine::slot::{SLOT_COUNT, Slot};
+use trine::{
+    printable::printable,
+    slot::{SLOT_COUNT, Slot},
+};
 
 /// A server's port, as `host:port`. An IPv6 host stands in brackets.
 pub type Address = String;
@@ -101,7 +104,9 @@ impl Routing {
     pub fn learn(&mut self, reply: Reply<'_>, asked: &str) -> Result<(), RoutingError> {
         let ranges = match reply {
             Reply::Array(ranges) => ranges,
-            Reply::Error(text) => return Err(RoutingError::Refused(String::from_utf8_lossy(text).into_owned())),
+            Reply::Error(text) => {
+                return Err(RoutingError::Refused(printable(&String::from_utf8_lossy(text)).into_owned()));
+            }
             _ => return Err(RoutingError::Malformed),
         };
         let mut owners = vec![None; usize::from(SLOT_COUNT)];

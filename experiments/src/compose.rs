@@ -149,7 +149,8 @@ impl Compose {
 
     /// Returns the last lines that its servers printed.
     pub fn last_words(&self) -> String {
-        self.output(self.words_for(&["logs", "--no-color", "--tail", "2"])).unwrap_or_default().replace('\n', " | ")
+        let lines = self.output(self.words_for(&["logs", "--no-color", "--tail", "2"])).unwrap_or_default();
+        trine::printable::printable(&lines).replace('\n', " | ")
     }
 
     fn words_for(&self, arguments: &[&str]) -> Vec<String> {

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use trine::manual;
+use trine::printable::printable;
 
 use crate::compare::{Comparison, Condition};
 use crate::experiment::Experiment;
@@ -197,7 +198,7 @@ fn main() -> ExitCode {
         Subcommands::Man { out } => write_manual(&out),
     };
     done.unwrap_or_else(|Complaint { what, status }| {
-        eprintln!("trine-lab: {what}");
+        eprintln!("trine-lab: {}", printable(&what));
         ExitCode::from(status)
     })
 }

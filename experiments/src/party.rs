@@ -3,7 +3,9 @@
 //! They meet at the target itself: each adds one to a counter there, and begins when all have. So they need no way to
 //! each other, and no clock in common.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt as _;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -76,7 +78,8 @@ const KEPT_S: &str = "86400";
 impl Meeting {
     /// Connects to the target. The password is the load generator's, from TRINE_PASSWORD.
     pub fn connect(member: Member, name: String, address: &str) -> Result<Self, MeetingError> {
-        let password = std::env::var("TRINE_PASSWORD").ok().filter(|password| !password.is_empty());
+        let password =
+            std::env::var_os("TRINE_PASSWORD").map(OsString::into_vec).filter(|password| !password.is_empty());
         let client = Client::connect_with(address, Options { password, ..Options::default() });
         Ok(Self { member, name, client: client.map_err(MeetingError::Target)? })
     }

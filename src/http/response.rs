@@ -169,7 +169,7 @@ pub fn refuse(output: &mut Vec<u8>, refusal: &Refusal, manner: Manner, date: &Da
 /// client that has said nothing yet, count as Redis's.
 pub fn too_many_clients(bytes: &[u8], unix_seconds: u64) -> Vec<u8> {
     const REASON: &str = "max number of clients reached";
-    if tell(bytes) != Told::Http {
+    if tell(bytes, bytes.len() + 1) != Told::Http {
         return format!("-ERR {REASON}\r\n").into_bytes();
     }
     let (mut output, mut date) = (Vec::new(), Date::default());

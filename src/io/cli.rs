@@ -11,11 +11,19 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    error::{ContextKind, ContextValue},
+    parser::ValueSource,
+    value_parser,
+};
 use rustix::process::{Pid, Signal};
 
 use super::{check, doctor, dump, health, logging, manual, output, plan, server, top, up};
-use crate::config::{Config, Kind, SETTINGS, Setting, settings_as_markdown};
+use crate::{
+    config::{Config, Kind, SETTINGS, Setting, settings_as_markdown},
+    printable::printable,
+};
 
 /// Why a subcommand did not do what it was asked.
 #[derive(Debug)]
@@ -36,7 +44,7 @@ impl Failure {
 
 /// Runs what the command line asks for. `serve` runs a server until it is told to stop.
 pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
-    let matches = command().get_matches();
+    let matches = command().try_get_matches().unwrap_or_else(|error| without_value(error, names_password()).exit());
     let outcome = match matches.subcommand() {
         Some(("serve", matches)) if matches.get_flag("settings") => print_result(&settings_as_markdown()),
         Some(("serve", matches)) if matches.get_flag("metrics") => print_result(&crate::metrics::as_markdown()),
@@ -55,18 +63,24 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => {
-            eprintln!("trine: {message}");
+            eprintln!("trine: {}", printable(&message));
             ExitCode::from(2)
         }
         Err(Failure::Failed(message)) => {
-            eprintln!("trine: {message}");
+            eprintln!("trine: {}", printable(&message));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Writes a result to standard output. A reader that has gone has seen enough.
+/// Writes a result to standard output. A reader that has gone has seen enough. What others have written in it, servers and files,
+/// no terminal obeys.
 pub(super) fn print_result(text: &str) -> Result<(), Failure> {
+    print_coloured(&printable(text))
+}
+
+/// Writes a result that has colours. Whoever makes it sees to what others have written.
+pub(super) fn print_coloured(text: &str) -> Result<(), Failure> {
     print_while_read(text).map(|_| ())
 }
 
@@ -80,12 +94,31 @@ pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
 pub(super) fn check_settings(flags: &[&String], unheeded: &[&str]) -> Result<Config, Failure> {
     let matches = serve_command().no_binary_name(true).disable_help_flag(true).try_get_matches_from(flags);
     let matches = matches.map_err(|error| {
+        let error = without_value(error, names_password());
         // The first line says what is wrong; the others, how to call `trine serve`.
         let text = error.to_string();
         let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
     })?;
     validated(assemble(&matches, unheeded)?)
+}
+
+/// Takes out of an error what stands where no value belongs: with a password in the command line it may be the rest of it, behind a
+/// blank.
+fn without_value(mut error: clap::Error, has_password: bool) -> clap::Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && has_password
+        && !word.starts_with('-')
+    {
+        error.insert(ContextKind::InvalidArg, ContextValue::String("…".into()));
+    }
+    error
+}
+
+/// Returns true if a password is among the arguments.
+fn names_password() -> bool {
+    let is_password = |word: &[u8]| word.starts_with(b"--requirepass") || word.starts_with(b"--password");
+    env::args_os().any(|word| is_password(word.as_bytes()))
 }
 
 /// Returns the whole command line.
@@ -204,7 +237,7 @@ fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> 
     // A name that is no text is none of ours. A value that is none is a setting's business, and not passed over.
     let variables = env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.into_vec()));
     for unknown in config.apply_environment(wanted(variables, matches, unheeded)).map_err(usage)? {
-        eprintln!("trine: {unknown} is no setting; ignored");
+        eprintln!("trine: {} is no setting; ignored", printable(&unknown));
     }
     for setting in SETTINGS {
         if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
@@ -279,6 +312,33 @@ mod tests {
             let example = format!("\n  trine {}", subcommand.get_name());
             assert!(after.starts_with("Examples:\n") && after.contains(&example), "{}: {after}", subcommand.get_name());
         }
+    }
+
+    /// A password with a blank in it, without quotes, is not shown where its rest is refused.
+    #[test]
+    fn the_rest_of_a_password_is_not_shown() {
+        let words = ["trine", "serve", "--requirepass", "my", "hunter2"];
+        let error = command().try_get_matches_from(words).expect_err("there is a word too much");
+        assert!(error.to_string().contains("hunter2"));
+        let error = without_value(error, true).to_string();
+        assert!(error.contains("unexpected argument '…' found") && !error.contains("hunter2"), "{error}");
+        let error = command().try_get_matches_from(["trine", "serve", "--prot", "1"]).expect_err("no such flag");
+        assert!(without_value(error, true).to_string().contains("'--prot'"));
+    }
+
+    /// Passwords of any bytes come by flags too; what must be text is refused.
+    #[test]
+    fn flags_may_be_no_text() {
+        let configured = |flag: &str| {
+            let command = Command::new("serve").args(SETTINGS.iter().map(super::flag));
+            let words = [OsString::from("serve"), OsString::from(flag), OsString::from_vec(b"p\xffss".to_vec())];
+            command
+                .try_get_matches_from(words)
+                .map_err(|_| ())
+                .and_then(|matches| configuration(&matches).map_err(|_| ()))
+        };
+        assert_eq!(configured("--requirepass").map(|config| config.requirepass.0), Ok(b"p\xffss".to_vec()));
+        assert!(configured("--name").is_err() && configured("--port").is_err());
     }
 
     #[test]

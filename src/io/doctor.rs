@@ -13,7 +13,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use ratatui::crossterm::terminal;
 
-use super::cli::{Failure, print_result};
+use super::cli::{Failure, print_coloured, print_result};
 use crate::doctor::{State, examine, table};
 
 /// Lines are broken here where there is no terminal that has a width.
@@ -70,7 +70,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         let size = is_terminal.then(terminal::size).and_then(Result::ok);
         let width = size.map_or(WIDTH, |(width, _)| usize::from(width));
         let is_coloured = is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        print_result(&table(&diagnosis, width, is_coloured)).map_err(Failure::into_usage)?;
+        print_coloured(&table(&diagnosis, width, is_coloured)).map_err(Failure::into_usage)?;
     }
     let failed = diagnosis.findings.iter().filter(|finding| finding.state == State::Fail);
     match failed.map(|finding| finding.name).collect::<Vec<_>>().as_slice() {

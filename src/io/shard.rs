@@ -556,7 +556,8 @@ impl State {
                 continue;
             }
             let has_waited = connection.session.has_waited && connection.session.has_unread();
-            let waits = has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
+            let waits =
+                has_waited || self.shard.is_stalled() || connection.session.is_blocked(&connection.backpressure);
             // A password that waits would hold up the end.
             if waits && connection.password_at.is_none() {
                 continue;

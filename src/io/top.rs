@@ -6,8 +6,10 @@ mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs,
     io::{self, IsTerminal as _},
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
@@ -98,6 +100,7 @@ pub(super) fn command() -> Command {
                 .value_name("PASSWORD")
                 .env("TRINE_PASSWORD")
                 .hide_env_values(true)
+                .value_parser(value_parser!(OsString))
                 .help("Password for AUTH"),
         )
         .after_help(
@@ -150,7 +153,9 @@ struct Watch {
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut addresses: Vec<Address> = matches.get_many("address").unwrap_or_default().cloned().collect();
     addresses.dedup();
-    let [user, password] = ["user", "password"].map(|name| matches.get_one::<String>(name).cloned());
+    let user = matches.get_one::<String>("user").cloned();
+    // Any bytes: the server takes them as such.
+    let password = matches.get_one::<OsString>("password").cloned().map(OsString::into_vec);
     let interval = *matches.get_one::<Duration>("interval").expect("it has a default");
     let mut watch = Watch::new(&addresses, Credentials { user, password }, interval);
     let intervals = matches.get_one::<u32>("intervals").copied();

@@ -23,7 +23,8 @@ pub(super) fn split_words(line: &[u8], text: &mut Vec<u8>, spans: &mut Vec<Span>
 /// `Host:`, as Redis checks too. In any case of letters. An argument that looks so can be sent in quotes, or in an array.
 pub(super) fn is_http(line: &[u8]) -> bool {
     let line = line.trim_ascii();
-    let begins = |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let begins =
+        |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
     let mut words = line.split(u8::is_ascii_whitespace);
     let (first, last) = (words.next().unwrap_or_default(), words.next_back().unwrap_or_default());
     begins(line, b"host:") || first.eq_ignore_ascii_case(b"post") || begins(last, b"http/")

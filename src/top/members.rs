@@ -1,7 +1,7 @@
 //! Which nodes there are, from CLUSTER SLOTS.
 
 use super::Address;
-use crate::{reply::Reply, slot::SLOT_COUNT};
+use crate::{printable::printable, reply::Reply, slot::SLOT_COUNT};
 use std::net::Ipv6Addr;
 
 /// More nodes than a cluster can have slots for, with a copy of each.
@@ -31,7 +31,9 @@ pub fn members(reply: &Reply<'_>, asked: &str) -> Option<Vec<Member>> {
             let Reply::Array(mut parts) = node else { return None };
             let (host, Some(Reply::Integer(port))) = (parts.next()?, parts.next()) else { return None };
             let host = match host {
-                Reply::Bulk(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host).into_owned(),
+                Reply::Bulk(host) if !host.is_empty() && host != b"?" => {
+                    printable(&String::from_utf8_lossy(host)).into_owned()
+                }
                 _ => asked.to_owned(),
             };
             let address = join(&host, u16::try_from(port).ok()?);

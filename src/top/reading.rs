@@ -1,6 +1,6 @@
 //! What a node said of itself at one moment.
 
-use crate::reply::Reply;
+use crate::{printable::printable, reply::Reply};
 use std::collections::BTreeMap;
 
 /// INFO of a node, as far as it is shown, and its slots.
@@ -76,8 +76,9 @@ pub struct Slot {
 }
 
 impl Reading {
-    /// Reads INFO. What is not there counts as nothing: every server has fields of its own.
+    /// Reads INFO. What is not there counts as nothing: every server has fields of its own. Its texts may be printed.
     pub fn of(info: &str) -> Self {
+        let info = printable(info);
         let fields: BTreeMap<&str, &str> =
             info.lines().filter_map(|line| line.trim_end_matches('\r').split_once(':')).collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default();

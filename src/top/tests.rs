@@ -34,6 +34,14 @@ fn core(server: &str, core: u16, operations: u64, run: &str) -> Reading {
     reading
 }
 
+/// What a server calls itself is shown, and moves no terminal's cursor.
+#[test]
+fn a_terminal_does_not_obey_a_servers_texts() {
+    let reading = Reading::of("redis_version:7\u{9b}2J\r\ntrine_server:\x1b]0;mine\x07\r\ntrine_core:1\r\n");
+    assert_eq!((reading.program.as_str(), reading.core), ("redis 7\\u009b2J", Some(1)));
+    assert_eq!(reading.server, "\\u001b]0;mine\\u0007");
+}
+
 /// Two servers, one with two cores and one with one, and a redis-server; all answer twice, a second apart.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::new(&["10.0.0.1:7000".into(), "10.0.0.9:6379".into()]);

@@ -41,14 +41,16 @@ use report::Report;
 use schedule::Arrivals;
 use slo::{Search, Tried};
 use std::{
+    ffi::OsString,
     fs,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::Path,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use target::{Mode, Protocol, Target};
-use trine::{io::output, manual};
+use trine::{io::output, manual, printable::printable};
 use trine_client::Options;
 use verdict::{Facts, Failed, Verdict};
 use wire::{Commands, Wire};
@@ -165,7 +167,11 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
     let keys = keys.unwrap_or_else(|error| usage(error));
     let wire = match protocol {
         Protocol::Resp => Wire::Resp(Commands::new(keys)),
-        Protocol::Http => Wire::Http(Requests::new(arguments.api, keys, arguments.password.as_deref())),
+        Protocol::Http => Wire::Http(Requests::new(
+            arguments.api,
+            keys,
+            arguments.password.as_deref().map(|password| password.as_bytes()),
+        )),
     };
     Ok(Plan {
         cpus: cpus.unwrap_or_else(|error| usage(error)),
@@ -181,7 +187,7 @@ fn plan(arguments: &Arguments, protocol: Protocol) -> Result<Plan, String> {
         duration: arguments.duration,
         operations: arguments.operations,
         allow_misses: arguments.allow_misses,
-        options: Options { password: arguments.password.clone(), timeout: arguments.timeout },
+        options: Options { password: arguments.password.clone().map(OsString::into_vec), timeout: arguments.timeout },
         wire,
         wants_hlog: arguments.hlog.is_some(),
     })

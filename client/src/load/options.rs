@@ -8,7 +8,7 @@ use super::{
     workload::{Batch, Distribution, ValueSize},
 };
 use clap::{ArgGroup, Parser};
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,7 +130,7 @@ pub(crate) struct Arguments {
     pub(crate) slo: Option<Objective>,
     /// Password for AUTH, or HTTP's Basic authentication
     #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
-    pub(crate) password: Option<String>,
+    pub(crate) password: Option<OsString>,
     /// How long to wait for a connection or a reply
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,

@@ -2,6 +2,7 @@
 
 use super::http::response::{self, Response, ResponseError};
 use std::fmt;
+use trine::printable::printable;
 use trine_client::{
     pipeline::Cut,
     reply::{self, ReplyError},
@@ -36,7 +37,7 @@ impl Reply<'_> {
     /// What is wrong with it, where it is no answer to what was asked.
     #[cold]
     pub(crate) fn complaint(&self) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let text = |bytes: &[u8]| printable(String::from_utf8_lossy(bytes).trim()).into_owned();
         match self {
             Self::Error(error) => text(error),
             Self::Status(status, body) => format!("HTTP {status} {}", text(body)).trim_end().into(),

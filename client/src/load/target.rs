@@ -9,6 +9,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     time::Instant,
 };
+use trine::printable::printable;
 use trine_client::{
     Error, Options,
     blocking::{Connection, connect_socket},
@@ -102,7 +103,7 @@ fn probe_resp(address: &str, options: &Options, mode: Mode) -> Result<Target, St
     let explain = |error: Error| explain(&error, address);
     let mut connection = Connection::connect(address, options).map_err(explain)?;
     let info = match connection.command(&["INFO"]).map_err(explain)? {
-        Value::Bulk(info) => String::from_utf8_lossy(&info).into_owned(),
+        Value::Bulk(info) => printable(&String::from_utf8_lossy(&info)).into_owned(),
         Value::Error(text) if ["NOAUTH", "NOPERM", "LOADING"].iter().any(|code| text.starts_with(code)) => {
             return Err(hint(&text, address));
         }
@@ -171,7 +172,7 @@ fn exchange(address: &str, options: &Options) -> Result<Option<String>, String> 
                 ));
             }
             Ok(Some((response, _))) => {
-                return Ok(response.server.map(|server| String::from_utf8_lossy(server).into_owned()));
+                return Ok(response.server.map(|server| printable(&String::from_utf8_lossy(server)).into_owned()));
             }
             Err(error @ ResponseError::NotHttp(_)) => {
                 return Err(format!(

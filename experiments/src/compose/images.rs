@@ -29,8 +29,9 @@ pub struct Images {
 impl Images {
     /// The image of Trine: that of TRINE_IMAGE, or else one built from the working tree in `folder`.
     pub(super) fn ours(&self, folder: &Path, log: &Path, interrupt: &Interrupt) -> Result<String, ClusterError> {
-        if let Some(given) = std::env::var("TRINE_IMAGE").ok().filter(|image| !image.is_empty()) {
-            return Ok(given);
+        if let Some(given) = std::env::var_os("TRINE_IMAGE").filter(|image| !image.is_empty()) {
+            let problem = |_| ClusterError::Compose("TRINE_IMAGE: its value must be text in UTF-8".to_owned());
+            return given.into_string().map_err(problem);
         }
         if !self.has_ours.get() {
             self.watch()?;

@@ -46,6 +46,28 @@ fn half_requests_leave_nothing_behind() {
     assert_eq!(witness.ask("EXISTS k"), ":0");
 }
 
+/// A web page can have a browser send a request to any port, with commands in its body: none is executed, the connection ends, and the
+/// log has a line.
+#[test]
+fn a_web_page_can_run_no_command() {
+    let server = Server::start(1, &[]);
+    let body = "Host: 127.0.0.1\r\nContent-Length: 17\r\n\r\nFLUSHALL\r\nSET x 1\r\n";
+    for (port, line) in [
+        (server.core(0), "POST / HTTP/1.1"),
+        (server.core(0), "GET / HTTP/1.1"),
+        (server.port, "PROPFIND / HTTP/1.1"),
+        (server.port, "SET /a HTTP/1.1"),
+    ] {
+        let mut wire = Wire::connect(port);
+        wire.send(format!("{line}\r\n{body}").as_bytes());
+        let answer = wire.reply().to_string();
+        assert_eq!(answer, "-ERR Protocol error: an HTTP request where the Redis protocol is spoken", "{line}");
+        assert!(wire.is_closed(), "{line}");
+    }
+    assert_eq!(server.connect().ask("DBSIZE"), ":0");
+    eventually("the log has it", || server.process.said().contains("an HTTP request came").then_some(()));
+}
+
 /// Memory is taken as bytes arrive, never because a header promised them.
 #[test]
 fn a_promise_takes_no_memory() {

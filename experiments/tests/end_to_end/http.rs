@@ -190,8 +190,7 @@ fn pipelined_requests_over_several_cores_come_back_in_order() {
             1 => {
                 let json = format!("{{\"{key}\":\"{number}\",\"x{key}\":\"{number}\"}}");
                 let (one, two) = json.split_at(random.usize(1..json.len()));
-                let head =
-                    "PUT /store HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
+                let head = "PUT /store HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
                 bytes.extend(
                     format!("{head}\r\n\r\n{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n", one.len(), two.len()).bytes(),
                 );
@@ -276,14 +275,14 @@ fn requests_without_end_are_refused() {
     let server = Server::start(1, &["--max-request-bytes", "2mb", "--proto-max-bulk-len", "1mb"]);
     let before = server.process.resident_bytes();
     let endless_chunks =
-        format!("PUT /set/k HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        format!("PUT /set/k HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n");
     for (first, more, status) in [
         ("GET /".to_owned(), "a".repeat(1000), 414),
         ("GET / HTTP/1.1\r\n".to_owned(), "X: y\r\n".repeat(100), 431),
         ("GET / HTTP/1.1\r\nX: ".to_owned(), "y".repeat(1000), 431),
         (endless_chunks, format!("3e8\r\n{}\r\n", "y".repeat(1000)), 413),
         (
-            "GET /get/k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            "GET /get/k HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
             "1\r\nx\r\n".repeat(100),
             413,
         ),
@@ -307,7 +306,7 @@ fn requests_without_end_are_refused() {
         assert!(http.is_closed(), "{first}");
     }
     let declared = |length: usize| {
-        format!("PUT /set/k HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n")
+        format!("PUT /set/k HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n")
     };
     let mut http = Http::connect(server.port);
     http.send(declared(3 << 20));
@@ -334,7 +333,7 @@ fn expectations_are_answered() {
     let mut http = Http::connect(server.port);
     let head = |target: &str| {
         format!(
-            "PUT {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n"
+            "PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n"
         )
     };
     http.send(head("/set/k"));
@@ -357,7 +356,7 @@ fn the_password_is_asked_for() {
         (refused.status, refused.field("www-authenticate")),
         (401, Some("Basic realm=\"trine\", charset=\"UTF-8\""))
     );
-    let with = |text: &str| format!("GET /get/k HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {text}\r\n\r\n");
+    let with = |text: &str| format!("GET /get/k HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {text}\r\n\r\n");
     for (text, status) in [("YTpzZWNyZXQ=", 404), ("YTpzZWNyZXQx", 401), ("OnNlY3JldA==", 404), ("c2VjcmV0", 401)] {
         http.send(with(text)); // a:secret, a:secret1, :secret, secret
         assert_eq!(http.response().status, status, "{text}");
@@ -527,4 +526,29 @@ fn values_on_disk_are_fetched() {
     let reads = server.connect().ask("INFO everything");
     let reads = reads.lines().find(|line| line.contains("reads")).unwrap_or_default().to_owned();
     assert!(!reads.ends_with(":0"), "{reads}");
+}
+
+/// Without a password a server answers for its own names and addresses, so that no web page that is made to have its address reads
+/// or writes a key; `http-hosts` names others, at run time too, and with a password any will do.
+#[test]
+fn requests_for_other_hosts_are_refused() {
+    let server = Server::start(2, &["--announce", "db.example.org", "--http-hosts", "*.internal"]);
+    let status = |host: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+        let request = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it can be sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it ends");
+        text.split(' ').nth(1).expect("a status").to_owned()
+    };
+    for host in ["localhost", "127.0.0.1:1", "[::1]", "trine", "DB.example.org.:7000", "a.internal"] {
+        assert_eq!(status(host), "200", "{host}");
+    }
+    for host in ["evil.example", "evil.example:7000", "localhost.evil.example", ""] {
+        assert_eq!(status(host), "421", "{host}");
+    }
+    assert_eq!(Wire::connect(server.core(1)).ask("CONFIG SET http-hosts evil.example"), "+OK");
+    assert_eq!((status("evil.example").as_str(), status("a.internal").as_str()), ("200", "421"));
+    assert_eq!(server.connect().ask("CONFIG SET http-hosts nobody requirepass secret"), "+OK");
+    assert_eq!(status("evil.example"), "200");
 }

@@ -1,8 +1,14 @@
 //! What an operator can set, seen from outside.
 
 use crate::{
-    harness::{Server, eventually},
-    wire::{Reply, Wire},
+    harness::{Server, eventually, program},
+    wire::{Reply, Wire, encode},
+};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    process::Command,
+    time::{Duration, Instant},
 };
 
 /// With a password set, nothing is told before AUTH.
@@ -23,6 +29,61 @@ fn nothing_is_served_before_the_password() {
     }
 }
 
+/// A password that is set by one core's port holds for all of them, and for the gateway, when it is acknowledged. It may be any bytes.
+#[test]
+fn a_password_holds_for_the_whole_server_at_once() {
+    let server = Server::start(2, &[]);
+    let password = b"\xff\xfe \x00\r\n";
+    let mut wire = Wire::connect(server.core(1));
+    assert_eq!(wire.request(&[b"CONFIG", b"SET", b"requirepass", password]).to_string(), "+OK");
+    for port in server.ports() {
+        let mut wire = Wire::connect(port);
+        assert_eq!(wire.ask("PING"), "-NOAUTH Authentication required.", "{port}");
+        let wrong = wire.request(&[b"AUTH", "\u{fffd}\u{fffd} \0\r\n".as_bytes()]).to_string();
+        assert_eq!(wrong, "-WRONGPASS invalid username-password pair or user is disabled.", "{port}");
+        assert_eq!(wire.request(&[b"AUTH", password]).to_string(), "+OK", "{port}");
+        let shown = wire.request(&[b"CONFIG", b"GET", b"requirepass"]);
+        let Reply::Array(shown) = shown else { panic!("{shown:?}") };
+        assert!(matches!(&shown[1], Reply::Bulk(shown) if shown == password), "{shown:?}");
+    }
+}
+
+/// Who guesses waits, longer with each guess; the right password is taken from the same address after that, and clients that are in
+/// notice nothing.
+#[test]
+fn passwords_are_guessed_slowly() {
+    let server = Server::start(1, &["--requirepass", "secret"]);
+    let mut witness = Wire::connect(server.core(0));
+    assert_eq!(witness.ask("AUTH secret"), "+OK");
+    let mut guesser = Wire::connect(server.core(0));
+    let began = Instant::now();
+    for _ in 0..6 {
+        assert!(guesser.ask("AUTH wrong").starts_with("-WRONGPASS"));
+    }
+    // 10, 20, 40, 80 and 160 ms, whatever the machine does beside.
+    assert!(Duration::from_millis(310) <= began.elapsed(), "{:?}", began.elapsed());
+    // Its next is not looked at yet, and what is behind it waits; others don't.
+    let mut request = Vec::new();
+    encode(&mut request, &[b"AUTH", b"secret"]);
+    encode(&mut request, &[b"PING"]);
+    guesser.send(&request);
+    assert_eq!(witness.ask("PING"), "+PONG");
+    assert_eq!(witness.ask("AUTH wrong"), "-WRONGPASS invalid username-password pair or user is disabled.");
+    assert_eq!(guesser.reply().to_string(), "+OK");
+    assert_eq!(guesser.reply().to_string(), "+PONG");
+}
+
+/// A value that is no text is taken as it is, or refused by the name of its variable: it is not passed over.
+#[test]
+fn variables_that_are_no_text_are_not_passed_over() {
+    for variable in ["TRINE_DIR", "TRINE_MAX_MEMORY", "TRINE_CONFIG"] {
+        let mut command = Command::new(program("trine"));
+        let output = command.arg("serve").env(variable, OsStr::from_bytes(b"p\xffss")).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.starts_with(&format!("trine: {variable}")), "{said}");
+    }
+}
+
 /// A stranger gets eight arguments of a kilobyte, and no more of the server's memory.
 #[test]
 fn before_the_password_requests_are_small() {
@@ -30,6 +91,7 @@ fn before_the_password_requests_are_small() {
     for (bytes, answer) in [
         (&b"*9\r\n"[..], "-ERR Protocol error: unauthenticated multibulk length"),
         (b"*2\r\n$4\r\nAUTH\r\n$1025\r\n", "-ERR Protocol error: unauthenticated bulk length"),
+        (&[b'a'; 8192], "-ERR Protocol error: too big inline request"),
     ] {
         let mut wire = server.connect();
         wire.send(bytes);

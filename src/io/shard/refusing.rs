@@ -80,7 +80,7 @@ impl Refused {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
-            if tell(&bytes[..length]) == Told::Unknown && length < FIRST_BYTES && !at_once {
+            if tell(&bytes[..length], FIRST_BYTES) == Told::Unknown && length < FIRST_BYTES && !at_once {
                 return true;
             }
         }

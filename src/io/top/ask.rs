@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    printable::printable,
     reply::{Decoder, Reply},
     resp::encode_request,
     top::{
@@ -36,7 +37,7 @@ const SLOTS: &str = "64";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Vec<u8>>,
 }
 
 /// Something that is asked again and again, until this value is dropped.
@@ -118,9 +119,9 @@ impl Connection {
     }
 
     fn introduce(&mut self, credentials: &Credentials) -> io::Result<()> {
-        let user = credentials.user.as_deref();
+        let user = credentials.user.as_deref().map(str::as_bytes);
         if let Some(password) = &credentials.password {
-            let words: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.as_str()]).collect();
+            let words: Vec<&[u8]> = [&b"AUTH"[..]].into_iter().chain(user).chain([password.as_slice()]).collect();
             self.ask(&words, |reply| refusal(reply).map_or(Ok(()), Err))?.map_err(io::Error::other)?;
         }
         // For CLIENT LIST; a server that knows no names is as good.
@@ -128,9 +129,9 @@ impl Connection {
     }
 
     /// Asks one thing, and shows the answer.
-    fn ask<T>(&mut self, words: &[&str], show: impl FnOnce(&Reply<'_>) -> T) -> io::Result<T> {
+    fn ask<T>(&mut self, words: &[impl AsRef<[u8]>], show: impl FnOnce(&Reply<'_>) -> T) -> io::Result<T> {
         let mut request = Vec::new();
-        encode_request(&mut request, words.iter().map(|word| word.as_bytes()));
+        encode_request(&mut request, words.iter().map(AsRef::as_ref));
         self.stream.write_all(&request)?;
         self.bytes.clear();
         let mut decoder = Decoder::default();
@@ -171,6 +172,7 @@ impl Connection {
 fn refusal(reply: &Reply<'_>) -> Option<String> {
     let Reply::Error(text) = reply else { return None };
     let text = String::from_utf8_lossy(text);
+    let text = printable(&text);
     Some(match text.split(' ').next() {
         Some("NOAUTH") => "it wants a password: --password, or TRINE_PASSWORD".into(),
         Some("WRONGPASS") => "the password is wrong".into(),

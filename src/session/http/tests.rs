@@ -352,7 +352,11 @@ fn requests_for_other_hosts_are_refused() {
     let mut bench = Bench::default();
     bench.receive("GET /get/k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     bench.receive(get("k").replace("/get/k", "http://a/get/k").replace("Host: a", "Host: evil.example"));
-    assert_eq!(bench.shelf.executed, ["GET k", "GET k"], "no browser sends the first, and of the second the target counts");
+    assert_eq!(
+        bench.shelf.executed,
+        ["GET k", "GET k"],
+        "no browser sends the first, and of the second the target counts"
+    );
 }
 
 /// Before the first right password a client is listened to for 8 KiB of head, and for no more of a body that nobody needs.

@@ -9,9 +9,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use trine::resp::decimal;
 
 /// The header that carries a password, with its line end; nothing without one.
-pub(crate) fn authorization(password: Option<&str>) -> String {
+pub(crate) fn authorization(password: Option<&[u8]>) -> String {
     password.map_or_else(String::new, |password| {
-        format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(format!("default:{password}")))
+        format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode([b"default:", password].concat()))
     })
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub(crate) fn new(api: Api, keys: Keys, password: Option<&str>) -> Self {
+    pub(crate) fn new(api: Api, keys: Keys, password: Option<&[u8]>) -> Self {
         Self { api, keys, authorization: authorization(password), heads: Vec::new() }
     }
 
@@ -97,7 +97,7 @@ impl Requests {
 mod tests {
     use super::*;
 
-    fn written(api: Api, password: Option<&str>) -> (String, String) {
+    fn written(api: Api, password: Option<&[u8]>) -> (String, String) {
         let mut requests = Requests::new(api, Keys::shared(8, 1000).unwrap(), password);
         requests.know(&["a:1".into(), "b:2".into()]);
         let (mut get, mut set) = (Vec::new(), Vec::new());
@@ -131,7 +131,7 @@ mod tests {
     /// A password goes with every request.
     #[test]
     fn a_password_goes_along() {
-        let (get, set) = written(Api::Set, Some("sesame"));
+        let (get, set) = written(Api::Set, Some(b"sesame"));
         assert_eq!(get, "GET /get/key:0042 HTTP/1.1\r\nHost: a:1\r\nAuthorization: Basic ZGVmYXVsdDpzZXNhbWU=\r\n\r\n");
         assert!(set.contains("\r\nAuthorization: Basic ZGVmYXVsdDpzZXNhbWU=\r\n"), "{set}");
     }
