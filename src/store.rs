@@ -520,6 +520,11 @@ impl Store {
         }
     }
 
+    /// Whether there are cleared entries whose memory has not been given back.
+    pub fn has_buried(&self) -> bool {
+        !self.graveyard.is_empty()
+    }
+
     /// Gives back the memory of up to `budget` entries that were cleared. Returns whether there are more.
     pub fn bury(&mut self, budget: usize) -> bool {
         let mut left = budget;

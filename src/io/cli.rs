@@ -269,9 +269,7 @@ fn wanted(
     matches: &ArgMatches,
     unheeded: &[&str],
 ) -> impl Iterator<Item = (String, Vec<u8>)> {
-    let is_heeded = |name| {
-        matches.value_source(name) != Some(ValueSource::CommandLine) && !unheeded.contains(&name)
-    };
+    let is_heeded = |name| matches.value_source(name) != Some(ValueSource::CommandLine) && !unheeded.contains(&name);
     variables.filter(move |(variable, _)| {
         SETTINGS.iter().all(|setting| setting.variable() != *variable || is_heeded(setting.name))
     })
@@ -355,8 +353,10 @@ mod tests {
     #[test]
     fn a_flag_goes_before_a_variable_is_judged() {
         let matches = serve_command().no_binary_name(true).try_get_matches_from(["--port", "8000"]).unwrap();
-        let variables = || ["TRINE_PORT", "TRINE_CORES"].map(|name| (name.to_owned(), "nonsense".to_owned())).into_iter();
-        let wanted = |unheeded: &[&str]| wanted(variables(), &matches, unheeded).map(|(name, _)| name).collect::<Vec<_>>();
+        let variables =
+            || ["TRINE_PORT", "TRINE_CORES"].map(|name| (name.to_owned(), "nonsense".to_owned())).into_iter();
+        let wanted =
+            |unheeded: &[&str]| wanted(variables(), &matches, unheeded).map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(wanted(&[]), ["TRINE_CORES"]);
         assert_eq!(wanted(&["cores"]), [""; 0]);
     }

@@ -3,6 +3,7 @@
 use futures_lite::future::or;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
 use std::{
+    cell::Cell,
     fs,
     future::Future,
     io,
@@ -17,6 +18,9 @@ use crate::allowance::{self, Group, Quota};
 /// fires just before the first task runs; a timer that is always armed ends that sleep. It also bounds how late a core
 /// notices what is only looked at in passing.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
+/// ... and how often one that is [idle](set_idle): so late may a forgotten task be where nothing has come for a while. Four
+/// wake-ups a second cost next to nothing.
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(250);
 /// After how long without the reactor glommio interrupts its tasks. Where a thread loses its CPU for that long at the wrong
 /// moment, its executor goes to sleep with runnable tasks, at its very start even before there is a heartbeat; with 2 ms that
 /// was seen on a busy machine, so it is long, and a loop that is busy visits the reactor by itself (`Ring::visit_reactor`).
@@ -64,11 +68,22 @@ where
     start_with(name, cpu.into(), PREEMPT_TIMER, main)
 }
 
-/// Waits for a [`HEARTBEAT`]. The task that is forgotten may be this one, and its timer is spent by then; so there are later
+thread_local! {
+    /// Whether this thread's executor has nothing to do for the time being.
+    static IS_IDLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has this core's executor beat slowly, or as it usually does from the next beat on.
+pub fn set_idle(is_idle: bool) {
+    IS_IDLE.set(is_idle);
+}
+
+/// Waits for a [`HEARTBEAT`], or an [`IDLE_HEARTBEAT`]. The task that is forgotten may be this one, and its timer is spent by then; so there are later
 /// ones, which fire only where beats are missing.
 async fn beat() {
-    let later = or(sleep(HEARTBEAT * 4), or(sleep(HEARTBEAT * 20), sleep(HEARTBEAT * 200)));
-    or(sleep(HEARTBEAT), later).await;
+    let beat = if IS_IDLE.get() { IDLE_HEARTBEAT } else { HEARTBEAT };
+    let later = or(sleep(beat * 4), or(sleep(beat * 20), sleep(beat * 200)));
+    or(sleep(beat), later).await;
 }
 
 /// As [`start`], with another preempt timer: the test that shows why there is a heartbeat wants a very short one.

@@ -37,8 +37,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// Where there can be no thread.
 pub fn start(filter: EnvFilter) -> io::Result<()> {
     let log = Log::new(io::stderr())?;
-    let has_colours =
-        io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours);
     // It would tell of its own failures by a macro that panics.
     let subscriber = subscriber.log_internal_errors(false).with_writer(log.clone());
@@ -121,7 +120,8 @@ fn write_lines(mut sink: impl Write, queue: &Receiver<Vec<u8>>, count: &Count) {
     for line in queue {
         if write_line(&mut sink, &line, &mut is_torn) {
             let dropped = count.dropped.swap(0, Ordering::SeqCst);
-            let notice = format!("trine: {dropped} lines of the log before this one could not be written and are lost\n");
+            let notice =
+                format!("trine: {dropped} lines of the log before this one could not be written and are lost\n");
             if dropped != 0 && !write_line(&mut sink, notice.as_bytes(), &mut is_torn) {
                 count.dropped.fetch_add(dropped, Ordering::SeqCst);
             }

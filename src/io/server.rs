@@ -144,7 +144,9 @@ pub fn run(mut config: Config) -> Result<(), String> {
         (_, Durability::Always) => "a write is on disk before its reply",
     };
     let (first, last) = (server.core_port, server.core_port + server.cores - 1);
-    let cores = if server.cores == 1 { format!("1 core (port {first})") } else {
+    let cores = if server.cores == 1 {
+        format!("1 core (port {first})")
+    } else {
         format!("{} cores (ports {first}-{last})", server.cores)
     };
     let cpus = if config.is_pinned { format!("CPUs {}", crate::config::list(&config.cpus)) } else { "any CPU".into() };
@@ -174,8 +176,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
             // Somebody listens until the first one fails.
             let _ = ends.send((core, serve(seed).await));
         });
-        let started = started
-            .map_err(|error| {
+        let started = started.map_err(|error| {
             let place = cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
             format!("core {core} does not start{place}: {error}{}", probe::way_out(&error))
         })?;
@@ -302,7 +303,9 @@ pub(super) fn when_free<T>(
                     }
                     has_said = true;
                     let seconds = patience.as_secs();
-                    logging::say(&format!("trine: {address} is still held, as by a server that ends: waiting for {seconds} s"));
+                    logging::say(&format!(
+                        "trine: {address} is still held, as by a server that ends: waiting for {seconds} s"
+                    ));
                 }
                 thread::sleep(Duration::from_millis(10));
             }
@@ -344,6 +347,9 @@ fn raise_descriptor_limit() -> u64 {
     rustix::process::getrlimit(resource).current.unwrap_or(u64::MAX)
 }
 
+/// Where there is room for so many clients of a core, that it is not the default's 100,000 is no warning.
+const MANY_CLIENTS: u32 = 1_000;
+
 /// Lowers `maxclients` so that what is no client always finds a descriptor, and says so.
 fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
     let cores = config.cores.unwrap_or(1).into();
@@ -356,10 +362,13 @@ fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
         ));
     }
     if config.limit_maxclients(limit) {
-        tracing::warn!(
+        let text = format!(
             "maxclients is lowered from {asked} to {limit} a core: {descriptors} files may be open, and {kept} are kept for \
              the server itself; raise the limit (ulimit -n) for more"
         );
+        // Few miss what nobody has asked for.
+        let is_missed = config.is_given("maxclients") || limit < MANY_CLIENTS;
+        if is_missed { tracing::warn!("{text}") } else { tracing::info!("{text}") }
     }
     Ok(())
 }

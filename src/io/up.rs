@@ -110,7 +110,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let settings_of_all = check_settings(&as_checked, &FROM_TOPOLOGY)?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
-    let cpus = if settings_of_all.is_pinned { share_out(&allowed, &topology) } else { vec![Vec::new(); topology.servers().len()] };
+    let cpus = if settings_of_all.is_pinned {
+        share_out(&allowed, &topology)
+    } else {
+        vec![Vec::new(); topology.servers().len()]
+    };
     // From here on a signal is kept until it is looked for.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])
         .map_err(|error| failed("signals cannot be received", error))?;

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 
 /// Says why nothing could be measured, or shown.
 fn fail(error: &str) -> ExitCode {
-    output::say(format_args!("trine-load: {error}\n"));
+    output::say(format_args!("trine-load: {}\n", printable(error)));
     ExitCode::from(EXIT_FAILED)
 }
 

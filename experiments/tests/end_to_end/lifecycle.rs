@@ -243,7 +243,8 @@ fn variables_of_a_service_called_trine_are_ignored() {
     assert_eq!(health(&[&port], "tcp://10.96.0.7:7000"), Some(0));
     assert_eq!(health(&[], "nonsense"), Some(2));
     drop(server);
-    let doctor = Command::new(program("trine")).arg("doctor").env("TRINE_PORT", "tcp://10.96.0.7:7000").output().unwrap();
+    let doctor =
+        Command::new(program("trine")).arg("doctor").env("TRINE_PORT", "tcp://10.96.0.7:7000").output().unwrap();
     assert_ne!(doctor.status.code(), Some(2), "{doctor:?}");
 }
 
@@ -264,4 +265,34 @@ fn cores_may_run_on_any_cpu() {
         let of_thread = rustix::thread::sched_getaffinity(rustix::process::Pid::from_raw(id)).unwrap();
         assert!((0..1024).all(|cpu| of_thread.is_set(cpu) == all.is_set(cpu)));
     }
+}
+
+/// A server to which nothing comes, and whose keys do not expire, hardly wakes: its cores do ten times a second at most. The
+/// measure is what the kernel counts in the time that passes, however long that is.
+#[test]
+fn an_idle_server_hardly_wakes() {
+    let server = Server::start(2, &[]);
+    server.connect().check("SET foo 1 -> +OK\nSET {b} 1 -> +OK");
+    let folder = format!("/proc/{}/task", server.process.id());
+    let waits = || -> u64 {
+        let tasks = std::fs::read_dir(&folder).unwrap().map(|task| task.unwrap().path().join("status"));
+        let waits = tasks.filter_map(|status| {
+            let text = std::fs::read_to_string(status).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse::<u64>().ok()
+        });
+        waits.sum()
+    };
+    // A core is idle after a second.
+    eventually("it hardly wakes", || {
+        let (before, began) = (waits(), Instant::now());
+        thread::sleep(Duration::from_secs(1));
+        let most = 2.0 * 10.0 * began.elapsed().as_secs_f64();
+        ((waits() - before) as f64 <= most).then_some(())
+    });
+    // And a request wakes it.
+    assert_eq!(server.connect().ask("GET {b}"), "1");
+    let keys_go = server.connect().ask("SET foo 2 PX 20");
+    assert_eq!(keys_go, "+OK");
+    let mut wire = server.connect();
+    eventually("a key is swept", || (wire.ask("DBSIZE") == ":1").then_some(()));
 }

@@ -272,7 +272,9 @@ fn a_server_is_ready_when_all_of_its_cores_are() {
             eventually("it says so", || server.process.said().contains("trine: ready on 127.0.0.1:").then_some(()));
         }
         assert_eq!(get(&server), "value");
-        let said = eventually("the line", || server.process.said().lines().find(|line| line.contains("ready")).map(ToOwned::to_owned));
+        let said = eventually("the line", || {
+            server.process.said().lines().find(|line| line.contains("ready")).map(ToOwned::to_owned)
+        });
         assert!(said.contains("2 cores (ports ") && said.contains(") on CPUs "), "{said}");
         stop(server);
     }
