@@ -153,7 +153,7 @@ pub struct Store {
 /// Slots that are drawn for one that has entries. With one slot in twelve of this shard's, all miss once in 260 times.
 const DRAWS: usize = 64;
 /// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
-const EVICTION_SAMPLES: usize = 12;
+pub const EVICTION_SAMPLES: usize = 12;
 /// Evictions for one command at most, so that none waits for more than about 100 µs of them; the next goes on.
 const EVICTIONS_PER_WRITE_MAX: usize = 64;
 /// Expired entries that [`Store::random_key`] removes at most before it gives up.
