@@ -4,6 +4,7 @@
 //! CONFIG GET and SET, and the documentation. A flag goes before a variable, a variable before the file, the file before
 //! the default: whoever reads them applies them the other way round.
 
+mod foreign;
 mod settings;
 mod units;
 
@@ -48,6 +49,8 @@ pub struct Config {
     maxclients_limit: u32,
     /// Zero: never.
     pub timeout: Duration,
+    /// Zero: never.
+    pub tcp_keepalive: Duration,
     pub tcp_backlog: u32,
     pub shutdown_timeout: Duration,
     pub max_key_bytes: usize,
@@ -177,20 +180,6 @@ pub enum Kind {
     Choice(&'static str),
 }
 
-/// What Redis can be configured to and Trine cannot: clients ask for these, and setting them to what they are does
-/// nothing.
-const FIXED: &[(&str, &str)] = &[
-    APPEND_ONLY,
-    ("cluster-require-full-coverage", "yes"),
-    ("databases", "1"),
-    ("notify-keyspace-events", ""),
-    ("rdbcompression", "no"),
-    ("save", ""),
-];
-
-/// Follows from `durability`: with a log it is `yes`.
-const APPEND_ONLY: (&str, &str) = ("appendonly", "no");
-
 /// Why a configuration is refused. Each says which setting, and what to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ConfigError {
@@ -290,11 +279,6 @@ impl Config {
     pub fn durability(&self) -> Durability {
         let default = if self.dir.is_some() { Durability::Always } else { Durability::None };
         self.durability.unwrap_or(default)
-    }
-
-    /// The value of what Redis can be configured to and Trine cannot.
-    fn fixed(&self, (name, value): (&str, &'static str)) -> &'static str {
-        if name == APPEND_ONLY.0 && self.durability() != Durability::None { "yes" } else { value }
     }
 
     /// Whether a setting was applied at all, be it to its default.
@@ -427,8 +411,8 @@ impl Config {
             let alias = setting.redis.as_ref().filter(|alias| is_asked(alias.name));
             found.extend(alias.map(|alias| (alias.name, (alias.get)(self).into_bytes())));
         }
-        let fixed = FIXED.iter().filter(|(name, _)| is_asked(name));
-        found.extend(fixed.map(|&fixed| (fixed.0, self.fixed(fixed).into())));
+        let foreign = foreign::FOREIGN.iter().filter(|foreign| is_asked(foreign.name));
+        found.extend(foreign.map(|foreign| (foreign.name, foreign.value(self).into_bytes())));
         found
     }
 
@@ -454,10 +438,10 @@ impl Config {
                 if let Err(error) = changed.validate() {
                     return failed(&error.to_string());
                 }
-            } else if let Some(&fixed) = FIXED.iter().find(|(fixed, _)| *fixed == lower) {
-                let only = self.fixed(fixed);
+            } else if let Some(foreign) = foreign::find(&lower) {
+                let only = foreign.value(self);
                 if value != only.as_bytes() {
-                    return failed(&format!("this server only knows '{only}'"));
+                    return failed(&format!("this server only knows '{only}': {}", foreign.why));
                 }
             } else {
                 return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));

@@ -190,10 +190,11 @@ impl Shard {
             };
             away.map(|away| (slot, away))
         });
-        let place = place.and_then(|(slot, away)| match away.and_then(|away| self.refusal_of_parts(away, found, request)) {
-            None => Ok((slot, away)),
-            Some(text) => Err(text.to_owned()),
-        });
+        let place =
+            place.and_then(|(slot, away)| match away.and_then(|away| self.refusal_of_parts(away, found, request)) {
+                None => Ok((slot, away)),
+                Some(text) => Err(text.to_owned()),
+            });
         match place {
             Ok((slot, None)) => Execution::Done(self.run(found, request, slot, client, now, reply, Share::Whole)),
             Ok((_, Some(away))) => {

@@ -162,7 +162,7 @@ pub struct Store {
 }
 
 /// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
-const EVICTION_SAMPLES: usize = 12;
+pub const EVICTION_SAMPLES: usize = 12;
 /// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
 /// commands have written since, it waits for as many as it takes.
 const EVICTIONS_PER_WRITE: usize = 64;

@@ -319,12 +319,39 @@ fn response_policy(row: &Command) -> Option<&'static str> {
 
 fn nondeterminism(name: &str) -> Option<&'static str> {
     match name {
-        "client|info" | "client|list" | "cluster|getkeysinslot" | "cluster|info" | "cluster|myshardid"
-        | "cluster|nodes" | "cluster|replicas" | "cluster|shards" | "cluster|slaves" | "cluster|slot-stats"
-        | "cluster|slots" | "hotkeys" | "info" | "lastsave" | "latency|doctor" | "latency|histogram"
-        | "latency|history" | "latency|latest" | "memory|doctor" | "memory|malloc-stats" | "memory|stats"
-        | "metrics" | "object|encoding" | "object|freq" | "object|idletime" | "object|refcount" | "pttl"
-        | "randomkey" | "scan" | "slowlog|get" | "slowlog|len" | "time" | "ttl" => Some("nondeterministic_output"),
+        "client|info"
+        | "client|list"
+        | "cluster|getkeysinslot"
+        | "cluster|info"
+        | "cluster|myshardid"
+        | "cluster|nodes"
+        | "cluster|replicas"
+        | "cluster|shards"
+        | "cluster|slaves"
+        | "cluster|slot-stats"
+        | "cluster|slots"
+        | "hotkeys"
+        | "info"
+        | "lastsave"
+        | "latency|doctor"
+        | "latency|histogram"
+        | "latency|history"
+        | "latency|latest"
+        | "memory|doctor"
+        | "memory|malloc-stats"
+        | "memory|stats"
+        | "metrics"
+        | "object|encoding"
+        | "object|freq"
+        | "object|idletime"
+        | "object|refcount"
+        | "pttl"
+        | "randomkey"
+        | "scan"
+        | "slowlog|get"
+        | "slowlog|len"
+        | "time"
+        | "ttl" => Some("nondeterministic_output"),
         "command" | "command|docs" | "command|info" | "command|list" | "keys" => Some("nondeterministic_output_order"),
         _ => None,
     }

@@ -42,6 +42,7 @@ impl Default for Config {
             maxclients: 100_000,
             maxclients_limit: u32::MAX,
             timeout: Duration::ZERO,
+            tcp_keepalive: Duration::from_secs(300),
             tcp_backlog: 4096,
             shutdown_timeout: Duration::from_secs(5),
             max_key_bytes: 64 * KIB,
@@ -355,6 +356,15 @@ pub static SETTINGS: &[Setting] = &[
     )
     .at_run_time(),
     Setting::new(
+        "tcp-keepalive",
+        Kind::Seconds,
+        "Ask a peer that has been silent for so many seconds whether it is still there; 0 for never. For connections from then on",
+        |config| config.tcp_keepalive.as_secs().to_string(),
+        |config, text| put(&mut config.tcp_keepalive, seconds(text)),
+    )
+    .because("As in Redis: a peer that vanished without a word is found out after some minutes")
+    .at_run_time(),
+    Setting::new(
         "tcp-backlog",
         Kind::Number,
         "How many connections may wait to be accepted on one port",
@@ -601,6 +611,14 @@ fn eviction(text: &str) -> Result<Eviction, String> {
     match text.to_ascii_lowercase().as_str() {
         "none" | "noeviction" => Ok(Eviction::None),
         "lfu" | "allkeys-lfu" => Ok(Eviction::Lfu),
+        "allkeys-lru" | "allkeys-random" => {
+            Err("there is noeviction (none) and allkeys-lfu (lfu), which keeps what is used and lets the rest go"
+                .into())
+        }
+        "volatile-lru" | "volatile-lfu" | "volatile-random" | "volatile-ttl" => {
+            Err("there is noeviction (none) and allkeys-lfu (lfu): what may go does not depend on whether it expires"
+                .into())
+        }
         _ => Err("argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)".into()),
     }
 }

@@ -164,7 +164,7 @@ fn clients_configure_as_they_would_redis() {
         CONFIG SET [("maxmemory", "lots")]
           Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value, such as 100mb or 2GiB")
         CONFIG SET [("maxmemory-policy", "allkeys-lru")]
-          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: noeviction (none), allkeys-lfu (lfu)")
+          Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - there is noeviction (none) and allkeys-lfu (lfu), which keeps what is used and lets the rest go")
         CONFIG SET [("maxmemory", "1"), ("maxmemory", "2")]
           Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - duplicate parameter")
         CONFIG SET [("port", "1")]
@@ -174,11 +174,11 @@ fn clients_configure_as_they_would_redis() {
         CONFIG SET [("save", "")]
           Ok(())
         CONFIG SET [("appendonly", "yes")]
-          Err("ERR CONFIG SET failed (possibly related to argument 'appendonly') - this server only knows 'no'")
+          Err("ERR CONFIG SET failed (possibly related to argument 'appendonly') - this server only knows 'no': it follows from durability: yes with a log")
         CONFIG SET [("slowlog-log-slower-than", "-1"), ("requirepass", "secret")]
           Ok(())
         CONFIG GET ["MAXMEMORY*"]
-          [("maxmemory", "104857600"), ("maxmemory-policy", "allkeys-lfu")]
+          [("maxmemory", "104857600"), ("maxmemory-policy", "allkeys-lfu"), ("maxmemory-clients", "0"), ("maxmemory-samples", "12")]
         CONFIG GET ["save", "appendonly"]
           [("appendonly", "no"), ("save", "")]
         CONFIG GET ["slowlog-*", "requirepass"]
@@ -343,4 +343,26 @@ proptest! {
             }
         }
     }
+}
+
+/// What Redis can be set to and Trine cannot is known by its one value, which can be set again, and says why there is no other.
+#[test]
+fn settings_of_redis_that_are_none_here_say_why() {
+    use super::foreign::FOREIGN;
+    assert!(FOREIGN.is_sorted_by_key(|foreign| foreign.name));
+    for foreign in FOREIGN {
+        let mut config = Config::default();
+        let found = config.matching(&[foreign.name.as_bytes()]);
+        assert_eq!(found, [(foreign.name, foreign.value(&config))], "it is no setting of ours");
+        assert_eq!(config.change(&[(foreign.name, &found[0].1)]), Ok(()), "{}", foreign.name);
+        let error = config.change(&[(foreign.name, "17 of something")]).expect_err("another value");
+        assert!(error.contains(foreign.why) && !error.contains('\n'), "{error}");
+    }
+    let value = |config: &Config, name: &str| config.matching(&[name.as_bytes()])[0].1.clone();
+    let mut config = Config { allow_wide_bind: true, dir: Some("d".into()), ..Config::default() };
+    assert_eq!((value(&config, "protected-mode"), value(&config, "appendonly")), ("no".into(), "yes".into()));
+    assert_eq!(config.change(&[("tcp-keepalive", "60"), ("hz", "10")]), Ok(()));
+    assert_eq!(value(&config, "tcp-keepalive"), "60");
+    let refused = config.change(&[("maxmemory-policy", "volatile-ttl")]).expect_err("there is none such");
+    assert!(refused.contains("allkeys-lfu"), "{refused}");
 }

@@ -60,8 +60,6 @@ const EVICT_US: u64 = 1_000;
 const EVICTIONS_PER_LOOK: usize = 64;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
-/// Silence after which a peer is asked whether it is still there (Redis: `tcp-keepalive`).
-const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long a connection waits that has told its client, in the middle of a request, why it ends. Closed at once while more is
 /// coming, it would be reset, and the client might never see the reason.
 const LINGER_US: u64 = 2_000_000;
@@ -333,9 +331,10 @@ impl State {
         let authenticated = config.requirepass.0.is_empty();
         let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".into(), |a| a.to_string());
         let (peer, local) = (address(socket.peer_addr()), address(socket.local_addr()));
-        // A peer that vanished without a word is found out after some minutes, as by Redis.
-        let _ = sockopt::set_socket_keepalive(&socket, true);
-        let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE);
+        if !config.tcp_keepalive.is_zero() {
+            let _ = sockopt::set_socket_keepalive(&socket, true);
+            let _ = sockopt::set_tcp_keepidle(&socket, config.tcp_keepalive);
+        }
         let id = ring.adopt(socket);
         let client = Client::new(self.next_client_id, &peer, &local, port, authenticated, self.now.monotonic_us);
         self.next_client_id += u64::from(self.shard.core.cores());

@@ -294,7 +294,8 @@ fn spread_requests_that_end_here_are_all_answered() {
 fn nothing_runs_behind_a_clients_kill_of_itself() {
     let server = Server::start(2, &[]);
     let mut other = server.connect();
-    let filters = ["ID {id} SKIPME no", "{address}", "ADDR {address} SKIPME no", "LADDR {local} ADDR {address} SKIPME no"];
+    let filters =
+        ["ID {id} SKIPME no", "{address}", "ADDR {address} SKIPME no", "LADDR {local} ADDR {address} SKIPME no"];
     for filter in filters.into_iter().chain(["USER default ID {id} SKIPME no", "TYPE normal ID {id} SKIPME no"]) {
         let mut wire = server.connect();
         let id = wire.ask("CLIENT ID").trim_start_matches(':').to_owned();

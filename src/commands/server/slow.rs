@@ -31,7 +31,8 @@ const SHOWN: usize = 10;
 fn slowlog_get(call: &mut Call<'_>) -> Outcome {
     if 3 < call.request.len() {
         let name = call.text(1);
-        return call.fail(&format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."));
+        return call
+            .fail(&format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."));
     }
     let count = match call.request.get(2).map(parse_i64) {
         None => SHOWN,

@@ -56,7 +56,7 @@ fn configuration_can_be_read_and_changed() {
     check_on(
         &mut bench,
         "CONFIG GET maxmemory -> *2 $9 maxmemory $1 0
-         CONFIG GET MAXMEM* foo -> *4 $9 maxmemory $1 0 $16 maxmemory-policy $10 noeviction
+         CONFIG GET MAXMEM* foo -> *8 $9 maxmemory $1 0 $16 maxmemory-policy $10 noeviction $17 maxmemory-clients $1 0 $17 maxmemory-samples $2 12
          CONFIG GET foo -> *0
          CONFIG GET -> -ERR wrong number of arguments for 'config|get' command
          CONFIG SET maxmemory 100mb maxmemory-policy allkeys-lfu -> +OK

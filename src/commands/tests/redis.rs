@@ -537,7 +537,9 @@ fn keys_are_used_as_often_as_in_redis() {
     let Some(redis) = Redis::start() else { return };
     let redis = RefCell::new(redis);
     let split = |line: &str| -> Words { line.split(' ').map(|word| word.as_bytes().to_vec()).collect() };
-    redis.borrow_mut().replies(&[split("CONFIG SET maxmemory 1gb maxmemory-policy allkeys-lfu lfu-log-factor 0 lfu-decay-time 0")]);
+    redis
+        .borrow_mut()
+        .replies(&[split("CONFIG SET maxmemory 1gb maxmemory-policy allkeys-lfu lfu-log-factor 0 lfu-decay-time 0")]);
     let policy = Policy {
         eviction: crate::config::Eviction::Lfu,
         counts_uses: true,
@@ -545,11 +547,8 @@ fn keys_are_used_as_often_as_in_redis() {
         lfu_decay_minutes: 0,
         ..Policy::default()
     };
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: cases(300),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: cases(300), failure_persistence: None, ..ProptestConfig::default() });
     let all = string_commands().into_iter().chain(key_commands());
     let commands = vec(Union::new(all), 1..20);
     let shown = commands.prop_map(|commands| commands.into_iter().map(Shown).collect::<Vec<_>>());
@@ -570,7 +569,13 @@ fn keys_are_used_as_often_as_in_redis() {
             }
             for ((key, ours), theirs) in keys.iter().zip(&ours[1..]).zip(&theirs[1..]) {
                 let shown = Shown(command.clone());
-                prop_assert_eq!(ours.escape_ascii().to_string(), theirs.escape_ascii().to_string(), "{:?} {:?}", shown, key);
+                prop_assert_eq!(
+                    ours.escape_ascii().to_string(),
+                    theirs.escape_ascii().to_string(),
+                    "{:?} {:?}",
+                    shown,
+                    key
+                );
             }
         }
         Ok(())
@@ -585,9 +590,26 @@ fn keys_are_used_as_often_as_in_redis() {
 fn encodings_are_those_of_redis() {
     // What writes into a value, moves it, or leaves it as it is.
     const CHANGES: &[&str] = &[
-        "APPEND k 1", "APPEND k xyz", "SETRANGE k 0 7", "SETRANGE k 3 ab", "SETRANGE k 0", "SETRANGE n 0 ab", "APPEND n 12",
-        "EXPIRE k 9000", "PERSIST k", "GETEX k EX 100", "RENAME k k2", "RENAME k2 k", "COPY k n REPLACE", "COPY n k REPLACE",
-        "DEL n", "INCR k", "GETSET k 12", "SET k 1 KEEPTTL", "SET n 5", "MSET n abc",
+        "APPEND k 1",
+        "APPEND k xyz",
+        "SETRANGE k 0 7",
+        "SETRANGE k 3 ab",
+        "SETRANGE k 0",
+        "SETRANGE n 0 ab",
+        "APPEND n 12",
+        "EXPIRE k 9000",
+        "PERSIST k",
+        "GETEX k EX 100",
+        "RENAME k k2",
+        "RENAME k2 k",
+        "COPY k n REPLACE",
+        "COPY n k REPLACE",
+        "DEL n",
+        "INCR k",
+        "GETSET k 12",
+        "SET k 1 KEEPTTL",
+        "SET n 5",
+        "MSET n abc",
     ];
     let split = |line: &str| -> Words {
         let mut words: Words = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();

@@ -297,13 +297,7 @@ impl Turn<'_> {
 }
 
 /// Executes this core's own part of a spread request. There is no reply yet where that waits for a snapshot.
-fn execute_part(
-    shard: &mut Shard,
-    client: &mut Client,
-    now: Now,
-    position: usize,
-    bytes: &[u8],
-) -> Option<Vec<u8>> {
+fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, position: usize, bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");

@@ -95,8 +95,9 @@ impl Stopwatch {
         let Some(ran) = &shard.ran else { return };
         self.requests += 1;
         let command = ran.found.command;
-        let is_alike =
-            (command.flags.has(Flags::FAST) || command.keys == Keys::ONE) && ran.share == Share::Whole && !self.is_large;
+        let is_alike = (command.flags.has(Flags::FAST) || command.keys == Keys::ONE)
+            && ran.share == Share::Whole
+            && !self.is_large;
         if is_alike && output_bytes < LARGE_BYTES && !self.has_moved_much(shard) {
             let row = ran.found.index;
             shard.ran = None;
@@ -213,7 +214,8 @@ mod tests {
     /// Executes lines as a batch; returns how many of them were measured by themselves.
     fn run(bench: &mut Bench, lines: &[&str]) -> u64 {
         let mut stopwatch = Stopwatch::new(Clock::new(Instant::now()), &bench.shard);
-        let noted = |bench: &Bench| bench.shard.core.statistics.commands.iter().map(|row| row.times.count()).sum::<u64>();
+        let noted =
+            |bench: &Bench| bench.shard.core.statistics.commands.iter().map(|row| row.times.count()).sum::<u64>();
         let before = noted(bench);
         for line in lines {
             let bytes = format!("{line}\r\n");
@@ -249,7 +251,9 @@ mod tests {
         let mut bench = Bench::new();
         assert_eq!(bench.shard.core.config.slowlog_log_slower_than, Some(Duration::from_millis(10)));
         assert_eq!(run(&mut bench, &["SET a 1", "GET a", "APPEND a 2", "INCR a"]), 0);
-        for line in ["SETRANGE b 500000 x", "APPEND b yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "GETRANGE b 0 9000", "GETDEL b"] {
+        for line in
+            ["SETRANGE b 500000 x", "APPEND b yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", "GETRANGE b 0 9000", "GETDEL b"]
+        {
             let grows = if line.starts_with("APPEND") { "SETRANGE b 700000 x" } else { line };
             assert_eq!(run(&mut bench, &["PING", grows, "PING"]), 1, "{grows}");
         }

@@ -88,8 +88,22 @@ fn documentation_has_the_form_of_redis() {
 /// Where 7.2 says otherwise than 7.0, which may be the one installed: other names of arguments, what is new, what is deprecated
 /// since; and SET's IFEQ.
 const ARGUMENTS_DIFFER: &[&str] = &[
-    "client|kill", "client|list", "client|reply", "command|getkeys", "command|getkeysandflags", "config|get",
-    "config|set", "flushall", "flushdb", "function|flush", "hello", "lcs", "mset", "msetnx", "set", "shutdown",
+    "client|kill",
+    "client|list",
+    "client|reply",
+    "command|getkeys",
+    "command|getkeysandflags",
+    "config|get",
+    "config|set",
+    "flushall",
+    "flushdb",
+    "function|flush",
+    "hello",
+    "lcs",
+    "mset",
+    "msetnx",
+    "set",
+    "shutdown",
 ];
 const DEPRECATED_SINCE: &[&str] = &["psetex", "quit", "setex", "setnx"];
 
@@ -116,7 +130,10 @@ fn arguments_of(map: &Value) -> Value {
 
 fn versions_of(map: &Value) -> Vec<Value> {
     let Some(Value::Array(changes)) = of(map, "history") else { return Vec::new() };
-    changes.iter().filter_map(|change| if let Value::Array(parts) = change { parts.first().cloned() } else { None }).collect()
+    changes
+        .iter()
+        .filter_map(|change| if let Value::Array(parts) = change { parts.first().cloned() } else { None })
+        .collect()
 }
 
 /// Arguments, the versions of changes, and what is deprecated are those of a real server, for every command that it has.
