@@ -546,8 +546,7 @@ fn setting(name: &str) -> Option<&'static Setting> {
 /// Returns true if what is set by this name should not be shown: a secret, or what is no setting and may be a misspelt one.
 pub fn may_be_secret(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    let is_fixed = FIXED.iter().any(|(fixed, _)| *fixed == name);
-    !is_fixed && setting(&name).is_none_or(|setting| setting.is_secret)
+    foreign::find(&name).is_none() && setting(&name).is_none_or(|setting| setting.is_secret)
 }
 
 /// Says that a file is not TOML, by the number of the line and the setting on it. The line itself may have a password in it.

@@ -102,7 +102,7 @@ fn trimmed(arg: &[u8]) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{client::Port, resp::Words, store::UnixMillis};
+    use crate::{client::Port, resp::Words};
 
     /// Returns the words of a line as the slow log shows them.
     fn shown(line: &str) -> String {
@@ -110,7 +110,7 @@ mod tests {
         let mut rest = line.split(' ');
         words.begin(rest.next().expect("a name").as_bytes());
         rest.for_each(|word| words.push(word.as_bytes()));
-        let client = Client::new(1, "", "", Port::Core, true, UnixMillis(0));
+        let client = Client::new(1, "", "", Port::Core, true, 0);
         let mut log = SlowLog::default();
         log.note(words.request(), &client, 1, Now::default(), 10);
         let args = log.iter().next().expect("it was noted").args.iter();

@@ -354,7 +354,8 @@ impl Watch {
             let ticks: u64 = by.values().sum();
             let mut by: Vec<(&str, u64)> = by.into_iter().filter(|(_, ticks)| 0 < *ticks).collect();
             by.sort_by_key(|(_, ticks)| std::cmp::Reverse(*ticks));
-            let share = ticks as f64 / TICKS_PER_SECOND / seconds / cpus.len().max(1) as f64;
+            // Which CPU a process used is known of its first thread alone: more than all of it nobody took.
+            let share = (ticks as f64 / TICKS_PER_SECOND / seconds / cpus.len().max(1) as f64).min(1.0);
             Taken { cpu, share, by: by.into_iter().take(NAMES_MAX).map(|(name, _)| name.to_owned()).collect() }
         });
         taken.filter(|taken| TAKEN_WORTH_TELLING < taken.share).collect()

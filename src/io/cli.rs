@@ -354,7 +354,7 @@ mod tests {
     fn a_flag_goes_before_a_variable_is_judged() {
         let matches = serve_command().no_binary_name(true).try_get_matches_from(["--port", "8000"]).unwrap();
         let variables =
-            || ["TRINE_PORT", "TRINE_CORES"].map(|name| (name.to_owned(), "nonsense".to_owned())).into_iter();
+            || ["TRINE_PORT", "TRINE_CORES"].map(|name| (name.to_owned(), b"nonsense".to_vec())).into_iter();
         let wanted =
             |unheeded: &[&str]| wanted(variables(), &matches, unheeded).map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(wanted(&[]), ["TRINE_CORES"]);

@@ -29,6 +29,10 @@ use trine_client::{Options, pipeline::Nanos};
 const LEAD: Duration = Duration::from_millis(2);
 /// Loading and verifying keep at least so many requests in flight per client.
 const BULK_DEPTH: usize = 32;
+/// ... and so many altogether, where clients are few: else a single one would spend its time waiting.
+const BULK_IN_FLIGHT: usize = 512;
+/// ... but no more than make up so many bytes of values.
+const BULK_BYTES: usize = 1 << 20;
 /// How often the progress line is drawn.
 const PROGRESS: Duration = Duration::from_millis(200);
 /// The bits of a writer's number that tell executors of a run apart; sixteen more tell runs apart.
@@ -54,6 +58,14 @@ pub(crate) struct Plan {
     pub(crate) options: Options,
     pub(crate) wire: Wire,
     pub(crate) wants_hlog: bool,
+}
+
+impl Plan {
+    /// How many requests each client keeps in flight while it writes or reads all keys.
+    fn bulk_depth(&self) -> usize {
+        let together = BULK_IN_FLIGHT.min(BULK_BYTES / self.sizes.typical().max(1) as usize);
+        self.pipeline.max(BULK_DEPTH).max(together / self.concurrency.max(1))
+    }
 }
 
 /// One second of a measurement.
@@ -180,7 +192,7 @@ impl Conductor {
             let (next, end) = (plan.keys * index / count, plan.keys * (index + 1) / count);
             let random = Random::new(plan.seed, 1000 + index);
             let source = Source::Load { next, end, sizes: plan.sizes.clone(), random };
-            (source, plan.pipeline.max(BULK_DEPTH), None, None)
+            (source, plan.bulk_depth(), None, None)
         })
     }
 
@@ -189,7 +201,7 @@ impl Conductor {
         let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
         self.conduct("verify", Some(plan.keys), false, |index| {
             let source = Source::Verify { next: plan.keys * index / count, end: plan.keys * (index + 1) / count };
-            (source, plan.pipeline.max(BULK_DEPTH), None, None)
+            (source, plan.bulk_depth(), None, None)
         })
     }
 

@@ -144,6 +144,15 @@ impl fmt::Display for ValueSize {
 }
 
 impl ValueSize {
+    /// A length that few values exceed.
+    pub(crate) fn typical(&self) -> u32 {
+        match self {
+            Self::Fixed(size) | Self::Range(_, size) => *size,
+            Self::List(sizes) => sizes.iter().copied().max().unwrap_or(0),
+            Self::LogNormal { mu, sigma } => (mu + 2.0 * sigma).exp() as u32,
+        }
+    }
+
     /// Draws the length of one value.
     #[inline]
     pub(crate) fn draw(&self, random: &mut Random) -> u32 {

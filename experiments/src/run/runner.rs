@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::RunError;
-use crate::cluster::{Cluster, ClusterError, Site};
+use crate::cluster::{self, Cluster, ClusterError, Site};
 use crate::compose::Images;
 use crate::experiment::Experiment;
 use crate::load::{Ask, Task};
@@ -102,6 +102,10 @@ impl Runner<'_> {
             };
             self.journal.append(&run).map_err(RunError::Result)?;
             self.progress.end(&name, &run);
+            if run.figures().is_none() {
+                // What ran already and is gone is not started again by us: the points to come would fail alike.
+                cluster::check_reachable(&group.deployment.target).map_err(RunError::Cluster)?;
+            }
         }
         Ok(())
     }

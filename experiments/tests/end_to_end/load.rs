@@ -90,3 +90,36 @@ fn a_server_that_is_gone_is_an_error() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(&port.to_string()), "{said}");
 }
+
+/// Over HTTP `PUT /set` leaves alone what a run in the Redis protocol has written. Reading that is told from damage, with the
+/// way out, which is one: a run that overwrites finds nothing wrong.
+#[test]
+fn keys_of_another_run_are_told_from_damage() {
+    let server = Server::start(1, &[]);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let short = ["--duration", "100ms", "--warmup", "0s", "--keys", "100", "--concurrency", "2", "--json", "-"];
+    report(&[&[format!("127.0.0.1:{}", server.port).as_str()], &short[..8]].concat());
+    let output = Command::new(program("trine-load")).arg(&url).args(short).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(4));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("a report is JSON");
+    let kinds = &told["wrong_values_by_kind"];
+    assert!(100 <= kinds["foreign"].as_u64().expect("a number"), "{kinds}");
+    assert_eq!((&kinds["damaged"], &kinds["stale"]), (&0.into(), &0.into()));
+    assert!(told["reasons"][0].as_str().is_some_and(|reason| reason.contains("--api store")), "{}", told["reasons"]);
+    report(&[&[url.as_str(), "--api", "store"], &short[..8]].concat());
+}
+
+/// An experiment of something that should run and does not ends before its first point, with one error, and leaves nothing.
+#[test]
+fn an_experiment_of_an_address_where_nobody_is_ends_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, out) = (free_ports(&[0]), folder.path().join("out"));
+    let mut command = Command::new(program("trine-lab"));
+    command.arg("run").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/quick.toml"));
+    let output = command.arg("--address").arg(format!("127.0.0.1:{port}")).arg("--out").arg(&out).output();
+    let output = output.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains(&port.to_string()) && said.contains("start a server there"), "{said}");
+    assert!(!out.exists());
+}
