@@ -98,7 +98,7 @@ enum Subcommands {
         /// Set earlier results in the folder aside (as DIR.1, DIR.2, ...) and begin again
         #[arg(long)]
         fresh: bool,
-        /// Where `trine` and `trine-load` are [default: built by cargo within a workspace, else beside this program]
+        /// Where `trine` and `trine-load` are [default: beside this program; within a workspace cargo first builds what is older than the code]
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
         /// Measure what runs at this address, in place of the file's targets

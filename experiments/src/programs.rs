@@ -1,6 +1,7 @@
 //! Where the programs `trine` and `trine-load` are.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,9 +16,9 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Finds both programs: in the given folder; else, where this program was built by cargo and its workspace is at
-    /// hand, freshly built (what lies in a target folder may be older than the code, and a result that names the
-    /// wrong commit is worse than none); else beside this program.
+    /// Finds both programs: in the given folder; else, if this program was built by cargo and its workspace is at hand, in
+    /// cargo's folder, after cargo has built what is older than the code (a result that names the wrong commit is worse than
+    /// none); else beside this program.
     pub fn find(given: Option<&Path>) -> Result<Self, ProgramsError> {
         let found = match given {
             Some(folder) => Self { folder: folder.to_owned() },
@@ -83,17 +84,32 @@ fn workspace(folder: &Path) -> Option<PathBuf> {
     around.into_iter().find(is_ours).map(Path::to_owned)
 }
 
+/// Has cargo build what is older than the code, which is nothing right after `cargo build --release --workspace`: both commands
+/// give dependencies the same features. What cargo does is shown, since a first build takes minutes.
 fn build(workspace: &Path, target: &Path) -> Result<Programs, ProgramsError> {
-    let arguments = ["build", "--release", "--quiet", "-p", "trine", "-p", "trine-client", "--bins"];
-    eprintln!("trine-lab: building what is measured: cargo {}", arguments.join(" "));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let arguments = ["build", "--release", "-p", "trine", "-p", "trine-client", "--bins"];
+    let built = Programs { folder: target.join("release") };
+    eprintln!(
+        "trine-lab: measures {} and trine-load beside it, once cargo has built what is older than the code: cargo {}",
+        built.trine().display(),
+        arguments.join(" ")
+    );
+    let mut command = Command::new(cargo());
     command.args(arguments).arg("--target-dir").arg(target).current_dir(workspace).stdin(Stdio::null());
-    match command.status() {
-        Ok(status) if status.success() => Ok(Programs { folder: target.join("release") }),
+    match command.stdout(Stdio::from(std::io::stderr())).status() {
+        Ok(status) if status.success() => Ok(built),
         Ok(_) => Err(ProgramsError::NotBuilt { workspace: workspace.to_owned() }),
+        // Without cargo nothing can be built, but it may be up to date, as in a folder that was copied here.
+        Err(error) if built.trine().is_file() && built.load().is_file() => {
+            eprintln!("trine-lab: cannot run cargo ({error}): the programs may be older than the code");
+            Ok(built)
+        }
         Err(error) => Err(ProgramsError::NoCargo { error }),
     }
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Builds a crate that is no member of the workspace. Returns the folder with its programs.
@@ -103,11 +119,11 @@ fn build_crate(folder: &Path) -> Result<PathBuf, ProgramsError> {
         "trine-lab: building what is compared with: cargo build --release --manifest-path {}",
         manifest.display()
     );
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = folder.join("target");
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
-    match command.arg("--target-dir").arg(&target).stdin(Stdio::null()).status() {
+    let mut command = Command::new(cargo());
+    command.args(["build", "--release", "--locked", "--manifest-path"]).arg(&manifest);
+    command.arg("--target-dir").arg(&target).stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
+    match command.status() {
         Ok(status) if status.success() => Ok(target.join("release")),
         Ok(_) => Err(ProgramsError::NotBuilt { workspace: folder.to_owned() }),
         Err(error) => Err(ProgramsError::NoCargo { error }),
@@ -135,7 +151,7 @@ impl fmt::Display for ProgramsError {
         match self {
             Self::Missing { program } => write!(
                 formatter,
-                "there is no {}: build both with `cargo build --release` in the workspace, or {way_out}",
+                "there is no {}: build both with `cargo build --release --workspace` in the workspace, or {way_out}",
                 program.display()
             ),
             Self::NotBuilt { workspace } => write!(

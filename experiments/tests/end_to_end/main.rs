@@ -11,6 +11,7 @@ mod abuse;
 mod clients;
 mod cluster;
 mod containers;
+mod documents;
 mod durability;
 mod gateway;
 mod http;
