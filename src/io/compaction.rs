@@ -9,7 +9,7 @@ use crate::{
     commands::Persistence,
     store::{At, Store},
     wal::{
-        Log, Lsn, each_value,
+        FileInfo, Log, Lsn, each_value,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
@@ -41,6 +41,8 @@ enum Job {
     Read(Chunk),
     /// The log begins here now.
     Begun(Lsn),
+    /// It does, and the files that were found at the start are cleared away.
+    Cleared(Lsn),
 }
 
 /// What of a segment is being done.
@@ -54,6 +56,8 @@ enum Phase {
     MovingKept,
     /// Nothing needs it once the log is on disk up to here. `bool`: all that needed it was moved.
     Waiting(Lsn, bool),
+    /// No segment is left that a start found which accepted a loss. What took their place is on disk once the log is up to here.
+    Clearing(Lsn),
 }
 
 /// What a core does for its log not to grow for ever.
@@ -64,6 +68,8 @@ pub struct Compaction {
     segment: u32,
     /// Segments before this one go, however much of them is live.
     unwanted_before: u32,
+    /// Files that are cleared away once those segments have gone.
+    leftovers: Vec<FileInfo>,
     retry_us: u64,
     job: Blocking<io::Result<Job>>,
 }
@@ -83,13 +89,15 @@ pub struct Work<'a> {
 impl Compaction {
     /// Begins with nothing to do.
     pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
-        Self { layout, phase: Phase::Idle, segment: 0, unwanted_before: 0, retry_us: 0, job: Blocking::new(bell) }
+        let (phase, leftovers) = (Phase::Idle, Vec::new());
+        Self { layout, phase, segment: 0, unwanted_before: 0, leftovers, retry_us: 0, job: Blocking::new(bell) }
     }
 
-    /// Has every segment before this one given up: what is damaged in them was accepted as lost, and the next start shall not
-    /// find it again.
-    pub fn give_up_before(&mut self, segment: u64) {
+    /// Has every segment before this one given up, and then all that is left of the files that were `found`: what is damaged in
+    /// them was accepted as lost, and the next start shall not find it again.
+    pub fn give_up_before(&mut self, segment: u64, found: Vec<FileInfo>) {
         self.unwanted_before = u32::try_from(segment).unwrap_or(u32::MAX);
+        self.leftovers = found;
     }
 
     /// Whether the blocking thread is at work for it.
@@ -107,6 +115,11 @@ impl Compaction {
                 self.release(work, lsn);
                 return (true, Some(self.segment));
             }
+            Some(Ok(Job::Cleared(lsn))) => {
+                self.phase = Phase::Idle;
+                self.leftovers = Vec::new();
+                work.state.saved_lsn = work.state.saved_lsn.max(lsn);
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, segment = self.segment, "a segment of the log can't be given up");
                 self.phase = Phase::Idle;
@@ -120,6 +133,7 @@ impl Compaction {
             Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
             Phase::MovingKept => self.move_kept(work),
             Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
+            Phase::Clearing(lsn) => self.clear_away(work, lsn),
         }
         let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
         let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
@@ -138,8 +152,13 @@ impl Compaction {
             self.phase = Phase::MovingKept;
             return;
         }
-        let Some((number, _)) = work.writer.oldest() else { return };
-        let Ok(number) = u32::try_from(number) else { return };
+        let oldest = work.writer.oldest().and_then(|(number, _)| u32::try_from(number).ok());
+        let Some(number) = oldest.filter(|&number| self.leftovers.is_empty() || number < self.unwanted_before) else {
+            if !self.leftovers.is_empty() {
+                self.phase = Phase::Clearing(log.end());
+            }
+            return;
+        };
         let live = places.live(number);
         let is_sparse = u128::from(places.live_total()) * 100
             < u128::from(work.writer.used_bytes()) * u128::from(work.live_percent);
@@ -150,6 +169,25 @@ impl Compaction {
             self.segment = number;
             self.read(None, 0);
         }
+    }
+
+    /// Nothing is needed any more of what a start found that accepted a loss: has the log begin behind it.
+    fn clear_away(&mut self, work: &Work<'_>, lsn: Lsn) {
+        let Some(persisted) = work.store.log.as_ref().map(|log| log.persisted_end()).filter(|&end| lsn <= end) else {
+            self.phase = Phase::Clearing(lsn);
+            return;
+        };
+        let (layout, leftovers) = (self.layout.clone(), self.leftovers.clone());
+        let (start, saved) = (work.writer.start(), work.state.saved_lsn);
+        self.run(move || {
+            // Also where the log begins there already, by a snapshot that may be the one that is damaged.
+            if saved <= start {
+                layout.write_beginning(start, persisted)?;
+            }
+            let begin = start.max(saved);
+            layout.clear_away(&leftovers, begin)?;
+            Ok(Job::Cleared(begin))
+        });
     }
 
     fn read(&mut self, id: Option<FileId>, offset: u64) {
@@ -242,6 +280,11 @@ impl Compaction {
     }
 }
 
+/// The bytes of the whole blocks among so many: direct reads take no others, and a file that was cut short may end in half of one.
+pub(super) fn whole_blocks(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES * BLOCK_BYTES
+}
+
 impl Layout {
     /// Reads a piece of a segment, from its beginning on where `id` is not known yet.
     fn read_values(&self, segment: u32, id: Option<FileId>, offset: u64) -> io::Result<Chunk> {
@@ -249,7 +292,7 @@ impl Layout {
         let file = self.options(0).write(false).open(path)?;
         let size = file.metadata()?.len();
         let mut buffer = Aligned::new(READ_BYTES);
-        let length = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(READ_BYTES);
+        let length = whole_blocks(size.saturating_sub(offset)).min(READ_BYTES);
         file.read_exact_at(&mut buffer.bytes_mut()[..length], offset)?;
         let bytes = &buffer.bytes()[..length];
         let (id, begin) = match id {

@@ -6,6 +6,7 @@
 //! DIR/shard-0/log-0000000000000001      a segment of the log, by its number
 //! DIR/shard-0/snapshot-00000000000a3f00 every key, with the log up to that position
 //! DIR/shard-0/spare-0000000000000001    a file that a segment will be made of
+//! DIR/shard-0/damaged-…                 could not be read, by a start with --accept-loss; nothing needs it any more
 //! DIR/shard-0/….tmp                     unfinished; removed at the next start
 //! ```
 //!
@@ -177,6 +178,11 @@ impl ShardFiles {
     /// The path of that file until it is finished.
     pub fn unfinished_path_of(&self, kind: FileKind, number: u64) -> PathBuf {
         self.path.join(names::unfinished(&names::name_of(kind, number)))
+    }
+
+    /// The path that such a file is kept under which could not be read.
+    pub fn damaged_path_of(&self, kind: FileKind, number: u64) -> PathBuf {
+        self.path.join(names::damaged(&names::name_of(kind, number)))
     }
 
     /// The numbers of its spare segments.

@@ -7,6 +7,7 @@
 use super::{
     aligned::Aligned,
     blocking::Blocking,
+    compaction::whole_blocks,
     directory::ShardFiles,
     ring::Bell,
     wal::{Left, segment::Layout},
@@ -173,7 +174,7 @@ impl Layout {
     fn read_for_hint(&self, writing: &mut Writing) -> io::Result<Option<Result<(), NoHint>>> {
         let Writing { segment, hinting, offset, file, buffer, .. } = writing;
         let size = segment.metadata()?.len();
-        let length = usize::try_from(size.saturating_sub(*offset)).unwrap_or(usize::MAX).min(READ_BYTES);
+        let length = whole_blocks(size.saturating_sub(*offset)).min(READ_BYTES);
         segment.read_exact_at(&mut buffer.bytes_mut()[..length], *offset)?;
         let mut out = Vec::new();
         let used = match hinting.take(&buffer.bytes()[..length], *offset, &mut out) {

@@ -67,6 +67,8 @@ pub struct Writer {
     preparing: Blocking<io::Result<Segment>>,
     next_number: u64,
     retry_us: u64,
+    /// Where the log went on when the server started: where the first segment begins that it has written to.
+    start: Lsn,
     /// Segments in use, in order; the active one is the last once it has a frame.
     used: Vec<Used>,
     buffer: Option<Aligned>,
@@ -79,12 +81,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes to `active` from its beginning on. `older` are the segments before it, with the positions they begin at.
+    /// Writes to `active` from its beginning on, where the log goes on at `start`. `older` are the segments before it, with the
+    /// positions they begin at.
     pub fn new(
         layout: Layout,
         durability: Durability,
         bell: Arc<Bell>,
-        active: Segment,
+        (active, start): (Segment, Lsn),
         older: impl IntoIterator<Item = (u64, Lsn)>,
         now_us: u64,
     ) -> Self {
@@ -99,6 +102,7 @@ impl Writer {
             failure: None,
             preparing: Blocking::new(bell),
             retry_us: 0,
+            start,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
@@ -205,7 +209,20 @@ impl Writer {
 
     /// The oldest segment that is in use and not written to any more, and the position that the next one begins at.
     pub fn oldest(&self) -> Option<(u64, Lsn)> {
-        self.used.windows(2).next().map(|pair| (pair[0].number, pair[1].first))
+        self.ended().next()
+    }
+
+    /// The segments in use that are not written to any more, with the positions where they end. Nothing may have been written to
+    /// the active one yet.
+    fn ended(&self) -> impl Iterator<Item = (u64, Lsn)> {
+        let ends = self.used.iter().skip(1).map(|next| next.first).chain([self.start]);
+        let numbers = self.used.iter().map(|used| used.number).take_while(|&number| number != self.active.number);
+        numbers.zip(ends)
+    }
+
+    /// Where the log went on when the server started.
+    pub fn start(&self) -> Lsn {
+        self.start
     }
 
     /// The segments that are in use and not written to any more, in order.
@@ -281,7 +298,7 @@ impl Writer {
         lsn: Lsn,
         state: &mut Persistence,
     ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
-        let count = self.used.windows(2).take_while(|pair| pair[1].first <= lsn).count();
+        let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
         state.log_bytes = self.used_bytes();
         let layout = self.layout.clone();

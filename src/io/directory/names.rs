@@ -5,6 +5,7 @@ use crate::wal::frame::FileKind;
 /// What the names of unfinished files end in.
 const UNFINISHED: &str = ".tmp";
 const SPARE: &str = "spare-";
+const DAMAGED: &str = "damaged-";
 
 /// The name of a segment with this number, or of its hint, or of a snapshot of this position.
 pub(super) fn name_of(kind: FileKind, number: u64) -> String {
@@ -31,6 +32,11 @@ pub(super) fn read_spare(name: &str) -> Option<u64> {
 /// The name that a file has until it is finished.
 pub(super) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
+}
+
+/// The name that a file is kept under which could not be read.
+pub(super) fn damaged(name: &str) -> String {
+    format!("{DAMAGED}{name}")
 }
 
 /// Whether one of ours is called so until it is finished.
@@ -78,6 +84,7 @@ mod tests {
         }
         assert_eq!(read_spare("spare-000000000000000a"), Some(10));
         assert_eq!(read_spare("log-000000000000000a"), None);
+        assert_eq!(read(&damaged("log-000000000000000a")), None);
         assert!(is_unfinished(&unfinished("spare-000000000000000a")));
         assert!(is_unfinished("snapshot-0000000000000001.tmp") && !is_unfinished("notes.tmp"));
     }

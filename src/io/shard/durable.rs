@@ -50,6 +50,8 @@ pub(super) struct Durable {
     loading: Option<Recover>,
     /// Where the log ended when it was read: the position of any snapshot that is taken without one.
     found_end: Lsn,
+    /// After a loss that was accepted: the files that were found, of which none is needed once the next snapshot is there.
+    leftovers: Vec<FileInfo>,
     /// There is none without a log.
     pub(super) writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
@@ -107,6 +109,7 @@ impl Durable {
             bell,
             loading: Some(loading),
             found_end: Lsn(0),
+            leftovers: Vec::new(),
             writer: None,
             snapshot: None,
             retry_us: 0,
@@ -213,8 +216,12 @@ impl State {
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
         persistence.wants_snapshot = !report.lost.is_empty();
-        if let Some(values) = durable.values.as_mut().filter(|_| !report.lost.is_empty()) {
-            values.give_up_before(report.next_segment);
+        if !report.lost.is_empty() {
+            let found = loading.files().to_vec();
+            match &mut durable.values {
+                Some(values) => values.give_up_before(report.next_segment, found),
+                None => durable.leftovers = found,
+            }
         }
         if let Some(file) = loading.files().iter().rfind(|file| file.kind == FileKind::Snapshot) {
             persistence.snapshot_bytes = file.bytes;
@@ -245,7 +252,7 @@ impl State {
             values.hints = Some(Hints::new(layout, hinted, Arc::clone(&bell)));
         }
         let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
-        let writer = Writer::new(durable.layout.clone(), durability, bell, active, older, now_us);
+        let writer = Writer::new(durable.layout.clone(), durability, bell, (active, report.end), older, now_us);
         persistence.log_bytes = writer.used_bytes();
         durable.writer = Some(writer);
         self.shard.store.log = Some(Box::new(Log::new(report.end, durability == Durability::Always)));
@@ -402,7 +409,8 @@ impl State {
             let grown = persistence.log_bytes;
             let is_due =
                 after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
-            if persistence.wants_snapshot || is_due {
+            let is_overdue = !durable.leftovers.is_empty() && durable.retry_us <= now_us;
+            if persistence.wants_snapshot || is_due || is_overdue {
                 persistence.wants_snapshot = false;
                 persistence.snapshot_since = Some(now_us);
                 let snapshot = Snapshot::begin(durable.layout.clone(), end, Arc::clone(&durable.bell));
@@ -428,15 +436,19 @@ impl State {
                 persistence.saved_lsn = since;
                 persistence.snapshot_bytes = bytes;
                 tracing::info!(bytes, seconds, "a snapshot was taken");
-                if let Some(writer) = &mut durable.writer {
-                    let release = writer.release_before(since, persistence);
-                    glommio::spawn_local(async move {
-                        if let Err(error) = glommio::executor().spawn_blocking(release).await {
-                            tracing::warn!(%error, "segments that a snapshot covers could not be set aside");
-                        }
-                    })
-                    .detach();
-                }
+                let release = durable.writer.as_mut().map(|writer| writer.release_before(since, persistence));
+                let (layout, leftovers) = (durable.layout.clone(), std::mem::take(&mut durable.leftovers));
+                let release = move || {
+                    let released = release.map_or(Ok(()), |release| release());
+                    let cleared = if leftovers.is_empty() { Ok(()) } else { layout.clear_away(&leftovers, since) };
+                    released.and(cleared)
+                };
+                glommio::spawn_local(async move {
+                    if let Err(error) = glommio::executor().spawn_blocking(release).await {
+                        tracing::warn!(%error, "files that a snapshot covers could not be set aside");
+                    }
+                })
+                .detach();
                 None
             }
             Err(error) => {

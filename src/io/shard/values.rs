@@ -16,7 +16,7 @@ use crate::{
         wal::segment::Layout,
     },
     store::Cold,
-    wal::Value,
+    wal::{FileInfo, Value},
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -60,9 +60,9 @@ impl Values {
         Self { reads: Reads::new(layout, reads_max), compaction, hints: None, fetching: BTreeMap::new() }
     }
 
-    /// Has every segment before this one given up.
-    pub(super) fn give_up_before(&mut self, segment: u64) {
-        self.compaction.give_up_before(segment);
+    /// Has every segment before this one given up, and all files that were `found` cleared away.
+    pub(super) fn give_up_before(&mut self, segment: u64, found: Vec<FileInfo>) {
+        self.compaction.give_up_before(segment, found);
     }
 
     /// Whether the blocking thread is at work for a segment that is to be given up, or for a hint of one.

@@ -10,7 +10,7 @@ use crate::{
         ring::Syncing,
     },
     wal::{
-        Lsn,
+        FileInfo, Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
@@ -157,6 +157,31 @@ impl Layout {
         // Whatever came of the others: a spare's new name must be on disk before the file is used again.
         self.files.sync()?;
         released
+    }
+}
+
+impl Layout {
+    /// Clears away files that a start which accepted a loss has found and that a snapshot of `since` has made superfluous.
+    /// Segments and snapshots among them that could not be read are kept under another name.
+    ///
+    /// # Errors
+    /// What the file system says. What is left is found by the next start.
+    pub fn clear_away(&self, found: &[FileInfo], since: Lsn) -> io::Result<()> {
+        for file in found.iter().filter(|file| (file.kind, file.number) != (FileKind::Snapshot, since.0)) {
+            let path = self.files.path_of(file.kind, file.number);
+            let cleared = match file.kind {
+                FileKind::Hint => fs::remove_file(path),
+                FileKind::Segment | FileKind::Snapshot => {
+                    fs::rename(path, self.files.damaged_path_of(file.kind, file.number))
+                }
+            };
+            match cleared {
+                // Most have been released already.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.files.sync()
     }
 }
 

@@ -4,6 +4,7 @@
 mod disks;
 mod kills;
 pub mod ledger;
+mod loss;
 mod machine;
 mod modes;
 mod power;
