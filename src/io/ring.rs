@@ -74,7 +74,8 @@ impl ConnectionId {
         self.place as usize
     }
 
-    /// For what belongs to no connection.
+    /// For tests of what belongs to no connection.
+    #[cfg(test)]
     pub(super) const fn nobody() -> Self {
         Self { place: 0, generation: 0 }
     }

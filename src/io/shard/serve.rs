@@ -457,7 +457,7 @@ impl State {
         let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
-        while let Some(mut item) = items.next() {
+        for mut item in items.by_ref() {
             if failure.is_none() && self.is_stalled() {
                 waiting = Some(item);
                 break;
