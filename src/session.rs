@@ -35,6 +35,9 @@ pub enum Answer {
     NotYet,
 }
 
+/// Returns true if a request names the password that it is shown.
+pub type HasPassword<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Executes a session's requests.
 pub trait Executor {
     /// What the next request may cost.
@@ -64,7 +67,7 @@ pub trait Executor {
     }
     /// Lets the client in for its next request, or not: each names its password. `has_password` says whether it names the one
     /// that it is shown; `None` where it names none. Returns whether the client is in.
-    fn authenticate(&mut self, _has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+    fn authenticate(&mut self, _has_password: Option<HasPassword<'_>>) -> bool {
         true
     }
     /// Returns true if a request to this host, with a port or without, may be for this server.

@@ -11,7 +11,7 @@ use crate::{
         server::Control,
     },
     resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
-    session::{Answer, Executor, Ticket},
+    session::{Answer, Executor, HasPassword, Ticket},
     shard::{Away, Execution, Shard, Share, silence},
     slot::Slot,
     store::Cold,
@@ -145,7 +145,7 @@ impl Executor for Turn<'_> {
         self.is_braked()
     }
 
-    fn authenticate(&mut self, has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+    fn authenticate(&mut self, has_password: Option<HasPassword<'_>>) -> bool {
         let core = &mut self.shard.core;
         let expected = core.config.requirepass.0.as_slice();
         self.client.authenticated = expected.is_empty() || has_password.is_some_and(|is_right| is_right(expected));

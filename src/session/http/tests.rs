@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::HasPassword, *};
 use crate::{
     resp::{Limits as RespLimits, Reply, Request, Version},
     wal::Lsn,
@@ -99,7 +99,7 @@ impl Executor for Shelf {
         self.is_braked
     }
 
-    fn authenticate(&mut self, has_password: Option<&dyn Fn(&[u8]) -> bool>) -> bool {
+    fn authenticate(&mut self, has_password: Option<HasPassword<'_>>) -> bool {
         let is_right = |password: &str| has_password.is_some_and(|has_password| has_password(password.as_bytes()));
         self.is_known = self.password.is_none_or(is_right);
         self.guesses += usize::from(has_password.is_some());
