@@ -28,10 +28,11 @@ pub(super) fn io_uring(readings: &Readings) -> Finding {
 
 pub(super) fn pinning(readings: &Readings) -> Finding {
     match &readings.pinning_refused {
+        _ if readings.is_unpinned => Finding::ok("pinning", "not wanted: cores run on any CPU (TRINE_CPUS=any)"),
         None => Finding::ok("pinning", "threads can choose their CPU"),
         Some(error) => Finding::fail("pinning", format!("sched_setaffinity: {error}"))
             .because("each core's thread is pinned to its CPU, and here that is forbidden")
-            .fix("allow sched_setaffinity: in a systemd unit, SystemCallFilter must not deny @resources"),
+            .fix("allow sched_setaffinity: in a systemd unit, SystemCallFilter must not deny @resources; or trine serve --cpus any"),
     }
 }
 

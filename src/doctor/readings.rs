@@ -9,6 +9,8 @@ pub struct Readings {
     pub kernel: String,
     /// What is known where a ring like the server's was refused; `None` where it was made.
     pub ring_refused: Option<Facts>,
+    /// The environment says `--cpus any`.
+    pub is_unpinned: bool,
     /// Why a thread can't choose its CPU; `None` where it can.
     pub pinning_refused: Option<String>,
     /// The limit of locked memory in bytes; `None` for unlimited.

@@ -129,7 +129,7 @@ fn an_untuned_container_is_told_all_that_is_in_its_way() {
         fail  pinning           sched_setaffinity: Operation not permitted
                                 each core's thread is pinned to its CPU, and here that is forbidden
                                 fix: allow sched_setaffinity: in a systemd unit, SystemCallFilter must not
-                                     deny @resources
+                                     deny @resources; or trine serve --cpus any
         warn  locked-memory     64.00K
                                 buffers for direct I/O are locked, some 2.00M a core: not every core may
                                 start
@@ -231,10 +231,11 @@ fn each_reading_has_its_finding() {
         change(&mut disk);
         Some(disk)
     };
-    let table: [(&str, State, &str, Readings); 15] = [
+    let table: [(&str, State, &str, Readings); 16] = [
         ("kernel", State::Fail, "6.1 or newer", Readings { kernel: "5.15.0-91-generic".into(), ..tuned() }),
         ("kernel", State::Ok, "", Readings { kernel: "6.1.0-28-amd64".into(), ..tuned() }),
         ("cpus", State::Fail, "", Readings { cpus: vec![], ..tuned() }),
+        ("pinning", State::Ok, "", Readings { is_unpinned: true, ..untuned() }),
         ("cpu-quota", State::Ok, "", Readings { cpu_quota: Some(7.0), ..tuned() }),
         ("cpu-quota", State::Warn, "--cores 2", Readings { cpu_quota: Some(2.9), ..tuned() }),
         ("spare-cpu", State::Warn, "--cpus 2-7", Readings { cpus_online: 7, ..tuned() }),

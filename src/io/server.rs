@@ -230,6 +230,17 @@ impl Control {
     /// Tells every core to stop.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Notes that a core has no connection left. With the last of them all may end.
+    pub fn core_is_drained(&self, cores: usize) {
+        if self.drained.fetch_add(1, Ordering::SeqCst) + 1 == cores {
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&self) {
         let bells = self.bells.lock().expect("nobody panics with the bells in hand");
         bells.iter().flatten().for_each(|bell| bell.ring());
     }

@@ -584,7 +584,7 @@ impl State {
         }
         if self.count == 0 && !self.is_drained {
             self.is_drained = true;
-            self.control.drained.fetch_add(1, Ordering::SeqCst);
+            self.control.core_is_drained(self.gateway_connections.len());
         }
     }
 

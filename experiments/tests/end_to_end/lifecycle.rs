@@ -171,6 +171,7 @@ fn a_core_without_locked_memory_ends_the_server() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("locked memory"), "{output:?}");
+    assert!(!said.contains("ready"), "{said}");
 }
 
 /// SIGHUP and its like end no server: a terminal that closes sends it, and `interval` would lose writes.

@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::{
-    super::{executor, probe},
+    super::{cli::configuration_without_flags, executor, probe},
     disk, groups,
 };
 use crate::{
@@ -39,6 +39,7 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
     let ports = if ports_were_named { ports } else { &usual };
     Readings {
         ring_refused: probe::refusal(&kernel),
+        is_unpinned: configuration_without_flags(&[]).is_ok_and(|config| !config.is_pinned),
         pinning_refused: pin().err().map(|error| error.to_string()),
         locked_bytes_max: getrlimit(Resource::Memlock).current,
         may_lock: capabilities >> IPC_LOCK & 1 == 1,
