@@ -332,7 +332,8 @@ impl Watch {
         used
     }
 
-    /// What others took of the CPUs that the target may use, by CPU; of all CPUs together where it may use any.
+    /// What others took of the CPUs that the target may use, by CPU; of all CPUs together where it may use any. Nothing where
+    /// the target ran already: it may be one of the others, or on another machine.
     fn taken(
         &self,
         used: &BTreeMap<u32, (u64, usize)>,
@@ -341,6 +342,7 @@ impl Watch {
         seconds: f64,
     ) -> Vec<Taken> {
         let places: Vec<(Option<usize>, Vec<usize>)> = match &self.cpus {
+            _ if self.roots.is_empty() => Vec::new(),
             Some(cpus) => cpus.iter().map(|&cpu| (Some(cpu), vec![cpu])).collect(),
             None => vec![(None, all)],
         };
@@ -487,6 +489,8 @@ mod tests {
         let pinned = watch.during(&samples);
         assert_eq!(pinned.target, [ProcessBusy { pid: 10, name: "trine".to_owned(), busy: 0.7 }]);
         let by = ["rustc", "the hypervisor"].map(str::to_owned).to_vec();
+        let unknown = Watch { roots: Vec::new(), ..watch };
+        assert_eq!(unknown.during(&samples).taken, [], "a target that ran already may be any of them");
         assert_eq!(pinned.taken, [Taken { cpu: Some(0), share: 0.09, by }]);
         assert_eq!(
             pinned.taken[0].reason().unwrap(),
