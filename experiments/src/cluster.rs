@@ -159,7 +159,10 @@ impl Cluster {
                 let words = (0_u16..).zip(&ports).map(|(server, port)| {
                     let mut words = vec![site.trine.display().to_string(), "serve".to_owned()];
                     words.extend(["--port".to_owned(), port.to_string(), "--cores".to_owned(), size.cores.to_string()]);
-                    words.extend(["--cpus".to_owned(), cpu_list(&share(&allowed, server, size.cores))]);
+                    // Unless its flags say which CPUs, as in --cpus any.
+                    if !settings.iter().any(|word| word == "--cpus" || word.starts_with("--cpus=")) {
+                        words.extend(["--cpus".to_owned(), cpu_list(&share(&allowed, server, size.cores))]);
+                    }
                     if data.is_some() {
                         words.extend(["--dir".to_owned(), site.data.join(port.to_string()).display().to_string()]);
                     }

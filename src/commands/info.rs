@@ -382,6 +382,8 @@ mod tests {
             "cluster_enabled:0",
             "db0:keys=1,expires=1,avg_ttl=0",
             "trine_version:",
+            "trine_git_sha1:",
+            "trine_git_dirty:",
         ] {
             assert!(text.contains(&format!(" {field}")), "{field}: {text}");
         }
