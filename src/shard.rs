@@ -76,6 +76,14 @@ pub struct Ran {
     pub share: Share,
 }
 
+/// A command that may run here.
+struct Admitted {
+    found: Found,
+    /// The slot of its first key, or slot 0.
+    slot: Slot,
+    share: Share,
+}
+
 /// One core's keys, and what it needs to serve them.
 pub struct Shard {
     table: Table,
@@ -196,7 +204,9 @@ impl Shard {
                 Some(text) => Err(text.to_owned()),
             });
         match place {
-            Ok((slot, None)) => Execution::Done(self.run(found, request, slot, client, now, reply, Share::Whole)),
+            Ok((slot, None)) => {
+                Execution::Done(self.run(Admitted { found, slot, share: Share::Whole }, request, client, now, reply))
+            }
             Ok((_, Some(away))) => {
                 client.last_command = found.command.name;
                 Execution::Away(away)
@@ -258,7 +268,7 @@ impl Shard {
             Ok(found) => {
                 let keys = found.command.keys;
                 let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
-                self.run(found, request, slot, client, now, reply, share)
+                self.run(Admitted { found, slot, share }, request, client, now, reply)
             }
             Err(text) => {
                 reply.error(&text);
@@ -269,7 +279,7 @@ impl Shard {
 
     /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
     #[inline]
-    fn admit(&mut self, request: Request<'_>, client: &mut Client, share: Share) -> Result<Found, String> {
+    fn admit(&mut self, request: Request<'_>, client: &Client, share: Share) -> Result<Found, String> {
         let found = self.table.find_for(request).map_err(|unknown| {
             let text = unknown.text(request);
             self.core.statistics.errors.note(text.as_bytes());
@@ -389,13 +399,11 @@ impl Shard {
     #[inline]
     fn run(
         &mut self,
-        found: Found,
+        Admitted { found, slot, share }: Admitted,
         request: Request<'_>,
-        slot: Slot,
         client: &mut Client,
         now: Now,
         mut reply: Reply<'_>,
-        share: Share,
     ) -> Outcome {
         let command = found.command;
         if command.flags.has(Flags::WRITE)

@@ -116,7 +116,7 @@ fn copy(call: &mut Call<'_>) -> Outcome {
     }
     let (found, _) = call.read(from);
     let copied = found.map(|entry| (entry.value().to_vec(), entry.expires_at(), entry.is_edited()));
-    let Some((value, expires_at, is_edited)) = copied.filter(|_| is_replacing || !call.store.note_use(to, now)) else {
+    let Some((value, expires_at, is_edited)) = copied.filter(|_| is_replacing || !call.note_use(to)) else {
         call.reply.integer(0);
         return Outcome::Done;
     };
@@ -167,14 +167,14 @@ fn renamenx(call: &mut Call<'_>) -> Outcome {
 /// Moves a key's entry to another key, if `may` says so when told whether that is taken. `None` where there is no entry.
 fn rename_if(call: &mut Call<'_>, may: impl Fn(bool) -> bool) -> Option<bool> {
     let (from, to, now) = (call.key(), Key::of(call.request.arg(2)), call.millis());
-    if !call.store.note_use(from, now) {
+    if !call.note_use(from) {
         return None;
     }
     if from.bytes == to.bytes {
         return Some(may(true));
     }
     if !may(call.store.peek(to, now).is_some()) {
-        call.store.note_use(to, now);
+        call.note_use(to);
         return Some(false);
     }
     let entry = call.store.remove(from, now)?;

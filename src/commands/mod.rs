@@ -271,6 +271,13 @@ impl<'a> Call<'a> {
         (found, &mut self.reply)
     }
 
+    /// Notes a use of a key that a write finds and leaves as it is, and returns true if it is there. A client that asked for it
+    /// (`CLIENT NO-TOUCH`) leaves no trace.
+    pub fn note_use(&mut self, key: Key<'_>) -> bool {
+        let now = self.millis();
+        if self.client.no_touch { self.store.peek(key, now).is_some() } else { self.store.note_use(key, now) }
+    }
+
     /// Answers with an error and is done.
     pub fn fail(&mut self, text: &str) -> Outcome {
         self.reply.error(text);

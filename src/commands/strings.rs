@@ -95,7 +95,7 @@ fn delifeq(call: &mut Call<'_>) -> Outcome {
     if is_equal {
         call.store.remove(key, now);
     } else {
-        call.store.note_use(key, now);
+        call.note_use(key);
     }
     call.reply.integer(i64::from(is_equal));
     Outcome::Done
@@ -133,9 +133,8 @@ fn msetnx(call: &mut Call<'_>) -> Outcome {
     if call.request.len().is_multiple_of(2) {
         return call.fail(&errors::wrong_number_of_arguments(call));
     }
-    let now = call.millis();
     // The first that is taken is used by it.
-    let is_free = !call.request.args_from(1).step_by(2).any(|key| call.store.note_use(Key::of(key), now));
+    let is_free = !call.request.args_from(1).step_by(2).any(|key| call.note_use(Key::of(key)));
     if is_free {
         put_pairs(call);
     }
@@ -164,7 +163,7 @@ fn append(call: &mut Call<'_>) -> Outcome {
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     let total = length + tail.len();
     if call.core.config.proto_max_bulk_len < total {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail(VALUE_TOO_LONG);
     }
     call.store.resize(key, total, now, |value| value[length..].copy_from_slice(tail));
@@ -178,13 +177,13 @@ fn setrange(call: &mut Call<'_>) -> Outcome {
     let Ok(offset) = u64::try_from(offset) else { return call.fail("ERR offset is out of range") };
     let length = call.store.peek(key, now).map_or(0, |entry| entry.value_len());
     if part.is_empty() {
-        call.store.note_use(key, now);
+        call.note_use(key);
         call.reply.integer(length as i64);
         return Outcome::Done;
     }
     let end = offset.saturating_add(part.len() as u64);
     if (call.core.config.proto_max_bulk_len as u64) < end {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail(VALUE_TOO_LONG);
     }
     let (offset, end) = (offset as usize, end as usize);
@@ -356,6 +355,24 @@ mod tests {
             EXISTS k -> :0
             ",
         );
+    }
+
+    /// A write that finds a key and leaves it as it is has used it, unless its client asked to leave no trace.
+    #[test]
+    fn a_write_that_changes_nothing_is_a_use() {
+        for line in
+            ["SETNX k 1", "SET k 1 NX", "MSETNX k 1 l 2", "PERSIST k", "EXPIRE k 10 XX", "SETRANGE k 0 \"\"", "INCR k"]
+        {
+            let mut bench = Bench::new();
+            bench.line("SET k v");
+            bench.wait(5000);
+            bench.client.no_touch = true;
+            bench.line(line);
+            assert_eq!(bench.line("OBJECT IDLETIME k"), ":5", "{line}");
+            bench.client.no_touch = false;
+            bench.line(line);
+            assert_eq!(bench.line("OBJECT IDLETIME k"), ":0", "{line}");
+        }
     }
 
     /// Reads are counted, and those of writes are not, as in Redis; a client may read without leaving a trace.

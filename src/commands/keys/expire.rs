@@ -90,7 +90,7 @@ fn set_expiry(call: &mut Call<'_>, scale: i64, start: i64) -> Outcome {
             }
         }
     } else {
-        call.store.note_use(key, now);
+        call.note_use(key);
     }
     call.reply.integer(i64::from(is_set));
     Outcome::Done
@@ -102,7 +102,7 @@ pub(super) fn persist(call: &mut Call<'_>) -> Outcome {
     if expires {
         call.store.set_expiry(key, None, now);
     } else {
-        call.store.note_use(key, now);
+        call.note_use(key);
     }
     call.reply.integer(i64::from(expires));
     Outcome::Done

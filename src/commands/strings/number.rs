@@ -38,11 +38,11 @@ fn add(call: &mut Call<'_>, change: i64) -> Outcome {
         None => (Some(0), None),
     };
     let Some(value) = value else {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail(errors::NOT_AN_INTEGER);
     };
     let Some(sum) = value.checked_add(change) else {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail("ERR increment or decrement would overflow");
     };
     // The reply is the value behind a colon, so its digits are made once.
@@ -61,11 +61,11 @@ pub(super) fn incrbyfloat(call: &mut Call<'_>) -> Outcome {
         None => (Some(LongDouble::ZERO), None),
     };
     let (Some(value), Some(change)) = (value, LongDouble::parse(call.request.arg(2))) else {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail(NOT_A_FLOAT);
     };
     let Some(sum) = value.add(change) else {
-        call.store.note_use(key, now);
+        call.note_use(key);
         return call.fail("ERR increment would produce NaN or Infinity");
     };
     let text = sum.to_string();

@@ -152,7 +152,7 @@ fn set_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>> {
         };
         put_until(call, call.request.arg(2), expires_at);
     } else {
-        call.store.note_use(key, now);
+        call.note_use(key);
     }
     match (options.get, sets) {
         (true, _) => {}
@@ -193,7 +193,7 @@ fn set_for(call: &mut Call<'_>, lifetime: Lifetime<'_>) -> Outcome {
 
 pub(super) fn setnx(call: &mut Call<'_>) -> Outcome {
     let (key, now) = (call.key(), call.millis());
-    let is_free = !call.store.note_use(key, now);
+    let is_free = !call.note_use(key);
     if is_free {
         call.store.put(key, call.request.arg(2), None, now);
     }
