@@ -35,7 +35,11 @@ impl Images {
         }
         if !self.has_ours.get() {
             self.watch()?;
-            eprintln!("trine-lab: building the image: experiments/compose/image {}", project());
+            eprintln!(
+                "trine-lab: building the image: experiments/compose/image {}; the first time takes minutes, and {} has the output",
+                project(),
+                log.display()
+            );
             let words = ["env", "--chdir"].map(str::to_owned).into_iter();
             let words = words.chain([folder.display().to_string(), "experiments/compose/image".to_owned(), project()]);
             run_to_end(words.collect(), log, interrupt, None)?;

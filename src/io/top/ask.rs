@@ -51,8 +51,10 @@ impl Asking {
         let mut connection = None;
         let mut order = Some("CPU-USEC");
         Self::again(move || {
-            let answer = reading(&address, &credentials, &mut connection, &mut order);
-            let at = Instant::now();
+            let (at, answer) = match reading(&address, &credentials, &mut connection, &mut order) {
+                Ok((at, reading)) => (at, Ok(reading)),
+                Err(reason) => (Instant::now(), Err(reason)),
+            };
             let is_wanted =
                 events.send(Event::Heard { address: address.clone(), at, answer: Box::new(answer) }).is_ok();
             is_wanted.then_some(interval)
@@ -180,19 +182,21 @@ fn refusal(reply: &Reply<'_>) -> Option<String> {
     })
 }
 
-/// Asks a node how it is, on the connection that there is, or on a new one. `order` is what its slots can be ordered by.
+/// Asks a node how it is, on the connection that there is, or on a new one. Returns when INFO was answered, which rates are
+/// computed with, and what it and the commands behind it said. `order` is what its slots can be ordered by.
 fn reading(
     address: &str,
     credentials: &Credentials,
     connection: &mut Option<Connection>,
     order: &mut Option<&'static str>,
-) -> Result<Reading, String> {
+) -> Result<(Instant, Reading), String> {
     let mut ask = || {
         let mut open = match connection.take() {
             Some(open) => open,
             None => Connection::open(address, credentials)?,
         };
         let mut reading = open.info()?;
+        let at = Instant::now();
         // Redis answers it from 7.0 on; what does not know it has no percentiles.
         let counted = open.ask(&["LATENCY", "HISTOGRAM"], histograms)?;
         for (name, times) in counted.unwrap_or_default() {
@@ -214,7 +218,7 @@ fn reading(
             }
         }
         *connection = Some(open);
-        io::Result::Ok(reading)
+        io::Result::Ok((at, reading))
     };
     ask().map_err(|error| error.to_string())
 }
