@@ -179,10 +179,12 @@ mod tests {
 
     use super::*;
 
+    type Written = Arc<Mutex<Vec<u8>>>;
+
     /// A standard error that fails when it is told to, and otherwise passes on what it gets.
     struct Sink {
         outcomes: mpsc::Receiver<io::Result<usize>>,
-        written: Arc<Mutex<Vec<u8>>>,
+        written: Written,
     }
 
     impl Write for Sink {
@@ -199,7 +201,7 @@ mod tests {
     }
 
     /// A log, what decides the outcome of each of its writes, and what was written.
-    fn log() -> (Log, mpsc::Sender<io::Result<usize>>, Arc<Mutex<Vec<u8>>>) {
+    fn log() -> (Log, mpsc::Sender<io::Result<usize>>, Written) {
         let (outcome, outcomes) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         (Log::new(Sink { outcomes, written: Arc::clone(&written) }).unwrap(), outcome, written)

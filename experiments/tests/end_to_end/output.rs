@@ -12,12 +12,12 @@ use std::{
 };
 
 fn full() -> Stdio {
-    File::options().write(true).open("/dev/full").unwrap().into()
+    File::options().write(true).open("/dev/full").expect("Linux has it").into()
 }
 
 /// A pipe whose reader has gone.
 fn gone() -> PipeWriter {
-    pipe().unwrap().1
+    pipe().expect("a pipe").1
 }
 
 /// A log on a full disk, into a pipe whose reader has gone, or into one that nobody reads, stops no server and delays no
