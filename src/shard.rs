@@ -447,6 +447,9 @@ impl Shard {
         if let Some(recorded) = recorded {
             self.told = self.note_recorded(found, request, recorded);
         }
+        if command.flags.has(Flags::DENYOOM) {
+            self.store.demote_excess(now.unix_millis());
+        }
         outcome
     }
 }

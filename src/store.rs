@@ -692,10 +692,6 @@ impl Store {
             self.known_limit = limit;
             self.allowed = self.memory.max(limit);
         }
-        if self.places.is_some() {
-            let excess = self.memory.saturating_sub(self.allowed);
-            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
-        }
         let mut evicted = 0;
         while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
             if !self.evict_one(now) {
@@ -707,6 +703,16 @@ impl Store {
         Ok(())
     }
 
+    /// Sends values away after a write, as many as it may have taken memory for: not before, when those might be among them that the
+    /// command needs.
+    #[inline]
+    pub fn demote_excess(&mut self, now: UnixMillis) {
+        if self.places.is_some() && self.is_over() {
+            let excess = self.memory.saturating_sub(self.allowed);
+            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
+        }
+    }
+
     /// Whether [`evict_some`](Self::evict_some) has something to do.
     #[inline]
     pub fn wants_eviction(&self) -> bool {
@@ -714,19 +720,17 @@ impl Store {
     }
 
     /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
-    /// where nobody writes. Each eviction is a command of its own in the log; no reply waits for it.
+    /// where nobody writes. No reply waits for it.
     pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
         for _ in 0..count {
             if !self.wants_eviction() || !self.evict_one(now) {
                 return;
             }
-            if let Some(log) = &mut self.log {
-                log.end_command();
-            }
         }
     }
 
-    /// Evicts the least used entry of a sample. Returns whether there was one that may be evicted.
+    /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
+    /// Returns whether there was one that may be evicted.
     fn evict_one(&mut self, now: UnixMillis) -> bool {
         if self.policy.eviction == Eviction::None || self.is_loading {
             return false;
@@ -736,6 +740,7 @@ impl Store {
         let (entry, _) = entry.remove();
         if let Some(log) = &mut self.log {
             log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+            log.end_command();
         }
         self.forget(slot, &entry);
         self.counters.evicted += 1;

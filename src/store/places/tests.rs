@@ -436,6 +436,7 @@ fn values_that_stay_in_memory_count_against_its_limit() {
         disk.store.make_room(NOW)?;
         disk.store.put(Key::of(format!("key{number}").as_bytes()), &vec![7; length], None, NOW);
         disk.log().end_command();
+        disk.store.demote_excess(NOW);
         Ok::<_, OutOfMemory>(())
     };
     // Nothing is written meanwhile.
@@ -458,6 +459,24 @@ fn values_that_stay_in_memory_count_against_its_limit() {
     (60..70).for_each(|number| assert_eq!(put(&mut disk, number, LARGE / 6), Ok(())));
     let in_flight = 10 * LARGE / 6;
     assert!(disk.store.memory() <= limit + in_flight, "a write sends away what can go: {} bytes", disk.store.memory());
+    disk.check_books();
+}
+
+/// Room for a command is made without sending away what it may need: that goes when the command has had it.
+#[test]
+fn no_value_goes_away_between_the_look_for_it_and_the_command() {
+    let mut disk = Disk::new(Store::new(7, Policy::default()).memory() + 50_000);
+    for number in 0..12 {
+        disk.store.put(Key::of(&name(number)), &[7; 9000], None, NOW);
+        disk.log().end_command();
+    }
+    while disk.write() {}
+    assert!(disk.store.policy.memory_max < disk.store.memory());
+    assert!((0..12).all(|number| disk.store.cold(Key::of(&name(number)), NOW).is_none()), "all are in memory");
+    assert_eq!(disk.store.make_room(NOW), Ok(()));
+    assert!((0..12).all(|number| disk.store.cold(Key::of(&name(number)), NOW).is_none()), "and they still are");
+    disk.store.demote_excess(NOW);
+    assert!(disk.store.memory() <= disk.store.policy.memory_max);
     disk.check_books();
 }
 
