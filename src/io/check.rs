@@ -33,15 +33,16 @@ pub(super) fn command() -> Command {
         .long_about(
             "Verify a data directory: whose it is, and every file of every shard. Each shard's keys are put together as a \
              start would do it, one shard after the other, so that it takes as much memory as the largest. Nothing is \
-             changed, and nothing locked: stop the server first, since one that goes on changes files while they are read.",
+             changed, and nothing locked. Stop the server first, or check a copy: a server that runs changes files while they \
+             are read, so that nothing is read of a directory that one has open.",
         )
         .arg(directory.help("The directory that trine serve was given with --dir"))
         .after_help(
             "Examples:\n  \
              trine check /var/lib/trine\n  \
              trine check backup && trine serve --dir backup\n\n\
-             Exit status: 0 all is whole, 1 something is damaged, 2 something can't be read, or the verdict can't be \
-             printed. A write that was cut off when a server ended is no damage.",
+             Exit status: 0 all is whole, 1 something is damaged, 2 something can't be read, or the verdict can't be printed, 3 a \
+             server has the directory open. A write that was cut off when a server ended is no damage.",
         )
 }
 
@@ -49,12 +50,17 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let path: &PathBuf = matches.get_one("directory").expect("clap insists on it");
     let directory = Directory::look(path).map_err(Failure::Usage)?;
+    not_in_use(&directory)?;
     let (id, server) = (directory.id(), directory.server());
     let shards = if directory.shards() == 1 { "1 shard".into() } else { format!("{} shards", directory.shards()) };
     let mut said = print_result(&format!("directory {id:016x} of server {server}, {shards}\n"));
     let mut damaged = 0;
     for shard in 0..directory.shards() {
         let verdict = Check::new(directory.shard(shard)).run()?;
+        if verdict.is_damaged {
+            // A server may have started meanwhile.
+            not_in_use(&directory)?;
+        }
         damaged += usize::from(verdict.is_damaged);
         said = said.and(print_result(&format!("shard {shard}: {}\n", verdict.text)));
     }
@@ -63,6 +69,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         0 => said.map_err(Failure::into_usage),
         _ => Err(Failure::Failed(format!("{}: {damaged} of {shards} damaged", path.display()))),
     }
+}
+
+fn not_in_use(directory: &Directory) -> Result<(), Failure> {
+    let refuse = |holder: String| {
+        let path = directory.path().display();
+        Failure::InUse(format!("{path}: a server is running on it ({holder}): stop it first, or check a copy"))
+    };
+    directory.used_by().map_or(Ok(()), |holder| Err(refuse(holder)))
 }
 
 /// What is said of a shard.

@@ -1,7 +1,7 @@
 //! The command line: `trine serve | up | plan | health | check | dump | top | doctor | completions | man`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
-//! something failed, and 2 when what was asked makes no sense.
+//! something failed, 2 when what was asked makes no sense, and 3 when a running server is in the way.
 
 use std::{
     env,
@@ -32,6 +32,8 @@ pub enum Failure {
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
+    /// A running server is in the way. Exit status 3.
+    InUse(String),
 }
 
 impl Failure {
@@ -69,6 +71,10 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Err(Failure::Failed(message)) => {
             eprintln!("trine: {}", printable(&message));
             ExitCode::FAILURE
+        }
+        Err(Failure::InUse(message)) => {
+            eprintln!("trine: {message}");
+            ExitCode::from(3)
         }
     }
 }

@@ -93,6 +93,14 @@ impl Directory {
         Ok(Self { path: path.to_owned(), identity, _lock: None })
     }
 
+    /// Returns the server that has the directory open, in words; `None` where there is none, or nobody can tell.
+    pub fn used_by(&self) -> Option<String> {
+        let mut lock = File::open(self.path.join(LOCK)).ok()?;
+        // Held for no longer than it takes to ask, and beside others who ask.
+        let is_used = flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+        is_used.then(|| holder(&mut lock))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -248,12 +256,7 @@ fn lock(path: &Path) -> Result<File, String> {
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            let _unknown = lock.read_to_string(&mut holder);
-            let holder = match holder.trim().split_once(' ') {
-                Some((pid, host)) => format!("process {pid} on {host}"),
-                None => "another process".into(),
-            };
+            let holder = holder(&mut lock);
             return Err(refusal(path, format!("in use by {holder}: stop that one first, or choose another directory")));
         }
         Err(error) => return Err(refusal(path, format!("it can't be locked: {error}"))),
@@ -263,6 +266,16 @@ fn lock(path: &Path) -> Result<File, String> {
     let holder = format!("{} {}\n", std::process::id(), host.nodename().to_string_lossy());
     lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes())).map_err(failed)?;
     Ok(lock)
+}
+
+/// Who has put a note into the lock, in words.
+fn holder(lock: &mut File) -> String {
+    let mut holder = String::new();
+    let _unknown = lock.read_to_string(&mut holder);
+    match holder.trim().split_once(' ') {
+        Some((pid, host)) => format!("process {pid} on {host}"),
+        None => "another process".into(),
+    }
 }
 
 /// Makes a new directory: its shards first, so that where there is an identity there are all of them.

@@ -99,7 +99,7 @@ impl<'a> Process<'a> {
         layout.release(&mut world.disk, &unused.map(|(number, _)| *number).collect::<Vec<_>>())?;
         let active = layout.prepare(&mut world.disk, report.next_segment, id, report.end)?;
         let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
-        let writer = Writer::new(layout, active, older, world.millis().0);
+        let writer = Writer::new(layout, (active, report.end), older, world.millis().0);
         shard.core.persistence.log_bytes = writer.used_bytes();
         shard.store.log = Some(Box::new(Log::new(report.end, true)));
         Ok(writer)

@@ -34,6 +34,8 @@ pub(super) struct Writer {
     offset: usize,
     pub(super) next: Next,
     next_number: u64,
+    /// Where the log went on when the process started.
+    start: Lsn,
     used: Vec<Used>,
     is_in_flight: bool,
     written_ms: u64,
@@ -42,13 +44,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(layout: Layout, active: Segment, older: impl IntoIterator<Item = (u64, Lsn)>, now: u64) -> Self {
+    pub(super) fn new(
+        layout: Layout,
+        (active, start): (Segment, Lsn),
+        older: impl IntoIterator<Item = (u64, Lsn)>,
+        now: u64,
+    ) -> Self {
         Self {
             layout,
             active,
             offset: BLOCK_BYTES,
             next: Next::None,
             next_number: active.number + 1,
+            start,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
             is_in_flight: false,
             written_ms: now,
@@ -152,7 +160,9 @@ impl Writer {
 
     /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them.
     pub(super) fn release_before(&mut self, lsn: Lsn) -> Job {
-        let count = self.used.windows(2).take_while(|pair| pair[1].first <= lsn).count();
+        let ends = self.used.iter().skip(1).map(|next| next.first).chain([self.start]);
+        let numbers = self.used.iter().map(|used| used.number).take_while(|&number| number != self.active.number);
+        let count = numbers.zip(ends).take_while(|(_, end)| *end <= lsn).count();
         Job::Release(self.used.drain(..count).map(|used| used.number).collect())
     }
 }

@@ -111,6 +111,22 @@ fn all_damage_is_told() {
     .assert_eq(&check(&directory, 1));
 }
 
+/// What a running server has not finished writing is not taken for damage.
+#[test]
+fn a_directory_that_a_server_has_open_is_not_checked() {
+    let (place, directory) = place("check-in-use");
+    let path = directory.path().to_str().unwrap().to_owned();
+    let check = || run(&command().get_matches_from(["check", &path]));
+    let Err(Failure::InUse(message)) = check() else { panic!("it was checked") };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let process = format!("process {} on {host}", std::process::id());
+    expect!["DIR: a server is running on it (PROCESS): stop it first, or check a copy"]
+        .assert_eq(&message.replace(&path, "DIR").replace(&process, "PROCESS"));
+    drop(directory);
+    assert!(check().is_ok());
+    drop(place);
+}
+
 /// Nothing in the directory is touched.
 #[test]
 fn checking_changes_nothing() {

@@ -74,8 +74,10 @@ fn one_server_at_a_time_uses_a_directory() {
     let process = format!("process {} on {host}", std::process::id());
     expect!["data directory DIR: in use by PROCESS: stop that one first, or choose another directory"]
         .assert_eq(&message.replace(&process, "PROCESS"));
-    assert!(Directory::look(&place.0).is_ok(), "looking needs no lock");
+    let looked_at = Directory::look(&place.0).unwrap();
+    assert_eq!(looked_at.used_by(), Some(process), "looking needs no lock");
     drop(first);
+    assert_eq!((looked_at.used_by(), looked_at.used_by()), (None, None), "nor does it leave one behind");
     Directory::open(&place.0, &owner()).unwrap();
 }
 
