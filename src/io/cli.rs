@@ -39,7 +39,7 @@ pub enum Failure {
 impl Failure {
     /// The same with exit status 2, where 1 would be a verdict on what was looked at.
     pub(super) fn into_usage(self) -> Self {
-        let (Self::Usage(message) | Self::Failed(message)) = self;
+        let (Self::Usage(message) | Self::Failed(message) | Self::InUse(message)) = self;
         Self::Usage(message)
     }
 }
