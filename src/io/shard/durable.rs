@@ -24,6 +24,7 @@ use crate::{
     wal::{
         FileInfo, Found, Log, Lsn,
         frame::{FileId, FileKind},
+        room::{SnapshotFacts, is_snapshot_due},
     },
 };
 use std::{
@@ -374,10 +375,13 @@ impl State {
             None => (durable.found_end, durable.found_end),
         };
         let Some((snapshot, since_us)) = &mut durable.snapshot else {
-            let after = self.shard.core.config.snapshot_log_bytes;
-            let grown = persistence.log_bytes;
-            let is_due =
-                after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
+            let facts = SnapshotFacts {
+                end,
+                saved: persistence.saved_lsn,
+                snapshot_bytes: persistence.snapshot_bytes,
+                after_bytes: self.shard.core.config.snapshot_log_bytes,
+            };
+            let is_due = log.is_some() && durable.retry_us <= now_us && is_snapshot_due(facts);
             if persistence.wants_snapshot || is_due {
                 persistence.wants_snapshot = false;
                 persistence.snapshot_since = Some(self.now.unix_millis());
