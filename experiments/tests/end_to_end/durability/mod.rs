@@ -7,3 +7,4 @@ pub mod ledger;
 mod machine;
 mod modes;
 mod power;
+mod room;
