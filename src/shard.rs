@@ -5,8 +5,8 @@ use crate::{
     command::{Found, Table},
     commands::{
         Call, Core, Flags, Keys, Merge, Now, Outcome, Route,
-        errors::{LOADING, OUT_OF_MEMORY},
-        needed_keys,
+        errors::{LOADING, NO_ROOM, OUT_OF_MEMORY},
+        frees_room, needed_keys, record_bytes_max,
     },
     gateway, glance,
     refusals::Refusals,
@@ -14,7 +14,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
-    wal::Lsn,
+    wal::{Lsn, room::Grow},
 };
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -96,6 +96,8 @@ pub struct Shard {
     /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
     /// wait for nothing.
     pub told: Lsn,
+    /// Allocates files for a write that the log's have no room for; without one it is refused.
+    pub grow: Option<Box<dyn Grow>>,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
     /// What each core of this server has told that it refuses; this core's own is not kept here.
@@ -116,7 +118,7 @@ impl Shard {
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
         let remote_refusals = vec![Refusals::at_start(&core.config); core.cores().into()].into();
-        Self { table, store, ran: None, told: Lsn(0), owners: owners.collect(), remote_refusals, core }
+        Self { table, store, ran: None, told: Lsn(0), grow: None, owners: owners.collect(), remote_refusals, core }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -235,7 +237,10 @@ impl Shard {
         }
         let refusal = |core: u16| {
             let is_mine = core == self.core.me.core;
-            if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] }.of(flags)
+            let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
+            // On a full disk these are the way out.
+            let writes = refusals.writes.filter(|_| !frees_room(found.command));
+            Refusals { writes, ..refusals }.of(flags)
         };
         match away.route {
             Route::Split(_) => away.keys.indices(request.len()).find_map(|index| {
@@ -406,11 +411,9 @@ impl Shard {
         mut reply: Reply<'_>,
     ) -> Outcome {
         let command = found.command;
-        if command.flags.has(Flags::WRITE)
-            && let Some(reason) = self.core.persistence.refusal
-        {
+        let is_write = command.flags.has(Flags::WRITE);
+        if is_write && let Some(reason) = self.refuse_write(found, request, share) {
             reply.error(reason);
-            self.reject(found, reason, share);
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
@@ -419,6 +422,16 @@ impl Shard {
             // It may have evicted some, and not enough.
             self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
             self.reject(found, OUT_OF_MEMORY, share);
+            return Outcome::Done;
+        }
+        let has_evicted = recorded != self.store.log.as_ref().map(|log| log.end());
+        if is_write
+            && has_evicted
+            && let Some(reason) = self.refuse_write(found, request, share)
+        {
+            // The evictions have taken the room.
+            reply.error(reason);
+            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
             return Outcome::Done;
         }
         client.last_command = command.name;
@@ -455,6 +468,42 @@ impl Shard {
 }
 
 impl Shard {
+    /// Returns why a write is refused, if its records have no room in the log's files.
+    #[inline]
+    fn refuse_write(&mut self, found: Found, request: Request<'_>, share: Share) -> Option<&'static str> {
+        let (persistence, store) = (&self.core.persistence, &self.store);
+        let (Some(admission), Some(log)) = (&persistence.admission, &store.log) else {
+            return persistence.refusal.inspect(|reason| self.reject(found, reason, share));
+        };
+        let value_len = |key: &[u8]| store.value_len(Key::of(key));
+        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
+        if persistence.refusal.is_none() && admission.admits(log.end(), bytes) {
+            return None;
+        }
+        let end = log.end();
+        self.look_for_room(found, end, bytes, share)
+    }
+
+    /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.
+    #[cold]
+    fn look_for_room(&mut self, found: Found, end: Lsn, bytes: u64, share: Share) -> Option<&'static str> {
+        let persistence = &mut self.core.persistence;
+        let admission = persistence.admission?;
+        if frees_room(found.command) && admission.admits_with_reserve(end, bytes) {
+            return None;
+        }
+        if persistence.refusal.is_none() {
+            let missing = admission.missing_segments(end, bytes);
+            if self.grow.as_mut().is_some_and(|grow| grow.grow(missing)) {
+                persistence.admission = Some(admission.grown(missing));
+                return None;
+            }
+        }
+        let reason = persistence.refusal.unwrap_or(NO_ROOM);
+        self.reject(found, reason, share);
+        Some(reason)
+    }
+
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
     /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
     #[inline]
@@ -519,6 +568,14 @@ mod tests {
         statistics::Statistics,
         store::Policy,
         topology::{Server, ShardId, Topology},
+        wal::{
+            Log,
+            room::{Admission, Room},
+        },
+    };
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
     };
 
     /// Core 0 of the first of these servers, and a client that came in by this kind of port.
@@ -684,6 +741,90 @@ mod tests {
         assert_eq!(counts(&bench, "del"), [1, 0, 1]);
         let errors: Vec<_> = bench.shard.core.statistics.errors.by_code().collect();
         assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
+    }
+
+    /// A write is refused before it is applied where its records have no room in the log's files, by its size; what frees has
+    /// the reserve. What a command writes counts, not what it was sent: APPEND, SETRANGE, COPY and RENAME write whole values.
+    #[test]
+    fn what_has_no_room_on_disk_is_refused_before_it_is_applied() {
+        const MIB: u64 = 1 << 20;
+        let no_room = "-MISCONF the disk has no room for this write: make room on the disk, or delete keys";
+        let mut bench = bench(1, 1, Port::Gateway);
+        bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), false)));
+        let admission = |active: u64| Admission::new(Lsn(0), Room { active, segments: 1, segment_bytes: 4 * MIB });
+        bench.shard.core.persistence.admission = Some(admission(4 * MIB));
+        let long = "x".repeat(1 << 20);
+        let check = |bench: &mut Bench, lines: &[(&str, &str)]| {
+            for (line, reply) in lines {
+                assert_eq!(ask(bench, &line.replace("LONG", &long)), *reply, "{line}");
+            }
+        };
+        check(&mut bench, &[("SET a LONG", "+OK"), ("SET {a}b 1", "+OK")]);
+        let end = bench.shard.store.log.as_ref().map(|log| log.end());
+        bench.shard.core.persistence.admission = Some(admission(2 * MIB + 600_000));
+        for line in [
+            "SET c LONG",
+            "SETEX c 9 LONG",
+            "MSET {a}b 2 {a}c LONG",
+            "APPEND a x",
+            "SETRANGE a 0 y",
+            "SETRANGE {a}c 1000000 y",
+            "COPY a {a}c",
+            "RENAME a {a}c",
+        ] {
+            check(&mut bench, &[(line, no_room)]);
+        }
+        assert_eq!(bench.shard.store.log.as_ref().map(|log| log.end()), end, "nothing was applied");
+        check(
+            &mut bench,
+            &[
+                ("STRLEN a", ":1048576"),
+                ("GET {a}b", "$1 1"),
+                ("EXISTS c {a}c", ":0"),
+                ("SET {a}b 3", "+OK"),
+                ("DEL {a}b", ":1"),
+            ],
+        );
+        bench.shard.core.persistence.admission = Some(admission(0));
+        let refused = [("SET d 1", no_room), ("INCR d", no_room), ("EXPIRE a 9", no_room)];
+        check(&mut bench, &refused);
+        check(&mut bench, &[("DEL a", ":1"), ("FLUSHALL", "+OK")]);
+        bench.shard.core.persistence.refusal = Some("MISCONF full");
+        check(&mut bench, &[("SET d 1", "-MISCONF full"), ("DEL d", ":0"), ("FLUSHDB", "+OK")]);
+        // The reserve is used up, too.
+        bench.shard.core.persistence.admission = Some(Admission::new(Lsn(0), Room::default()));
+        check(&mut bench, &[("SET d 1", "-MISCONF full"), ("DEL d", "-MISCONF full"), ("GET d", "$-1")]);
+    }
+
+    /// The reply to a request of any length.
+    fn ask(bench: &mut Bench, line: &str) -> String {
+        let words: Vec<_> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        String::from_utf8_lossy(&bench.execute(&words)).trim_end().replace("\r\n", " ")
+    }
+
+    /// Segments of a disk that has so many left.
+    struct Disk(Arc<AtomicU64>);
+
+    impl Grow for Disk {
+        fn grow(&mut self, segments: u64) -> bool {
+            let take = |left: u64| left.checked_sub(segments);
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        }
+    }
+
+    /// A write that the ready files are too short for gets new ones, as many as it takes and no more.
+    #[test]
+    fn a_large_write_takes_the_room_that_it_needs() {
+        let mut bench = bench(1, 1, Port::Gateway);
+        let left = Arc::new(AtomicU64::new(3));
+        bench.shard.grow = Some(Box::new(Disk(Arc::clone(&left))));
+        bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), false)));
+        bench.shard.core.persistence.admission =
+            Some(Admission::new(Lsn(0), Room { active: 4 << 20, segments: 1, segment_bytes: 4 << 20 }));
+        let mut reply = |mib: usize| ask(&mut bench, &format!("SET a {}", "x".repeat(mib << 20)));
+        let no_room = "-MISCONF the disk has no room for this write: make room on the disk, or delete keys";
+        assert_eq!([reply(1), reply(4), reply(20), reply(3)], ["+OK", "+OK", no_room, "+OK"]);
+        assert_eq!(left.load(Ordering::Relaxed), 1);
     }
 
     /// A reply that the client does not want is taken back, errors among it; what is executed is executed.

@@ -285,6 +285,13 @@ impl Store {
         self.tables[key.slot.index()].entries.get_bucket(bucket)
     }
 
+    /// Returns the length of a key's value, 0 without one; an entry whose time has come may still count.
+    pub fn value_len(&self, key: Key<'_>) -> usize {
+        let hash = self.hasher.hash_one(key.bytes);
+        let entry = self.tables[key.slot.index()].entries.find(hash, |entry| entry.key() == key.bytes);
+        entry.map_or(0, Entry::value_len)
+    }
+
     /// Finds a live entry's bucket and counts a hit or a miss. An entry whose time has come goes.
     #[inline]
     fn find(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
@@ -458,6 +465,7 @@ impl Store {
         entry.set_expiry(expires_at);
         if let Some(places) = &mut self.places {
             places.count_savings(entry);
+            places.count_expiry(entry, had_expiry);
         }
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;

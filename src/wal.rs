@@ -16,6 +16,7 @@ mod log;
 mod place;
 mod record;
 mod recovery;
+pub mod room;
 
 pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use log::{Log, Value};

@@ -24,3 +24,5 @@ pub fn wrong_number_of_arguments(call: &Call<'_>) -> String {
 pub const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 /// The memory limit is reached, and nothing can be evicted.
 pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+/// The log's files have no room for this write, and the disk has none for more of them.
+pub const NO_ROOM: &str = "MISCONF the disk has no room for this write: make room on the disk, or delete keys";

@@ -23,7 +23,7 @@ use crate::{
     statistics::{Delay, Statistics, Times},
     store::{Entry, Key, Store, UnixMillis},
     topology::{Rendered, ShardId, Topology},
-    wal::Lsn,
+    wal::{Lsn, room::Admission},
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -149,6 +149,38 @@ pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Ite
         _ => command.keys,
     };
     keys.indices(request.len())
+}
+
+/// Returns true if a command's records only take keys away: it is executed on a full disk, since it is the way out.
+pub fn frees_room(command: &Command) -> bool {
+    matches!(command.name, "del" | "delifeq" | "flushall" | "flushdb" | "getdel" | "unlink")
+}
+
+/// Bytes of a record beside what the request gives of it, for each argument; at most one record is made of each.
+const RECORD_OVERHEAD_MAX: usize = 32;
+
+/// Returns a bound of the bytes of records that a write appends to the log, its evictions left out. `value_len`: the length of
+/// a key's value. `value_bytes_max`: the longest value that there may be.
+#[inline]
+pub fn record_bytes_max(
+    command: &Command,
+    request: Request<'_>,
+    value_bytes_max: usize,
+    value_len: impl Fn(&[u8]) -> usize,
+) -> u64 {
+    let given = request.encoded_bytes() + RECORD_OVERHEAD_MAX * request.len();
+    let rewritten = match command.name {
+        // A record has the whole value, whatever part of it has changed.
+        "append" | "copy" | "rename" | "renamenx" => value_len(request.arg(1)),
+        "setrange" => {
+            let offset = crate::resp::parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
+            value_len(request.arg(1)).max(offset.unwrap_or_default().min(value_bytes_max))
+        }
+        // All digits of a long double.
+        "incrbyfloat" => 5 * 1024,
+        _ => 0,
+    };
+    (given + rewritten) as u64
 }
 
 /// Where a command goes that came in by the gateway. On a core's port every command stays where it is, but what changes the
@@ -380,6 +412,8 @@ pub struct Persistence {
     pub has_log: bool,
     /// Why writes are refused for the time being, as an error reply says it.
     pub refusal: Option<&'static str>,
+    /// Which writes the log's files have room for. Without a log, every write is admitted.
+    pub admission: Option<Admission>,
     /// `BGSAVE` has asked for a snapshot.
     pub wants_snapshot: bool,
     /// When the one was begun that is being written, in microseconds since the server began.

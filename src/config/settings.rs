@@ -285,11 +285,12 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "log-segment-bytes",
         Kind::Size,
-        "The size of the log's files, of which each core has at least two",
+        "The size of the log's files, of which each core has at least three",
         |config| config.log_segment_bytes.to_string(),
         |config, text| put(&mut config.log_segment_bytes, size_within(text, 4 * MIB, 4 * GIB).map(|size: usize| size.next_multiple_of(4096))),
     )
-    .because("A few seconds of writes at full speed, in which the next one is made ready; the smallest holds four full frames"),
+    .because("A few seconds of writes at full speed, in which the next one is made ready; the smallest holds three full frames; the third \
+              is allocated for a full disk, on which keys can be deleted and a server can start"),
     Setting::new(
         "log-backlog-bytes",
         Kind::Size,
@@ -302,7 +303,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "snapshot-log-bytes",
         Kind::Size,
-        "Take a snapshot when the log has grown by so much since the last one, and by as much as that one is large; 0 for never",
+        "Take a snapshot when the log has grown by so many bytes of records since the last one, and by as much as that one is \
+         large, or when it lets go of a log that fills the disk; 0 for never",
         |config| config.snapshot_log_bytes.to_string(),
         |config, text| put(&mut config.snapshot_log_bytes, size(text)),
     )

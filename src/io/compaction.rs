@@ -11,16 +11,15 @@ use crate::{
     wal::{
         FileInfo, Log, Lsn, each_value,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
+        room::{Oldest, SegmentFacts, judge_oldest},
     },
 };
-use std::{fs, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
+use std::{io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 /// Bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 /// So much of the log may wait for the disk before more is moved: what clients write shall not wait long behind it.
 const PENDING_BYTES_MAX: usize = 256 << 10;
-/// A log of so few segments is left alone.
-const SEGMENTS_MIN: usize = 4;
 /// Values between two looks at the clock: some 10 µs.
 const VALUES_PER_LOOK: usize = 16;
 /// How long nothing is tried after it has failed.
@@ -70,6 +69,9 @@ pub struct Compaction {
     unwanted_before: u32,
     /// Files that are cleared away once those segments have gone.
     leftovers: Vec<FileInfo>,
+    /// The records that are no moves, and what is live, when it was last looked; and the active segment when either changed.
+    seen: (u64, u64),
+    changed_in: u64,
     retry_us: u64,
     job: Blocking<io::Result<Job>>,
 }
@@ -89,8 +91,17 @@ pub struct Work<'a> {
 impl Compaction {
     /// Begins with nothing to do.
     pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
-        let (phase, leftovers) = (Phase::Idle, Vec::new());
-        Self { layout, phase, segment: 0, unwanted_before: 0, leftovers, retry_us: 0, job: Blocking::new(bell) }
+        Self {
+            layout,
+            phase: Phase::Idle,
+            segment: 0,
+            unwanted_before: 0,
+            leftovers: Vec::new(),
+            seen: (0, 0),
+            changed_in: 0,
+            retry_us: 0,
+            job: Blocking::new(bell),
+        }
     }
 
     /// Has every segment before this one given up, and then all that is left of the files that were `found`: what is damaged in
@@ -143,31 +154,54 @@ impl Compaction {
     /// Looks whether the oldest segment should go.
     fn choose(&mut self, work: &Work<'_>, now_us: u64) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
-        if now_us < self.retry_us || work.state.refusal.is_some() {
+        let seen = (log.changed_bytes(), places.live_total());
+        if std::mem::replace(&mut self.seen, seen) != seen {
+            self.changed_in = work.writer.active();
+        }
+        if now_us < self.retry_us {
             return;
         }
+        let is_full = work.writer.is_full();
+        let left_with_reserve = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
         // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
-        if 0 < places.live(0) {
+        if 0 < places.live(0) && (!is_full || places.live(0) <= left_with_reserve) {
             self.segment = 0;
             self.phase = Phase::MovingKept;
             return;
         }
         let oldest = work.writer.oldest().and_then(|(number, _)| u32::try_from(number).ok());
-        let Some(number) = oldest.filter(|&number| self.leftovers.is_empty() || number < self.unwanted_before) else {
+        let Some(segment) = oldest.filter(|&segment| self.leftovers.is_empty() || segment < self.unwanted_before) else {
             if !self.leftovers.is_empty() {
                 self.phase = Phase::Clearing(log.end());
             }
             return;
         };
-        let live = places.live(number);
-        let is_sparse = u128::from(places.live_total()) * 100
-            < u128::from(work.writer.used_bytes()) * u128::from(work.live_percent);
-        if live == 0 {
-            self.segment = number;
-            self.phase = Phase::Waiting(log.end(), false);
-        } else if number < self.unwanted_before || (is_sparse && SEGMENTS_MIN <= work.writer.used_count()) {
-            self.segment = number;
-            self.read(None, 0);
+        let facts = SegmentFacts {
+            oldest: segment.into(),
+            oldest_live: places.live(segment) + places.live(0),
+            live: places.live_total(),
+            written: work.writer.written_bytes(),
+            count: work.writer.used_count(),
+            changed_in: self.changed_in,
+            live_percent: work.live_percent,
+            is_full,
+            left_with_reserve,
+            segment_bytes: self.layout.segment_bytes,
+        };
+        match judge_oldest(facts) {
+            Oldest::Release => {
+                self.segment = segment;
+                self.phase = Phase::Waiting(log.end(), false);
+            }
+            Oldest::Move if places.live(0) == 0 => {
+                self.segment = segment;
+                self.read(None, 0);
+            }
+            Oldest::Keep if segment < self.unwanted_before && !is_full => {
+                self.segment = segment;
+                self.read(None, 0);
+            }
+            Oldest::Move | Oldest::Keep => {}
         }
     }
 
@@ -313,17 +347,21 @@ impl Layout {
     }
 
     /// Writes down that the log begins at `begin`: a snapshot without keys. `persisted`: how far the log is on disk.
-    fn write_beginning(&self, begin: Lsn, persisted: Lsn) -> io::Result<()> {
+    pub(super) fn write_beginning(&self, begin: Lsn, persisted: Lsn) -> io::Result<()> {
         let id = FileId(fastrand::u64(..));
-        let write = || {
-            let file = self.begin_snapshot(id, begin)?;
+        let write = |is_full: bool| {
+            let file = self.begin_snapshot(id, begin, is_full)?;
             let mut buffer = Aligned::new(BLOCK_BYTES);
             let length = Log::new(Lsn(0), false).seal(id, persisted, buffer.bytes_mut());
             file.write_all_at(&buffer.bytes()[..length], BLOCK_BYTES as u64)?;
-            self.finish_snapshot(&file, begin).map(drop)
+            self.finish_snapshot(&file, begin, (BLOCK_BYTES + length) as u64)
         };
-        write().inspect_err(|_| {
-            let _ = fs::remove_file(self.files.unfinished_path_of(FileKind::Snapshot, begin.0));
-        })
+        let give_up = |_: &io::Error| self.take_back(&self.files.unfinished_path_of(FileKind::Snapshot, begin.0));
+        let written = write(false).inspect_err(give_up).or_else(|error| match error.kind() {
+            // The segment that is given up then takes the place of the reserve.
+            io::ErrorKind::StorageFull => write(true).inspect_err(give_up),
+            _ => Err(error),
+        });
+        written.map(drop)
     }
 }

@@ -264,7 +264,9 @@ fn lock(path: &Path) -> Result<File, String> {
     // For whoever comes second; nothing depends on it.
     let host = rustix::system::uname();
     let holder = format!("{} {}\n", std::process::id(), host.nodename().to_string_lossy());
-    lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes())).map_err(failed)?;
+    // Shortened last: a full disk may not give back the block that it has been given.
+    lock.rewind().and_then(|()| lock.write_all(holder.as_bytes())).map_err(failed)?;
+    lock.set_len(holder.len() as u64).map_err(failed)?;
     Ok(lock)
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::wal::{
     Hinting, NoHint,
     frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileKind},
+    room::has_room_for_hint,
 };
 use std::{collections::BTreeSet, fs, fs::File, io, io::Write as _, os::unix::fs::FileExt, sync::Arc};
 
@@ -73,8 +74,14 @@ impl Hints {
     }
 
     /// Goes on for a moment, if its time has come. `left`: the segments that are needed and not written to any more, in order.
-    /// `is_log_busy`: the log's own writes go first. Returns how many hints were written.
-    pub fn advance(&mut self, left: impl Iterator<Item = Left> + Clone, is_log_busy: bool, now_us: u64) -> u64 {
+    /// `is_log_busy`: the log's own writes go first. `is_full`: the log can't grow, and a hint would take its room. Returns how
+    /// many hints were written.
+    pub fn advance(
+        &mut self,
+        left: impl Iterator<Item = Left> + Clone,
+        (is_log_busy, is_full): (bool, bool),
+        now_us: u64,
+    ) -> u64 {
         let mut written = 0;
         let is_needed = left.clone().any(|left| left.number == self.segment);
         match self.job.take() {
@@ -105,12 +112,13 @@ impl Hints {
             return written;
         }
         match self.writing.take() {
-            Some(writing) if is_needed => {
+            Some(writing) if is_needed && !is_full => {
                 self.next_us = now_us + READ_BYTES as u64 / PACE_BYTES_PER_US;
                 let layout = self.layout.clone();
                 self.job.begin(move || layout.go_on_with_hint(writing));
             }
             Some(_) => self.remove(),
+            None if is_full => {}
             None => self.begin_next(left),
         }
         written
@@ -134,6 +142,10 @@ impl Hints {
 
 impl Layout {
     fn begin_hint(&self, left: Left) -> io::Result<Job> {
+        let disk = rustix::fs::statvfs(self.files.path())?;
+        if !has_room_for_hint(disk.f_bavail * disk.f_frsize, self.segment_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let path = self.files.path_of(FileKind::Segment, left.number);
         let segment = self.options(0).write(false).open(path)?;
         let mut buffer = Aligned::new(READ_BYTES);

@@ -63,8 +63,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Begins one. `since`: where the log ends now.
-    pub fn begin(layout: Layout, since: Lsn, bell: Arc<Bell>) -> Self {
+    /// Begins one. `since`: where the log ends now. `is_full`: the disk is, so the reserve may be used.
+    pub fn begin(layout: Layout, since: Lsn, is_full: bool, bell: Arc<Bell>) -> Self {
         let mut snapshot = Self {
             id: FileId(fastrand::u64(..)),
             since,
@@ -80,7 +80,7 @@ impl Snapshot {
             layout,
         };
         let (layout, id) = (snapshot.layout.clone(), snapshot.id);
-        snapshot.job.begin(move || layout.begin_snapshot(id, since).map(Job::Opened));
+        snapshot.job.begin(move || layout.begin_snapshot(id, since, is_full).map(Job::Opened));
         snapshot
     }
 
@@ -91,7 +91,9 @@ impl Snapshot {
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
             Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
             Some(Err(error)) => {
-                let _ = fs::remove_file(self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
+                // Closed first, so that its blocks are free at once.
+                self.file = None;
+                self.layout.take_back(&self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
                 return Progress::Failed(error);
             }
             None => {}
@@ -137,8 +139,8 @@ impl Snapshot {
             self.write(file, buffer, length);
         } else if let Some(walked_at) = self.walked_at.filter(|&lsn| pending == 0 && lsn <= persisted) {
             if self.is_sealed {
-                let (layout, since) = (self.layout.clone(), self.since);
-                self.job.begin(move || layout.finish_snapshot(&file, since).map(Job::Finished));
+                let (layout, since, bytes) = (self.layout.clone(), self.since, self.offset);
+                self.job.begin(move || layout.finish_snapshot(&file, since, bytes).map(Job::Finished));
             } else if let Some(mut buffer) = self.buffer.take() {
                 self.is_sealed = true;
                 let length = self.stream.seal(self.id, walked_at, buffer.bytes_mut());
@@ -158,10 +160,11 @@ impl Snapshot {
 }
 
 impl Layout {
-    /// Makes the file that a snapshot is written to until it is whole.
-    pub(super) fn begin_snapshot(&self, id: FileId, since: Lsn) -> io::Result<File> {
+    /// Makes the file that a snapshot is written to until it is whole: where `is_full`, of the reserve if there is one.
+    pub(super) fn begin_snapshot(&self, id: FileId, since: Lsn, is_full: bool) -> io::Result<File> {
         let path = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
-        let file = self.options(0).create(true).truncate(true).open(path)?;
+        let is_lent = is_full && self.lend_spare(&path)?;
+        let file = self.options(0).create(true).truncate(!is_lent).open(path)?;
         let header = FileHeader {
             kind: FileKind::Snapshot,
             shard: self.files.shard(),
@@ -177,8 +180,9 @@ impl Layout {
         Ok(file)
     }
 
-    /// Makes a whole snapshot count, and removes those before it. Returns its size.
-    pub(super) fn finish_snapshot(&self, file: &File, since: Lsn) -> io::Result<u64> {
+    /// Makes a whole snapshot of so many bytes count, and removes those before it. Returns its size.
+    pub(super) fn finish_snapshot(&self, file: &File, since: Lsn, bytes: u64) -> io::Result<u64> {
+        file.set_len(bytes)?;
         file.sync_all()?;
         let unfinished = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
         fs::rename(unfinished, self.files.path_of(FileKind::Snapshot, since.0))?;

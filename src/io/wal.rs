@@ -12,6 +12,7 @@ use crate::{
     wal::{
         Log, Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+        room::{Admission, Room},
     },
 };
 use segment::{Layout, Segment};
@@ -28,8 +29,12 @@ const SEAL_BYTES: u64 = BLOCK_BYTES as u64;
 /// How long to wait before another try to make a segment ready.
 const RETRY_US: u64 = 1_000_000;
 
+/// Where the disk is full and fewer bytes of records than these have room, all writes are refused, and not only those that are
+/// too large.
+const ROOM_MIN: u64 = FRAME_BYTES_MAX as u64 / 4;
+
 const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes are refused until there is room, reads are \
-                         answered";
+                         answered, and keys can be deleted";
 const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
                           are answered";
 
@@ -69,6 +74,8 @@ pub struct Writer {
     retry_us: u64,
     /// Where the log went on when the server started: where the first segment begins that it has written to.
     start: Lsn,
+    /// When room that the disk did not have may be asked for again.
+    try_again_us: u64,
     /// Segments in use, in order; the active one is the last once it has a frame.
     used: Vec<Used>,
     buffer: Option<Aligned>,
@@ -103,6 +110,7 @@ impl Writer {
             preparing: Blocking::new(bell),
             retry_us: 0,
             start,
+            try_again_us: 0,
             used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
@@ -113,9 +121,34 @@ impl Writer {
         }
     }
 
+    /// Which writes the log's files have room for.
+    pub fn admission(&self, log: &Log) -> Admission {
+        let room = Room {
+            active: self.active.bytes.saturating_sub(self.offset),
+            segments: u64::from(self.next.is_some()) + self.layout.spares(),
+            segment_bytes: self.layout.segment_bytes,
+        };
+        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room)
+    }
+
+    /// Whether the last try to make the next segment ready has failed.
+    pub fn is_full(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// The segment that is written to.
+    pub fn active(&self) -> u64 {
+        self.active.number
+    }
+
     /// Hands the ring the next frame, if there is one and its time has come. `hurries`: it has come.
     pub fn write(&mut self, ring: &mut Ring, log: &mut Log, state: &mut Persistence, now_us: u64, hurries: bool) {
-        self.look_after_next(log, state, now_us);
+        self.look_after_next(log, now_us);
+        self.write_frame(ring, log, state, now_us, hurries);
+        self.note_room(log, state);
+    }
+
+    fn write_frame(&mut self, ring: &mut Ring, log: &mut Log, state: &mut Persistence, now_us: u64, hurries: bool) {
         if self.buffer.is_none() {
             return;
         }
@@ -230,6 +263,13 @@ impl Writer {
         self.used.windows(2).map(|pair| Left { number: pair[0].number, first: pair[0].first, end: pair[1].first })
     }
 
+    /// Bytes of the segments in use, without what the active one has left.
+    pub fn written_bytes(&self) -> u64 {
+        let is_active_used = self.used.last().is_some_and(|used| used.number == self.active.number);
+        let left = if is_active_used { self.active.bytes.saturating_sub(self.offset) } else { 0 };
+        self.used_bytes() - left
+    }
+
     /// How many segments are in use.
     pub fn used_count(&self) -> usize {
         self.used.len()
@@ -255,40 +295,63 @@ impl Writer {
         true
     }
 
-    /// Sees to it that the next segment is made ready, and refuses writes where it can't be and room runs out.
-    fn look_after_next(&mut self, log: &Log, state: &mut Persistence, now_us: u64) {
+    /// Sees to it that the next segment is made ready, and another is kept in reserve.
+    fn look_after_next(&mut self, log: &Log, now_us: u64) {
+        if self.try_again_us <= now_us {
+            self.try_again_us = now_us + RETRY_US;
+            self.layout.try_again();
+        }
         if self.next.is_some() {
             return;
         }
+        // Only what may use the reserve is admitted where the active segment is full and there is no other.
+        let needs_reserve = self.failure.is_some()
+            && 0 < self.layout.spares()
+            && log.next_frame_bytes().is_some_and(|frame| self.active.bytes < self.offset + frame as u64);
         match self.preparing.take() {
             Some(Ok(segment)) => {
                 self.next = Some(segment);
-                self.failure = None;
-                if state.refusal.take().is_some() {
-                    tracing::info!("there is room for the log again: writes are taken");
+                // Without the reserve the disk is as full as it was.
+                if 0 < self.layout.spares() {
+                    self.failure = None;
                 }
                 return;
             }
             Some(Err(error)) => self.failure = Some(error),
             None => {}
         }
-        if let Some(error) = &self.failure {
-            // What was taken already must still fit, and then some for what this turn may take.
-            let room = self.active.bytes.saturating_sub(self.offset + log.pending_bytes() as u64);
-            if room < self.active.bytes / 4 && state.refusal.is_none() {
-                tracing::error!(%error, "the log can't grow: writes are refused");
-                let is_full = error.raw_os_error() == Some(libc::ENOSPC);
-                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
-            }
-        }
-        if self.preparing.is_running() || (self.failure.is_some() && now_us < self.retry_us) {
+        let is_early = self.failure.is_some() && now_us < self.retry_us;
+        if self.preparing.is_running() || (is_early && !needs_reserve) {
             return;
         }
         self.retry_us = now_us + RETRY_US;
         let (layout, number, id) = (self.layout.clone(), self.next_number, FileId(fastrand::u64(..)));
-        let end = log.persisted_end();
+        let (end, spares_left) = (log.persisted_end(), u64::from(!needs_reserve));
         self.next_number += 1;
-        self.preparing.begin(move || layout.prepare(number, id, end));
+        self.preparing.begin(move || {
+            layout.try_again();
+            layout.prepare(number, id, end, spares_left)
+        });
+    }
+
+    /// Notes which writes there is room for, and whether there is for any.
+    fn note_room(&self, log: &Log, state: &mut Persistence) {
+        let admission = self.admission(log);
+        let left = admission.left(log.end());
+        match &self.failure {
+            Some(error) if left < ROOM_MIN && state.refusal.is_none() => {
+                tracing::error!(%error, "the log can't grow: writes are refused");
+                let is_full = error.raw_os_error() == Some(libc::ENOSPC);
+                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+            }
+            Some(_) if left < ROOM_MIN => {}
+            _ => {
+                if state.refusal.take().is_some() {
+                    tracing::info!("there is room for the log again: writes are taken");
+                }
+            }
+        }
+        state.admission = Some(admission);
     }
 
     /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them. Returns what is to be done by
@@ -301,7 +364,9 @@ impl Writer {
         let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
         state.log_bytes = self.used_bytes();
-        let layout = self.layout.clone();
-        move || layout.release(&numbers)
+        let (layout, is_full) = (self.layout.clone(), self.is_full());
+        // The next try comes behind that, and finds what has become free.
+        self.retry_us = 0;
+        move || layout.release(&numbers, is_full)
     }
 }

@@ -67,8 +67,9 @@ pub struct Cold {
 
 /// The number that stands for a snapshot where a segment is named.
 const SNAPSHOT: u32 = 0;
-/// Bytes of a record beside its key and value.
+/// Bytes of a record beside its key and value, and of its expiry.
 const RECORD_BYTES: u64 = 9;
+const EXPIRY_BYTES: u64 = 8;
 /// The queue of hot values is tidied when so many of it may have changed since.
 const STALE_KEPT: usize = 1024;
 
@@ -81,9 +82,10 @@ fn savings(entry: &Entry) -> usize {
     if is_whole { entry.savings() } else { 0 }
 }
 
-/// Bytes of the log that an entry needs.
+/// Bytes of the log that an entry needs: those that it would take if it was moved.
 fn weight(entry: &Entry) -> u64 {
-    RECORD_BYTES + (entry.key().len() + entry.value_len()) as u64
+    let expiry = if entry.expires_at().is_some() { EXPIRY_BYTES } else { 0 };
+    RECORD_BYTES + expiry + (entry.key().len() + entry.value_len()) as u64
 }
 
 impl Places {
@@ -126,6 +128,19 @@ impl Places {
         if let Some(needed) = at.segment().and_then(|segment| self.segments.get_mut(&segment)) {
             needed.live -= weight;
             self.live -= weight;
+        }
+    }
+
+    /// Counts an entry's expiry that has been set or taken away since it was counted.
+    pub(super) fn count_expiry(&mut self, entry: &Entry, had_expiry: bool) {
+        let has_expiry = entry.expires_at().is_some();
+        let segment = entry.place().and_then(|place| place.at.segment());
+        if let Some(needed) =
+            segment.and_then(|segment| self.segments.get_mut(&segment)).filter(|_| has_expiry != had_expiry)
+        {
+            for live in [&mut needed.live, &mut self.live] {
+                *live = if has_expiry { *live + EXPIRY_BYTES } else { *live - EXPIRY_BYTES };
+            }
         }
     }
 

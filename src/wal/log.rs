@@ -79,6 +79,8 @@ pub struct Log {
     frame: (Lsn, FrameKind),
     /// The file of the last frame that began with a record: that of a record that spans frames.
     began_in: u32,
+    /// Bytes of records that were appended again.
+    moved_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl Log {
             command_notes: 0,
             frame: (end, FrameKind::Records),
             began_in: 0,
+            moved_bytes: 0,
         }
     }
 
@@ -166,10 +169,17 @@ impl Log {
     /// Inside a command.
     pub fn append_again(&mut self, value: Value, record: Record<'_>, length: usize) {
         assert!(self.command_records == 0, "what is moved is moved between commands");
+        let before = self.pending.len();
         record.encode(&mut self.pending);
+        self.moved_bytes += (self.pending.len() - before) as u64;
         self.command_records = 1;
         self.note(value, length);
         self.end_command();
+    }
+
+    /// Returns the bytes of records that were appended and are not a value once more.
+    pub fn changed_bytes(&self) -> u64 {
+        self.end().0 - self.moved_bytes
     }
 
     /// Whether values are on their way whose places are wanted.

@@ -96,7 +96,7 @@ impl Http {
         self.response().shown()
     }
 
-    fn set(&mut self, key: &str, value: &str) -> String {
+    pub fn set(&mut self, key: &str, value: &str) -> String {
         self.put(&format!("/set/{key}"), FORM, format!("value={value}").as_bytes())
     }
 

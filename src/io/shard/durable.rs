@@ -15,16 +15,17 @@ use crate::{
         snapshot::{Progress, Snapshot},
         wal::{
             Writer,
-            segment::{Layout, Way},
+            segment::{Growth, Layout, Way},
         },
     },
     resp::{Reply, Version},
     session::Ticket,
     statistics::Delay,
-    store::UnixMillis,
+    store::{Places, Store, UnixMillis},
     wal::{
-        FileInfo, Found, Log, Lsn,
+        FileInfo, Found, Log, Lsn, Report,
         frame::{FileId, FileKind},
+        room::{FullFacts, SnapshotFacts, is_snapshot_due, is_snapshot_needed_for_room},
     },
 };
 use std::{
@@ -48,6 +49,8 @@ pub(super) struct Durable {
     pub(super) layout: Layout,
     bell: Arc<Bell>,
     loading: Option<Recover>,
+    /// What was read, until the log goes on.
+    opening: Option<Report>,
     /// Where the log ended when it was read: the position of any snapshot that is taken without one.
     found_end: Lsn,
     /// After a loss that was accepted: the files that were found, of which none is needed once the next snapshot is there.
@@ -56,6 +59,10 @@ pub(super) struct Durable {
     pub(super) writer: Option<Writer>,
     snapshot: Option<(Snapshot, u64)>,
     retry_us: u64,
+    /// The end of the log and the store's memory when the last snapshot failed.
+    failed_at: Option<(Lsn, usize)>,
+    /// The next snapshot is written into the reserve: the disk had no other room for the last one.
+    takes_reserve: bool,
     /// Clients and cores that wait for a snapshot (`SAVE`).
     savers: Vec<Saver>,
     /// Connections with replies that wait, by what they wait for.
@@ -97,7 +104,7 @@ impl Durable {
         }
         let failed = |error: RecoverError| io::Error::other(error.to_string());
         let mut loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
-        let layout = Layout { files, segment_bytes: config.log_segment_bytes as u64, way };
+        let layout = Layout::new(files, config.log_segment_bytes as u64, way)?;
         let is_on_disk = config.values == crate::config::Values::Disk;
         if is_on_disk {
             loading = loading.believing_hints();
@@ -108,17 +115,55 @@ impl Durable {
             layout,
             bell,
             loading: Some(loading),
+            opening: None,
             found_end: Lsn(0),
             leftovers: Vec::new(),
             writer: None,
             snapshot: None,
             retry_us: 0,
+            failed_at: None,
+            takes_reserve: false,
             savers: Vec::new(),
             held: VecDeque::new(),
             held_batches: VecDeque::new(),
             was_stalled: false,
         })
     }
+}
+
+/// What of a log nobody needs any more.
+struct Garbage {
+    /// The segments.
+    segments: Vec<u64>,
+    /// Where the log begins without them.
+    begin: Lsn,
+}
+
+/// Finds the segments that are not needed, from the first on: the snapshot has what is in them, or with values on disk nothing
+/// in them is live.
+fn garbage(report: &Report, store: &mut Store, now: UnixMillis, saved: Lsn) -> Garbage {
+    let mut begin = saved;
+    if !report.lost.is_empty() {
+        return Garbage { segments: Vec::new(), begin };
+    }
+    store.sweep(usize::MAX, now);
+    let mut segments = Vec::new();
+    let ends = report.segments.iter().skip(1).map(|(_, first)| first.unwrap_or(report.end)).chain([report.end]);
+    for (&(number, _), end) in report.segments.iter().zip(ends) {
+        let is_dead =
+            |places: &Places| u32::try_from(number).is_ok_and(|number| places.live(number) == 0) && places.live(0) == 0;
+        if saved < end && !store.places.as_deref().is_some_and(is_dead) {
+            break;
+        }
+        begin = begin.max(end);
+        segments.push(number);
+    }
+    Garbage { segments, begin }
+}
+
+/// Whether a snapshot of all keys lets go of the log's segments.
+fn can_make_room(report: &Report, store: &Store) -> bool {
+    !store.has_values_on_disk() && report.lost.is_empty() && !report.segments.is_empty()
 }
 
 fn modified_at(path: &Path) -> io::Result<UnixMillis> {
@@ -155,6 +200,10 @@ impl State {
     /// They can't be read or are damaged: the server must not start on them.
     pub(super) fn load(&mut self) -> Result<bool, String> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
+        let files = durable.layout.files.clone();
+        if durable.opening.is_some() {
+            return self.open_log().map_err(|error| files.unusable(&error));
+        }
         let Some(loading) = &mut durable.loading else {
             self.note_ready();
             return Ok(false);
@@ -164,15 +213,18 @@ impl State {
         while self.clock.monotonic_us() < until {
             let mut apply = |found: Found<'_>| store.apply_in_place(found, now);
             if !loading.step_in_place(&mut apply).map_err(|error| error.to_string())? {
-                let files = durable.layout.files.clone();
-                self.begin_log().map_err(|error| files.unusable(&error))?;
-                let persistence = &mut self.shard.core.persistence;
-                (persistence.loaded, persistence.is_loading) = (1.0, !self.control.core_is_loaded());
-                return Ok(false);
+                self.end_loading().map_err(|error| files.unusable(&error))?;
+                return Ok(true);
             }
         }
         self.shard.core.persistence.loaded = loading.progress();
         Ok(true)
+    }
+
+    /// Tells the server that this core has read its files, and begins to serve if it is the last.
+    fn note_loaded(&mut self) {
+        let persistence = &mut self.shard.core.persistence;
+        (persistence.loaded, persistence.is_loading) = (1.0, !self.control.core_is_loaded());
     }
 
     /// Begins to serve, once every core of the server has read its files. To be called before a request is executed: whoever has
@@ -185,8 +237,8 @@ impl State {
         }
     }
 
-    /// All is read: goes on with a log of its own, in a fresh segment.
-    fn begin_log(&mut self) -> io::Result<()> {
+    /// All is read: notes what was found.
+    fn end_loading(&mut self) -> io::Result<()> {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let Some(loading) = durable.loading.take() else { return Ok(()) };
         let (report, seconds) = (loading.report(), self.now.monotonic_us as f64 / 1e6);
@@ -199,7 +251,7 @@ impl State {
         if let Some((file, offset)) = &report.cut {
             tracing::warn!(file, offset, "the log was cut where a write had not come to its end");
         }
-        let (config, persistence) = (&self.shard.core.config, &mut self.shard.core.persistence);
+        let persistence = &mut self.shard.core.persistence;
         let hinted = report.hinted.len();
         tracing::info!(
             records = report.records,
@@ -212,7 +264,6 @@ impl State {
         self.shard.store.end_loading();
         self.shard.store.counters = Default::default();
         durable.found_end = report.end;
-        persistence.is_loading = false;
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
         // So that the next start finds nothing damaged.
         persistence.wants_snapshot = !report.lost.is_empty();
@@ -227,36 +278,106 @@ impl State {
             persistence.snapshot_bytes = file.bytes;
             persistence.saved_at = modified_at(&files.path_of(file.kind, file.number))?;
         }
-        let durability = config.durability();
+        // Those of segments that were given up, should the last start have ended in between.
+        let is_there = |hint: &FileInfo| report.segments.iter().any(|(number, _)| *number == hint.number);
+        for hint in loading.files().iter().filter(|file| file.kind == FileKind::Hint && !is_there(file)) {
+            durable.layout.remove_hint(hint.number)?;
+        }
+        durable.opening = Some(report.clone());
+        Ok(())
+    }
+
+    /// Goes on with a log of its own, in a fresh segment, once there is room for one. Returns whether there is more to do.
+    fn open_log(&mut self) -> io::Result<bool> {
+        if self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some()) {
+            return self.make_room_by_snapshot();
+        }
+        let Some(durable) = &mut self.durable else { return Ok(false) };
+        let Some(mut report) = durable.opening.take() else { return Ok(false) };
+        let (files, durability) = (&durable.layout.files, self.shard.core.config.durability());
         if durability == Durability::None {
-            return Ok(());
+            self.note_loaded();
+            return Ok(false);
         }
         // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
         // and what comes behind it needs it.
         if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
             fs::File::open(files.path_of(FileKind::Segment, *number))?.sync_data()?;
         }
-        let id = FileId(fastrand::u64(..));
         // What the last start had made ready and not used is used first.
-        let unused = report.segments.iter().filter(|(_, first)| first.is_none());
-        durable.layout.release(&unused.map(|(number, _)| *number).collect::<Vec<_>>())?;
-        let active = durable.layout.prepare(report.next_segment, id, report.end)?;
-        // Those of segments that were given up, should the last start have ended in between.
-        let is_there = |hint: &FileInfo| report.segments.iter().any(|(number, _)| *number == hint.number);
-        for hint in loading.files().iter().filter(|file| file.kind == FileKind::Hint && !is_there(file)) {
-            durable.layout.remove_hint(hint.number)?;
-        }
+        let unused: Vec<_> = report.segments.extract_if(.., |(_, first)| first.is_none()).collect();
+        durable.layout.release(&unused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), false)?;
+        let (id, end) = (FileId(fastrand::u64(..)), report.end);
+        let prepare = |layout: &Layout| layout.prepare(report.next_segment, id, end, 0);
+        let active = match prepare(&durable.layout) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!("the disk has no room for the log to go on: what nobody needs is given up");
+                let (store, persistence) = (&mut self.shard.store, &mut self.shard.core.persistence);
+                let garbage = garbage(&report, store, self.now.unix_millis(), persistence.saved_lsn);
+                if persistence.saved_lsn < garbage.begin {
+                    durable.layout.write_beginning(garbage.begin, end)?;
+                    persistence.saved_lsn = garbage.begin;
+                }
+                durable.layout.release(&garbage.segments, true)?;
+                report.segments.retain(|(number, _)| !garbage.segments.contains(number));
+                match prepare(&durable.layout) {
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull && can_make_room(&report, store) => {
+                        self.begin_room_snapshot(report);
+                        return Ok(true);
+                    }
+                    other => other?,
+                }
+            }
+            other => other?,
+        };
         let (bell, now_us) = (Arc::clone(&durable.bell), self.clock.monotonic_us());
         if let Some(values) = &mut durable.values {
             let (layout, hinted) = (durable.layout.clone(), report.hinted.iter().copied());
             values.hints = Some(Hints::new(layout, hinted, Arc::clone(&bell)));
         }
         let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
-        let writer = Writer::new(durable.layout.clone(), durability, bell, (active, report.end), older, now_us);
+        let start = (active, end);
+        let writer = Writer::new(durable.layout.clone(), durability, bell, start, older, now_us);
+        let log = Log::new(end, durability == Durability::Always);
+        let persistence = &mut self.shard.core.persistence;
         persistence.log_bytes = writer.used_bytes();
+        persistence.admission = Some(writer.admission(&log));
+        self.shard.grow = Some(Box::new(Growth(durable.layout.clone())));
         durable.writer = Some(writer);
-        self.shard.store.log = Some(Box::new(Log::new(report.end, durability == Durability::Always)));
-        Ok(())
+        self.shard.store.log = Some(Box::new(log));
+        self.note_loaded();
+        Ok(false)
+    }
+
+    /// Begins a snapshot because there is no room for the log to go on: it lets go of all segments.
+    fn begin_room_snapshot(&mut self, report: Report) {
+        let Some(durable) = &mut self.durable else { return };
+        let snapshot = Snapshot::begin(durable.layout.clone(), report.end, true, Arc::clone(&durable.bell));
+        durable.snapshot = Some((snapshot, self.now.monotonic_us));
+        durable.opening = Some(report);
+    }
+
+    /// Goes on with that snapshot. Returns whether there is more to do at once.
+    fn make_room_by_snapshot(&mut self) -> io::Result<bool> {
+        let Some(durable) = &mut self.durable else { return Ok(false) };
+        let (Some((snapshot, _)), Some(report)) = (&mut durable.snapshot, &mut durable.opening) else {
+            return Ok(false);
+        };
+        let (now, end) = (self.now.unix_millis(), report.end);
+        match snapshot.advance(&self.shard.store, (end, end), self.clock, LOAD_SLICE_US) {
+            Progress::Walking => Ok(true),
+            Progress::Waiting => Ok(false),
+            Progress::Failed(error) => Err(error),
+            Progress::Done(bytes) => {
+                tracing::info!(bytes, "a snapshot was taken to make room for the log");
+                durable.snapshot = None;
+                let persistence = &mut self.shard.core.persistence;
+                (persistence.saved_lsn, persistence.saved_at, persistence.snapshot_bytes) = (end, now, bytes);
+                let numbers: Vec<_> = report.segments.drain(..).map(|(number, _)| number).collect();
+                durable.layout.release(&numbers, true)?;
+                Ok(true)
+            }
+        }
     }
 
     /// Whether so much of the log waits for the disk that no request may be executed.
@@ -405,15 +526,27 @@ impl State {
             None => (durable.found_end, durable.found_end),
         };
         let Some((snapshot, since_us)) = &mut durable.snapshot else {
-            let after = self.shard.core.config.snapshot_log_bytes;
-            let grown = persistence.log_bytes;
-            let is_due =
-                after != 0 && after <= grown && persistence.snapshot_bytes <= grown && durable.retry_us <= now_us;
+            let facts = SnapshotFacts {
+                end,
+                saved: persistence.saved_lsn,
+                snapshot_bytes: persistence.snapshot_bytes,
+                after_bytes: self.shard.core.config.snapshot_log_bytes,
+            };
+            let is_full = durable.writer.as_ref().is_some_and(Writer::is_full);
+            let full_facts = FullFacts {
+                is_full,
+                segments_freed: durable.writer.as_ref().map_or(0, |writer| writer.left().count()),
+                now: (end, self.shard.store.memory()),
+                failed: durable.failed_at,
+                after_bytes: facts.after_bytes,
+            };
             let is_overdue = !durable.leftovers.is_empty() && durable.retry_us <= now_us;
-            if persistence.wants_snapshot || is_due || is_overdue {
+            let is_due = (!is_full && is_snapshot_due(facts)) || is_snapshot_needed_for_room(full_facts);
+            if persistence.wants_snapshot || is_overdue || (log.is_some() && durable.retry_us <= now_us && is_due) {
                 persistence.wants_snapshot = false;
                 persistence.snapshot_since = Some(now_us);
-                let snapshot = Snapshot::begin(durable.layout.clone(), end, Arc::clone(&durable.bell));
+                let takes_reserve = is_full && durable.takes_reserve;
+                let snapshot = Snapshot::begin(durable.layout.clone(), end, takes_reserve, Arc::clone(&durable.bell));
                 durable.snapshot = Some((snapshot, now_us));
             }
             return false;
@@ -431,6 +564,8 @@ impl State {
         persistence.save_failed = outcome.is_err();
         let text = match outcome {
             Ok(bytes) => {
+                durable.failed_at = None;
+                durable.takes_reserve = false;
                 persistence.saved_at = now;
                 persistence.save_seconds = Some(seconds);
                 persistence.saved_lsn = since;
@@ -453,7 +588,13 @@ impl State {
             }
             Err(error) => {
                 tracing::error!(%error, "a snapshot could not be taken; the log is kept");
-                durable.retry_us = now_us + RETRY_US;
+                let is_full = durable.writer.as_ref().is_some_and(Writer::is_full);
+                let had_no_room = is_full && error.kind() == io::ErrorKind::StorageFull;
+                durable.takes_reserve = !durable.takes_reserve && had_no_room;
+                if !durable.takes_reserve {
+                    durable.retry_us = now_us + RETRY_US;
+                    durable.failed_at = Some((end, self.shard.store.memory()));
+                }
                 Some(format!("ERR the snapshot could not be written: {error}"))
             }
         };

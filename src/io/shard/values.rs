@@ -264,8 +264,8 @@ impl State {
             return;
         }
         if let Some(hints) = &mut values.hints {
-            let is_busy = log.persisted_end() < log.end();
-            let written = hints.advance(writer.left(), is_busy, self.now.monotonic_us);
+            let (is_busy, is_full) = (log.persisted_end() < log.end(), writer.is_full());
+            let written = hints.advance(writer.left(), (is_busy, is_full), self.now.monotonic_us);
             self.shard.core.persistence.hints_written += written;
         }
     }

@@ -1,4 +1,4 @@
-//! Segments as files: made ready ahead of need, used once, and used again under another identity.
+//! Segments as files: allocated and made ready ahead of need, used once, and used again under another identity.
 //!
 //! All of this blocks, and runs on the core's blocking thread. Blocks that were written before are written without a commit of
 //! the file system's journal, so a segment is filled with zeros before it is used.
@@ -12,6 +12,7 @@ use crate::{
     wal::{
         FileInfo, Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
+        room::Grow,
     },
 };
 use std::{
@@ -20,7 +21,10 @@ use std::{
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// How a shard's files are written.
@@ -32,6 +36,17 @@ pub struct Layout {
     pub segment_bytes: u64,
     /// How writes get to the disk.
     pub way: Way,
+    spares: Arc<Spares>,
+}
+
+/// What is known of the spare segments, by the core and by its blocking thread.
+#[derive(Debug)]
+struct Spares {
+    /// Held by whoever makes or takes one.
+    changing: Mutex<()>,
+    count: AtomicU64,
+    /// The disk has had no room for so many, the last time that it was tried.
+    refused: AtomicU64,
 }
 
 /// How writes get to the disk: what the file system and the device offer.
@@ -57,9 +72,81 @@ pub struct Segment {
 }
 
 /// Spare segments that are kept: what a burst between two snapshots is glad of.
-const SPARES_MAX: usize = 4;
+const SPARES_MAX: u64 = 4;
+/// ... and on a full disk: the next segment and the reserve. The rest is for other cores.
+const SPARES_MAX_FULL: u64 = 2;
+/// Numbers from here on are those of spare segments that were never written to.
+const UNWRITTEN: u64 = 1 << 63;
 
 impl Layout {
+    /// A shard's files, with the spare segments that there are. Those of another size are removed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn new(files: ShardFiles, segment_bytes: u64, way: Way) -> io::Result<Self> {
+        let mut count = 0;
+        for number in files.spares()? {
+            let spare = files.spare_path(number);
+            if fs::metadata(&spare)?.len() == segment_bytes {
+                count += 1;
+            } else {
+                fs::remove_file(&spare)?;
+            }
+        }
+        let spares =
+            Spares { changing: Mutex::default(), count: AtomicU64::new(count), refused: AtomicU64::new(u64::MAX) };
+        Ok(Self { files, segment_bytes, way, spares: Arc::new(spares) })
+    }
+
+    /// The number of spare segments.
+    pub fn spares(&self) -> u64 {
+        self.spares.count.load(Ordering::Relaxed)
+    }
+
+    /// Forgets that the disk had no room.
+    pub fn try_again(&self) {
+        self.spares.refused.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Allocates so many spare segments, or none.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn allocate(&self, count: u64) -> io::Result<()> {
+        if self.spares.refused.load(Ordering::Relaxed) <= count {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let _changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = Vec::new();
+        let outcome = (0..count).try_for_each(|_| {
+            let number = UNWRITTEN | fastrand::u64(..);
+            let (unfinished, spare) = (self.files.unfinished_spare_path(number), self.files.spare_path(number));
+            self.allocate_file(&unfinished)?;
+            made.push(spare.clone());
+            fs::rename(unfinished, spare)
+        });
+        match outcome {
+            Ok(()) => drop(self.spares.count.fetch_add(count, Ordering::Relaxed)),
+            Err(_) => {
+                self.spares.refused.store(count, Ordering::Relaxed);
+                made.iter().for_each(|spare| drop(fs::remove_file(spare)));
+            }
+        }
+        outcome
+    }
+
+    fn allocate_file(&self, path: &Path) -> io::Result<()> {
+        let allocate = || {
+            let file = self.options(0).create(true).truncate(true).open(path)?;
+            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.segment_bytes) {
+                Ok(()) => Ok(()),
+                Err(rustix::io::Errno::OPNOTSUPP) => self.fill(&file, &mut Aligned::new(FRAME_BYTES_MAX)),
+                Err(error) => Err(error.into()),
+            }
+        };
+        allocate().inspect_err(|_| drop(fs::remove_file(path)))
+    }
+
     pub(in crate::io) fn options(&self, flags: i32) -> OpenOptions {
         let direct = if self.way.is_direct { libc::O_DIRECT } else { 0 };
         let mut options = OpenOptions::new();
@@ -67,11 +154,12 @@ impl Layout {
         options
     }
 
-    /// Makes a segment ready: of a spare one where there is one, else of zeros. `end` is how far the log is on disk.
+    /// Makes a segment ready, of a spare one. `end` is how far the log is on disk. `spares_left`: so many spare segments are to
+    /// be there afterwards.
     ///
     /// # Errors
-    /// What the file system says; nothing is left behind then.
-    pub fn prepare(&self, number: u64, id: FileId, end: Lsn) -> io::Result<Segment> {
+    /// What the file system says; no segment is used up then.
+    pub fn prepare(&self, number: u64, id: FileId, end: Lsn, spares_left: u64) -> io::Result<Segment> {
         let path = self.files.path_of(FileKind::Segment, number);
         let header = FileHeader {
             kind: FileKind::Segment,
@@ -82,13 +170,18 @@ impl Layout {
             lsn: end,
             bytes: self.segment_bytes,
         };
+        // One by one: each that there is room for is of use.
+        while self.spares() <= spares_left {
+            self.allocate(1)?;
+        }
         let mut buffer = Aligned::new(FRAME_BYTES_MAX);
-        let unfinished = match self.take_spare()? {
-            Some(spare) => spare,
-            None => self.fill(self.files.unfinished_path_of(FileKind::Segment, number), &mut buffer)?,
-        };
-        buffer.bytes_mut()[..BLOCK_BYTES].copy_from_slice(&header.encode());
-        let finish = || {
+        let unfinished = self.files.unfinished_path_of(FileKind::Segment, number);
+        let is_unwritten = self.take_spare(&unfinished)?;
+        let mut finish = || {
+            if is_unwritten {
+                self.fill(&self.options(0).open(&unfinished)?, &mut buffer)?;
+            }
+            buffer.bytes_mut()[..BLOCK_BYTES].copy_from_slice(&header.encode());
             let flags = if self.way.syncing == Syncing::Itself { libc::O_DSYNC } else { 0 };
             let file = self.options(flags).open(&unfinished)?;
             claim(&file)?;
@@ -98,62 +191,79 @@ impl Layout {
             self.files.sync()?;
             Ok(Segment { file: Arc::new(file), id, number, bytes: self.segment_bytes })
         };
-        finish().inspect_err(|_| drop(fs::remove_file(&unfinished)))
+        finish().inspect_err(|_| self.take_back(&unfinished))
     }
 
-    fn fill(&self, path: PathBuf, zeros: &mut Aligned) -> io::Result<PathBuf> {
-        let fill = || {
-            let file = self.options(0).create(true).truncate(true).open(&path)?;
-            // In one piece where that can be had; where it can't, the zeros take the room all the same.
-            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.segment_bytes) {
-                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error.into()),
+    /// Fills a segment with zeros, and syncs it.
+    fn fill(&self, file: &File, zeros: &mut Aligned) -> io::Result<()> {
+        zeros.bytes_mut().fill(0);
+        let mut at = 0;
+        while at < self.segment_bytes {
+            let length = (self.segment_bytes - at).min(zeros.bytes().len() as u64);
+            file.write_all_at(&zeros.bytes()[..length as usize], at)?;
+            at += length;
+        }
+        file.sync_all()
+    }
+
+    /// Gives a spare segment another name, one that was written to if there is any. Returns whether it never was.
+    fn take_spare(&self, unfinished: &Path) -> io::Result<bool> {
+        let _changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.files.spares()?.into_iter().next();
+        let number = number.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))?;
+        fs::rename(self.files.spare_path(number), unfinished)?;
+        self.spares.count.fetch_sub(1, Ordering::Relaxed);
+        Ok(UNWRITTEN <= number)
+    }
+
+    /// Makes an unfinished file of a spare segment, to be written from its beginning on, for what must be written on a full
+    /// disk. Returns false where there is none.
+    pub(in crate::io) fn lend_spare(&self, unfinished: &Path) -> io::Result<bool> {
+        if self.spares() == 0 {
+            return Ok(false);
+        }
+        self.take_spare(unfinished).map(|_| true)
+    }
+
+    /// Removes an unfinished file, or makes a spare segment of it again.
+    pub(in crate::io) fn take_back(&self, unfinished: &Path) {
+        let _changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let restore = || {
+            let file = self.options(0).open(unfinished)?;
+            if file.metadata()?.len() < self.segment_bytes {
+                return Ok(false);
             }
-            let mut at = 0;
-            while at < self.segment_bytes {
-                let length = (self.segment_bytes - at).min(zeros.bytes().len() as u64);
-                file.write_all_at(&zeros.bytes()[..length as usize], at)?;
-                at += length;
-            }
-            file.sync_all()
+            file.set_len(self.segment_bytes)?;
+            fs::rename(unfinished, self.files.spare_path(UNWRITTEN | fastrand::u64(..)))?;
+            self.spares.count.fetch_add(1, Ordering::Relaxed);
+            io::Result::Ok(true)
         };
-        match fill() {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                let _ = fs::remove_file(&path);
-                Err(error)
-            }
+        if !restore().unwrap_or(false) {
+            let _ = fs::remove_file(unfinished);
         }
     }
 
-    /// A spare segment of the right size; those of another are removed.
-    fn take_spare(&self) -> io::Result<Option<PathBuf>> {
-        for number in self.files.spares()? {
-            let spare = self.files.spare_path(number);
-            if fs::metadata(&spare)?.len() == self.segment_bytes {
-                return Ok(Some(spare));
-            }
-            fs::remove_file(&spare)?;
-        }
-        Ok(None)
-    }
-
-    /// Sets segments aside that hold nothing any more which a snapshot does not: for the next use, or for good.
+    /// Sets segments aside that hold nothing any more which a snapshot does not: for the next use, or for good. `is_full`: as
+    /// few as can be are kept.
     ///
     /// # Errors
     /// What the file system says. What is left is read again by the next recovery, to no effect.
-    pub fn release(&self, numbers: &[u64]) -> io::Result<()> {
-        let mut spares = self.files.spares()?.len();
+    pub fn release(&self, numbers: &[u64], is_full: bool) -> io::Result<()> {
+        let max = if is_full { SPARES_MAX_FULL } else { SPARES_MAX };
+        let changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let released = numbers.iter().try_for_each(|&number| {
             self.remove_hint(number)?;
-            let path = self.files.path_of(FileKind::Segment, number);
-            if fs::metadata(&path)?.len() == self.segment_bytes && spares < SPARES_MAX {
-                spares += 1;
-                fs::rename(&path, self.files.spare_path(number))
+            let (path, spare) = (self.files.path_of(FileKind::Segment, number), self.files.spare_path(number));
+            if fs::metadata(&path)?.len() == self.segment_bytes && self.spares() < max && !spare.exists() {
+                fs::rename(&path, spare)?;
+                self.spares.count.fetch_add(1, Ordering::Relaxed);
+                Ok(())
             } else {
                 fs::remove_file(&path)
             }
         });
+        drop(changing);
+        self.try_again();
         // Whatever came of the others: a spare's new name must be on disk before the file is used again.
         self.files.sync()?;
         released
@@ -204,6 +314,8 @@ impl Way {
         let is_direct = match written {
             Ok(()) => true,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => false,
+            // That is looked at before room is.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => true,
             Err(error) => return Err(error),
         };
         let syncing = if is_direct && has_fua(directory) { Syncing::Itself } else { Syncing::Behind };
@@ -233,4 +345,14 @@ pub(crate) fn has_fua(directory: &Path) -> bool {
     // A partition has its queue at the disk that it is a part of.
     let queues = [device.join("queue/fua"), device.join("../queue/fua")];
     queues.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.trim() == "1"))
+}
+
+/// Allocates segments while a core waits, for a write that is larger than those that are ready: milliseconds, where the file
+/// system can allocate without writing.
+pub struct Growth(pub Layout);
+
+impl Grow for Growth {
+    fn grow(&mut self, segments: u64) -> bool {
+        self.0.allocate(segments).is_ok()
+    }
 }

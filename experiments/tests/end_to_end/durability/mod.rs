@@ -8,3 +8,4 @@ mod loss;
 mod machine;
 mod modes;
 mod power;
+mod room;
