@@ -12,7 +12,7 @@ use super::{
     disk, groups,
 };
 use crate::{
-    config::Config,
+    config::{Config, SETTINGS},
     doctor::readings::{Port, Readings, Turbo},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
     let ports = if ports_were_named { ports } else { &usual };
     Readings {
         ring_refused: probe::refusal(&kernel),
-        is_unpinned: configuration_without_flags(&[]).is_ok_and(|config| !config.is_pinned),
+        is_unpinned: is_unpinned(),
         pinning_refused: pin().err().map(|error| error.to_string()),
         locked_bytes_max: getrlimit(Resource::Memlock).current,
         may_lock: capabilities >> IPC_LOCK & 1 == 1,
@@ -66,6 +66,12 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
         kernel,
         cpus,
     }
+}
+
+/// Whether the environment says that cores run on any CPU. What else it says is not judged here.
+fn is_unpinned() -> bool {
+    let others: Vec<_> = SETTINGS.iter().map(|setting| setting.name).filter(|&name| name != "cpus").collect();
+    configuration_without_flags(&others).is_ok_and(|config| !config.is_pinned)
 }
 
 fn line_of(path: &str) -> Option<String> {
