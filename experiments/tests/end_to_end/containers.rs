@@ -192,7 +192,8 @@ fn the_permitted_calls_suffice_for_everything() {
         if flags != memory {
             let answer = wire.ask("SAVE");
             assert!(answer == "+OK" || answer.contains("in progress"), "{name}: {answer}");
-            server.execute(&["check", "/var/lib/trine/data"]).unwrap();
+            let said = server.execute(&["check", "/var/lib/trine/data"]).unwrap_err();
+            assert!(said.contains("exit status: 3:"), "{name}: a server has it open: {said}");
         }
         run(&["docker", "stop", &server.0], &[]).unwrap();
         assert_eq!(server.inspect("{{.State.ExitCode}}"), "0", "{name}");
