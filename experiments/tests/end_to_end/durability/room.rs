@@ -112,7 +112,8 @@ fn values_that_expire_make_room_on_a_full_disk() {
     on_a_small_disk(|mount| {
         let directory = mount.join("data");
         let settings = ["--dir", &directory, "--log-segment-bytes", SEGMENT, "--values", "disk"];
-        let server = Server::start(2, &settings);
+        // One core: of two, the one that can still write would make room for the other.
+        let server = Server::start(1, &settings);
         let mut wire = server.connect();
         // So long that the disk is full before; on a slow machine, longer.
         let seconds = ["3", "9", "27"].into_iter().find(|seconds| {
@@ -126,12 +127,10 @@ fn values_that_expire_make_room_on_a_full_disk() {
             refused == 20
         });
         assert!(seconds.is_some(), "a disk of {DISK_MIB} MiB took 120 MB of live values");
-        eventually("writes are taken again", || {
-            (0..2).all(|core| set(&mut wire, ["foo", "{b}"][core], &vec![b'n'; VALUE_BYTES], &[])).then_some(())
-        });
+        eventually("writes are taken again", || set(&mut wire, "foo", &vec![b'n'; VALUE_BYTES], &[]).then_some(()));
         kill(server);
-        let server = Server::start(2, &settings);
-        eventually("all others have expired", || (server.connect().ask("DBSIZE") == ":2").then_some(()));
+        let server = Server::start(1, &settings);
+        eventually("all others have expired", || (server.connect().ask("DBSIZE") == ":1").then_some(()));
         stop(server);
     });
 }
