@@ -74,8 +74,9 @@ pub(super) fn yes_no(value: bool) -> String {
 
 /// Reads a list of host names, each of which may be a pattern: in lower case, without the dot that may end one.
 pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let is_name =
-        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*?".contains(&b));
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_*?".contains(&b));
+    let is_name = |name: &str| name.split('.').all(is_label);
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let names = names.map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
     let problem =

@@ -325,8 +325,8 @@ fn a_request_over_several_cores_counts_once() {
     assert!(info.contains(" total_error_replies:2 ") && info.contains(" errorstat_ERR:count=2 "), "{info}");
 }
 
-/// A write of several parts one of which would be refused is refused as a whole: no core does its part. Reads and what is one
-/// core's alone are left alone.
+/// A write of several parts one of which would be refused is refused as a whole: no core does its part. (On a full disk, commands
+/// that free room are tried.) Reads and what is one core's alone are left alone.
 #[test]
 fn a_write_over_several_cores_is_refused_before_any_part_runs() {
     let misconf = "MISCONF the disk is full";
@@ -338,9 +338,7 @@ fn a_write_over_several_cores_is_refused_before_any_part_runs() {
         let state = server.state();
         server.shards[core].core.persistence.refusal = Some(misconf);
         server.tell_refusals();
-        for line in ["MSET a 5 b 5 c 5 d 5", "DEL a b c d", "UNLINK a b c d", "FLUSHALL", "FLUSHDB"] {
-            assert_eq!(server.line(line), format!("-{misconf}"), "{line}");
-        }
+        assert_eq!(server.line("MSET a 5 b 5 c 5 d 5"), format!("-{misconf}"));
         assert_eq!(server.line("MGET a b c d"), "*4 $1 1 $1 2 $1 3 $1 4");
         server.shards[core].core.persistence.refusal = None;
         server.shards[core].store.policy.memory_max = 1;
