@@ -358,7 +358,8 @@ fn settings_of_redis_that_are_none_here_say_why() {
         let error = config.change(&[(foreign.name, "17 of something")]).expect_err("another value");
         assert!(error.contains(foreign.why) && !error.contains('\n'), "{error}");
     }
-    let value = |config: &Config, name: &str| String::from_utf8(config.matching(&[name.as_bytes()])[0].1.clone()).unwrap();
+    let value =
+        |config: &Config, name: &str| String::from_utf8(config.matching(&[name.as_bytes()])[0].1.clone()).unwrap();
     let mut config = Config { allow_wide_bind: true, dir: Some("d".into()), ..Config::default() };
     assert_eq!((value(&config, "protected-mode"), value(&config, "appendonly")), ("no".into(), "yes".into()));
     assert_eq!(config.change(&[("tcp-keepalive", "60"), ("hz", "10")]), Ok(()));

@@ -170,7 +170,8 @@ impl Compaction {
             return;
         }
         let oldest = work.writer.oldest().and_then(|(number, _)| u32::try_from(number).ok());
-        let Some(segment) = oldest.filter(|&segment| self.leftovers.is_empty() || segment < self.unwanted_before) else {
+        let Some(segment) = oldest.filter(|&segment| self.leftovers.is_empty() || segment < self.unwanted_before)
+        else {
             if !self.leftovers.is_empty() {
                 self.phase = Phase::Clearing(log.end());
             }
