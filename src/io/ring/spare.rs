@@ -7,7 +7,7 @@ const BYTES_MAX: usize = 4 << 20;
 /// A buffer that has grown beyond this is given back: one big reply shall not cost memory for ever.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Empty buffers with room from earlier replies: [`BYTES_MAX`] of it at most, whoever brings them.
+/// Empty buffers with room from earlier replies: 4 MiB of it at most, whoever brings them.
 #[derive(Debug, Default)]
 pub struct Spare {
     buffers: Vec<Vec<u8>>,
