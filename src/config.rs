@@ -467,6 +467,9 @@ pub fn setting_named(name: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.name == name).expect("the table has every setting that code names")
 }
 
+/// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
+pub const EVICTION_SAMPLES: usize = 12;
+
 /// The first port that no core may use: `topology::CORE_PORT_END`.
 const CORE_PORT_END: u16 = 55_536;
 

@@ -2,7 +2,7 @@
 //!
 //! [`spread`] makes a request for each core that has a part in it; the driver brings these there and every reply back to
 //! [`Gather::put`], in any order, until that gives the one reply for the client. A request that goes to one core as it
-//! is ([`whole`]) needs neither.
+//! is ([`Away::whole`]) needs neither.
 
 mod histogram;
 mod info;
@@ -75,12 +75,6 @@ struct Walk {
 
 /// A core's own cursors are below 2^54. 512 cores above that stay within a signed number.
 const CORE_SHIFT: u32 = 54;
-
-/// The one core that gets the request as it is, and whose reply is the client's; `None` where [`spread`] has to do it.
-#[inline]
-pub fn whole(away: Away) -> Option<u16> {
-    matches!(away.route, Route::Here | Route::Keys | Route::SlotAt(_)).then_some(away.core)
-}
 
 /// Spreads a request over the cores. `owner` says which core of this server owns a slot, `random` is any number.
 ///

@@ -8,7 +8,7 @@ use crate::{
         errors::{LOADING, NO_ROOM, OUT_OF_MEMORY},
         frees_room, needed_keys, record_bytes_max,
     },
-    gateway, glance,
+    glance,
     refusals::Refusals,
     resp::{Reply, Request},
     slot::{SLOT_COUNT, Slot},
@@ -28,6 +28,14 @@ pub struct Away {
     pub keys: Keys,
     /// The number of its row.
     pub row: u16,
+}
+
+impl Away {
+    /// Returns the one core that gets the request as it is, and whose reply is the client's; `None` if the request has parts.
+    #[inline]
+    pub fn whole(self) -> Option<u16> {
+        matches!(self.route, Route::Here | Route::Keys | Route::SlotAt(_)).then_some(self.core)
+    }
 }
 
 /// What a core executes of a client's request. The client's request counts once, in every statistic: with its first part, and
@@ -232,7 +240,7 @@ impl Shard {
     /// then. A read that fails leaves nothing half done, and is left to the cores that it goes to.
     fn refusal_of_parts(&self, away: Away, found: Found, request: Request<'_>) -> Option<&'static str> {
         let flags = found.command.flags;
-        if !flags.has(Flags::WRITE) || gateway::whole(away).is_some() {
+        if !flags.has(Flags::WRITE) || away.whole().is_some() {
             return None;
         }
         let refusal = |core: u16| {

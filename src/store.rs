@@ -161,8 +161,6 @@ pub struct Store {
     pub sweeps: bool,
 }
 
-/// Entries that are looked at before one of them is evicted. Redis takes 5 and keeps a pool of 16 between evictions.
-pub const EVICTION_SAMPLES: usize = 12;
 /// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
 /// commands have written since, it waits for as many as it takes.
 const EVICTIONS_PER_WRITE: usize = 64;
@@ -757,7 +755,7 @@ impl Store {
 
     fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
         let mut best: Option<(u8, Slot, usize)> = None;
-        for _ in 0..EVICTION_SAMPLES {
+        for _ in 0..crate::config::EVICTION_SAMPLES {
             let Some((slot, bucket)) = self.sample() else { continue };
             let Some(entry) = self.tables[slot.index()].entries.get_bucket(bucket) else { continue };
             let uses = if is_expired(entry, now) { 0 } else { frequency(entry.access(), &self.policy, now) };

@@ -9,7 +9,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-pub use axis::{Axis, duration};
+pub use axis::{Axis, duration, grouped};
 pub use heat::HeatMap;
 pub use panel::{Dot, Line, Mark, Panel};
 pub use png::{RasterError, Rasteriser};

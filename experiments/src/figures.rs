@@ -155,11 +155,10 @@ impl Facet<'_> {
         self.series.iter().flat_map(|series| series.members.iter().copied())
     }
 
-    /// Returns all charts of this facet.
+    /// Returns the charts of throughput and latency of this facet.
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = vec![self.throughput_and_latency(), self.throughput(), self.latency()];
         figures.extend(self.percentiles());
-        figures.extend(crate::utilisation::figure(self));
         figures
     }
 

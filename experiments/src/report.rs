@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::chart::{Figure, RasterError, Rasteriser, duration};
+use crate::chart::{Figure, RasterError, Rasteriser, duration, grouped};
 use crate::experiment::Experiment;
 use crate::figures::{Facet, Series, facets, short};
 use crate::machine::Environment;
@@ -12,10 +12,18 @@ use crate::point::{Dimension, varying};
 use crate::result::{Folder, Outcome, ResultError, Results, Run, Verdict};
 use crate::statistics::Steadiness;
 use crate::summary::{Percentile, Summary, summarise};
+use crate::utilisation;
 
 /// Draws every chart as SVG and PNG, and the page with all of them. Returns what was measured.
 pub fn draw(folder: &Folder) -> Result<Vec<Summary>, ReportError> {
     draw_with(folder, &Rasteriser::new())
+}
+
+/// Returns all charts of a facet.
+fn figures(facet: &Facet<'_>) -> Vec<Figure> {
+    let mut figures = facet.figures();
+    figures.extend(utilisation::figure(facet));
+    figures
 }
 
 fn draw_with(folder: &Folder, rasteriser: &Rasteriser) -> Result<Vec<Summary>, ReportError> {
@@ -26,7 +34,7 @@ fn draw_with(folder: &Folder, rasteriser: &Rasteriser) -> Result<Vec<Summary>, R
     let facets = facets(&summaries);
     let subtitle = subtitle(experiment.as_ref(), &folder.environments(), &results.runs);
     let dress = |figure| Figure { subtitle: subtitle.clone(), ..figure };
-    let figures: Vec<Figure> = facets.iter().flat_map(Facet::figures).map(dress).collect();
+    let figures: Vec<Figure> = facets.iter().flat_map(figures).map(dress).collect();
     let svgs: Vec<String> = figures.iter().map(Figure::svg).collect();
     for (figure, svg) in figures.iter().zip(&svgs) {
         write(&folder.0.join(format!("{}.svg", figure.name)), svg.as_bytes())?;
@@ -303,20 +311,6 @@ fn commands(runs: &[Run], command: impl Fn(&Run) -> &Vec<String>) -> String {
     if seen.is_empty() { "nothing".to_owned() } else { seen.join("\n") }
 }
 
-/// Writes a number without a fraction, in groups of three digits.
-pub fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |rest| ("-", rest));
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if 0 < index && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    format!("{sign}{grouped}")
-}
-
 /// Why there is no page.
 #[derive(Debug)]
 pub enum ReportError {
@@ -399,7 +393,7 @@ mod tests {
     fn a_chart_becomes_a_png() {
         let summaries = summarise(&sample::sweep(1, 1.0));
         let facets = facets(&summaries);
-        let figure = &facets[0].figures()[1];
+        let figure = &figures(&facets[0])[1];
         let png = Rasteriser::new().png(&figure.svg()).unwrap();
         assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && 5000 < png.len());
         let size = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
@@ -467,7 +461,7 @@ mod tests {
     fn panels_share_their_scale() {
         let summaries = summarise(&sample::sweep(1, 1.0));
         let mut several = 0;
-        for figure in facets(&summaries)[0].figures() {
+        for figure in figures(&facets(&summaries)[0]) {
             let crate::chart::Body::Panels(panels) = &figure.body else { continue };
             let scale = |panel: &crate::chart::Panel| [100.0, 10_000.0].map(|us| panel.y.position(us));
             assert!(panels.iter().all(|panel| scale(panel) == scale(&panels[0])), "{}", figure.name);
@@ -522,13 +516,6 @@ mod tests {
         assert!(directory.path().join("throughput-get.svg").exists());
     }
 
-    #[test]
-    fn numbers_are_grouped() {
-        for (value, text) in [(0.4, "0"), (999.0, "999"), (1000.0, "1,000"), (-1234567.0, "-1,234,567")] {
-            assert_eq!(grouped(value), text);
-        }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         /// Whatever was measured, every coordinate is a number within the picture.
@@ -537,7 +524,7 @@ mod tests {
             let runs: Vec<Run> = rates.iter().enumerate()
                 .map(|(index, rate)| sample::measured(sample::point(1 << index, 0.0), 1, *rate, "OK")).collect();
             let summaries = summarise(&runs);
-            for figure in facets(&summaries).iter().flat_map(Facet::figures) {
+            for figure in facets(&summaries).iter().flat_map(figures) {
                 let svg = figure.svg();
                 prop_assert!(!svg.contains("NaN"));
                 let attribute = |name: &str| -> Vec<f64> {

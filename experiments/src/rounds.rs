@@ -1,8 +1,7 @@
 //! The table of points that measured a number of operations: SETs, GETs, and both together.
 
-use crate::chart::duration;
+use crate::chart::{duration, grouped};
 use crate::point::{Dimension, varying};
-use crate::report::grouped;
 use crate::result::{Figures, Latency, Parts};
 use crate::settings::Reference;
 use crate::statistics::median;

@@ -86,7 +86,7 @@ pub(super) static FOREIGN: &[Foreign] = &[
     fixed("logfile", "", "what is logged goes to standard error"),
     fixed("lua-time-limit", "5000", "there are no scripts"),
     fixed("maxmemory-clients", "0", "each client is bounded: see output-hard-limit and max-request-bytes"),
-    of("maxmemory-samples", |_| crate::store::EVICTION_SAMPLES.to_string(),
+    of("maxmemory-samples", |_| super::EVICTION_SAMPLES.to_string(),
         "each eviction looks at so many keys, which finds the least used nearly always"),
     fixed("min-replicas-to-write", "0", NO_REPLICAS),
     fixed("min-slaves-to-write", "0", NO_REPLICAS),

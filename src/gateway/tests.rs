@@ -167,12 +167,12 @@ impl Server {
             let (mut decoder, mut output) = (Decoder::default(), Vec::new());
             assert_eq!(decoder.decode(&part.bytes, &LIMITS), Ok(Decoded::Request(part.bytes.len())));
             let shard = &mut self.shards[usize::from(part.core)];
-            let share = Share::of(whole(away).is_none().then_some(position));
+            let share = Share::of(away.whole().is_none().then_some(position));
             shard.execute_passed(decoder.request(&part.bytes), share, client, self.now, &mut output);
             answer = gather.put(position, output);
         }
         let answer = answer.expect("all parts are in");
-        if let Some(text) = answer.strip_prefix(b"-").filter(|_| whole(away).is_none()) {
+        if let Some(text) = answer.strip_prefix(b"-").filter(|_| away.whole().is_none()) {
             self.shards[me].note_failure(away.row, text);
         }
         answer

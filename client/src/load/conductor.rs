@@ -4,7 +4,7 @@ use super::{
     crew::Orders,
     engine::{self, Clock, Done, News, Phase, Setup},
     hlog::HistogramLog,
-    progress::Progress,
+    progress::{Progress, Second},
     random::Random,
     schedule::{Arrivals, Schedule},
     source::{Rounds, Source},
@@ -66,14 +66,6 @@ impl Plan {
         let together = BULK_IN_FLIGHT.min(BULK_BYTES / self.sizes.typical().max(1) as usize);
         self.pipeline.max(BULK_DEPTH).max(together / self.concurrency.max(1))
     }
-}
-
-/// One second of a measurement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Second {
-    pub(crate) ops: u64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
 }
 
 /// A CPU of ours.

@@ -26,6 +26,7 @@ mod slo;
 mod source;
 mod tally;
 mod target;
+mod units;
 mod value;
 mod verdict;
 mod wire;

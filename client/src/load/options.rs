@@ -5,6 +5,7 @@ use super::{
     schedule::Arrivals,
     slo::Objective,
     target::Protocol,
+    units::parse_duration,
     workload::{Batch, Distribution, ValueSize},
 };
 use clap::{ArgGroup, Parser};
@@ -205,22 +206,6 @@ fn parse_share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share is between 0 and 1".into())
 }
 
-/// Reads `500us`, `20ms`, `1.5s`, `2m`; a number alone is in seconds.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    const FORMS: &str = "a duration is a number and ns, us, ms, s or m, as in 500ms";
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..split].parse().map_err(|_| FORMS)?;
-    let unit = match &text[split..] {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        _ => return Err(FORMS.into()),
-    };
-    Duration::try_from_secs_f64(number * unit).ok().filter(|d| d.as_secs() < 1 << 24).ok_or_else(|| FORMS.into())
-}
-
 /// Reads `1,2` and `4-7`.
 pub(crate) fn parse_cpus(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
@@ -294,19 +279,6 @@ mod tests {
         ] {
             let error = whom(arguments).unwrap_err();
             assert!(error.contains(complaint), "{arguments:?}: {error}");
-        }
-    }
-
-    /// Durations have units.
-    #[test]
-    fn durations_have_units() {
-        for (text, nanos) in
-            [("500us", 500_000), ("1.5ms", 1_500_000), ("2", 2_000_000_000), ("1m", 60_000_000_000), ("0s", 0)]
-        {
-            assert_eq!(parse_duration(text).map(|duration| duration.as_nanos()), Ok(nanos), "{text}");
-        }
-        for text in ["", "s", "1h", "-1s", "1 s"] {
-            assert!(parse_duration(text).is_err(), "{text:?}");
         }
     }
 

@@ -1,10 +1,17 @@
 //! The progress line on a terminal; silence anywhere else.
 
-use super::conductor::Second;
 use std::{
     io::{self, IsTerminal, Write},
     time::Duration,
 };
+
+/// One second of a measurement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second {
+    pub(crate) ops: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+}
 
 /// Draws one line over and over.
 #[derive(Debug)]

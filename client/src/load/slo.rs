@@ -1,6 +1,6 @@
 //! The search for the highest rate that meets an objective.
 
-use super::options::parse_duration;
+use super::units::parse_duration;
 use hdrhistogram::Histogram;
 use std::{fmt, str::FromStr, time::Duration};
 

@@ -149,6 +149,20 @@ pub fn duration(us: f64) -> String {
     }
 }
 
+/// Writes a number without a fraction, in groups of three digits.
+pub fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |rest| ("-", rest));
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +206,13 @@ mod tests {
         assert_eq!(axis("servers", 64), "servers (log scale)");
         assert_eq!(axis("servers", 3), "servers");
         assert_eq!(Axis::percentiles().title, "percentile of requests (log scale)");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (value, text) in [(0.4, "0"), (999.0, "999"), (1000.0, "1,000"), (-1234567.0, "-1,234,567")] {
+            assert_eq!(grouped(value), text);
+        }
     }
 
     /// Labels that remain do not touch.

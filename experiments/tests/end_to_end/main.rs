@@ -19,6 +19,7 @@ mod lifecycle;
 mod load;
 mod memory;
 mod metrics;
+mod modules;
 mod output;
 mod seeing;
 mod settings;

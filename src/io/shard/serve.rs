@@ -261,7 +261,7 @@ impl Turn<'_> {
         let item =
             |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
         let me = self.shard.core.me.core;
-        if let Some(core) = gateway::whole(away).filter(|&core| core != me) {
+        if let Some(core) = away.whole().filter(|&core| core != me) {
             self.mesh.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
             return;
         }
