@@ -12,7 +12,7 @@ use std::{
 const FIRST_US: u64 = 10_000;
 /// Where doubling ends: what a client may reasonably wait for when it connects. Who guesses by one connection gets one guess a second.
 const DOUBLED_US_MAX: u64 = 1_000_000;
-/// From 100 wrong passwords on the wait is this long for each, so that guesses by many connections at once are slow too.
+/// From 100 wrong passwords on the wait is this long for each, so that guesses by many connections are slow too: each waits by itself, and so makes one guess in that time.
 const EACH_US: u64 = 10_000;
 /// The longest wait.
 const US_MAX: u64 = 10_000_000;

@@ -1,20 +1,12 @@
 //! What a core refuses for the time being, as the other cores of its server are told of it.
 
-use crate::{
-    commands::{
-        Flags,
-        errors::{LOADING, OUT_OF_MEMORY},
-    },
-    config::Config,
-};
+use crate::commands::{Flags, errors::OUT_OF_MEMORY};
 
 /// What a core refuses for the time being. A core tells the others when this changes, so that none of them begins a request of
 /// several parts one of which would be refused. The word is on its way for some microseconds: a part can still be refused
 /// after others have run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Refusals {
-    /// Everything that is not answered while files are being read.
-    pub loading: bool,
     /// Writes, with this error.
     pub writes: Option<&'static str>,
     /// Commands that may need memory.
@@ -22,16 +14,8 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Returns what a core is believed to refuse before it has told anything: where there are files, it reads them first.
-    pub fn at_start(config: &Config) -> Self {
-        Self { loading: config.dir.is_some(), ..Self::default() }
-    }
-
     /// Returns the error that a command with these flags would get.
     pub fn of(self, flags: Flags) -> Option<&'static str> {
-        if self.loading && !flags.has(Flags::LOADING) {
-            return Some(LOADING);
-        }
         if flags.has(Flags::WRITE) && self.writes.is_some() {
             return self.writes;
         }

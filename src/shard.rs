@@ -125,7 +125,7 @@ impl Shard {
             let owner = core.topology.owner(slot);
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
-        let remote_refusals = vec![Refusals::at_start(&core.config); core.cores().into()].into();
+        let remote_refusals = vec![Refusals::default(); core.cores().into()].into();
         Self { table, store, ran: None, told: Lsn(0), grow: None, owners: owners.collect(), remote_refusals, core }
     }
 
@@ -233,7 +233,7 @@ impl Shard {
     #[inline]
     pub fn refusals(&self) -> Refusals {
         let persistence = &self.core.persistence;
-        Refusals { loading: persistence.is_loading, writes: persistence.refusal, growth: self.store.is_full() }
+        Refusals { writes: persistence.refusal, growth: self.store.is_full() }
     }
 
     /// Returns the error of a write of several parts one of which would be refused, as far as this core knows: none is begun
@@ -425,6 +425,9 @@ impl Shard {
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
+        if is_write && self.store.is_over() {
+            self.bound_evictions(found, request);
+        }
         if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             reply.error(OUT_OF_MEMORY);
             // It may have evicted some, and not enough.
@@ -490,6 +493,16 @@ impl Shard {
         }
         let end = log.end();
         self.look_for_room(found, end, bytes, share)
+    }
+
+    /// Has evictions leave the room in the log's files that a write needs.
+    #[cold]
+    fn bound_evictions(&mut self, found: Found, request: Request<'_>) {
+        let store = &self.store;
+        let value_len = |key: &[u8]| store.value_len(Key::of(key));
+        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
+        let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
+        self.store.evicts_until = Lsn(end);
     }
 
     /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.

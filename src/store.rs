@@ -132,6 +132,8 @@ pub struct Store {
     sweep_at: Cursor,
     /// Bytes of entries and of tables.
     memory: usize,
+    /// Nothing is evicted once the log ends here: its files have no room for more.
+    pub evicts_until: Lsn,
     /// The limit that `allowed` follows from.
     known_limit: usize,
     /// The bytes above which a write evicts until there are no more: the limit; or, since that was lowered, what was used then and
@@ -190,8 +192,9 @@ impl Store {
             random: fastrand::Rng::with_seed(seed),
             sweep_at: Cursor::START,
             memory,
-            known_limit: usize::MAX,
-            allowed: usize::MAX,
+            evicts_until: Lsn(u64::MAX),
+            known_limit: policy.memory_max,
+            allowed: policy.memory_max,
             length: 0,
             census: Box::new(Census::new()),
             expiring: 0,
@@ -657,6 +660,18 @@ impl Store {
         removed
     }
 
+    /// Sets the policy. If that lowers the limit of memory, what is used above it may stay until it has been evicted bit by bit.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.note_limit();
+    }
+
+    /// Allows what is used now, if that is more than the limit says.
+    fn note_limit(&mut self) {
+        self.known_limit = self.policy.memory_max;
+        self.allowed = self.memory.max(self.policy.memory_max);
+    }
+
     /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
     /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
     ///
@@ -664,15 +679,12 @@ impl Store {
     /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
     #[inline]
     pub fn make_room(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        if self.policy.memory_max == 0 || self.memory <= self.policy.memory_max {
-            return Ok(());
-        }
-        self.evict(now)
+        if self.is_over() { self.evict(now) } else { Ok(()) }
     }
 
-    /// Whether more memory is used than may be.
+    /// Returns true if more memory is used than may be.
     #[inline]
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.policy.memory_max != 0 && self.policy.memory_max < self.memory
     }
 
@@ -695,8 +707,7 @@ impl Store {
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
         let limit = self.policy.memory_max;
         if self.known_limit != limit {
-            self.known_limit = limit;
-            self.allowed = self.memory.max(limit);
+            self.note_limit();
         }
         let mut evicted = 0;
         while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
@@ -738,7 +749,8 @@ impl Store {
     /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
     /// Returns whether there was one that may be evicted.
     fn evict_one(&mut self, now: UnixMillis) -> bool {
-        if self.policy.eviction == Eviction::None || self.is_loading {
+        let has_room = self.log.as_ref().is_none_or(|log| log.end() < self.evicts_until);
+        if self.policy.eviction == Eviction::None || self.is_loading || !has_room {
             return false;
         }
         let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };

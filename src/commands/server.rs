@@ -76,7 +76,7 @@ fn config_set(call: &mut Call<'_>) -> Outcome {
     if let Err(text) = call.core.config.change(&pairs) {
         return call.fail(&text);
     }
-    call.store.policy = Policy::new(&call.core.config, call.core.cores());
+    call.store.set_policy(Policy::new(&call.core.config, call.core.cores()));
     call.core.statistics.slow_log.shorten(call.core.config.slowlog_max_len);
     call.reply.ok();
     Outcome::Done

@@ -33,7 +33,7 @@ pub(super) fn command() -> Command {
         .long_about(
             "Verify a data directory: whose it is, and every file of every shard. Each shard's keys are put together as a \
              start would do it, one shard after the other, so that it takes as much memory as the largest. Nothing is \
-             changed, and nothing locked. Stop the server first, or check a copy: a server that runs changes files while they \
+             changed. Stop the server first, or check a copy: a server that runs changes files while they \
              are read, so that nothing is read of a directory that one has open.",
         )
         .arg(directory.help("The directory that trine serve was given with --dir"))

@@ -145,7 +145,7 @@ pub fn command() -> Command {
         .subcommand(manual::completions_command())
         .subcommand(manual::man_command())
         .after_help(
-            "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense.\n\n\
+            "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense, 3 a running server is in the way.\n\n\
              To begin: trine up, then redis-cli -c -p 7001",
         )
 }

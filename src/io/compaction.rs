@@ -14,7 +14,7 @@ use crate::{
         room::{Oldest, SegmentFacts, judge_oldest},
     },
 };
-use std::{io, ops::Range, os::unix::fs::FileExt, sync::Arc};
+use std::{fs, fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 /// Bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
@@ -350,19 +350,46 @@ impl Layout {
     /// Writes down that the log begins at `begin`: a snapshot without keys. `persisted`: how far the log is on disk.
     pub(super) fn write_beginning(&self, begin: Lsn, persisted: Lsn) -> io::Result<()> {
         let id = FileId(fastrand::u64(..));
-        let write = |is_full: bool| {
-            let file = self.begin_snapshot(id, begin, is_full)?;
+        let write = |file: io::Result<File>| {
+            let file = file?;
             let mut buffer = Aligned::new(BLOCK_BYTES);
             let length = Log::new(Lsn(0), false).seal(id, persisted, buffer.bytes_mut());
             file.write_all_at(&buffer.bytes()[..length], BLOCK_BYTES as u64)?;
             self.finish_snapshot(&file, begin, (BLOCK_BYTES + length) as u64)
         };
-        let give_up = |_: &io::Error| self.take_back(&self.files.unfinished_path_of(FileKind::Snapshot, begin.0));
-        let written = write(false).inspect_err(give_up).or_else(|error| match error.kind() {
+        let path = self.files.unfinished_path_of(FileKind::Snapshot, begin.0);
+        let give_up = |_: &io::Error| self.take_back(&path);
+        let has_no_room = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        let mut written = write(self.begin_snapshot(id, begin, false)).inspect_err(give_up);
+        if written.as_ref().is_err_and(has_no_room) && fs::rename(self.kept_path(), &path).is_ok() {
+            written = write(self.begin_snapshot_in(&path, false, id, begin)).inspect_err(give_up);
+        }
+        if written.as_ref().is_err_and(has_no_room) {
             // The segment that is given up then takes the place of the reserve.
-            io::ErrorKind::StorageFull => write(true).inspect_err(give_up),
-            _ => Err(error),
-        });
+            written = write(self.begin_snapshot(id, begin, true)).inspect_err(give_up);
+        }
+        self.keep_beginning();
         written.map(drop)
+    }
+
+    /// Keeps room on disk for the next [`write_beginning`](Self::write_beginning): without it a disk that is full to the last
+    /// block could not give up a segment. If there is none now, the next segment that goes makes some.
+    pub(super) fn keep_beginning(&self) {
+        let path = self.kept_path();
+        let keep = || {
+            if fs::metadata(&path).is_ok_and(|kept| kept.len() == 2 * BLOCK_BYTES as u64) {
+                return Ok(());
+            }
+            let file = self.options(0).create(true).truncate(true).open(&path)?;
+            file.write_all_at(Aligned::new(2 * BLOCK_BYTES).bytes(), 0)?;
+            file.sync_all()
+        };
+        if keep().is_err() {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    fn kept_path(&self) -> PathBuf {
+        self.files.path().join("beginning")
     }
 }

@@ -215,7 +215,7 @@ impl State {
         mesh.unanswered_bytes_max = shard.core.config.log_backlog_bytes;
         let now = clock.now();
         let cores = usize::from(shard.core.cores());
-        let told_refusals = Refusals::at_start(&shard.core.config);
+        let told_refusals = Refusals::default();
         let passed = Client::new(0, "", "", Port::Gateway, true, now.monotonic_us);
         // Unique in the server, in the order of connecting on each core.
         let next_client_id = 1 + u64::from(shard.core.me.core);
@@ -512,6 +512,7 @@ impl State {
         let until = self.clock.monotonic_us() + EVICT_US;
         let persistence = &self.shard.core.persistence;
         let may_evict = !persistence.is_loading && persistence.refusal.is_none();
+        self.shard.store.evicts_until = persistence.admission.map_or(Lsn(u64::MAX), |admission| admission.end());
         while may_evict && self.shard.store.wants_eviction() && !self.is_stalled() && self.clock.monotonic_us() < until
         {
             self.shard.store.evict_some(EVICTIONS_PER_LOOK, self.now.unix_millis());
@@ -625,11 +626,13 @@ impl State {
         self.worked_us + IDLE_AFTER_US <= self.now.monotonic_us
             && store.expiring() == 0
             && !store.has_buried()
-            && (store.policy.memory_max == 0 || store.memory() <= store.policy.memory_max)
+            && !store.wants_eviction()
             && !store.has_values_on_disk()
             && !self.shard.core.persistence.is_loading
             && self.stopping_since.is_none()
             && self.refused.is_empty()
+            && self.touched.is_empty()
+            && !self.mesh.has_backlog()
             && self.lingering.is_empty()
             && self.braked.is_empty()
             && self.parked.iter().all(VecDeque::is_empty)

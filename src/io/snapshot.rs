@@ -12,7 +12,7 @@ use crate::{
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
     },
 };
-use std::{fs, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 /// Bytes that are written at once: so many that a disk is kept busy, so few that the log's own writes wait little for them.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -91,9 +91,7 @@ impl Snapshot {
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
             Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
             Some(Err(error)) => {
-                // Closed first, so that its blocks are free at once.
-                self.file = None;
-                self.layout.take_back(&self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
+                self.drop_file();
                 return Progress::Failed(error);
             }
             None => {}
@@ -107,6 +105,22 @@ impl Snapshot {
         self.hand_over(end, persisted, clock.monotonic_us());
         let can_walk = self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES;
         if can_walk { Progress::Walking } else { Progress::Waiting }
+    }
+
+    /// Gives the snapshot up, and with it the room that it has taken. Returns false, and does nothing, while the blocking thread is
+    /// at it.
+    pub fn give_up(&mut self) -> bool {
+        if self.job.is_running() {
+            return false;
+        }
+        self.drop_file();
+        true
+    }
+
+    fn drop_file(&mut self) {
+        // Closed first, so that its blocks are free at once.
+        self.file = None;
+        self.layout.take_back(&self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
     }
 
     /// Frames what is next in the store: also keys whose time has come and which are still there, so that what a later record
@@ -164,7 +178,12 @@ impl Layout {
     pub(super) fn begin_snapshot(&self, id: FileId, since: Lsn, is_full: bool) -> io::Result<File> {
         let path = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
         let is_lent = is_full && self.lend_spare(&path)?;
-        let file = self.options(0).create(true).truncate(!is_lent).open(path)?;
+        self.begin_snapshot_in(&path, !is_lent, id, since)
+    }
+
+    /// Makes that file at a path: an empty one, or what is there already.
+    pub(super) fn begin_snapshot_in(&self, path: &Path, is_new: bool, id: FileId, since: Lsn) -> io::Result<File> {
+        let file = self.options(0).create(true).truncate(is_new).open(path)?;
         let header = FileHeader {
             kind: FileKind::Snapshot,
             shard: self.files.shard(),
@@ -180,7 +199,7 @@ impl Layout {
         Ok(file)
     }
 
-    /// Makes a whole snapshot of so many bytes count, and removes those before it. Returns its size.
+    /// Makes a whole snapshot of so many bytes count, and removes those before it, but for damaged ones. Returns its size.
     pub(super) fn finish_snapshot(&self, file: &File, since: Lsn, bytes: u64) -> io::Result<u64> {
         file.set_len(bytes)?;
         file.sync_all()?;
@@ -188,7 +207,7 @@ impl Layout {
         fs::rename(unfinished, self.files.path_of(FileKind::Snapshot, since.0))?;
         self.files.sync()?;
         for file in self.files.list()? {
-            if file.kind == FileKind::Snapshot && file.number < since.0 {
+            if file.kind == FileKind::Snapshot && file.number < since.0 && !self.is_damaged(&file) {
                 fs::remove_file(self.files.path_of(FileKind::Snapshot, file.number))?;
             }
         }

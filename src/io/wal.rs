@@ -161,7 +161,7 @@ impl Writer {
         if !self.is_due(log, now_us) && !hurries {
             return;
         }
-        if self.active.bytes < self.offset + frame as u64 + SEAL_BYTES && !self.turn_over() {
+        if !self.has_room(frame) && !self.turn_over() {
             return;
         }
         let Some(mut buffer) = self.buffer.take() else { return };
@@ -280,11 +280,16 @@ impl Writer {
         self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
     }
 
-    /// Returns whether the next frame has no room, and the next segment could not be made ready.
+    /// Returns true if the next frame fits into no file that is allocated or is being prepared.
     pub fn is_stuck(&self, log: &Log) -> bool {
-        let has_room = |frame: usize| self.offset + frame as u64 + SEAL_BYTES <= self.active.bytes;
         let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
-        is_waiting && log.next_frame_bytes().is_some_and(|frame| !has_room(frame))
+        let has_nothing = !self.preparing.is_running() && self.layout.spares() == 0;
+        is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
+    }
+
+    /// Returns true if a frame of so many bytes fits into the active segment, and the seal behind it.
+    fn has_room(&self, frame: usize) -> bool {
+        self.offset + frame as u64 + SEAL_BYTES <= self.active.bytes
     }
 
     /// Goes on to the next segment; `false` where it is not ready.
@@ -307,7 +312,7 @@ impl Writer {
         // Only what may use the reserve is admitted where the active segment is full and there is no other.
         let needs_reserve = self.failure.is_some()
             && 0 < self.layout.spares()
-            && log.next_frame_bytes().is_some_and(|frame| self.active.bytes < self.offset + frame as u64);
+            && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
         match self.preparing.take() {
             Some(Ok(segment)) => {
                 self.next = Some(segment);

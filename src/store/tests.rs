@@ -385,6 +385,46 @@ fn nothing_expires_before_the_last_record_is_applied() {
     }
 }
 
+/// A limit that is raised and lowered again lets a write evict no more than one that was lowered once; and a limit that nobody has
+/// changed is kept by the write that finds it crossed.
+#[test]
+fn a_limit_that_comes_back_was_lowered_too() {
+    let now = UnixMillis(1_000_000_000_000);
+    let policy = |memory_max| Policy { memory_max, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+    let mut store = filled(policy(0), 20_000, now);
+    let low = store.memory() / 4;
+    for limit in [low, 0, low, usize::MAX, low] {
+        store.set_policy(policy(limit));
+    }
+    let length = store.len();
+    store.make_room(now).expect("there is enough to evict");
+    assert!((1..=EVICTIONS_PER_WRITE).contains(&(length - store.len())), "{} were evicted", length - store.len());
+    let mut store = Store::new(1, policy(1 << 20));
+    store.put(key("large"), &vec![b'v'; 2 << 20], None, now);
+    store.put(key("other"), b"v", None, now);
+    store.make_room(now).expect("there is enough to evict");
+    assert!(store.memory() <= 1 << 20, "what crossed the limit is gone at once");
+}
+
+/// Evictions end where the log has no room for them, and leave the write that needs them its own.
+#[test]
+fn evictions_do_not_outgrow_the_log() {
+    let now = UnixMillis(1_000_000_000_000);
+    let policy = Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
+    let mut store = filled(policy, 10_000, now);
+    store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    store.evicts_until = Lsn(1000);
+    store.policy.memory_max = 1;
+    store.allowed = 1;
+    store.known_limit = 1;
+    let length = store.len();
+    assert_eq!(store.make_room(now), Err(OutOfMemory));
+    assert!(store.len() < length && store.log.as_ref().is_some_and(|log| log.end() < Lsn(1100)));
+    store.evict_some(1000, now);
+    assert!(store.log.as_ref().is_some_and(|log| log.end() < Lsn(1100)));
+    check_books(&store);
+}
+
 /// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.
 #[test]
 fn sweeping_is_bounded_and_gets_everything() {

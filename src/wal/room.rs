@@ -30,9 +30,10 @@ const FRAME_OVERHEAD_MAX: u64 = (FRAME_HEADER_BYTES + BLOCK_BYTES - 1) as u64;
 impl Room {
     /// Returns how many bytes of records fit for certain, however they are cut into frames.
     pub fn record_bytes(self) -> u64 {
-        // What is left of a segment may be too short for the next frame.
-        let usable = self.segment_bytes.saturating_sub((BLOCK_BYTES + FRAME_BYTES_MAX) as u64);
-        let file_bytes = self.active.saturating_sub(FRAME_BYTES_MAX as u64) + self.segments * usable;
+        // What is left of a segment may be too short for the next frame, and a block of it is the seal's.
+        let tail = (FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
+        let usable = self.segment_bytes.saturating_sub(BLOCK_BYTES as u64 + tail);
+        let file_bytes = self.active.saturating_sub(tail) + self.segments * usable;
         let payload = PAYLOAD_BYTES_MAX as u128;
         let frames = u128::from(file_bytes.saturating_sub(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX));
         (frames * payload / (payload + u128::from(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX))) as u64
@@ -66,6 +67,11 @@ impl Admission {
     /// Returns true if it fits with the reserve.
     pub fn admits_with_reserve(&self, end: Lsn, bytes: u64) -> bool {
         end.0.saturating_add(bytes) <= self.freeing.0
+    }
+
+    /// Returns the position up to which the log can grow, the reserve left alone.
+    pub fn end(&self) -> Lsn {
+        self.regular
     }
 
     /// Returns the bytes of records that fit behind `end`, the reserve left alone.
@@ -228,7 +234,7 @@ mod tests {
             let (mut log, mut buffer, mut admitted) = (Log::new(Lsn(0), true), vec![0; FRAME_BYTES_MAX], 0);
             let mut write = |log: &mut Log, room: &mut Room| {
                 let Some(frame) = log.next_frame_bytes() else { return };
-                if room.active < frame as u64 {
+                if room.active < (frame + BLOCK_BYTES) as u64 {
                     assert!(0 < room.segments, "a frame that was admitted has no place");
                     *room = Room { active: segment_bytes - BLOCK_BYTES as u64, segments: room.segments - 1, ..*room };
                 }

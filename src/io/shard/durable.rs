@@ -269,6 +269,7 @@ impl State {
         persistence.wants_snapshot = !report.lost.is_empty();
         if !report.lost.is_empty() {
             let found = loading.files().to_vec();
+            durable.layout.keep_damaged(report.lost.iter().map(|lost| lost.damage.file.clone()).collect());
             match &mut durable.values {
                 Some(values) => values.give_up_before(report.next_segment, found),
                 None => durable.leftovers = found,
@@ -343,6 +344,9 @@ impl State {
         persistence.log_bytes = writer.used_bytes();
         persistence.admission = Some(writer.admission(&log));
         self.shard.grow = Some(Box::new(Growth(durable.layout.clone())));
+        if durable.values.is_some() {
+            durable.layout.keep_beginning();
+        }
         durable.writer = Some(writer);
         self.shard.store.log = Some(Box::new(log));
         self.note_loaded();
@@ -420,7 +424,8 @@ impl State {
         persistence.saved_at = self.now.unix_millis();
         persistence.save_seconds = Some(0);
         self.answer_savers(None);
-        false
+        // Their replies leave with the next turn.
+        true
     }
 
     /// A frame is on disk, or the server must end: what else is, is not known.
@@ -508,7 +513,8 @@ impl State {
     /// Returns whether the log has records that there is no room for, and none can be made.
     pub(super) fn is_stuck(&self) -> bool {
         let (Some(durable), Some(log)) = (&self.durable, &self.shard.store.log) else { return false };
-        durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log))
+        // What is being done for the files may hold the reserve, and gives it back.
+        !self.is_saving() && durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log))
     }
 
     /// Begins a snapshot where one is wanted or due, and goes on with the one at hand. Returns whether the core has more to do
@@ -554,7 +560,14 @@ impl State {
         let (budget, now) = (if is_idle { WALK_US_IDLE } else { WALK_US_BUSY }, self.now.unix_millis());
         let outcome = match snapshot.advance(&self.shard.store, (end, persisted), self.clock, budget) {
             Progress::Walking => return true,
-            Progress::Waiting => return false,
+            Progress::Waiting => {
+                let is_stuck = |log| durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log));
+                if !self.shard.store.log.as_deref().is_some_and(is_stuck) || !snapshot.give_up() {
+                    return false;
+                }
+                // The log waits for the reserve that the snapshot has, and the snapshot for the log.
+                Err(io::Error::from_raw_os_error(libc::ENOSPC))
+            }
             Progress::Done(bytes) => Ok(bytes),
             Progress::Failed(error) => Err(error),
         };
@@ -599,7 +612,8 @@ impl State {
             }
         };
         self.answer_savers(text.as_deref());
-        false
+        // Their replies leave with the next turn.
+        true
     }
 
     fn answer_savers(&mut self, error: Option<&str>) {

@@ -22,7 +22,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -37,6 +37,8 @@ pub struct Layout {
     /// How writes get to the disk.
     pub way: Way,
     spares: Arc<Spares>,
+    /// The names of files that could not be read, of which the loss was accepted.
+    damaged: Arc<OnceLock<Vec<String>>>,
 }
 
 /// What is known of the spare segments, by the core and by its blocking thread.
@@ -95,7 +97,18 @@ impl Layout {
         }
         let spares =
             Spares { changing: Mutex::default(), count: AtomicU64::new(count), refused: AtomicU64::new(u64::MAX) };
-        Ok(Self { files, segment_bytes, way, spares: Arc::new(spares) })
+        Ok(Self { files, segment_bytes, way, spares: Arc::new(spares), damaged: Arc::default() })
+    }
+
+    /// Notes the names of files that could not be read: they are kept, under another name.
+    pub fn keep_damaged(&self, names: Vec<String>) {
+        // A start notes them once.
+        let _ = self.damaged.set(names);
+    }
+
+    /// Returns true if a file could not be read by the start.
+    pub fn is_damaged(&self, file: &FileInfo) -> bool {
+        self.damaged.get().is_some_and(|names| names.contains(&file.name))
     }
 
     /// The number of spare segments.
@@ -271,8 +284,8 @@ impl Layout {
 }
 
 impl Layout {
-    /// Clears away files that a start which accepted a loss has found and that a snapshot of `since` has made superfluous.
-    /// Segments and snapshots among them that could not be read are kept under another name.
+    /// Removes files that a start which accepted a loss has found and that a snapshot of `since` has made superfluous. Segments
+    /// and snapshots among them that could not be read are kept under another name.
     ///
     /// # Errors
     /// What the file system says. What is left is found by the next start.
@@ -280,10 +293,10 @@ impl Layout {
         for file in found.iter().filter(|file| (file.kind, file.number) != (FileKind::Snapshot, since.0)) {
             let path = self.files.path_of(file.kind, file.number);
             let cleared = match file.kind {
-                FileKind::Hint => fs::remove_file(path),
-                FileKind::Segment | FileKind::Snapshot => {
+                FileKind::Segment | FileKind::Snapshot if self.is_damaged(file) => {
                     fs::rename(path, self.files.damaged_path_of(file.kind, file.number))
                 }
+                FileKind::Segment | FileKind::Snapshot | FileKind::Hint => fs::remove_file(path),
             };
             match cleared {
                 // Most have been released already.

@@ -164,6 +164,12 @@ fn a_loss_is_accepted_once() {
             if is_told {
                 let is_gone = || damaged.iter().zip(&beginnings).all(|(path, before)| beginning(path) != *before);
                 eventually(&format!("{what}: files are cleared away"), || is_gone().then_some(()));
+                if *prefix == "snapshot-" && !what.contains("missing") {
+                    // What could not be read is for people to look at.
+                    eventually(&format!("{what}: it is kept"), || {
+                        (!files(folder.path(), "damaged-snapshot-").is_empty()).then_some(())
+                    });
+                }
             }
             stop(server);
 

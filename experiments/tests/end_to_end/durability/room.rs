@@ -6,11 +6,11 @@ use super::{
     modes::{kill, stop},
 };
 use crate::{
-    harness::{Server, eventually},
+    harness::{Server, eventually, program},
     http::Http,
     wire::{Reply, Wire},
 };
-use std::fs;
+use std::{fs, io::Write as _, process::Command};
 
 /// The size of the disk, of a segment, and of a value.
 const DISK_MIB: usize = 64;
@@ -221,4 +221,51 @@ fn files(mount: &Mount) -> usize {
     let names = shards.filter(|path| path.is_dir()).flat_map(|shard| fs::read_dir(shard).unwrap());
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| (name.starts_with("log-") || name.starts_with("spare-")) && !name.ends_with(".tmp")).count()
+}
+
+/// On a full disk deletions that come one by one are all answered, to the last block of the reserve and beyond, and what was
+/// acknowledged is there after a stop in good order.
+#[test]
+fn a_full_disk_answers_one_deletion_after_the_other() {
+    on_a_small_disk(|mount| {
+        let directory = mount.join("data");
+        // No snapshot makes room.
+        let settings = ["--dir", &directory, "--log-segment-bytes", SEGMENT, "--snapshot-log-bytes", "0"];
+        let server = Server::start(1, &settings);
+        let mut wire = server.connect();
+        let small = |number: usize| format!("small:{number}");
+        for number in 0..1_500 {
+            assert!(set(&mut wire, &small(number), b"v", &[]));
+        }
+        let taken = fill_up(&mut wire) + 1_500;
+        let deleted = (0..1_500).take_while(|&number| wire.ask(&format!("DEL {}", small(number))) == ":1").count();
+        assert!(900 < deleted && deleted < 1_500, "the reserve takes a block for each: {deleted}");
+        assert!(wire.ask(&format!("DEL {}", small(deleted))).starts_with("-MISCONF"));
+        stop(server);
+        let check = Command::new(program("trine")).args(["check", &directory]).output().expect("it can be run");
+        let text = String::from_utf8_lossy(&check.stdout);
+        assert!(text.contains(&format!(" {} keys", taken - deleted)), "{text}");
+    });
+}
+
+/// Where not even a block is free on the disk, values on disk are given up all the same once their keys have gone.
+#[test]
+fn a_disk_without_a_free_block_is_emptied() {
+    on_a_small_disk(|mount| {
+        let (directory, ballast) = (mount.join("data"), mount.join("ballast"));
+        let settings = ["--dir", &directory, "--log-segment-bytes", SEGMENT, "--values", "disk"];
+        let server = Server::start(1, &settings);
+        let mut wire = server.connect();
+        let taken = fill_up(&mut wire);
+        let mut file = fs::File::create(&ballast).expect("a file");
+        for length in [1 << 20, 4096] {
+            while file.write_all(&vec![b'b'; length]).is_ok() {}
+        }
+        for number in 0..taken {
+            let delete = format!("DEL fill:{number}");
+            eventually("it is deleted", || (wire.ask(&delete) == ":1").then_some(()));
+        }
+        eventually("writes are taken again", || set(&mut wire, "k", &vec![b'n'; VALUE_BYTES], &[]).then_some(()));
+        stop(server);
+    });
 }
