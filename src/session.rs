@@ -211,10 +211,11 @@ impl Session {
         self.is_suspended
     }
 
-    /// Whether more is waiting to be executed than a suspended session should be given, or more is owed than may be.
+    /// Returns true if the session should be given no more: more is owed than may be, or more waits to be executed than a session
+    /// should have that can't execute it at once.
     pub fn has_enough(&self, limit: &Backpressure) -> bool {
-        self.is_full(limit)
-            || (self.is_suspended && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
+        let waits = self.is_suspended || self.has_waited;
+        self.is_full(limit) || (waits && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
     }
 
     /// The values are there: the next request may be executed, by `receive` of no bytes.

@@ -416,17 +416,17 @@ impl State {
         let is_stalled = self.is_stalled_for(port);
         let Some(connection) = self.connections[id.place()].as_mut() else { return };
         let is_blocked = is_stalled || connection.session.is_blocked(&connection.backpressure);
-        if !is_blocked && connection.session.has_unread() && connection.session.has_waited {
-            // It was blocked and is not any more: what it sent meanwhile gets its turn, and the next.
-            connection.session.has_waited = false;
-            self.receive(id, &[]);
-            return;
-        }
         // Values are fetched in a moment: to stop receiving until then would cost more than what comes meanwhile.
         let is_paused = is_stalled || connection.session.has_enough(&connection.backpressure);
         if is_paused != connection.is_paused {
             connection.is_paused = is_paused;
             if is_paused { ring.pause(id) } else { ring.resume(id) }
+        }
+        if !is_blocked && connection.session.has_unread() && connection.session.has_waited {
+            // It was blocked and is not any more: what it sent meanwhile gets its turn, and the next.
+            connection.session.has_waited = false;
+            self.receive(id, &[]);
+            return;
         }
         if connection.session.ended && !is_blocked {
             // What is left is the beginning of a request whose end will never come.
@@ -553,7 +553,9 @@ impl State {
         let clients = self.shard.core.clients.iter();
         let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
         for place in idle {
-            let Some(connection) = self.connections[place].as_ref() else { continue };
+            // A client whose password waits is not silent: this server is.
+            let is_kept = |connection: &&Box<Connection>| connection.password_at.is_none();
+            let Some(connection) = self.connections[place].as_ref().filter(is_kept) else { continue };
             let id = connection.id;
             self.drop_connection(ring, id);
         }

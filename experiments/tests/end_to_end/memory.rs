@@ -5,7 +5,13 @@ use crate::{
     http::Http,
     wire::{Reply, Wire, encode},
 };
-use std::path::Path;
+use std::{
+    io::{self, Write as _},
+    net::{Shutdown, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 /// Requests of one pipeline.
 const PIPELINE: usize = 16;
@@ -134,4 +140,36 @@ fn figure(wire: &mut Wire, name: &str) -> u64 {
 fn start(folder: &Path, settings: &[&str]) -> Server {
     let folder = folder.to_str().expect("a path of letters");
     Server::start(2, &[&["--dir", folder, "--log-segment-bytes", "4mb"], settings].concat())
+}
+
+/// A client that sends faster than its requests are executed is paused, or closed where it is a stranger: what it has sent does not
+/// pile up, whether it reads its replies or not.
+#[test]
+fn requests_do_not_pile_up_ahead_of_their_replies() {
+    const SENT: usize = 24 << 20;
+    for (settings, reads) in [
+        (["--requirepass", "secret"], true),
+        (["--requirepass", "secret"], false),
+        (["--output-soft-limit", "4kib"], true),
+    ] {
+        let server = Server::start(1, &settings);
+        let before = server.process.resident_bytes();
+        let mut socket = TcpStream::connect(("127.0.0.1", server.core(0))).expect("it listens");
+        socket.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
+        let mut replies = socket.try_clone().expect("a descriptor");
+        let reader = thread::spawn(move || reads && io::copy(&mut replies, &mut io::sink()).is_ok());
+        let (pings, mut sent, mut most) = (b"PING\r\n".repeat(10_000), 0, 0);
+        // One that does not read is not read from either, so that its sends time out; a stranger may have been closed.
+        while sent < SENT && socket.write_all(&pings).is_ok() {
+            sent += pings.len();
+            most = server.process.resident_bytes().max(most);
+        }
+        most = server.process.resident_bytes().max(most);
+        assert!(
+            most < before + (10 << 20),
+            "{settings:?}, {reads}: {before} bytes before, {most} after {sent} were sent"
+        );
+        let _ = socket.shutdown(Shutdown::Both);
+        reader.join().expect("it ends with the connection");
+    }
 }

@@ -19,6 +19,8 @@ use crate::{
 };
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;
+/// Bytes that a client may have sent ahead of what is executed before it has given the password. Until it is paused some arrive.
+const STRANGER_UNREAD_MAX: usize = 1 << 20;
 /// The time between two warnings of HTTP requests: whoever sends many must not fill the log.
 const HTTP_WARNING_EVERY_US: u64 = 1_000_000;
 /// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
@@ -388,6 +390,7 @@ impl State {
         // Of a blocked session these are whole requests, which a pause bounds.
         let is_too_big = self.shard.core.config.max_request_bytes < client.input_bytes;
         connection.has_failed |= is_too_big && !connection.session.is_blocked(&connection.backpressure);
+        connection.has_failed |= !client.authenticated && STRANGER_UNREAD_MAX < client.input_bytes;
         if connection.session.output.is_empty() && connection.session.output.capacity() != 0 {
             self.buffers.keep(std::mem::take(&mut connection.session.output));
         }
