@@ -290,7 +290,7 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.log_segment_bytes, size_within(text, 4 * MIB, 4 * GIB).map(|size: usize| size.next_multiple_of(4096))),
     )
     .because("A few seconds of writes at full speed, in which the next one is made ready; the smallest holds three full frames; the third \
-              is allocated for a full disk, on which keys can be deleted and a server can start"),
+              is allocated for a full disk, on which keys can be deleted and a server can start, once"),
     Setting::new(
         "log-backlog-bytes",
         Kind::Size,

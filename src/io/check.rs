@@ -194,7 +194,7 @@ impl Check {
         };
         let cut = match &report.cut {
             Some((file, offset)) => {
-                format!("; cut at offset {offset} of {file}, in a write that was never acknowledged")
+                format!("; cut at offset {offset} of {file}, in a write that looks cut off: then nobody was told of it")
             }
             None => String::new(),
         };

@@ -89,7 +89,12 @@ impl Directory {
             return Err(refusal(path, "this is a file, and a directory is needed"));
         }
         let identity = read_identity(path).map_err(|problem| refusal(path, problem))?;
-        let identity = identity.ok_or_else(|| refusal(path, format!("there is no {IDENTITY}: no data of Trine")))?;
+        let identity = identity.ok_or_else(|| {
+            let inside = directories_in(path);
+            let hint =
+                if inside.is_empty() { String::new() } else { format!("; there is some in {}", inside.join(", ")) };
+            refusal(path, format!("there is no {IDENTITY}: no data of Trine{hint}"))
+        })?;
         Ok(Self { path: path.to_owned(), identity, _lock: None })
     }
 
@@ -318,6 +323,13 @@ fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&beside, path.join(IDENTITY))?;
     sync_directory(path)
+}
+
+/// Returns the data directories in a directory: `trine up --dir` makes one for each server.
+fn directories_in(path: &Path) -> Vec<String> {
+    let names = names_in(path).unwrap_or_default();
+    let paths = names.iter().map(|name| path.join(name)).filter(|inside| inside.join(IDENTITY).is_file());
+    paths.map(|inside| inside.display().to_string()).collect()
 }
 
 fn remove_unfinished(path: &Path) -> io::Result<()> {

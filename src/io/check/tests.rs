@@ -85,7 +85,7 @@ fn what_is_there_is_told() {
     "#]]
     .assert_eq(&check(&directory, 0));
     expect![[r#"
-        whole, snapshot at 1200104, log from 1200104 to 1200148, 5 segments, 6 records, 2 keys and 1 expired, 2494464 bytes; cut at offset 8192 of DIR/shard-1/log-0000000000000005, in a write that was never acknowledged
+        whole, snapshot at 1200104, log from 1200104 to 1200148, 5 segments, 6 records, 2 keys and 1 expired, 2494464 bytes; cut at offset 8192 of DIR/shard-1/log-0000000000000005, in a write that looks cut off: then nobody was told of it
     "#]].assert_eq(&check(&directory, 1));
 }
 
