@@ -1,7 +1,7 @@
 //! Conducts the executors through the phases, and adds up what they count.
 
 use super::{
-    crew::Orders,
+    crew::{Due, Orders},
     engine::{self, Clock, Done, News, Phase, Setup},
     hlog::HistogramLog,
     progress::{Progress, Second},
@@ -82,7 +82,8 @@ pub(crate) struct Measured {
     pub(crate) tally: Tally,
     pub(crate) seconds: Vec<Second>,
     pub(crate) cpus: Vec<LoadCpu>,
-    pub(crate) unsent: u64,
+    /// Requests of an open loop that were due while measuring.
+    pub(crate) due: Due,
     /// The whole phase, for loading and verifying.
     pub(crate) took: Duration,
     /// When it was cut short, if it was.
@@ -318,11 +319,8 @@ impl Sum {
     fn close(&mut self, second: u64) {
         let Some((_, tally)) = self.open.remove(&second) else { return };
         let latencies = both(&tally.since_due);
-        self.measured.seconds.push(Second {
-            ops: tally.operations.iter().sum(),
-            p50_us: latencies.value_at_quantile(0.5) as f64 / 1e3,
-            p99_us: latencies.value_at_quantile(0.99) as f64 / 1e3,
-        });
+        let at = |quantile| (!latencies.is_empty()).then(|| latencies.value_at_quantile(quantile) as f64 / 1e3);
+        self.measured.seconds.push(Second { ops: tally.operations.iter().sum(), p50_us: at(0.5), p99_us: at(0.99) });
         if let Some(hlog) = &mut self.hlog {
             hlog.write(second, &tally);
         }
@@ -336,7 +334,8 @@ impl Sum {
     fn finish(&mut self, done: Done) {
         self.second(&done.tally);
         self.measured.cpus.push(LoadCpu { cpu: done.cpu, busy: done.busy, starved: done.starved });
-        self.measured.unsent += done.unsent;
+        self.measured.due.all += done.due.all;
+        self.measured.due.unsent += done.due.unsent;
         self.measured.cut = self.measured.cut.max(done.cut);
         self.done += 1;
     }

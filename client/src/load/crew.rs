@@ -72,6 +72,14 @@ pub(crate) struct Orders {
 /// The bits of a version that number an executor's writes.
 pub(crate) const NUMBER_BITS: u32 = 40;
 
+/// Requests of an open loop that were due while measuring.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Due {
+    pub(crate) all: u64,
+    /// Of these: never sent, because too many others were in flight.
+    pub(crate) unsent: u64,
+}
+
 /// The workers of one executor.
 pub(crate) struct Crew {
     orders: Orders,
@@ -96,6 +104,8 @@ pub(crate) struct Crew {
     in_flight: usize,
     /// Requests due from here to there count.
     window: (Nanos, Nanos),
+    /// In an open loop: requests due within the window that were sent.
+    sent: u64,
     pub(crate) tally: Box<Tally>,
     /// Replies since the start, for those who watch.
     pub(crate) answered: u64,
@@ -124,6 +134,7 @@ impl Crew {
             room: Vec::new(),
             in_flight: 0,
             window: (Nanos(0), Nanos(0)),
+            sent: 0,
             tally: Box::default(),
             answered: 0,
             redirected: Vec::new(),
@@ -143,7 +154,7 @@ impl Crew {
         now: Nanos,
     ) {
         assert!(self.in_flight == 0, "a phase begins when the last has ended");
-        (self.source, self.schedule, self.window) = (source, schedule, window);
+        (self.source, self.schedule, self.window, self.sent) = (source, schedule, window, 0);
         self.idle.clear();
         self.depth = depth;
         self.room = vec![0; self.orders.workers];
@@ -156,15 +167,17 @@ impl Crew {
         }
     }
 
-    /// Nothing more is to be asked; what is in flight is waited for. Returns how many requests were due before `now` and
-    /// have not been sent.
-    pub(crate) fn end(&mut self, now: Nanos) -> u64 {
+    /// Asks nothing more; what is in flight is waited for. Returns the requests of an open loop that were due within the
+    /// window and before `now`.
+    pub(crate) fn end(&mut self, now: Nanos) -> Due {
         self.source = Source::Nothing;
-        self.schedule.take().map_or(0, |schedule| schedule.backlog(now))
+        let schedule = self.schedule.take();
+        let unsent = schedule.map_or(0, |schedule| schedule.backlog(self.window.0, now.min(self.window.1)));
+        Due { all: self.sent + unsent, unsent }
     }
 
     /// As [`end`](Self::end), before its time: what is answered from now on is not counted.
-    pub(crate) fn cut(&mut self, now: Nanos) -> u64 {
+    pub(crate) fn cut(&mut self, now: Nanos) -> Due {
         self.window.1 = self.window.1.min(now);
         self.end(now)
     }
@@ -220,6 +233,7 @@ impl Crew {
                 return (!self.idle.is_empty()).then_some(due);
             }
             schedule.take();
+            self.sent += u64::from(self.is_counted(due));
             let worker = self.idle.pop_front().expect("somebody is idle");
             self.ask(worker, due, now);
         }

@@ -6,7 +6,7 @@
 
 use super::{
     connector::{Connector, connect},
-    crew::{Crew, Orders},
+    crew::{Crew, Due, Orders},
     schedule::Schedule,
     source::Source,
     tally::Tally,
@@ -95,8 +95,8 @@ pub(crate) struct Done {
     pub(crate) busy: f64,
     /// ... and what share it could have worked, but something else had its CPU.
     pub(crate) starved: f64,
-    /// Requests that were due and never sent.
-    pub(crate) unsent: u64,
+    /// Requests of an open loop that were due.
+    pub(crate) due: Due,
     /// When it was cut short, if it was.
     pub(crate) cut: Option<Nanos>,
 }
@@ -211,7 +211,7 @@ impl Engine {
         let (start, end) = phase.window.unwrap_or(everything);
         let mut meter = Meter::default();
         let mut second_end = start.after(Duration::from_secs(1));
-        let (mut unsent, mut cut) = (0, None);
+        let (mut due, mut cut) = (Due::default(), None);
         while self.clock.now() < phase.begin {
             sleep(Duration::from_micros(100)).await;
         }
@@ -229,7 +229,7 @@ impl Engine {
                 cut = Some(now);
                 let left = self.crew.cut(now);
                 if !meter.has_ended() {
-                    unsent = left;
+                    due = left;
                     meter.end(now, self.awake_ns);
                 }
             }
@@ -243,7 +243,7 @@ impl Engine {
                 meter.begin(now, self.awake_ns);
             }
             if end <= now && !meter.has_ended() {
-                unsent = self.crew.end(end);
+                due = self.crew.end(end);
                 meter.end(now, self.awake_ns);
             }
             if second_end <= now && now < end {
@@ -259,7 +259,7 @@ impl Engine {
         let mut tally = std::mem::take(&mut self.crew.tally);
         tally.second = (second_end.since(start) / 1_000_000_000).saturating_sub(1);
         let (busy, starved) = meter.shares();
-        Ok(Done { tally, cpu: setup.cpu, busy, starved, unsent, cut })
+        Ok(Done { tally, cpu: setup.cpu, busy, starved, due, cut })
     }
 
     /// Returns a second's tally, and goes on with an empty one.

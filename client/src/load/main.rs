@@ -40,7 +40,7 @@ use options::Arguments;
 use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
-use slo::{Search, Tried};
+use slo::{Outcome, Search, Tried};
 use std::{
     ffi::OsString,
     fs,
@@ -237,11 +237,14 @@ fn measure(
             best.get_or_insert((rate, measured, false));
             break;
         }
-        let value_us = objective.value_us(&tally::both(&measured.tally.since_due));
+        let latencies = tally::both(&measured.tally.since_due);
         // What has errors or could not even be sent meets nothing. A generator that was busy is the verdict's affair.
-        let (verdict, _) = verdict::judge(&Facts { cpus: Vec::new(), ..facts(arguments, Some(rate), &measured) });
-        let met = verdict == Verdict::Ok && objective.is_met(value_us);
-        search.tried(Tried { rate, value_us, met });
+        // Too few answers, or none at all, are judged by the objective.
+        let facts = Facts { cpus: Vec::new(), operations: None, ..facts(arguments, Some(rate), &measured) };
+        let (verdict, _) = verdict::judge(&facts);
+        let outcome = objective.outcome(&latencies, verdict == Verdict::Ok);
+        search.tried(Tried { rate, requests: latencies.len(), value_us: objective.value_us(&latencies), outcome });
+        let met = outcome == Outcome::Met;
         let is_better = best.as_ref().is_none_or(|(_, _, best_met)| met || !*best_met);
         if is_better {
             best = Some((rate, measured, met));
@@ -259,9 +262,10 @@ fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts
         errors: failed("measuring", measured).into_iter().collect(),
         wrong_values: measured.tally.wrong.total(),
         foreign_values: measured.tally.wrong.foreign,
-        scheduled: rate.map(|rate| (rate * duration, measured.unsent)),
+        due: rate.map(|_| measured.due),
         cpus: measured.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy, cpu.starved)).collect(),
         unmet_objective: None,
+        too_few: None,
         interrupted: None,
     }
 }
@@ -290,6 +294,8 @@ fn judge(
     facts.errors = phases.filter_map(|(phase, measured)| failed(phase, measured?)).collect();
     let is_unmet = search.is_some_and(|search| search.found().is_none());
     facts.unmet_objective = arguments.slo.as_ref().filter(|_| is_unmet && !is_interrupted).map(ToString::to_string);
+    let objective = arguments.slo.as_ref().filter(|_| !is_interrupted);
+    facts.too_few = objective.and_then(|objective| search?.too_few(objective));
     facts.interrupted = is_interrupted.then(|| match measured.took.as_secs_f64() {
         0.0 => "before anything was measured".into(),
         took if arguments.operations.is_some() => format!("after {took:.1} s"),

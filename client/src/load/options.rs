@@ -10,6 +10,7 @@ use super::{
 };
 use clap::{ArgGroup, Parser};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
+use trine::top::members;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,14 +43,14 @@ was acknowledged before, is a wrong value.
 Ctrl-C ends the measurement, and the summary shows what was measured until then, marked so.
 
 Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck, or others had more than a twentieth of its CPU); 4 INVALID
-(errors, wrong values, or the rate was missed); 130 interrupted; 1 nothing could be measured; 2 usage.";
+(errors, wrong values, the rate was missed, or too few requests to tell); 130 interrupted; 1 nothing could be measured; 2 usage.";
 
 /// Measures a server that speaks the Redis protocol, or a cluster of them: how many requests a second, and how fast.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "trine-load", version = trine::built::VERSION, after_help = EXAMPLES, max_term_width = 120)]
 #[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
 pub(crate) struct Arguments {
-    /// Server to begin with, as host:port or http://host:port; a cluster's other nodes are learned from it. Several: servers
+    /// Server to begin with, as PORT, HOST, HOST:PORT or http://HOST:PORT; a cluster's other nodes are learned from it. Several: servers
     /// that know nothing of each other
     #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:7000", value_parser = parse_address)]
     addresses: Vec<Address>,
@@ -126,7 +127,8 @@ pub(crate) struct Arguments {
     /// Write latencies since due, second by second, as an HdrHistogram log (in nanoseconds)
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
-    /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max)
+    /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max). A try
+    /// takes at least 100 requests for p99, 1,000 for p999
     #[arg(long, value_name = "OBJECTIVE")]
     pub(crate) slo: Option<Objective>,
     /// Password for AUTH, or HTTP's Basic authentication
@@ -185,17 +187,20 @@ impl Arguments {
 }
 
 fn parse_address(text: &str) -> Result<Address, String> {
-    const FORMS: &str = "an address is host:port or http://host:port, as in 127.0.0.1:7000 or http://[::1]:7000";
+    const URL: &str = "such an address is http://HOST:PORT, as in http://127.0.0.1:7000 or http://[::1]:7000";
     if text.starts_with("https://") {
         return Err("TLS is not spoken here: write http://".into());
     }
-    let (rest, is_url) = text.strip_prefix("http://").map_or((text, false), |rest| (rest, true));
-    let host_port = if is_url { rest.strip_suffix('/').unwrap_or(rest) } else { rest };
-    let (host, port) = host_port.rsplit_once(':').ok_or(FORMS)?;
+    let Some(url) = text.strip_prefix("http://") else {
+        return Ok(Address { host_port: members::completed(text)?, is_url: false });
+    };
+    let host_port = url.strip_suffix('/').unwrap_or(url);
+    // A URL without a port means port 80 to everybody else: it has to be written.
+    let (host, port) = host_port.rsplit_once(':').ok_or(URL)?;
     if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
-        return Err(FORMS.into());
+        return Err(URL.into());
     }
-    Ok(Address { host_port: host_port.into(), is_url })
+    Ok(Address { host_port: host_port.into(), is_url: true })
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -240,7 +245,10 @@ mod tests {
             &["--arrivals", "poisson"],
             &["--rate", "0"],
             &["--read-share", "1.1"],
-            &["localhost"],
+            &["http://localhost"],
+            &["70000"],
+            &["0"],
+            &["a b"],
             &["--slo", "p98<1ms"],
             &["--duration", "5h"],
             &["https://a:1"],
@@ -263,6 +271,7 @@ mod tests {
         for (arguments, addresses, protocol) in [
             (&[][..], &["127.0.0.1:7000"][..], Protocol::Resp),
             (&["a:1", "b:2"], &["a:1", "b:2"], Protocol::Resp),
+            (&["7001", "localhost", "::1"], &["127.0.0.1:7001", "localhost:7000", "[::1]:7000"], Protocol::Resp),
             (&["http://a:1/", "http://[::1]:2"], &["a:1", "[::1]:2"], Protocol::Http),
             (&["a:1", "--protocol", "http"], &["a:1"], Protocol::Http),
         ] {
@@ -275,6 +284,7 @@ mod tests {
             (&["a:1", "b:1", "--cluster"], "--cluster"),
             (&["a:1", "--api", "store"], "--api"),
             (&["a:1", "a:1"], "twice"),
+            (&["7000", "127.0.0.1:7000"], "twice"),
             (&["a:1", "--batch", "node", "--distribution", "latest"], "--batch"),
         ] {
             let error = whom(arguments).unwrap_err();

@@ -9,8 +9,9 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Second {
     pub(crate) ops: u64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
+    /// `None` where no request was answered.
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
 }
 
 /// Draws one line over and over.
@@ -46,8 +47,8 @@ impl Progress {
         if let Some(expected) = expected {
             line += &format!("  {:3.0} %", 100.0 * answered as f64 / expected.max(1) as f64);
         }
-        if let Some(second) = second {
-            line += &format!("  p50 {:.0} µs  p99 {:.0} µs", second.p50_us, second.p99_us);
+        if let Some(Second { p50_us: Some(p50), p99_us: Some(p99), .. }) = second {
+            line += &format!("  p50 {p50:.0} µs  p99 {p99:.0} µs");
         }
         self.is_drawn = true;
         // A terminal that has gone is no reason to stop.

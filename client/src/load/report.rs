@@ -3,7 +3,7 @@
 use super::{
     conductor::{LoadCpu, Measured},
     options::Arguments,
-    slo::Search,
+    slo::{Objective, Outcome, Search, Tried},
     tally::both,
     target::{Protocol, Target},
     verdict::{STARVED_MAX, Verdict},
@@ -167,8 +167,8 @@ impl Report<'_> {
             "series": self.measured.seconds.iter().enumerate().map(|(second, point)| json!({
                 "second": second,
                 "ops": point.ops,
-                "p50_us": round(point.p50_us, 3),
-                "p99_us": round(point.p99_us, 3),
+                "p50_us": point.p50_us.map(|us| round(us, 3)),
+                "p99_us": point.p99_us.map(|us| round(us, 3)),
             })).collect::<Vec<_>>(),
             "slo": self.search.map(|search| self.slo(search)),
             "interrupted": self.is_interrupted,
@@ -188,8 +188,9 @@ impl Report<'_> {
             "met": search.found().is_some(),
             "tried": search.all_tried().iter().map(|tried| json!({
                 "rate": tried.rate,
-                "value_us": round(tried.value_us, 3),
-                "met": tried.met,
+                "requests": tried.requests,
+                "value_us": tried.value_us.map(|us| round(us, 3)),
+                "met": tried.outcome.met(),
             })).collect::<Vec<_>>(),
         })
     }
@@ -288,8 +289,7 @@ impl Report<'_> {
         writeln!(out)?;
         if let (Some(search), Some(objective)) = (self.search, &self.arguments.slo) {
             for tried in search.all_tried() {
-                let met = if tried.met { "met" } else { "not met" };
-                writeln!(out, "{:>14} requests/s: {:>10.0} µs  {met}", group(tried.rate), tried.value_us)?;
+                writeln!(out, "{}", tried_row(tried, objective))?;
             }
             match search.found() {
                 Some(rate) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
@@ -356,7 +356,8 @@ fn latencies(histograms: &[Histogram<u64>; 2]) -> Value {
 }
 
 fn latency(histogram: &Histogram<u64>) -> Value {
-    let at = |quantile| us(histogram.value_at_quantile(quantile));
+    let known = |number: f64| (!histogram.is_empty()).then_some(number);
+    let at = |quantile| known(us(histogram.value_at_quantile(quantile)));
     let percentiles: Vec<Value> = if histogram.is_empty() {
         Vec::new()
     } else {
@@ -367,24 +368,41 @@ fn latency(histogram: &Histogram<u64>) -> Value {
     };
     json!({
         "count": histogram.len(),
-        "mean": round(histogram.mean() / 1e3, 3),
-        "min": us(if histogram.is_empty() { 0 } else { histogram.min() }),
+        "mean": known(round(histogram.mean() / 1e3, 3)),
+        "min": known(us(histogram.min())),
         "p50": at(0.5),
         "p90": at(0.9),
         "p95": at(0.95),
         "p99": at(0.99),
         "p999": at(0.999),
         "p9999": at(0.9999),
-        "max": us(histogram.max()),
+        "max": known(us(histogram.max())),
         "percentiles": percentiles,
     })
 }
 
 fn row(histogram: &Histogram<u64>) -> String {
+    if histogram.is_empty() {
+        return ["-"; 6].map(|none| format!("{none:>9}")).join(" ");
+    }
     let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile) as f64);
     let [p50, p90, p99, p999] = quantiles.map(|ns| ns / 1e3);
     let (max, mean) = (histogram.max() as f64 / 1e3, histogram.mean() / 1e3);
     format!("{p50:>9.1} {p90:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1} {mean:>9.1}")
+}
+
+/// One try of a search, for people.
+fn tried_row(tried: &Tried, objective: &Objective) -> String {
+    let value = tried.value_us.map_or("-".into(), |us| format!("{us:.0}"));
+    let said = match tried.outcome {
+        Outcome::Met => "met".into(),
+        Outcome::NotMet if tried.requests == 0 => "not met: no request was answered".into(),
+        Outcome::NotMet => "not met".into(),
+        Outcome::TooFew => {
+            format!("too few requests to tell: {}, and it takes {}", tried.requests, objective.requests_min())
+        }
+    };
+    format!("{:>14} requests/s: {value:>10} µs  {said}", group(tried.rate))
 }
 
 fn us(ns: u64) -> f64 {
@@ -407,4 +425,38 @@ fn group(number: f64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tally::histogram, *};
+
+    /// Where no request was answered no latency is shown: not 0, which would be the best there is.
+    #[test]
+    fn no_request_has_no_latency() {
+        let mut latencies = [histogram(), histogram()];
+        let all = &super::latencies(&latencies)["all"];
+        assert_eq!(all["count"], 0);
+        for name in ["mean", "min", "p50", "p90", "p95", "p99", "p999", "p9999", "max"] {
+            assert_eq!(all.get(name), Some(&Value::Null), "{name}");
+        }
+        assert_eq!(row(&latencies[0]).split_whitespace().collect::<Vec<_>>(), ["-"; 6]);
+        latencies[1].record(2000).unwrap();
+        assert_eq!(super::latencies(&latencies)["all"]["min"], 2.0);
+        assert_eq!(row(&latencies[1]).len(), row(&latencies[0]).len());
+    }
+
+    /// A try says in words what its figure can't.
+    #[test]
+    fn a_try_says_what_came_of_it() {
+        let objective: Objective = "p99<2ms".parse().unwrap();
+        for (requests, value_us, outcome, expected) in [
+            (0, None, Outcome::NotMet, "- µs  not met: no request was answered"),
+            (6, Some(900.0), Outcome::TooFew, "900 µs  too few requests to tell: 6, and it takes 100"),
+            (100, Some(900.0), Outcome::Met, "900 µs  met"),
+        ] {
+            let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome }, &objective);
+            assert!(said.contains("1,000 requests/s") && said.ends_with(expected), "{said}");
+        }
+    }
 }

@@ -32,7 +32,6 @@ pub(crate) struct Schedule {
     /// In distances, since the beginning.
     position: f64,
     random: Random,
-    taken: u64,
 }
 
 impl Schedule {
@@ -44,7 +43,7 @@ impl Schedule {
             Arrivals::Constant => phase,
             Arrivals::Poisson => random.exponential(),
         };
-        Self { arrivals, begin, distance: 1e9 / rate, position, random, taken: 0 }
+        Self { arrivals, begin, distance: 1e9 / rate, position, random }
     }
 
     /// When the next request is due.
@@ -57,20 +56,22 @@ impl Schedule {
     /// The next request is being taken care of.
     #[inline]
     pub(crate) fn take(&mut self) {
-        self.taken += 1;
         self.position += match self.arrivals {
             Arrivals::Constant => 1.0,
             Arrivals::Poisson => self.random.exponential(),
         };
     }
 
-    /// How many requests are due before `until`, and not taken yet. Looks ahead without taking them.
-    pub(crate) fn backlog(&self, until: Nanos) -> u64 {
+    /// Returns the number of requests that are due from `from` to before `until` and not taken yet. Looks ahead without
+    /// taking them.
+    pub(crate) fn backlog(&self, from: Nanos, until: Nanos) -> u64 {
         let mut ahead = self.clone();
+        let mut count = 0;
         while ahead.due() < until {
+            count += u64::from(from <= ahead.due());
             ahead.take();
         }
-        ahead.taken - self.taken
+        count
     }
 }
 
@@ -109,8 +110,9 @@ mod tests {
         let mut schedule = Schedule::new(Arrivals::Constant, 1e9, Nanos(0), 0.0, Random::new(1, 0));
         schedule.take();
         assert_eq!(schedule.due(), Nanos(1));
-        assert_eq!(schedule.backlog(Nanos(11)), 10);
-        assert_eq!(schedule.backlog(Nanos(1)), 0);
+        assert_eq!(schedule.backlog(Nanos(0), Nanos(11)), 10);
+        assert_eq!(schedule.backlog(Nanos(6), Nanos(11)), 5, "those due before the measurement are not counted");
+        assert_eq!(schedule.backlog(Nanos(0), Nanos(1)), 0);
         assert_eq!(schedule.due(), Nanos(1));
     }
 }

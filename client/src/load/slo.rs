@@ -51,18 +51,32 @@ impl fmt::Display for Objective {
 }
 
 impl Objective {
-    /// The latency in question, in microseconds.
-    pub(crate) fn value_us(&self, latencies: &Histogram<u64>) -> f64 {
-        match self.metric {
+    /// Returns the latency in question, in microseconds; `None` where no request was answered.
+    pub(crate) fn value_us(&self, latencies: &Histogram<u64>) -> Option<f64> {
+        (!latencies.is_empty()).then(|| match self.metric {
             Metric::Mean => latencies.mean() / 1e3,
             Metric::Quantile(quantile) => latencies.value_at_quantile(quantile) as f64 / 1e3,
             Metric::Max => latencies.max() as f64 / 1e3,
+        })
+    }
+
+    /// Returns the fewest requests that have such a latency: of 99 requests none is the slowest hundredth.
+    pub(crate) fn requests_min(&self) -> u64 {
+        match self.metric {
+            Metric::Quantile(quantile) => (1.0 / (1.0 - quantile)).round() as u64,
+            Metric::Mean | Metric::Max => 1,
         }
     }
 
-    /// Whether that is low enough.
-    pub(crate) fn is_met(&self, value_us: f64) -> bool {
-        value_us < self.limit.as_secs_f64() * 1e6
+    /// Judges one try. `is_sound`: all requests could be sent, and none failed.
+    pub(crate) fn outcome(&self, latencies: &Histogram<u64>, is_sound: bool) -> Outcome {
+        let is_met = self.value_us(latencies).is_some_and(|value_us| value_us < self.limit.as_secs_f64() * 1e6);
+        match (is_sound, latencies.len() < self.requests_min()) {
+            (false, _) => Outcome::NotMet,
+            (true, true) => Outcome::TooFew,
+            (true, false) if is_met => Outcome::Met,
+            (true, false) => Outcome::NotMet,
+        }
     }
 }
 
@@ -70,8 +84,31 @@ impl Objective {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tried {
     pub(crate) rate: f64,
-    pub(crate) value_us: f64,
-    pub(crate) met: bool,
+    /// Requests that were due in the measurement and answered.
+    pub(crate) requests: u64,
+    /// `None` where there were none.
+    pub(crate) value_us: Option<f64>,
+    pub(crate) outcome: Outcome,
+}
+
+/// The answer that one try gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    Met,
+    NotMet,
+    /// Too few requests were answered to know the latency in question.
+    TooFew,
+}
+
+impl Outcome {
+    /// Returns whether the objective was met, as far as is known.
+    pub(crate) fn met(self) -> Option<bool> {
+        match self {
+            Self::Met => Some(true),
+            Self::NotMet => Some(false),
+            Self::TooFew => None,
+        }
+    }
 }
 
 /// Where the search begins, unless told.
@@ -84,22 +121,25 @@ const PRECISION: f64 = 1.03;
 const TRIES_MAX: usize = 24;
 
 /// Doubles or halves the rate until it has one that meets the objective and one that does not, then halves the distance.
+/// A rate with too few requests is a lower bound too: at lower rates there would be fewer still.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     next: f64,
     met: Option<f64>,
+    /// The highest rate that did not fail.
+    low: Option<f64>,
     failed: Option<f64>,
     tried: Vec<Tried>,
 }
 
 impl Search {
     pub(crate) fn new(first: f64) -> Self {
-        Self { next: first, met: None, failed: None, tried: Vec::new() }
+        Self { next: first, met: None, low: None, failed: None, tried: Vec::new() }
     }
 
     /// The rate to try next, or `None` where the search has ended.
     pub(crate) fn next(&self) -> Option<f64> {
-        let is_narrow = matches!((self.met, self.failed), (Some(met), Some(failed)) if failed / met < PRECISION);
+        let is_narrow = matches!((self.low, self.failed), (Some(low), Some(failed)) if failed / low < PRECISION);
         let is_over = is_narrow || self.tried.len() == TRIES_MAX || self.next < RATE_MIN;
         (!is_over).then_some(self.next)
     }
@@ -107,11 +147,14 @@ impl Search {
     /// The rate has been tried.
     pub(crate) fn tried(&mut self, tried: Tried) {
         self.tried.push(tried);
-        let bound = if tried.met { &mut self.met } else { &mut self.failed };
+        let bound = if tried.outcome == Outcome::NotMet { &mut self.failed } else { &mut self.low };
         *bound = Some(tried.rate);
-        self.next = match (self.met, self.failed) {
-            (Some(met), Some(failed)) => f64::midpoint(met, failed),
-            (Some(met), None) => met * 2.0,
+        if tried.outcome == Outcome::Met {
+            self.met = Some(tried.rate);
+        }
+        self.next = match (self.low, self.failed) {
+            (Some(low), Some(failed)) => f64::midpoint(low, failed),
+            (Some(low), None) => low * 2.0,
             (None, Some(failed)) => failed / 2.0,
             (None, None) => self.next,
         };
@@ -120,6 +163,18 @@ impl Search {
     /// The highest rate found, if any.
     pub(crate) fn found(&self) -> Option<f64> {
         self.met
+    }
+
+    /// Returns why the search can't tell whether a rate meets `objective`: of the rates with too few requests the highest,
+    /// where none met it.
+    pub(crate) fn too_few(&self, objective: &Objective) -> Option<String> {
+        let few = self.tried.iter().filter(|tried| self.met.is_none() && tried.outcome == Outcome::TooFew);
+        let Tried { rate, requests, .. } = few.max_by(|a, b| a.rate.total_cmp(&b.rate))?;
+        let min = objective.requests_min();
+        Some(format!(
+            "at {rate:.0} requests/s too few requests were answered to tell whether {objective} is met: {requests}, and it \
+             takes {min}. Measure longer (--duration), or take a lower percentile"
+        ))
     }
 
     /// All rates tried, in order.
@@ -136,7 +191,8 @@ mod tests {
         let mut search = Search::new(first);
         while let Some(rate) = search.next() {
             let value_us = if rate < capacity { 100.0 / (1.0 - rate / capacity) } else { f64::INFINITY };
-            search.tried(Tried { rate, value_us, met: value_us < 1000.0 });
+            let outcome = if value_us < 1000.0 { Outcome::Met } else { Outcome::NotMet };
+            search.tried(Tried { rate, requests: 1000, value_us: Some(value_us), outcome });
         }
         search
     }
@@ -163,13 +219,55 @@ mod tests {
     #[test]
     fn objectives_are_read() {
         let objective: Objective = "p99<1ms".parse().unwrap();
-        assert!(objective.is_met(999.0) && !objective.is_met(1000.0));
         assert_eq!(objective.to_string(), "p99<1ms");
         let mut latencies = super::super::tally::histogram();
         (1..=100).for_each(|us| latencies.record(us * 1000).unwrap());
-        assert!((objective.value_us(&latencies) - 99.0).abs() < 0.1);
+        assert!((objective.value_us(&latencies).unwrap() - 99.0).abs() < 0.1);
         for text in ["p99", "p98<1ms", "p99<", "p99<0ms", "max>1s"] {
             assert!(text.parse::<Objective>().is_err(), "{text:?}");
+        }
+    }
+
+    /// A percentile is known from enough requests on; with fewer a try says neither, unless requests failed.
+    #[test]
+    fn a_percentile_takes_enough_requests() {
+        for (text, min) in [("p50<1ms", 2), ("p99<1ms", 100), ("p99.99<1ms", 10_000), ("mean<1ms", 1), ("max<1ms", 1)] {
+            let objective: Objective = text.parse().unwrap();
+            assert_eq!(objective.requests_min(), min, "{text}");
+            for (count, us, is_sound, expected) in [
+                (min, 900, true, Outcome::Met),
+                (min, 1100, true, Outcome::NotMet),
+                (min - 1, 900, true, Outcome::TooFew),
+                (min - 1, 1100, true, Outcome::TooFew),
+                (0, 0, false, Outcome::NotMet),
+                (min, 900, false, Outcome::NotMet),
+            ] {
+                let mut latencies = super::super::tally::histogram();
+                latencies.record_n(us * 1000, count).unwrap();
+                assert_eq!(objective.outcome(&latencies, is_sound), expected, "{text}: {count} of {us} µs, {is_sound}");
+                assert_eq!(objective.value_us(&latencies).is_none(), count == 0);
+            }
+        }
+    }
+
+    /// A search looks above a rate with too few requests, not below it; where no rate met the objective, it says so.
+    #[test]
+    fn a_search_with_too_few_requests_says_so() {
+        for (capacity, found) in [(50.0, false), (1000.0, true)] {
+            let (objective, mut search) = ("p99<2ms".parse().unwrap(), Search::new(10.0));
+            while let Some(rate) = search.next() {
+                let outcome = match rate {
+                    _ if capacity < rate => Outcome::NotMet,
+                    _ if rate < 100.0 => Outcome::TooFew,
+                    _ => Outcome::Met,
+                };
+                search.tried(Tried { rate, requests: rate as u64, value_us: Some(1.0), outcome });
+            }
+            assert_eq!(search.found().is_some(), found);
+            assert!(search.all_tried().iter().all(|tried| 10.0 <= tried.rate) && search.all_tried().len() < TRIES_MAX);
+            let said = search.too_few(&objective);
+            assert_eq!(said.is_none(), found);
+            assert!(said.is_none_or(|said| said.contains("it takes 100") && said.contains("--duration")));
         }
     }
 }

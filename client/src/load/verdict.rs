@@ -1,5 +1,7 @@
 //! Whether a measurement shows what it seems to show.
 
+use super::crew::Due;
+
 /// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
 const BUSY_MAX: f64 = 0.95;
 /// Where others took more than this of a CPU of ours, latencies are theirs as well.
@@ -47,12 +49,14 @@ pub(crate) struct Facts {
     pub(crate) wrong_values: u64,
     /// Of the wrong values: those that a run in the other protocol wrote.
     pub(crate) foreign_values: u64,
-    /// In an open loop: requests that should have been sent while measuring, and those left over at the end.
-    pub(crate) scheduled: Option<(f64, u64)>,
+    /// In an open loop: the requests that were due while measuring.
+    pub(crate) due: Option<Due>,
     /// For each CPU: its number, the share of time it worked, and the share that others took from it.
     pub(crate) cpus: Vec<(usize, f64, f64)>,
     /// An objective that no rate met.
     pub(crate) unmet_objective: Option<String>,
+    /// Why a search can't tell, if it can't.
+    pub(crate) too_few: Option<String>,
     /// How far it came before it was interrupted, if it was.
     pub(crate) interrupted: Option<String>,
 }
@@ -92,12 +96,15 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     for Failed { phase, count, most } in &facts.errors {
         find(Verdict::Invalid, format!("{count} requests failed while {phase} ({most})"));
     }
-    if let Some((scheduled, unsent)) = facts.scheduled {
-        let missed = unsent as f64 / scheduled.max(1.0);
+    if let Some(Due { all, unsent }) = facts.due {
+        let missed = unsent as f64 / all.max(1) as f64;
         let found = if MISSED_INVALID < missed { Verdict::Invalid } else { Verdict::Suspect };
         if MISSED_SUSPECT < missed && 1 < unsent {
             let percent = missed * 100.0;
-            find(found, format!("the rate was missed: {unsent} requests ({percent:.0} %) could not be sent in time"));
+            find(
+                found,
+                format!("the rate was missed: {unsent} of {all} requests ({percent:.0} %) could not be sent in time"),
+            );
         }
     }
     for &(cpu, busy, starved) in &facts.cpus {
@@ -121,6 +128,9 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     }
     if let Some(objective) = &facts.unmet_objective {
         find(Verdict::Invalid, format!("no rate that was tried met {objective}"));
+    }
+    if let Some(reason) = &facts.too_few {
+        find(Verdict::Invalid, reason.clone());
     }
     if let Some(how_far) = &facts.interrupted {
         find(Verdict::Suspect, format!("interrupted {how_far}"));
@@ -164,10 +174,11 @@ mod tests {
             (Facts { wrong_values: 1, ..good.clone() }, Verdict::Invalid),
             (Facts { cpus: vec![(0, 0.1, 0.0), (1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
             (Facts { cpus: vec![(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
-            (Facts { scheduled: Some((1000.0, 10)), ..good.clone() }, Verdict::Ok),
-            (Facts { scheduled: Some((1000.0, 20)), ..good.clone() }, Verdict::Suspect),
-            (Facts { scheduled: Some((1000.0, 60)), ..good.clone() }, Verdict::Invalid),
-            (Facts { scheduled: Some((10.0, 1)), ..good.clone() }, Verdict::Ok),
+            (Facts { due: Some(Due { all: 1000, unsent: 10 }), ..good.clone() }, Verdict::Ok),
+            (Facts { due: Some(Due { all: 1000, unsent: 20 }), ..good.clone() }, Verdict::Suspect),
+            (Facts { due: Some(Due { all: 1000, unsent: 60 }), ..good.clone() }, Verdict::Invalid),
+            (Facts { due: Some(Due { all: 10, unsent: 1 }), ..good.clone() }, Verdict::Ok),
+            (Facts { too_few: Some("too few requests".into()), ..good.clone() }, Verdict::Invalid),
             (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
             (Facts { errors: failed(), cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
         ] {

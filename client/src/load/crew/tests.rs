@@ -104,8 +104,25 @@ fn an_open_loop_keeps_its_due_times() {
     crew.arrived(0, b"+OK\r\n", Nanos(1600)).unwrap();
     assert_eq!((crew.tally.since_due[1].min(), crew.tally.since_due[1].max()), (500, 500), "due at 1000 and 1100");
     assert_eq!((crew.tally.since_sent[1].min(), crew.tally.since_sent[1].max()), (100, 500));
-    assert_eq!(crew.end(Nanos(1650)), 5, "1200, 1300, 1400, 1500 and 1600 were due");
+    assert_eq!(crew.end(Nanos(1650)).unsent, 5, "1200, 1300, 1400, 1500 and 1600 were due");
     assert!(crew.is_done());
+}
+
+/// Of an overloaded open loop the same requests count as due and as not sent: those of the window, none of the warm-up.
+#[test]
+fn requests_of_the_warm_up_are_not_missed() {
+    for (answered, due) in [(0, Due { all: 5, unsent: 5 }), (6, Due { all: 5, unsent: 4 })] {
+        let mut crew = crew(1, false);
+        let schedule = Schedule::new(Arrivals::Constant, 1e7, Nanos(1000), 0.0, Random::new(1, 1));
+        crew.begin(load(99), 1, Some(schedule), (Nanos(1600), Nanos(2100)), Nanos(0));
+        crew.send_due(Nanos(2050));
+        for _ in 0..answered {
+            sent(&mut crew, 0, 2050);
+            crew.arrived(0, b"+OK\r\n", Nanos(2050)).unwrap();
+            crew.send_due(Nanos(2050));
+        }
+        assert_eq!(crew.end(Nanos(2100)), due, "{answered}");
+    }
 }
 
 /// Reads are judged: what was written is right, what is missing or of another key is wrong.
@@ -157,7 +174,7 @@ fn a_phase_can_be_cut() {
     sent(&mut crew, 1, 0);
     crew.arrived(0, b"+OK\r\n", Nanos(10)).unwrap();
     sent(&mut crew, 0, 10);
-    assert_eq!(crew.cut(Nanos(20)), 0);
+    assert_eq!(crew.cut(Nanos(20)).unsent, 0);
     crew.arrived(0, b"+OK\r\n", Nanos(30)).unwrap();
     assert!(!crew.is_done(), "one is in flight");
     crew.arrived(1, b"+OK\r\n", Nanos(30)).unwrap();
