@@ -25,9 +25,9 @@ impl Metric {
         Self::Latency(Percentile::P999),
     ];
 
-    fn of(self, figures: &Figures) -> f64 {
+    fn of(self, figures: &Figures) -> Option<f64> {
         match self {
-            Self::Throughput => figures.ops_per_s,
+            Self::Throughput => Some(figures.ops_per_s),
             Self::Latency(percentile) => percentile.of(figures),
         }
     }
@@ -272,7 +272,7 @@ impl Comparison {
 /// Returns a metric of all repeats that are valid.
 fn values(summary: &Summary, metric: Metric) -> Vec<f64> {
     let valid = summary.runs.iter().filter(|run| run.verdict().is_some_and(|verdict| verdict < Verdict::Invalid));
-    valid.filter_map(|run| run.figures()).map(|figures| metric.of(figures)).collect()
+    valid.filter_map(|run| metric.of(run.figures()?)).collect()
 }
 
 fn verdict(metric: Metric, ratio: &Ratio, p: f64) -> &'static str {

@@ -40,7 +40,8 @@ impl Progress {
             (Outcome::Failed { message, .. }, ..) => format!("failed: {message}"),
             (_, Some(figures), Some(verdict)) => {
                 let p99 = figures.latency_since_due_us.all.p99;
-                format!("{:.0} ops/s, p99 {p99:.0} µs, {verdict}", figures.ops_per_s)
+                let p99 = p99.map_or_else(|| "-".to_owned(), |us| format!("{us:.0}"));
+                format!("{:.0} ops/s, p99 {p99} µs, {verdict}", figures.ops_per_s)
             }
             _ => unreachable!("a run that did not fail was measured"),
         };

@@ -146,15 +146,15 @@ pub struct Part {
     pub ops_per_s: f64,
 }
 
-/// In microseconds.
+/// Latencies in microseconds; `None` where no request was answered.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Latency {
     pub count: u64,
     #[serde(default)]
-    pub mean: f64,
-    pub p50: f64,
-    pub p99: f64,
-    pub p999: f64,
+    pub mean: Option<f64>,
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
     /// Percentile and latency, rising.
     #[serde(default)]
     pub percentiles: Vec<(f64, f64)>,
@@ -388,6 +388,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let folder = Folder(directory.path().to_owned());
         (directory, folder)
+    }
+
+    /// A report of an overload in which no request was answered has no latencies, and is read all the same.
+    #[test]
+    fn no_request_has_no_latency() {
+        let text = r#"{"count": 0, "mean": null, "p50": null, "p99": null, "p999": null, "percentiles": []}"#;
+        let latency: Latency = serde_json::from_str(text).unwrap();
+        assert_eq!((latency.mean, latency.p50, latency.p99, latency.p999), (None, None, None, None));
     }
 
     /// What is appended is read back, with everything that the load generator reported.

@@ -35,7 +35,7 @@ pub fn table(summaries: &[Summary], reference: Option<&Reference>) -> Option<Tab
         cells.push(throughput.map_or_else(none, grouped));
         let all = |figures: &Figures| Some(figures.latency_since_due_us.all.clone());
         for of in [|latency: &Latency| latency.mean, |latency: &Latency| latency.p99] {
-            cells.push(middle(summary, |figures| all(figures).as_ref().map(of)).map_or_else(none, duration));
+            cells.push(middle(summary, |figures| all(figures).as_ref().and_then(of)).map_or_else(none, duration));
         }
         let times = |reference: &Reference| {
             throughput.map_or_else(none, |throughput| format!("{:.2}", throughput / reference.ops_per_s))
@@ -63,7 +63,7 @@ fn part(
     latency: impl Fn(&Figures) -> Option<&Latency>,
 ) -> [String; 3] {
     let throughput = middle(summary, |figures| figures.parts.as_ref().map(&ops_per_s));
-    let at = |of: fn(&Latency) -> f64| middle(summary, |figures| latency(figures).map(of));
+    let at = |of: fn(&Latency) -> Option<f64>| middle(summary, |figures| latency(figures).and_then(of));
     let cell = |latency: Option<f64>| latency.map_or_else(none, duration);
     [throughput.map_or_else(none, grouped), cell(at(|latency| latency.p50)), cell(at(|latency| latency.p99))]
 }

@@ -35,8 +35,8 @@ impl Percentile {
         }
     }
 
-    /// Returns this latency since requests were due, in microseconds.
-    pub fn of(self, figures: &Figures) -> f64 {
+    /// Returns this latency since requests were due, in microseconds; `None` where no request was answered.
+    pub fn of(self, figures: &Figures) -> Option<f64> {
         let latency = &figures.latency_since_due_us.all;
         match self {
             Self::P50 => latency.p50,
@@ -88,7 +88,7 @@ impl Summary {
 
     /// Returns the median over the repeats of a latency in microseconds. One slow repeat in five does not move it.
     pub fn latency_us(&self, percentile: Percentile) -> Option<f64> {
-        median(&self.figures().map(|figures| percentile.of(figures)).collect::<Vec<_>>())
+        median(&self.figures().filter_map(|figures| percentile.of(figures)).collect::<Vec<_>>())
     }
 
     /// Returns the worst verdict of all repeats, made worse where these agree so little that their mean says nothing;

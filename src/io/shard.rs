@@ -553,11 +553,12 @@ impl State {
         let clients = self.shard.core.clients.iter();
         let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
         for place in idle {
+            let Some(connection) = self.connections[place].as_ref() else { continue };
             // A client whose password waits is not silent: this server is.
-            let is_kept = |connection: &&Box<Connection>| connection.password_at.is_none();
-            let Some(connection) = self.connections[place].as_ref().filter(is_kept) else { continue };
-            let id = connection.id;
-            self.drop_connection(ring, id);
+            if connection.password_at.is_none() {
+                let id = connection.id;
+                self.drop_connection(ring, id);
+            }
         }
     }
 
