@@ -208,19 +208,21 @@ impl Shard {
             };
             away.map(|away| (slot, away))
         });
-        let place =
-            place.and_then(|(slot, away)| match away.and_then(|away| self.refusal_of_parts(away, found, request)) {
-                None => Ok((slot, away)),
-                Some(text) => Err(text.to_owned()),
-            });
         match place {
             Ok((slot, None)) => {
                 Execution::Done(self.run(Admitted { found, slot, share: Share::Whole }, request, client, now, reply))
             }
-            Ok((_, Some(away))) => {
-                client.last_command = found.command.name;
-                Execution::Away(away)
-            }
+            Ok((_, Some(away))) => match self.refusal_of_parts(away, found, request) {
+                None => {
+                    client.last_command = found.command.name;
+                    Execution::Away(away)
+                }
+                Some(text) => {
+                    reply.error(text);
+                    self.core.statistics.reject(found.index, text);
+                    Execution::Done(Outcome::Done)
+                }
+            },
             Err(text) => {
                 reply.error(&text);
                 self.core.statistics.reject(found.index, &text);
