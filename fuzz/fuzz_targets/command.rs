@@ -9,7 +9,7 @@ use trine::{
     resp::{Decoded, Decoder, Limits},
     shard::{Execution, Shard},
     statistics::Statistics,
-    store::{Policy, Store, UnixMillis},
+    store::{Policy, Store},
     topology::{Rendered, Server, ShardId, Topology},
 };
 
@@ -53,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((&port, bytes)) = input.split_first() else { return };
     let port = if port % 2 == 0 { Port::Gateway } else { Port::Core };
     let (mut shard, mut decoder, mut output) = (shard(), Decoder::default(), Vec::new());
-    let mut client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", port, true, UnixMillis(START_US / 1000));
+    let mut client = Client::new(1, "127.0.0.1:50000", "127.0.0.1:7000", port, true, 0);
     let limits = Limits { arguments_max: 1 << 10, argument_bytes_max: 1 << 16, is_authenticated: true };
     let (mut start, mut now) = (0, Now { unix_us: START_US, monotonic_us: 0 });
     while !client.closing {
