@@ -12,7 +12,7 @@ use std::{
 const PROGRAMS: [(&str, &str); 3] = [("trine", "trine"), ("trine-load", "trine-client"), ("trine-lab", "trine-lab")];
 
 /// Programs of others that the pages use. What is not here, and no file of the repository, is a mistake.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 13] = [
     "$EDITOR",
     "ansible-playbook",
     "apt-get",
@@ -21,6 +21,7 @@ const OTHERS: [&str; 12] = [
     "curl",
     "docker",
     "git",
+    "redis-benchmark",
     "redis-cli",
     "source",
     "sudo",
