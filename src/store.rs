@@ -366,6 +366,8 @@ impl Store {
     /// Has keys expire again: the last record was applied.
     pub fn end_loading(&mut self) {
         self.is_loading = false;
+        // More than `max-memory` may have come back; it is brought down bit by bit, as if the limit had been lowered.
+        self.note_limit();
     }
 
     /// What a reply that tells of this key has to wait for, if anything.

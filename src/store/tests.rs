@@ -406,6 +406,23 @@ fn a_limit_that_comes_back_was_lowered_too() {
     assert!(store.memory() <= 1 << 20, "what crossed the limit is gone at once");
 }
 
+/// A store that comes back with more than `max-memory` is brought down bit by bit: no write pays for all of it.
+#[test]
+fn what_was_loaded_over_the_limit_goes_bit_by_bit() {
+    let now = UnixMillis(1_000_000_000_000);
+    let memory_max = 64 << 10;
+    let mut store =
+        Store::new(1, Policy { memory_max, eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() });
+    for n in 0..20_000 {
+        store.apply(Record::Put { key: format!("key:{n}").as_bytes(), value: b"v", expires_at: None }, now);
+    }
+    store.end_loading();
+    let length = store.len();
+    assert!(length == 20_000 && store.memory() > memory_max, "{length} came back, in {} bytes", store.memory());
+    store.make_room(now).expect("there is enough to evict");
+    assert!((1..=EVICTIONS_PER_WRITE).contains(&(length - store.len())), "{} were evicted", length - store.len());
+}
+
 /// Evictions end where the log has no room for them, and leave the write that needs them its own.
 #[test]
 fn evictions_do_not_outgrow_the_log() {
