@@ -829,6 +829,12 @@ mod tests {
     struct Disk(Arc<AtomicU64>);
 
     impl Grow for Disk {
+        fn spares(&self) -> u64 {
+            0
+        }
+
+        fn try_again(&mut self) {}
+
         fn grow(&mut self, segments: u64) -> bool {
             let take = |left: u64| left.checked_sub(segments);
             self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()

@@ -8,17 +8,22 @@
 //! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
 //! to read and what to trust. `io::wal` writes and reads.
 
+pub mod aligned;
 #[cfg(test)]
 pub(crate) mod disk;
 pub mod frame;
 mod hint;
+mod job;
 mod log;
+pub(crate) mod names;
 mod place;
 mod record;
 mod recovery;
 pub mod room;
 
+pub use aligned::Aligned;
 pub use hint::{Hinting, Line, NoHint, Placed, each_line};
+pub use job::{Chunk, Desk, Done, HintWriting, Job, Left, Segment};
 pub use log::{Log, Value};
 pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};
 pub use record::{Malformed, Record};

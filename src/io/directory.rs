@@ -14,7 +14,6 @@
 //! process ends, even in here, the next start finds a directory that it can use.
 
 mod identity;
-mod names;
 
 use std::{
     fmt::Display,
@@ -30,7 +29,7 @@ use rustix::{
 
 use self::identity::Identity;
 pub use self::identity::Owner;
-use crate::wal::{FileInfo, frame::FileKind};
+use crate::wal::{FileInfo, frame::FileKind, names};
 
 const IDENTITY: &str = "trine.toml";
 const LOCK: &str = "lock";

@@ -96,8 +96,12 @@ impl Admission {
     }
 }
 
-/// Allocates segments for a write that does not fit into those that there are.
+/// Spare segments: the core counts them and adds to them, and the jobs for its files take them.
 pub trait Grow {
+    /// Returns the number of spare segments.
+    fn spares(&self) -> u64;
+    /// Forgets that the disk had no room.
+    fn try_again(&mut self);
     /// Allocates so many segments. Returns false, and leaves none, if the disk has no room for them.
     fn grow(&mut self, segments: u64) -> bool;
 }

@@ -5,12 +5,11 @@
 
 use crate::{
     io::{
-        aligned::Aligned,
         directory::{ShardFiles, claim},
         ring::Syncing,
     },
     wal::{
-        FileInfo, Lsn,
+        Aligned, FileInfo, Lsn,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
         room::Grow,
     },
@@ -58,19 +57,6 @@ pub struct Way {
     pub is_direct: bool,
     /// With the write itself, or with a sync behind it.
     pub syncing: Syncing,
-}
-
-/// A segment that can be written to.
-#[derive(Debug)]
-pub struct Segment {
-    /// Opened as [`Layout::way`] says.
-    pub file: Arc<File>,
-    /// This use of it.
-    pub id: FileId,
-    /// Its place in the sequence.
-    pub number: u64,
-    /// Its size.
-    pub bytes: u64,
 }
 
 /// Spare segments that are kept: what a burst between two snapshots is glad of.
@@ -167,12 +153,12 @@ impl Layout {
         options
     }
 
-    /// Makes a segment ready, of a spare one. `end` is how far the log is on disk. `spares_left`: so many spare segments are to
+    /// Makes a segment ready, of a spare one, and opens it as [`way`](Self::way) says. `end` is how far the log is on disk. `spares_left`: so many spare segments are to
     /// be there afterwards.
     ///
     /// # Errors
     /// What the file system says; no segment is used up then.
-    pub fn prepare(&self, number: u64, id: FileId, end: Lsn, spares_left: u64) -> io::Result<Segment> {
+    pub fn prepare(&self, number: u64, id: FileId, end: Lsn, spares_left: u64) -> io::Result<Arc<File>> {
         let path = self.files.path_of(FileKind::Segment, number);
         let header = FileHeader {
             kind: FileKind::Segment,
@@ -202,7 +188,7 @@ impl Layout {
             file.sync_data()?;
             fs::rename(&unfinished, &path)?;
             self.files.sync()?;
-            Ok(Segment { file: Arc::new(file), id, number, bytes: self.segment_bytes })
+            Ok(Arc::new(file))
         };
         finish().inspect_err(|_| self.take_back(&unfinished))
     }
@@ -365,6 +351,14 @@ pub(crate) fn has_fua(directory: &Path) -> bool {
 pub struct Growth(pub Layout);
 
 impl Grow for Growth {
+    fn spares(&self) -> u64 {
+        self.0.spares()
+    }
+
+    fn try_again(&mut self) {
+        self.0.try_again();
+    }
+
     fn grow(&mut self, segments: u64) -> bool {
         self.0.allocate(segments).is_ok()
     }

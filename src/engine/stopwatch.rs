@@ -4,10 +4,10 @@
 //! their batch took, and those whose time depends on their data are measured one by one: commands that are not fast by
 //! themselves, and whatever is large, as a request or as a reply.
 
+use super::clock::Clock;
 use crate::{
     client::Client,
     commands::{Flags, Keys, Now},
-    io::clock::Clock,
     resp::Request,
     shard::{Shard, Share},
     statistics::Delay,
@@ -207,13 +207,13 @@ mod tests {
         commands::tests::Bench,
         resp::{Decoder, Limits},
     };
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     const LIMITS: Limits = Limits { arguments_max: 99, argument_bytes_max: 1 << 20, is_authenticated: true };
 
     /// Executes lines as a batch; returns how many of them were measured by themselves.
     fn run(bench: &mut Bench, lines: &[&str]) -> u64 {
-        let mut stopwatch = Stopwatch::new(Clock::new(Instant::now()), &bench.shard);
+        let mut stopwatch = Stopwatch::new(Clock::new(|| 0, |_| ()), &bench.shard);
         let noted =
             |bench: &Bench| bench.shard.core.statistics.commands.iter().map(|row| row.times.count()).sum::<u64>();
         let before = noted(bench);

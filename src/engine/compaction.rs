@@ -1,0 +1,314 @@
+//! Gives the log's oldest segments up, with `--values disk`: what is live in one is moved to the log's end, and when that is on
+//! disk the log begins behind it.
+//!
+//! Always the oldest: what a record takes back then never lies before the log's beginning, so that no record of a removal has
+//! to outlive its segment, and the log stays one piece. Where the log begins is written down as a snapshot without keys.
+
+use super::{Actions, clock::Clock, job_slot::JobSlot, log_writer::LogWriter};
+use crate::{
+    commands::Persistence,
+    store::{At, Store},
+    wal::{
+        Chunk, Desk, Done, FileInfo, Job, Lsn,
+        frame::FileId,
+        room::{Oldest, SegmentFacts, judge_oldest},
+    },
+};
+use std::io;
+
+/// So much of the log may wait for the disk before more is moved: what clients write shall not wait long behind it.
+const PENDING_BYTES_MAX: usize = 256 << 10;
+/// Values between two looks at the clock: some 10 µs.
+const VALUES_PER_LOOK: usize = 16;
+/// How long nothing is tried after it has failed.
+const RETRY_US: u64 = 10_000_000;
+
+/// The state of the segment at hand.
+enum Phase {
+    Idle,
+    /// A piece of it is being read.
+    Reading,
+    /// Its values are moved, from this one on.
+    Moving(Chunk, usize),
+    /// Its values in several pieces are moved.
+    MovingKept,
+    /// Nothing needs it once the log is on disk up to here. `bool`: all that needed it was moved.
+    Waiting(Lsn, bool),
+    /// It is being written down that the log begins here.
+    Beginning(Lsn),
+    /// The log begins here now, and nothing needs the segment.
+    Begun(Lsn),
+    /// No segment is left that a start found which accepted a loss. What took their place is on disk once the log is up to here.
+    Clearing(Lsn),
+    /// It is being written down that the log begins behind those segments: here.
+    BeginningBehind(Lsn),
+    /// Their files are being cleared away.
+    Removing(Lsn),
+}
+
+/// Compaction of the log: the oldest segments are given up, one after the other.
+pub(super) struct Compaction {
+    segment_bytes: u64,
+    phase: Phase,
+    /// The segment at hand.
+    segment: u32,
+    /// Segments before this one go, however much of them is live.
+    unwanted_before: u32,
+    /// Files that are cleared away once those segments have gone.
+    leftovers: Vec<FileInfo>,
+    /// The records that are no moves, and what is live, when it was last looked; and the active segment when either changed.
+    seen: (u64, u64),
+    changed_in: u64,
+    retry_us: u64,
+    job: JobSlot,
+}
+
+/// The things that it works on.
+pub(super) struct Work<'a> {
+    pub(super) store: &'a mut Store,
+    pub(super) writer: &'a mut LogWriter,
+    pub(super) state: &'a mut Persistence,
+    /// The part of the log that is to be live, of 100; 0 to leave it alone.
+    pub(super) live_percent: u32,
+    pub(super) random: &'a mut fastrand::Rng,
+    pub(super) actions: &'a mut Actions,
+}
+
+impl Compaction {
+    /// Begins with nothing to do.
+    pub(super) fn new(segment_bytes: u64) -> Self {
+        Self {
+            segment_bytes,
+            phase: Phase::Idle,
+            segment: 0,
+            unwanted_before: 0,
+            leftovers: Vec::new(),
+            seen: (0, 0),
+            changed_in: 0,
+            retry_us: 0,
+            job: JobSlot::new(Desk::Compaction),
+        }
+    }
+
+    /// Has every segment before this one given up, and then all that is left of the files that were `found`: what is damaged in
+    /// them was accepted as lost, and the next start shall not find it again.
+    pub(super) fn give_up_before(&mut self, segment: u64, found: Vec<FileInfo>) {
+        self.unwanted_before = u32::try_from(segment).unwrap_or(u32::MAX);
+        self.leftovers = found;
+    }
+
+    /// Returns true if a job is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.job.is_busy()
+    }
+
+    /// Notes the outcome of its job.
+    pub(super) fn job_done(&mut self, outcome: io::Result<Done>) {
+        self.job.end(outcome);
+    }
+
+    /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
+    pub(super) fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
+        let now_us = clock.monotonic_us();
+        match self.job.take() {
+            Some(Ok(done)) => self.take(done, work),
+            Some(Err(error)) => {
+                tracing::error!(%error, segment = self.segment, "a segment of the log can't be given up");
+                self.phase = Phase::Idle;
+                self.retry_us = now_us + RETRY_US;
+            }
+            None => {}
+        }
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => self.choose(work, now_us),
+            phase @ (Phase::Reading | Phase::Beginning(_) | Phase::BeginningBehind(_) | Phase::Removing(_)) => {
+                self.phase = phase;
+            }
+            Phase::Begun(lsn) => {
+                self.release(work, lsn);
+                return (true, Some(self.segment));
+            }
+            Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
+            Phase::MovingKept => self.move_kept(work),
+            Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
+            Phase::Clearing(lsn) => self.clear_away(work, lsn),
+        }
+        let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
+        let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
+        ((is_moving && has_room) || matches!(self.phase, Phase::Begun(_)), None)
+    }
+
+    /// Takes what a job has done.
+    fn take(&mut self, done: Done, work: &mut Work<'_>) {
+        self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle), done) {
+            (Phase::Reading, Done::Values(chunk)) => Phase::Moving(chunk, 0),
+            (Phase::Beginning(begin), _) => Phase::Begun(begin),
+            (Phase::BeginningBehind(begin), _) => self.remove_leftovers(begin, work),
+            (Phase::Removing(begin), _) => {
+                self.leftovers = Vec::new();
+                work.state.saved_lsn = work.state.saved_lsn.max(begin);
+                Phase::Idle
+            }
+            (_, done) => unreachable!("nobody has asked for {done:?}"),
+        };
+    }
+
+    /// Looks whether the oldest segment should go.
+    fn choose(&mut self, work: &mut Work<'_>, now_us: u64) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        let seen = (log.changed_bytes(), places.live_total());
+        if std::mem::replace(&mut self.seen, seen) != seen {
+            self.changed_in = work.writer.active();
+        }
+        if now_us < self.retry_us {
+            return;
+        }
+        let is_full = work.writer.is_full();
+        let left_with_reserve = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
+        // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
+        if 0 < places.live(0) && (!is_full || places.live(0) <= left_with_reserve) {
+            self.segment = 0;
+            self.phase = Phase::MovingKept;
+            return;
+        }
+        let oldest = work.writer.oldest().and_then(|(number, _)| u32::try_from(number).ok());
+        let Some(segment) = oldest.filter(|&segment| self.leftovers.is_empty() || segment < self.unwanted_before)
+        else {
+            if !self.leftovers.is_empty() {
+                self.phase = Phase::Clearing(log.end());
+            }
+            return;
+        };
+        let facts = SegmentFacts {
+            oldest: segment.into(),
+            oldest_live: places.live(segment) + places.live(0),
+            live: places.live_total(),
+            written: work.writer.written_bytes(),
+            count: work.writer.used_count(),
+            changed_in: self.changed_in,
+            live_percent: work.live_percent,
+            is_full,
+            left_with_reserve,
+            segment_bytes: self.segment_bytes,
+        };
+        match judge_oldest(facts) {
+            Oldest::Release => {
+                self.segment = segment;
+                self.phase = Phase::Waiting(log.end(), false);
+            }
+            Oldest::Move if places.live(0) == 0 => {
+                self.segment = segment;
+                self.read(None, 0, work);
+            }
+            Oldest::Keep if segment < self.unwanted_before && !is_full => {
+                self.segment = segment;
+                self.read(None, 0, work);
+            }
+            Oldest::Move | Oldest::Keep => {}
+        }
+    }
+
+    /// Nothing is needed any more of what a start found that accepted a loss: has the log begin behind it.
+    fn clear_away(&mut self, work: &mut Work<'_>, lsn: Lsn) {
+        let Some(persisted) = work.store.log.as_ref().map(|log| log.persisted_end()).filter(|&end| lsn <= end) else {
+            self.phase = Phase::Clearing(lsn);
+            return;
+        };
+        let (start, saved) = (work.writer.start(), work.state.saved_lsn);
+        // Also where the log begins there already, by a snapshot that may be the one that is damaged.
+        self.phase = if saved <= start {
+            self.write_beginning(start, persisted, work);
+            Phase::BeginningBehind(start)
+        } else {
+            self.remove_leftovers(saved, work)
+        };
+    }
+
+    fn remove_leftovers(&mut self, begin: Lsn, work: &mut Work<'_>) -> Phase {
+        self.job.begin(Job::ClearAway { found: self.leftovers.clone(), since: begin }, work.actions);
+        Phase::Removing(begin)
+    }
+
+    fn write_beginning(&mut self, begin: Lsn, persisted: Lsn, work: &mut Work<'_>) {
+        let id = FileId(work.random.u64(..));
+        self.job.begin(Job::WriteBeginning { id, begin, persisted }, work.actions);
+    }
+
+    fn read(&mut self, id: Option<FileId>, offset: u64, work: &mut Work<'_>) {
+        self.phase = Phase::Reading;
+        self.job.begin(Job::ReadValues { segment: self.segment, id, offset }, work.actions);
+    }
+
+    fn move_values(&mut self, work: &mut Work<'_>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
+        let mut at = from;
+        let bytes = chunk.buffer.bytes();
+        while at < chunk.found.len() {
+            let is_full = work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes());
+            if is_full || (at - from) % VALUES_PER_LOOK == VALUES_PER_LOOK - 1 && until_us <= clock.monotonic_us() {
+                self.phase = Phase::Moving(chunk, at);
+                return;
+            }
+            let (key, value) = chunk.found[at].clone();
+            let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
+            work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            at += 1;
+        }
+        if chunk.is_last {
+            self.phase = Phase::MovingKept;
+        } else {
+            self.read(Some(chunk.id), chunk.next, work);
+        }
+    }
+
+    /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
+    fn move_kept(&mut self, work: &mut Work<'_>) {
+        for _ in 0..VALUES_PER_LOOK {
+            if work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes()) {
+                self.phase = Phase::MovingKept;
+                return;
+            }
+            if !work.store.move_kept(self.segment) {
+                let end = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
+                self.phase = Phase::Waiting(end, true);
+                return;
+            }
+        }
+        self.phase = Phase::MovingKept;
+    }
+
+    /// Waits until what was moved is on disk. Then nothing needs the segment, and the log may begin behind it.
+    fn wait(&mut self, work: &mut Work<'_>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        let persisted = log.persisted_end();
+        if persisted < lsn {
+            self.phase = Phase::Waiting(lsn, has_moved);
+            return;
+        }
+        let live = places.live(self.segment);
+        if 0 < live && !has_moved {
+            // A value in several pieces whose last has only just been written.
+            return;
+        }
+        if 0 < live {
+            let segment = self.segment;
+            tracing::error!(segment, live, "values in a segment of the log can't be read, so it is kept");
+            self.retry_us = now_us + 6 * RETRY_US;
+            return;
+        }
+        let Some((_, begin)) = work.writer.oldest().filter(|_| self.segment != 0) else { return };
+        // What a snapshot holds is needed until the log begins behind it.
+        self.phase = if work.state.saved_lsn < begin {
+            self.write_beginning(begin, persisted, work);
+            Phase::Beginning(begin)
+        } else {
+            Phase::Begun(begin)
+        };
+    }
+
+    fn release(&self, work: &mut Work<'_>, begin: Lsn) {
+        work.state.saved_lsn = work.state.saved_lsn.max(begin);
+        work.state.segments_released += 1;
+        work.store.forget_segment(self.segment);
+        work.writer.release_before(begin, work.state, work.actions);
+    }
+}

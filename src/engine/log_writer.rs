@@ -1,0 +1,373 @@
+//! Decides what is written to a shard's log: one frame at a time to the segment at hand, the next segment made ready meanwhile.
+
+use super::{Action, Actions, job_slot::JobSlot};
+use crate::{
+    commands::Persistence,
+    config::Durability,
+    wal::{
+        Aligned, Desk, Done, Job, Left, Log, Lsn, Segment,
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+        room::{Admission, Grow, Room},
+    },
+};
+use std::io;
+
+/// How often a log that need not be synced at once is written: what `interval` can lose.
+const INTERVAL_US: u64 = 1_000_000;
+/// ... or as soon as there is so much of it.
+const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
+/// A log that has been silent for so long is sealed.
+const SILENCE_US: u64 = 500_000;
+/// What each segment keeps free behind its last frame, so that a log can be sealed wherever it ends.
+const SEAL_BYTES: u64 = BLOCK_BYTES as u64;
+/// How long to wait before another try to make a segment ready.
+const RETRY_US: u64 = 1_000_000;
+
+/// Where the disk is full and fewer bytes of records than these have room, all writes are refused, and not only those that are
+/// too large.
+const ROOM_MIN: u64 = FRAME_BYTES_MAX as u64 / 4;
+
+const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes are refused until there is room, reads are \
+                         answered, and keys can be deleted";
+const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
+                          are answered";
+
+/// A segment that has been written to, or is.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    number: u64,
+    /// The position of its first frame.
+    first: Lsn,
+}
+
+/// The things that a write works on.
+pub(super) struct Writing<'a> {
+    pub(super) log: &'a mut Log,
+    pub(super) state: &'a mut Persistence,
+    pub(super) reserve: &'a mut dyn Grow,
+    pub(super) random: &'a mut fastrand::Rng,
+    pub(super) actions: &'a mut Actions,
+    pub(super) now_us: u64,
+    /// What is there to be written is written now.
+    pub(super) hurries: bool,
+}
+
+/// Writes a shard's log.
+pub(super) struct LogWriter {
+    segment_bytes: u64,
+    durability: Durability,
+    active: Segment,
+    /// Where the next frame goes.
+    offset: u64,
+    /// The segment of the frame that was handed over last, and its offset there.
+    frame_at: (u32, u64),
+    /// The segment that comes next, once it is ready; why there is none, where it could not be made ready.
+    next: Option<Segment>,
+    failure: Option<io::Error>,
+    preparing: JobSlot,
+    next_number: u64,
+    retry_us: u64,
+    /// Where the log went on when the server started: where the first segment begins that it has written to.
+    start: Lsn,
+    /// When room that the disk did not have may be asked for again.
+    try_again_us: u64,
+    /// Segments in use, in order; the active one is the last once it has a frame.
+    used: Vec<Used>,
+    buffer: Option<Aligned>,
+    began_us: u64,
+    /// When records came that have not been written, for `interval`.
+    waiting_since_us: Option<u64>,
+    written_us: u64,
+    is_sealed: bool,
+    is_sealing: bool,
+}
+
+impl LogWriter {
+    /// Writes to `active` from its beginning on, where the log goes on at `start`. `older` are the segments before it, with the
+    /// positions they begin at.
+    pub(super) fn new(
+        segment_bytes: u64,
+        durability: Durability,
+        (active, start): (Segment, Lsn),
+        older: impl IntoIterator<Item = (u64, Lsn)>,
+        now_us: u64,
+    ) -> Self {
+        Self {
+            next_number: active.number + 1,
+            segment_bytes,
+            durability,
+            active,
+            offset: BLOCK_BYTES as u64,
+            frame_at: (0, 0),
+            next: None,
+            failure: None,
+            preparing: JobSlot::new(Desk::Segment),
+            retry_us: 0,
+            start,
+            try_again_us: 0,
+            used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
+            buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
+            began_us: now_us,
+            waiting_since_us: None,
+            written_us: now_us,
+            is_sealed: true,
+            is_sealing: false,
+        }
+    }
+
+    /// Which writes the log's files have room for.
+    pub(super) fn admission(&self, log: &Log, spares: u64) -> Admission {
+        let room = Room {
+            active: self.active.bytes.saturating_sub(self.offset),
+            segments: u64::from(self.next.is_some()) + spares,
+            segment_bytes: self.segment_bytes,
+        };
+        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room)
+    }
+
+    /// Whether the last try to make the next segment ready has failed.
+    pub(super) fn is_full(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// The segment that is written to.
+    pub(super) fn active(&self) -> u64 {
+        self.active.number
+    }
+
+    /// Hands over the next frame, if there is one and its time has come.
+    pub(super) fn write(&mut self, writing: &mut Writing<'_>) {
+        self.look_after_next(writing);
+        self.write_frame(writing);
+        self.note_room(writing);
+    }
+
+    fn write_frame(&mut self, writing: &mut Writing<'_>) {
+        if self.buffer.is_none() {
+            return;
+        }
+        let (now_us, hurries) = (writing.now_us, writing.hurries);
+        let Some(frame) = writing.log.next_frame_bytes() else {
+            if !self.is_sealed && (hurries || self.written_us + SILENCE_US <= now_us) {
+                self.seal(writing);
+            }
+            return;
+        };
+        if !self.is_due(writing.log, now_us) && !hurries {
+            return;
+        }
+        if !self.has_room(frame) && !self.turn_over() {
+            return;
+        }
+        let Some(mut buffer) = self.buffer.take() else { return };
+        if self.offset == BLOCK_BYTES as u64 {
+            let first = Lsn(writing.log.end().0 - writing.log.pending_bytes() as u64);
+            self.used.push(Used { number: self.active.number, first });
+            writing.state.log_bytes = self.used_bytes();
+        }
+        let length = writing.log.take(self.active.id, buffer.bytes_mut());
+        self.is_sealed = false;
+        self.waiting_since_us = None;
+        self.submit(writing, buffer, length);
+    }
+
+    fn submit(&mut self, writing: &mut Writing<'_>, buffer: Aligned, length: usize) {
+        self.began_us = writing.now_us;
+        self.frame_at = (u32::try_from(self.active.number).unwrap_or(u32::MAX), self.offset);
+        let (segment, offset) = (self.active.number, self.offset);
+        writing.actions.push(Action::Write { segment, offset, buffer, length });
+        self.offset += length as u64;
+    }
+
+    /// Whether the records at hand are to be written now.
+    fn is_due(&mut self, log: &Log, now_us: u64) -> bool {
+        match self.durability {
+            Durability::None | Durability::Always => true,
+            Durability::Interval => {
+                let since = *self.waiting_since_us.get_or_insert(now_us);
+                since + INTERVAL_US <= now_us || INTERVAL_BYTES <= log.pending_bytes()
+            }
+        }
+    }
+
+    /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
+    fn seal(&mut self, writing: &mut Writing<'_>) {
+        assert!(self.offset + SEAL_BYTES <= self.active.bytes, "a frame leaves room for the seal");
+        let Some(mut buffer) = self.buffer.take() else { return };
+        let length = writing.log.seal(self.active.id, writing.log.persisted_end(), buffer.bytes_mut());
+        self.is_sealing = true;
+        self.submit(writing, buffer, length);
+    }
+
+    /// Takes what the ring says of the frame. Its records are on disk. Returns how many microseconds that took.
+    ///
+    /// # Errors
+    /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
+    /// nothing (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    pub(super) fn written(
+        &mut self,
+        buffer: Aligned,
+        outcome: io::Result<()>,
+        log: &mut Log,
+        state: &mut Persistence,
+        now_us: u64,
+    ) -> io::Result<u64> {
+        outcome?;
+        self.buffer = Some(buffer);
+        self.written_us = now_us;
+        let us = now_us.saturating_sub(self.began_us);
+        state.syncs.note_each(us, 1);
+        state.sync_us_max = state.sync_us_max.max(us);
+        if std::mem::take(&mut self.is_sealing) {
+            self.is_sealed = true;
+        } else {
+            log.persisted();
+        }
+        Ok(us)
+    }
+
+    /// Bytes of the segments in use.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.len() as u64 * self.segment_bytes
+    }
+
+    /// The segment of the frame that was handed over last, and the frame's offset there.
+    pub(super) fn frame_at(&self) -> (u32, u64) {
+        self.frame_at
+    }
+
+    /// The oldest segment that is in use and not written to any more, and the position that the next one begins at.
+    pub(super) fn oldest(&self) -> Option<(u64, Lsn)> {
+        self.ended().next()
+    }
+
+    /// The segments in use that are not written to any more, with the positions where they end. Nothing may have been written to
+    /// the active one yet.
+    fn ended(&self) -> impl Iterator<Item = (u64, Lsn)> {
+        let ends = self.used.iter().skip(1).map(|next| next.first).chain([self.start]);
+        let numbers = self.used.iter().map(|used| used.number).take_while(|&number| number != self.active.number);
+        numbers.zip(ends)
+    }
+
+    /// Where the log went on when the server started.
+    pub(super) fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// The segments that are in use and not written to any more, in order.
+    pub(super) fn left(&self) -> impl Iterator<Item = Left> + Clone {
+        self.used.windows(2).map(|pair| Left { number: pair[0].number, first: pair[0].first, end: pair[1].first })
+    }
+
+    /// Bytes of the segments in use, without what the active one has left.
+    pub(super) fn written_bytes(&self) -> u64 {
+        let is_active_used = self.used.last().is_some_and(|used| used.number == self.active.number);
+        let left = if is_active_used { self.active.bytes.saturating_sub(self.offset) } else { 0 };
+        self.used_bytes() - left
+    }
+
+    /// How many segments are in use.
+    pub(super) fn used_count(&self) -> usize {
+        self.used.len()
+    }
+
+    /// Whether everything is on disk and sealed.
+    pub(super) fn is_quiet(&self, log: &Log) -> bool {
+        self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
+    }
+
+    /// Returns true if the next frame fits into no file that is allocated or is being prepared.
+    pub(super) fn is_stuck(&self, log: &Log, spares: u64) -> bool {
+        let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
+        let has_nothing = !self.preparing.is_busy() && spares == 0;
+        is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
+    }
+
+    /// Returns true if a frame of so many bytes fits into the active segment, and the seal behind it.
+    fn has_room(&self, frame: usize) -> bool {
+        self.offset + frame as u64 + SEAL_BYTES <= self.active.bytes
+    }
+
+    /// Goes on to the next segment; `false` where it is not ready.
+    fn turn_over(&mut self) -> bool {
+        let Some(segment) = self.next.take() else { return false };
+        self.active = segment;
+        self.offset = BLOCK_BYTES as u64;
+        true
+    }
+
+    /// Sees to it that the next segment is made ready, and another is kept in reserve.
+    fn look_after_next(&mut self, writing: &mut Writing<'_>) {
+        let Writing { log, reserve, random, actions, now_us, .. } = writing;
+        let now_us = *now_us;
+        if self.try_again_us <= now_us {
+            self.try_again_us = now_us + RETRY_US;
+            reserve.try_again();
+        }
+        if self.next.is_some() {
+            return;
+        }
+        // Only what may use the reserve is admitted where the active segment is full and there is no other.
+        let needs_reserve = self.failure.is_some()
+            && 0 < reserve.spares()
+            && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
+        match self.preparing.take() {
+            Some(Ok(Done::Segment(segment))) => {
+                self.next = Some(segment);
+                // Without the reserve the disk is as full as it was.
+                if 0 < reserve.spares() {
+                    self.failure = None;
+                }
+                return;
+            }
+            Some(Ok(other)) => unreachable!("a segment was asked for, not {other:?}"),
+            Some(Err(error)) => self.failure = Some(error),
+            None => {}
+        }
+        let is_early = self.failure.is_some() && now_us < self.retry_us;
+        if self.preparing.is_busy() || (is_early && !needs_reserve) {
+            return;
+        }
+        self.retry_us = now_us + RETRY_US;
+        let (number, id) = (self.next_number, FileId(random.u64(..)));
+        self.next_number += 1;
+        let prepare = Job::Prepare { number, id, end: log.persisted_end(), spares_left: u64::from(!needs_reserve) };
+        self.preparing.begin(prepare, actions);
+    }
+
+    /// Notes the outcome of the job for the next segment.
+    pub(super) fn prepared(&mut self, outcome: io::Result<Done>) {
+        self.preparing.end(outcome);
+    }
+
+    /// Notes which writes there is room for, and whether there is for any.
+    fn note_room(&self, writing: &mut Writing<'_>) {
+        let Writing { log, state, reserve, .. } = writing;
+        let admission = self.admission(log, reserve.spares());
+        let left = admission.left(log.end());
+        match &self.failure {
+            Some(error) if left < ROOM_MIN && state.refusal.is_none() => {
+                tracing::error!(%error, "the log can't grow: writes are refused");
+                let is_full = error.kind() == io::ErrorKind::StorageFull;
+                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+            }
+            Some(_) if left < ROOM_MIN => {}
+            _ => {
+                if state.refusal.take().is_some() {
+                    tracing::info!("there is room for the log again: writes are taken");
+                }
+            }
+        }
+        state.admission = Some(admission);
+    }
+
+    /// Gives up the segments all of whose records come before `lsn`, since nobody needs them.
+    pub(super) fn release_before(&mut self, lsn: Lsn, state: &mut Persistence, actions: &mut Actions) {
+        let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
+        let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
+        state.log_bytes = self.used_bytes();
+        // The next try comes behind that, and finds what has become free.
+        self.retry_us = 0;
+        actions.push(Action::Start(Desk::Release, Job::Release { numbers, is_full: self.is_full() }));
+    }
+}
