@@ -12,8 +12,7 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, HasPassword, Ticket},
-    shard::{Away, Execution, Shard, Share, silence},
-    slot::Slot,
+    shard::{Away, Execution, Resolved, Shard, Share, silence},
     store::Cold,
     wal::Lsn,
 };
@@ -65,6 +64,8 @@ struct Turn<'a> {
 }
 
 impl Executor for Turn<'_> {
+    type Resolved = Resolved;
+
     #[inline]
     fn limits(&self) -> Limits {
         let config = &self.shard.core.config;
@@ -89,10 +90,15 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
-    fn foresee(&mut self, request: Request<'_>) {
-        self.shard.foresee(request);
+    fn resolve(&self, request: Request<'_>) -> Resolved {
+        self.shard.resolve(request)
+    }
+
+    #[inline]
+    fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
+        self.shard.foresee(request, resolved);
         if self.shard.store.has_values_on_disk() {
-            self.foreseen.extend(self.shard.cold_values(request, self.client, self.now));
+            self.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
         }
     }
 
@@ -102,10 +108,10 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
         if self.shard.store.has_values_on_disk()
-            && let Some(answer) = self.fetch(request, output)
+            && let Some(answer) = self.fetch(request, &resolved, output)
         {
             return answer;
         }
@@ -114,7 +120,7 @@ impl Executor for Turn<'_> {
         }
         let start = output.len();
         self.stopwatch.prepare(self.shard, request);
-        let execution = self.shard.execute(request, self.client, self.now, output);
+        let execution = self.shard.execute_resolved(request, resolved, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
@@ -172,13 +178,7 @@ impl Executor for Turn<'_> {
     }
 
     fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
-        let core = &self.shard.core;
-        let slot = core.has_topology.then(|| Slot::of(key))?;
-        if self.shard.local_owner(slot).is_some() {
-            return None;
-        }
-        let owner = &core.topology.servers()[usize::from(core.topology.owner(slot).server)];
-        Some((&owner.host, owner.port))
+        self.shard.elsewhere(key)
     }
 
     fn introduce(&mut self, agent: &[u8]) {
@@ -225,7 +225,7 @@ impl Turn<'_> {
     }
 
     /// Answers a request whose values have to be fetched first, or could not be.
-    fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
+    fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
         if let Some(text) = self.failure.take() {
             self.shard.core.statistics.errors.note(text.as_bytes());
             let start = output.len();
@@ -233,7 +233,7 @@ impl Turn<'_> {
             silence(self.client, start, output);
             return Some(Answer::Here);
         }
-        self.awaited = self.shard.cold_values(request, self.client, self.now);
+        self.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
         (!self.awaited.is_empty()).then_some(Answer::NotYet)
     }
 
@@ -303,7 +303,9 @@ fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, position: usiz
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    match shard.execute_passed(decoder.request(bytes), Share::of(Some(position)), client, now, &mut reply) {
+    let request = decoder.request(bytes);
+    let resolved = shard.resolve(request);
+    match shard.execute_passed(request, &resolved, Share::of(Some(position)), client, now, &mut reply) {
         Outcome::Stall(time) => std::thread::sleep(time),
         Outcome::Save => return None,
         Outcome::Done | Outcome::Shutdown => {}
@@ -470,8 +472,9 @@ impl State {
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             lend(&mut self.passed, &item);
             let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
             if failure.is_none() && self.shard.store.has_values_on_disk() {
-                let cold = self.shard.cold_values(request, &self.passed, self.now);
+                let cold = self.shard.cold_values(request, &resolved, &self.passed, self.now);
                 if !cold.is_empty() {
                     self.fetch_for_core(from, cold);
                     waiting = Some(item);
@@ -489,7 +492,8 @@ impl State {
             }
             stopwatch.prepare(&mut self.shard, request);
             let share = Share::of(item.part.map(usize::from));
-            let outcome = self.shard.execute_passed(request, share, &mut self.passed, self.now, &mut batch.replies);
+            let (passed, now) = (&mut self.passed, self.now);
+            let outcome = self.shard.execute_passed(request, &resolved, share, passed, now, &mut batch.replies);
             let output_bytes = batch.replies.len().saturating_sub(start);
             stopwatch.note(&mut self.shard, request, &self.passed, self.now, output_bytes);
             match outcome {
@@ -537,7 +541,9 @@ impl State {
             let rest = &batch.requests[used..];
             let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
             used += length;
-            found.extend(self.shard.cold_values(decoder.request(rest), &self.passed, self.now));
+            let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
+            found.extend(self.shard.cold_values(request, &resolved, &self.passed, self.now));
         }
         found
     }
