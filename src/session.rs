@@ -213,7 +213,8 @@ impl Session {
 
     /// Whether as much is owed as may be.
     fn is_full(&self, limit: &Backpressure) -> bool {
-        limit.output_bytes_max <= self.output.len() + self.queued || self.window(limit) <= self.waiting
+        limit.output_bytes_max <= self.output.len() + self.queued
+            || (self.waiting != 0 && self.window(limit) <= self.waiting)
     }
 
     /// Whether the next request waits for values that are being fetched: not for long, so that more may be received until

@@ -495,23 +495,12 @@ impl Shard {
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
-        if is_write && self.store.is_over() {
-            self.bound_evictions(found, request);
-        }
-        if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
-            reply.error(OUT_OF_MEMORY);
-            // It may have evicted some, and not enough.
-            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
-            self.reject(found, OUT_OF_MEMORY, share);
-            return Outcome::Done;
-        }
-        let has_evicted = recorded != self.store.log.as_ref().map(|log| log.end());
-        if is_write
-            && has_evicted
-            && let Some(reason) = self.refuse_write(found, request, share)
+        if (is_write || command.flags.has(Flags::DENYOOM))
+            && self.store.is_over()
+            && let Some(reason) = self.make_room(found, request, share, now)
         {
-            // The evictions have taken the room.
             reply.error(reason);
+            // It may have evicted some, and not enough.
             self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
@@ -553,25 +542,47 @@ impl Shard {
     /// Returns why a write is refused, if its records have no room in the log's files.
     #[inline]
     fn refuse_write(&mut self, found: Found, request: Request<'_>, share: Share) -> Option<&'static str> {
-        let (persistence, store) = (&self.core.persistence, &self.store);
-        let (Some(admission), Some(log)) = (&persistence.admission, &store.log) else {
+        let persistence = &self.core.persistence;
+        let Some(log) = self.store.log.as_ref().filter(|_| persistence.admission.is_some()) else {
             return persistence.refusal.inspect(|reason| self.reject(found, reason, share));
         };
-        let value_len = |key: &[u8]| store.value_len(Key::of(key));
-        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
-        if persistence.refusal.is_none() && admission.admits(log.end(), bytes) {
+        let (end, bytes) = (log.end(), self.record_bytes_max(found, request));
+        let is_admitted = persistence.admission.is_some_and(|admission| admission.admits(end, bytes));
+        if is_admitted && persistence.refusal.is_none() {
             return None;
         }
-        let end = log.end();
         self.look_for_room(found, end, bytes, share)
+    }
+
+    /// Returns a bound of the bytes of records that a write appends to the log.
+    #[inline]
+    fn record_bytes_max(&self, found: Found, request: Request<'_>) -> u64 {
+        let value_len = |key: &[u8]| self.store.value_len(Key::of(key));
+        record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len)
+    }
+
+    /// Makes room in memory for a command, by evictions. Returns why it is refused, if there is not enough, or if the evictions have
+    /// taken the room in the log's files.
+    #[cold]
+    fn make_room(&mut self, found: Found, request: Request<'_>, share: Share, now: Now) -> Option<&'static str> {
+        let flags = found.command.flags;
+        let end = |store: &Store| store.log.as_ref().map(|log| log.end());
+        let before = end(&self.store);
+        if flags.has(Flags::WRITE) {
+            self.bound_evictions(found, request);
+        }
+        if flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
+            self.reject(found, OUT_OF_MEMORY, share);
+            return Some(OUT_OF_MEMORY);
+        }
+        let has_evicted = before != end(&self.store);
+        if flags.has(Flags::WRITE) && has_evicted { self.refuse_write(found, request, share) } else { None }
     }
 
     /// Has evictions leave the room in the log's files that a write needs.
     #[cold]
     fn bound_evictions(&mut self, found: Found, request: Request<'_>) {
-        let store = &self.store;
-        let value_len = |key: &[u8]| store.value_len(Key::of(key));
-        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
+        let bytes = self.record_bytes_max(found, request);
         let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
         self.store.evicts_until = Lsn(end);
     }
