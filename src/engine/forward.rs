@@ -92,7 +92,9 @@ fn execute_part(
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    match shard.execute_passed(decoder.request(bytes), Share::of(Some(position)), client, now, &mut reply) {
+    let request = decoder.request(bytes);
+    let resolved = shard.resolve(request);
+    match shard.execute_passed(request, &resolved, Share::of(Some(position)), client, now, &mut reply) {
         Outcome::Stall(time) => clock.sleep(time),
         Outcome::Save => return None,
         Outcome::Done | Outcome::Shutdown => {}
@@ -152,8 +154,9 @@ impl Engine {
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             lend(&mut self.remote.client, &item);
             let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
             if failure.is_none() && self.shard.store.has_values_on_disk() {
-                let cold = self.shard.cold_values(request, &self.remote.client, self.now);
+                let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now);
                 if !cold.is_empty() {
                     self.fetch_for_core(from, cold);
                     waiting = Some(item);
@@ -171,8 +174,8 @@ impl Engine {
             }
             stopwatch.prepare(&mut self.shard, request);
             let share = Share::of(item.part.map(usize::from));
-            let outcome =
-                self.shard.execute_passed(request, share, &mut self.remote.client, self.now, &mut batch.replies);
+            let (client, now) = (&mut self.remote.client, self.now);
+            let outcome = self.shard.execute_passed(request, &resolved, share, client, now, &mut batch.replies);
             let output_bytes = batch.replies.len().saturating_sub(start);
             stopwatch.note(&mut self.shard, request, &self.remote.client, self.now, output_bytes);
             match outcome {
@@ -220,7 +223,9 @@ impl Engine {
             let rest = &batch.requests[used..];
             let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
             used += length;
-            found.extend(self.shard.cold_values(decoder.request(rest), &self.remote.client, self.now));
+            let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
+            found.extend(self.shard.cold_values(request, &resolved, &self.remote.client, self.now));
         }
         found
     }

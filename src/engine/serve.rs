@@ -10,8 +10,7 @@ use crate::{
     http,
     resp::{Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, HasPassword, Ticket},
-    shard::{Execution, Shard, silence},
-    slot::Slot,
+    shard::{Execution, Resolved, Shard, silence},
     store::Cold,
     wal::Lsn,
 };
@@ -47,6 +46,8 @@ pub(super) struct Serving<'a> {
 }
 
 impl Executor for Serving<'_> {
+    type Resolved = Resolved;
+
     #[inline]
     fn limits(&self) -> Limits {
         let config = &self.shard.core.config;
@@ -71,10 +72,15 @@ impl Executor for Serving<'_> {
     }
 
     #[inline]
-    fn foresee(&mut self, request: Request<'_>) {
-        self.shard.foresee(request);
+    fn resolve(&self, request: Request<'_>) -> Resolved {
+        self.shard.resolve(request)
+    }
+
+    #[inline]
+    fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
+        self.shard.foresee(request, resolved);
         if self.shard.store.has_values_on_disk() {
-            self.foreseen.extend(self.shard.cold_values(request, self.client, self.now));
+            self.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
         }
     }
 
@@ -84,10 +90,10 @@ impl Executor for Serving<'_> {
     }
 
     #[inline]
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
         if self.shard.store.has_values_on_disk()
-            && let Some(answer) = self.fetch(request, output)
+            && let Some(answer) = self.fetch(request, &resolved, output)
         {
             return answer;
         }
@@ -96,7 +102,7 @@ impl Executor for Serving<'_> {
         }
         let start = output.len();
         self.stopwatch.prepare(self.shard, request);
-        let execution = self.shard.execute(request, self.client, self.now, output);
+        let execution = self.shard.execute_resolved(request, resolved, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
@@ -154,13 +160,7 @@ impl Executor for Serving<'_> {
     }
 
     fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
-        let core = &self.shard.core;
-        let slot = core.has_topology.then(|| Slot::of(key))?;
-        if self.shard.local_owner(slot).is_some() {
-            return None;
-        }
-        let owner = &core.topology.servers()[usize::from(core.topology.owner(slot).server)];
-        Some((&owner.host, owner.port))
+        self.shard.elsewhere(key)
     }
 
     fn introduce(&mut self, agent: &[u8]) {
@@ -207,7 +207,7 @@ impl Serving<'_> {
     }
 
     /// Answers a request whose values have to be fetched first, or could not be.
-    fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
+    fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
         if let Some(text) = self.failure.take() {
             self.shard.core.statistics.errors.note(text.as_bytes());
             let start = output.len();
@@ -215,7 +215,7 @@ impl Serving<'_> {
             silence(self.client, start, output);
             return Some(Answer::Here);
         }
-        self.awaited = self.shard.cold_values(request, self.client, self.now);
+        self.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
         (!self.awaited.is_empty()).then_some(Answer::NotYet)
     }
 
