@@ -31,6 +31,14 @@ struct Queues {
     is_running: bool,
 }
 
+impl Queues {
+    /// Adds a job. Returns true if jobs are being done already.
+    fn push(&mut self, desk: Desk, job: Job) -> bool {
+        self.waiting.push_back((desk, job));
+        std::mem::replace(&mut self.is_running, true)
+    }
+}
+
 /// A job that has ended.
 pub(super) struct Finished {
     pub(super) desk: Desk,
@@ -47,11 +55,10 @@ impl Jobs {
 
     /// Has a job done, behind those that were started before.
     pub(super) fn start(&self, desk: Desk, job: Job) {
-        let mut queues = self.queues.borrow_mut();
-        queues.waiting.push_back((desk, job));
-        if std::mem::replace(&mut queues.is_running, true) {
+        if self.queues.borrow_mut().push(desk, job) {
             return;
         }
+        // It runs at once, as far as it comes.
         let (layout, bell, queues) = (self.layout.clone(), Arc::clone(&self.bell), Rc::clone(&self.queues));
         glommio::spawn_local(async move {
             loop {
