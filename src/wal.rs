@@ -8,11 +8,14 @@
 //! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
 //! to read and what to trust. `io::wal` writes and reads.
 
+pub mod aligned;
 #[cfg(test)]
 pub(crate) mod disk;
+pub mod files;
 pub mod frame;
 mod hint;
 mod log;
+pub(crate) mod names;
 mod place;
 mod record;
 mod recovery;

@@ -3,6 +3,15 @@
 use super::ring::Bell;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+#[cfg(test)]
+type Waiting = std::collections::VecDeque<Box<dyn FnOnce()>>;
+
+#[cfg(test)]
+thread_local! {
+    /// The jobs of a test that does them itself, in order.
+    pub(super) static QUEUE: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+}
+
 /// A place for one job at a time, and for what came of it.
 pub struct Blocking<T> {
     outcome: Rc<RefCell<Option<T>>>,
@@ -24,6 +33,11 @@ impl<T: Send + 'static> Blocking<T> {
         assert!(!self.is_running, "one job at a time");
         self.is_running = true;
         let (outcome, bell) = (Rc::clone(&self.outcome), Arc::clone(&self.bell));
+        #[cfg(test)]
+        if QUEUE.with_borrow(Option::is_some) {
+            let job = Box::new(move || drop(outcome.replace(Some(job()))));
+            return QUEUE.with_borrow_mut(|queue| queue.as_mut().expect("it is there").push_back(job));
+        }
         glommio::spawn_local(async move {
             let done = glommio::executor().spawn_blocking(job).await;
             outcome.replace(Some(done));

@@ -15,11 +15,10 @@ use super::{
     frames::{Frames, Part},
     hints::hint_of,
     recover::{Recover, RecoverError},
-    wal::Left,
 };
 use crate::{
     store::{Cursor, Policy, Store, UnixMillis},
-    wal::{FileInfo, Lsn, Report, frame::FileKind},
+    wal::{FileInfo, Lsn, Report, files::Left, frame::FileKind},
 };
 
 /// How often progress is shown.

@@ -4,36 +4,32 @@
 //! Always the oldest: what a record takes back then never lies before the log's beginning, so that no record of a removal has
 //! to outlive its segment, and the log stays one piece. Where the log begins is written down as a snapshot without keys.
 
-use super::{aligned::Aligned, blocking::Blocking, clock::Clock, ring::Bell, wal::Writer, wal::segment::Layout};
+use super::{blocking::Blocking, clock::Clock, files::OsFiles, ring::Bell, wal::Writer};
 use crate::{
     commands::Persistence,
     store::{At, Store},
     wal::{
-        FileInfo, Log, Lsn, each_value,
-        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
-        room::{Oldest, SegmentFacts, judge_oldest},
+        FileInfo, Lsn,
+        files::{Chunk, Files, Layout},
+        frame::FileId,
+        frame::PAYLOAD_BYTES_MAX,
+        room::{Oldest, SegmentFacts, can_move, judge_oldest, moves_take},
     },
 };
-use std::{fs, fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
-/// Bytes of a segment that are read at once: more than the largest frame.
-const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 /// So much of the log may wait for the disk before more is moved: what clients write shall not wait long behind it.
 const PENDING_BYTES_MAX: usize = 256 << 10;
 /// Values between two looks at the clock: some 10 µs.
 const VALUES_PER_LOOK: usize = 16;
-/// How long nothing is tried after it has failed.
+/// How long nothing is tried after it has failed, and after there was no room for it.
 const RETRY_US: u64 = 10_000_000;
-
-/// A piece of a segment, and the places of keys and values in it.
-struct Chunk {
-    buffer: Aligned,
-    found: Vec<(Range<usize>, Range<usize>)>,
-    id: FileId,
-    offset: u64,
-    next: u64,
-    is_last: bool,
-}
+const ROOM_RETRY_US: u64 = 1_000_000;
+/// How long values are moved in a turn, at least, while the disk is full: the room that is set aside for that is kept from
+/// those who delete keys meanwhile, so it must not take many turns.
+const FULL_US: u64 = 5_000;
+/// Bytes of a record beside its key and its value.
+const RECORD_OVERHEAD_MAX: usize = 32;
 
 /// What the blocking thread has done.
 enum Job {
@@ -60,8 +56,8 @@ enum Phase {
 }
 
 /// What a core does for its log not to grow for ever.
-pub struct Compaction {
-    layout: Layout,
+pub struct Compaction<F: Files = OsFiles> {
+    layout: Layout<F>,
     phase: Phase,
     /// The segment at hand.
     segment: u32,
@@ -73,24 +69,29 @@ pub struct Compaction {
     seen: (u64, u64),
     changed_in: u64,
     retry_us: u64,
+    /// Room is set aside for what is moved, on a full disk; and the bytes that are to be moved yet.
+    has_room_aside: bool,
+    to_move: u64,
+    /// The next value has no room yet.
+    waits: bool,
     job: Blocking<io::Result<Job>>,
 }
 
 /// What it works on.
-pub struct Work<'a> {
+pub struct Work<'a, F: Files = OsFiles> {
     /// The keys, and their log.
     pub store: &'a mut Store,
     /// Who writes it.
-    pub writer: &'a mut Writer,
+    pub writer: &'a mut Writer<F>,
     /// Its figures.
     pub state: &'a mut Persistence,
     /// The part of the log that is to be live, of 100; 0 to leave it alone.
     pub live_percent: u32,
 }
 
-impl Compaction {
+impl<F: Files> Compaction<F> {
     /// Begins with nothing to do.
-    pub fn new(layout: Layout, bell: Arc<Bell>) -> Self {
+    pub fn new(layout: Layout<F>, bell: Arc<Bell>) -> Self {
         Self {
             layout,
             phase: Phase::Idle,
@@ -100,6 +101,9 @@ impl Compaction {
             seen: (0, 0),
             changed_in: 0,
             retry_us: 0,
+            has_room_aside: false,
+            to_move: 0,
+            waits: false,
             job: Blocking::new(bell),
         }
     }
@@ -117,8 +121,10 @@ impl Compaction {
     }
 
     /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
-    pub fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
+    pub fn advance(&mut self, work: &mut Work<'_, F>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
         let now_us = clock.monotonic_us();
+        self.waits = false;
+        let budget_us = if work.writer.is_full() { budget_us.max(FULL_US) } else { budget_us };
         match self.job.take() {
             Some(Ok(Job::Read(chunk))) => self.phase = Phase::Moving(chunk, 0),
             Some(Ok(Job::Begun(lsn))) => {
@@ -138,21 +144,23 @@ impl Compaction {
             }
             None => {}
         }
+        self.look_for_room(work, now_us);
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.choose(work, now_us),
             Phase::Running => self.phase = Phase::Running,
             Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
-            Phase::MovingKept => self.move_kept(work),
+            Phase::MovingKept => self.move_kept(work, now_us),
             Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
             Phase::Clearing(lsn) => self.clear_away(work, lsn),
         }
+        self.set_room_aside(work);
         let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
         let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
-        (is_moving && has_room, None)
+        (is_moving && has_room && !self.waits, None)
     }
 
     /// Looks whether the oldest segment should go.
-    fn choose(&mut self, work: &Work<'_>, now_us: u64) {
+    fn choose(&mut self, work: &Work<'_, F>, now_us: u64) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         let seen = (log.changed_bytes(), places.live_total());
         if std::mem::replace(&mut self.seen, seen) != seen {
@@ -164,7 +172,9 @@ impl Compaction {
         let is_full = work.writer.is_full();
         let left_with_reserve = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
         // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
-        if 0 < places.live(0) && (!is_full || places.live(0) <= left_with_reserve) {
+        let fits = can_move(places.live(0), left_with_reserve, self.layout.segment_bytes);
+        if 0 < places.live(0) && (!is_full || fits) {
+            (self.has_room_aside, self.to_move) = (is_full, places.live(0));
             self.segment = 0;
             self.phase = Phase::MovingKept;
             return;
@@ -195,6 +205,7 @@ impl Compaction {
                 self.phase = Phase::Waiting(log.end(), false);
             }
             Oldest::Move if places.live(0) == 0 => {
+                (self.has_room_aside, self.to_move) = (is_full, places.live(segment));
                 self.segment = segment;
                 self.read(None, 0);
             }
@@ -207,17 +218,17 @@ impl Compaction {
     }
 
     /// Nothing is needed any more of what a start found that accepted a loss: has the log begin behind it.
-    fn clear_away(&mut self, work: &Work<'_>, lsn: Lsn) {
+    fn clear_away(&mut self, work: &Work<'_, F>, lsn: Lsn) {
         let Some(persisted) = work.store.log.as_ref().map(|log| log.persisted_end()).filter(|&end| lsn <= end) else {
             self.phase = Phase::Clearing(lsn);
             return;
         };
         let (layout, leftovers) = (self.layout.clone(), self.leftovers.clone());
-        let (start, saved) = (work.writer.start(), work.state.saved_lsn);
+        let (start, saved, id) = (work.writer.start(), work.state.saved_lsn, FileId(fastrand::u64(..)));
         self.run(move || {
             // Also where the log begins there already, by a snapshot that may be the one that is damaged.
             if saved <= start {
-                layout.write_beginning(start, persisted)?;
+                layout.write_beginning(id, start, persisted)?;
             }
             let begin = start.max(saved);
             layout.clear_away(&leftovers, begin)?;
@@ -230,7 +241,7 @@ impl Compaction {
         self.run(move || layout.read_values(segment, id, offset).map(Job::Read));
     }
 
-    fn move_values(&mut self, work: &mut Work<'_>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
+    fn move_values(&mut self, work: &mut Work<'_, F>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
         let mut at = from;
         let bytes = chunk.buffer.bytes();
         while at < chunk.found.len() {
@@ -240,8 +251,13 @@ impl Compaction {
                 return;
             }
             let (key, value) = chunk.found[at].clone();
+            if !self.has_room(work, key.len() + value.len()) {
+                self.wait_for_room(work, Phase::Moving(chunk, at), clock.monotonic_us());
+                return;
+            }
             let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
-            work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            let moved = work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            self.to_move = self.to_move.saturating_sub(moved as u64);
             at += 1;
         }
         if chunk.is_last {
@@ -252,13 +268,23 @@ impl Compaction {
     }
 
     /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
-    fn move_kept(&mut self, work: &mut Work<'_>) {
+    fn move_kept(&mut self, work: &mut Work<'_, F>, now_us: u64) {
         for _ in 0..VALUES_PER_LOOK {
+            if 0 < work.store.places.as_ref().map_or(0, |places| places.live(self.segment))
+                && !self.has_room(work, PAYLOAD_BYTES_MAX)
+            {
+                self.wait_for_room(work, Phase::MovingKept, now_us);
+                return;
+            }
             if work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes()) {
                 self.phase = Phase::MovingKept;
                 return;
             }
-            if !work.store.move_kept(self.segment) {
+            let before = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
+            let has_more = work.store.move_kept(self.segment);
+            let after = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
+            self.to_move = self.to_move.saturating_sub(after.0 - before.0);
+            if !has_more {
                 let end = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
                 self.phase = Phase::Waiting(end, true);
                 return;
@@ -267,8 +293,50 @@ impl Compaction {
         self.phase = Phase::MovingKept;
     }
 
+    /// Returns true if so many bytes can be moved.
+    fn has_room(&self, work: &Work<'_, F>, bytes: usize) -> bool {
+        let Some((log, admission)) = work.store.log.as_ref().zip(work.state.admission) else { return true };
+        (bytes + RECORD_OVERHEAD_MAX) as u64 <= admission.left_for_moves(log.end())
+    }
+
+    /// Gives up a move that was begun when the disk was not full, if it has no room now that it is.
+    fn look_for_room(&mut self, work: &Work<'_, F>, now_us: u64) {
+        let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        if is_moving && work.writer.is_full() && !self.has_room_aside {
+            let left = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
+            self.to_move = places.live(self.segment);
+            self.has_room_aside = can_move(self.to_move, left, self.layout.segment_bytes);
+            if !self.has_room_aside {
+                self.phase = Phase::Idle;
+                self.retry_us = now_us + ROOM_RETRY_US;
+            }
+        }
+    }
+
+    /// Sets room aside for what is still to be moved, on a full disk.
+    fn set_room_aside(&mut self, work: &mut Work<'_, F>) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        self.has_room_aside &= !matches!(self.phase, Phase::Idle | Phase::Waiting(..) | Phase::Clearing(_));
+        // What is moved counts as live in the segment until it is on disk elsewhere.
+        let to_move = self.to_move.min(places.live(self.segment));
+        let bytes = if self.has_room_aside { moves_take(to_move) } else { 0 };
+        work.writer.set_aside(bytes, log, work.state);
+    }
+
+    /// Goes on when the next segment is there; on a full disk, gives up what it is at.
+    fn wait_for_room(&mut self, work: &Work<'_, F>, phase: Phase, now_us: u64) {
+        if work.writer.is_full() {
+            self.phase = Phase::Idle;
+            self.retry_us = now_us + ROOM_RETRY_US;
+        } else {
+            self.phase = phase;
+            self.waits = true;
+        }
+    }
+
     /// Waits until what was moved is on disk. Then nothing needs the segment, and the log may begin behind it.
-    fn wait(&mut self, work: &Work<'_>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
+    fn wait(&mut self, work: &Work<'_, F>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         let persisted = log.persisted_end();
         if persisted < lsn {
@@ -287,109 +355,24 @@ impl Compaction {
             return;
         }
         let Some((_, begin)) = work.writer.oldest().filter(|_| self.segment != 0) else { return };
-        let layout = self.layout.clone();
+        let (layout, id) = (self.layout.clone(), FileId(fastrand::u64(..)));
         // What a snapshot holds is needed until the log begins behind it.
         if work.state.saved_lsn < begin {
-            self.run(move || layout.write_beginning(begin, persisted).map(|()| Job::Begun(begin)));
+            self.run(move || layout.write_beginning(id, begin, persisted).map(|()| Job::Begun(begin)));
         } else {
             self.run(move || Ok(Job::Begun(begin)));
         }
     }
 
-    fn release(&self, work: &mut Work<'_>, begin: Lsn) {
+    fn release(&self, work: &mut Work<'_, F>, begin: Lsn) {
         work.state.saved_lsn = work.state.saved_lsn.max(begin);
         work.state.segments_released += 1;
         work.store.forget_segment(self.segment);
-        let release = work.writer.release_before(begin, work.state);
-        glommio::spawn_local(async move {
-            if let Err(error) = glommio::executor().spawn_blocking(release).await {
-                tracing::warn!(%error, "a segment of the log that is not needed any more could not be set aside");
-            }
-        })
-        .detach();
+        work.writer.release_before(begin, Vec::new(), work.state);
     }
 
     fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
         self.phase = Phase::Running;
         self.job.begin(job);
-    }
-}
-
-/// The bytes of the whole blocks among so many: direct reads take no others, and a file that was cut short may end in half of one.
-pub(super) fn whole_blocks(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES * BLOCK_BYTES
-}
-
-impl Layout {
-    /// Reads a piece of a segment, from its beginning on where `id` is not known yet.
-    fn read_values(&self, segment: u32, id: Option<FileId>, offset: u64) -> io::Result<Chunk> {
-        let path = self.files.path_of(FileKind::Segment, segment.into());
-        let file = self.options(0).write(false).open(path)?;
-        let size = file.metadata()?.len();
-        let mut buffer = Aligned::new(READ_BYTES);
-        let length = whole_blocks(size.saturating_sub(offset)).min(READ_BYTES);
-        file.read_exact_at(&mut buffer.bytes_mut()[..length], offset)?;
-        let bytes = &buffer.bytes()[..length];
-        let (id, begin) = match id {
-            Some(id) => (id, 0),
-            None => {
-                let header = FileHeader::decode(bytes)
-                    .map_err(|invalid| io::Error::other(format!("its first block is none: {invalid:?}")))?;
-                (header.id, BLOCK_BYTES.min(length))
-            }
-        };
-        let mut found = Vec::new();
-        let used = each_value(&bytes[begin..], id, |key, value| {
-            found.push((key.start + begin..key.end + begin, value.start + begin..value.end + begin));
-        });
-        // A frame that its file is too short for is none.
-        let next = offset + begin as u64 + used.max(BLOCK_BYTES) as u64;
-        Ok(Chunk { buffer, found, id, offset, next, is_last: size <= next })
-    }
-
-    /// Writes down that the log begins at `begin`: a snapshot without keys. `persisted`: how far the log is on disk.
-    pub(super) fn write_beginning(&self, begin: Lsn, persisted: Lsn) -> io::Result<()> {
-        let id = FileId(fastrand::u64(..));
-        let write = |file: io::Result<File>| {
-            let file = file?;
-            let mut buffer = Aligned::new(BLOCK_BYTES);
-            let length = Log::new(Lsn(0), false).seal(id, persisted, buffer.bytes_mut());
-            file.write_all_at(&buffer.bytes()[..length], BLOCK_BYTES as u64)?;
-            self.finish_snapshot(&file, begin, (BLOCK_BYTES + length) as u64)
-        };
-        let path = self.files.unfinished_path_of(FileKind::Snapshot, begin.0);
-        let give_up = |_: &io::Error| self.take_back(&path);
-        let has_no_room = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
-        let mut written = write(self.begin_snapshot(id, begin, false)).inspect_err(give_up);
-        if written.as_ref().is_err_and(has_no_room) && fs::rename(self.kept_path(), &path).is_ok() {
-            written = write(self.begin_snapshot_in(&path, false, id, begin)).inspect_err(give_up);
-        }
-        if written.as_ref().is_err_and(has_no_room) {
-            // The segment that is given up then takes the place of the reserve.
-            written = write(self.begin_snapshot(id, begin, true)).inspect_err(give_up);
-        }
-        self.keep_beginning();
-        written.map(drop)
-    }
-
-    /// Keeps room on disk for the next [`write_beginning`](Self::write_beginning): without it a disk that is full to the last
-    /// block could not give up a segment. If there is none now, the next segment that goes makes some.
-    pub(super) fn keep_beginning(&self) {
-        let path = self.kept_path();
-        let keep = || {
-            if fs::metadata(&path).is_ok_and(|kept| kept.len() == 2 * BLOCK_BYTES as u64) {
-                return Ok(());
-            }
-            let file = self.options(0).create(true).truncate(true).open(&path)?;
-            file.write_all_at(Aligned::new(2 * BLOCK_BYTES).bytes(), 0)?;
-            file.sync_all()
-        };
-        if keep().is_err() {
-            let _ = fs::remove_file(&path);
-        }
-    }
-
-    fn kept_path(&self) -> PathBuf {
-        self.files.path().join("beginning")
     }
 }

@@ -3,7 +3,6 @@
 #[macro_use]
 pub mod output;
 
-pub mod aligned;
 pub mod blocking;
 mod check;
 pub mod cli;
@@ -13,6 +12,7 @@ pub mod directory;
 mod doctor;
 mod dump;
 pub mod executor;
+pub mod files;
 mod frames;
 mod health;
 pub mod hints;

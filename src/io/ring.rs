@@ -36,7 +36,7 @@ pub use bell::Bell;
 pub use files::Syncing;
 pub use spare::Spare;
 
-use super::aligned::Aligned;
+use crate::wal::aligned::Aligned;
 use alarm::Alarm;
 use bell::Sleeper;
 use buffers::Buffers;

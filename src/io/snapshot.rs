@@ -4,15 +4,17 @@
 //! thread. Changes meanwhile are in the log; whoever reads the snapshot reads the log from where it ended when the walk began,
 //! and since records are effects it does not matter which of them the walk has seen.
 
-use super::{aligned::Aligned, blocking::Blocking, clock::Clock, ring::Bell, wal::segment::Layout};
+use super::{blocking::Blocking, clock::Clock, files::OsFiles, ring::Bell};
 use crate::{
     store::{Cursor, Store, UnixMillis, put},
     wal::{
         Log, Lsn,
-        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind},
+        aligned::Aligned,
+        files::{Files, Layout},
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
     },
 };
-use std::{fs, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 /// Bytes that are written at once: so many that a disk is kept busy, so few that the log's own writes wait little for them.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -23,10 +25,12 @@ const PACE_BYTES_PER_US: u64 = 40;
 const ENTRIES_PER_LOOK: usize = 64;
 
 /// What the blocking thread has done.
-enum Job {
-    Opened(File),
+enum Job<T> {
+    Opened(T),
     Written(Aligned),
     Finished(u64),
+    /// Nothing is left of it.
+    Dropped,
 }
 
 /// How a snapshot is coming along.
@@ -42,8 +46,8 @@ pub enum Progress {
 }
 
 /// A snapshot that is being written.
-pub struct Snapshot {
-    layout: Layout,
+pub struct Snapshot<F: Files = OsFiles> {
+    layout: Layout<F>,
     id: FileId,
     /// Where the log ended when the walk began: from here on it is needed.
     pub since: Lsn,
@@ -53,18 +57,20 @@ pub struct Snapshot {
     /// The frames to come. A snapshot is a log that begins with every live key.
     stream: Log,
     cursor: Cursor,
-    file: Option<Arc<File>>,
+    file: Option<Arc<F::File>>,
     offset: u64,
     buffer: Option<Aligned>,
     is_sealed: bool,
+    /// Why it is given up.
+    failure: Option<io::Error>,
     /// When the next write may begin.
     next_us: u64,
-    job: Blocking<io::Result<Job>>,
+    job: Blocking<io::Result<Job<F::File>>>,
 }
 
-impl Snapshot {
+impl<F: Files> Snapshot<F> {
     /// Begins one. `since`: where the log ends now. `is_full`: the disk is, so the reserve may be used.
-    pub fn begin(layout: Layout, since: Lsn, is_full: bool, bell: Arc<Bell>) -> Self {
+    pub fn begin(layout: Layout<F>, since: Lsn, is_full: bool, bell: Arc<Bell>) -> Self {
         let mut snapshot = Self {
             id: FileId(fastrand::u64(..)),
             since,
@@ -75,6 +81,7 @@ impl Snapshot {
             offset: BLOCK_BYTES as u64,
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             is_sealed: false,
+            failure: None,
             next_us: 0,
             job: Blocking::new(bell),
             layout,
@@ -90,11 +97,15 @@ impl Snapshot {
             Some(Ok(Job::Opened(file))) => self.file = Some(Arc::new(file)),
             Some(Ok(Job::Written(buffer))) => self.buffer = Some(buffer),
             Some(Ok(Job::Finished(bytes))) => return Progress::Done(bytes),
-            Some(Err(error)) => {
-                self.drop_file();
+            Some(Ok(Job::Dropped)) => {
+                let error = self.failure.take().expect("a snapshot is dropped for a reason");
                 return Progress::Failed(error);
             }
+            Some(Err(error)) => self.give_up(error),
             None => {}
+        }
+        if self.failure.is_some() {
+            return Progress::Waiting;
         }
         if self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES {
             self.walk(store, clock, budget_us);
@@ -107,20 +118,20 @@ impl Snapshot {
         if can_walk { Progress::Walking } else { Progress::Waiting }
     }
 
-    /// Gives the snapshot up, and with it the room that it has taken. Returns false, and does nothing, while the blocking thread is
-    /// at it.
-    pub fn give_up(&mut self) -> bool {
+    /// Gives the snapshot up, and with it the room that it has taken: it has failed once that is done. Does nothing while the
+    /// blocking thread is at it.
+    pub fn give_up(&mut self, why: io::Error) {
         if self.job.is_running() {
-            return false;
+            return;
         }
-        self.drop_file();
-        true
-    }
-
-    fn drop_file(&mut self) {
+        self.failure = Some(why);
         // Closed first, so that its blocks are free at once.
         self.file = None;
-        self.layout.take_back(&self.layout.files.unfinished_path_of(FileKind::Snapshot, self.since.0));
+        let (layout, since) = (self.layout.clone(), self.since);
+        self.job.begin(move || {
+            layout.drop_snapshot(since);
+            Ok(Job::Dropped)
+        });
     }
 
     /// Frames what is next in the store: also keys whose time has come and which are still there, so that what a later record
@@ -163,54 +174,12 @@ impl Snapshot {
         }
     }
 
-    fn write(&mut self, file: Arc<File>, buffer: Aligned, length: usize) {
-        let offset = self.offset;
+    fn write(&mut self, file: Arc<F::File>, buffer: Aligned, length: usize) {
+        let (layout, offset) = (self.layout.clone(), self.offset);
         self.offset += length as u64;
         self.job.begin(move || {
-            file.write_all_at(&buffer.bytes()[..length], offset)?;
+            layout.files.write_at(&file, &buffer.bytes()[..length], offset)?;
             Ok(Job::Written(buffer))
         });
-    }
-}
-
-impl Layout {
-    /// Makes the file that a snapshot is written to until it is whole: where `is_full`, of the reserve if there is one.
-    pub(super) fn begin_snapshot(&self, id: FileId, since: Lsn, is_full: bool) -> io::Result<File> {
-        let path = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
-        let is_lent = is_full && self.lend_spare(&path)?;
-        self.begin_snapshot_in(&path, !is_lent, id, since)
-    }
-
-    /// Makes that file at a path: an empty one, or what is there already.
-    pub(super) fn begin_snapshot_in(&self, path: &Path, is_new: bool, id: FileId, since: Lsn) -> io::Result<File> {
-        let file = self.options(0).create(true).truncate(is_new).open(path)?;
-        let header = FileHeader {
-            kind: FileKind::Snapshot,
-            shard: self.files.shard(),
-            directory: self.files.directory(),
-            id,
-            number: 0,
-            lsn: since,
-            bytes: 0,
-        };
-        let mut block = Aligned::new(BLOCK_BYTES);
-        block.bytes_mut().copy_from_slice(&header.encode());
-        file.write_all_at(block.bytes(), 0)?;
-        Ok(file)
-    }
-
-    /// Makes a whole snapshot of so many bytes count, and removes those before it, but for damaged ones. Returns its size.
-    pub(super) fn finish_snapshot(&self, file: &File, since: Lsn, bytes: u64) -> io::Result<u64> {
-        file.set_len(bytes)?;
-        file.sync_all()?;
-        let unfinished = self.files.unfinished_path_of(FileKind::Snapshot, since.0);
-        fs::rename(unfinished, self.files.path_of(FileKind::Snapshot, since.0))?;
-        self.files.sync()?;
-        for file in self.files.list()? {
-            if file.kind == FileKind::Snapshot && file.number < since.0 && !self.is_damaged(&file) {
-                fs::remove_file(self.files.path_of(FileKind::Snapshot, file.number))?;
-            }
-        }
-        Ok(file.metadata()?.len())
     }
 }

@@ -1,13 +1,15 @@
 //! Reads values from the log's files (`--values disk`): many at once, each value once however many want it.
 
 use super::{
-    aligned::Aligned,
+    files::Layout,
     ring::{ConnectionId, Ring},
-    wal::segment::Layout,
 };
 use crate::{
     store::{At, Cold},
-    wal::frame::{BLOCK_BYTES, FileKind},
+    wal::{
+        aligned::Aligned,
+        frame::{BLOCK_BYTES, FileKind},
+    },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -143,8 +145,9 @@ impl Reads {
             let Some(unused) = unused else { return Ok(None) };
             self.files.remove(&unused);
         }
-        let path = self.layout.files.path_of(FileKind::Segment, segment.into());
-        let file = Arc::new(self.layout.options(0).write(false).open(path)?);
+        let files = &self.layout.files;
+        let path = files.shard.path_of(FileKind::Segment, segment.into());
+        let file = Arc::new(files.options(0).write(false).open(path)?);
         self.files.insert(segment, Arc::clone(&file));
         Ok(Some(file))
     }
@@ -182,8 +185,8 @@ impl Reads {
     }
 
     fn told(&self, cold: &Cold, problem: &dyn std::fmt::Display) -> String {
-        let path = self.layout.files.path_of(FileKind::Segment, cold.segment.into());
-        format!("{} at offset {}: {problem}", path.display(), cold.offset)
+        let path = self.layout.path_of(FileKind::Segment, cold.segment.into());
+        format!("{path} at offset {}: {problem}", cold.offset)
     }
 
     /// Forgets a segment that is given up.

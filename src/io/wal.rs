@@ -3,20 +3,23 @@
 //! The writes themselves go by the core's [ring](super::ring), where replies that wait for them find them soonest. What only
 //! has to be done some time, such as making the next segment ready, blocks and is done by the core's blocking thread.
 
-pub mod segment;
-
-use super::{aligned::Aligned, blocking::Blocking, ring::Bell, ring::Ring};
+use super::{
+    blocking::Blocking,
+    files::OsFiles,
+    ring::{Bell, Ring},
+};
 use crate::{
     commands::Persistence,
     config::Durability,
     wal::{
-        Log, Lsn,
+        FileInfo, Log, Lsn,
+        aligned::Aligned,
+        files::{Beginning, Files, Layout, Left, Segment},
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
         room::{Admission, Room},
     },
 };
-use segment::{Layout, Segment};
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, fs::File, io, sync::Arc};
 
 /// How often a log that need not be synced at once is written: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
@@ -35,6 +38,8 @@ const ROOM_MIN: u64 = FRAME_BYTES_MAX as u64 / 4;
 
 const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes are refused until there is room, reads are \
                          answered, and keys can be deleted";
+const RESERVE_USED: &str = "MISCONF the disk is full, and the room that is kept back for deletions is used up: make room on the \
+                            disk, or FLUSHALL; reads are answered";
 const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
                           are answered";
 
@@ -46,30 +51,31 @@ struct Used {
     first: Lsn,
 }
 
-/// A segment that is needed and not written to any more.
-#[derive(Clone, Copy, Debug)]
-pub struct Left {
-    /// Its number.
-    pub number: u64,
-    /// The position of its first frame.
-    pub first: Lsn,
-    /// The position of the next segment's.
-    pub end: Lsn,
+/// Segments that are not needed any more, and what goes with them.
+struct Release {
+    numbers: Vec<u64>,
+    is_full: bool,
+    /// After a loss that was accepted: the files that were found, and the position behind which none of them is needed.
+    leftovers: Option<(Vec<FileInfo>, Lsn)>,
 }
 
 /// Writes a shard's log.
-pub struct Writer {
-    layout: Layout,
+pub struct Writer<F: Files = OsFiles> {
+    layout: Layout<F>,
     durability: Durability,
-    active: Segment,
+    active: Segment<F::File>,
     /// Where the next frame goes.
     offset: u64,
     /// The segment of the frame that was handed over last, and its offset there.
     frame_at: (u32, u64),
     /// The segment that comes next, once it is ready; why there is none, where it could not be made ready.
-    next: Option<Segment>,
+    next: Option<Segment<F::File>>,
     failure: Option<io::Error>,
-    preparing: Blocking<io::Result<Segment>>,
+    preparing: Blocking<io::Result<Segment<F::File>>>,
+    /// Bytes of records that are to be moved yet, on a full disk.
+    set_aside: u64,
+    to_release: VecDeque<Release>,
+    releasing: Blocking<io::Result<()>>,
     next_number: u64,
     retry_us: u64,
     /// Where the log went on when the server started: where the first segment begins that it has written to.
@@ -87,36 +93,52 @@ pub struct Writer {
     is_sealing: bool,
 }
 
-impl Writer {
-    /// Writes to `active` from its beginning on, where the log goes on at `start`. `older` are the segments before it, with the
-    /// positions they begin at.
+/// What a frame is written by.
+pub trait WriteFrames<F: Files> {
+    /// Begins to write a frame to a segment, and to have it on disk. At most one is under way.
+    fn write_frame(&mut self, files: &F, file: &Arc<F::File>, buffer: Aligned, length: usize, offset: u64);
+}
+
+impl WriteFrames<OsFiles> for Ring {
+    fn write_frame(&mut self, files: &OsFiles, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64) {
+        self.write(file, files.way.syncing, buffer, length, offset);
+    }
+}
+
+impl<F: Files> Writer<F> {
+    /// Goes on with a log. `used` are the segments that are needed, with the positions they begin at; the active one is the last
+    /// of them if it has a frame.
     pub fn new(
-        layout: Layout,
+        layout: Layout<F>,
         durability: Durability,
         bell: Arc<Bell>,
-        (active, start): (Segment, Lsn),
-        older: impl IntoIterator<Item = (u64, Lsn)>,
+        beginning: Beginning<F::File>,
+        used: impl IntoIterator<Item = (u64, Lsn)>,
         now_us: u64,
     ) -> Self {
+        let Beginning { active, offset, is_sealed, start, next_number, is_fresh: _ } = beginning;
         Self {
-            next_number: active.number + 1,
+            next_number,
             layout,
             durability,
             active,
-            offset: BLOCK_BYTES as u64,
+            offset,
             frame_at: (0, 0),
             next: None,
             failure: None,
-            preparing: Blocking::new(bell),
+            preparing: Blocking::new(Arc::clone(&bell)),
+            set_aside: 0,
+            to_release: VecDeque::new(),
+            releasing: Blocking::new(bell),
             retry_us: 0,
             start,
             try_again_us: 0,
-            used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
+            used: used.into_iter().map(|(number, first)| Used { number, first }).collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
             waiting_since_us: None,
             written_us: now_us,
-            is_sealed: true,
+            is_sealed,
             is_sealing: false,
         }
     }
@@ -125,10 +147,17 @@ impl Writer {
     pub fn admission(&self, log: &Log) -> Admission {
         let room = Room {
             active: self.active.bytes.saturating_sub(self.offset),
-            segments: u64::from(self.next.is_some()) + self.layout.spares(),
+            segments: u64::from(self.next.is_some()) + self.layout.allocated(),
             segment_bytes: self.layout.segment_bytes,
         };
-        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room)
+        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room).setting_aside(self.set_aside)
+    }
+
+    /// Keeps room for what is still to be moved of a segment that is given up.
+    pub fn set_aside(&mut self, bytes: u64, log: &Log, state: &mut Persistence) {
+        if std::mem::replace(&mut self.set_aside, bytes) != bytes {
+            state.admission = Some(self.admission(log));
+        }
     }
 
     /// Whether the last try to make the next segment ready has failed.
@@ -142,13 +171,28 @@ impl Writer {
     }
 
     /// Hands the ring the next frame, if there is one and its time has come. `hurries`: it has come.
-    pub fn write(&mut self, ring: &mut Ring, log: &mut Log, state: &mut Persistence, now_us: u64, hurries: bool) {
+    pub fn write(
+        &mut self,
+        ring: &mut impl WriteFrames<F>,
+        log: &mut Log,
+        state: &mut Persistence,
+        now_us: u64,
+        hurries: bool,
+    ) {
         self.look_after_next(log, now_us);
+        self.look_after_releases();
         self.write_frame(ring, log, state, now_us, hurries);
         self.note_room(log, state);
     }
 
-    fn write_frame(&mut self, ring: &mut Ring, log: &mut Log, state: &mut Persistence, now_us: u64, hurries: bool) {
+    fn write_frame(
+        &mut self,
+        ring: &mut impl WriteFrames<F>,
+        log: &mut Log,
+        state: &mut Persistence,
+        now_us: u64,
+        hurries: bool,
+    ) {
         if self.buffer.is_none() {
             return;
         }
@@ -165,7 +209,7 @@ impl Writer {
             return;
         }
         let Some(mut buffer) = self.buffer.take() else { return };
-        if self.offset == BLOCK_BYTES as u64 {
+        if !self.is_active_used() {
             let first = Lsn(log.end().0 - log.pending_bytes() as u64);
             self.used.push(Used { number: self.active.number, first });
             state.log_bytes = self.used_bytes();
@@ -176,10 +220,10 @@ impl Writer {
         self.submit(ring, buffer, length, now_us);
     }
 
-    fn submit(&mut self, ring: &mut Ring, buffer: Aligned, length: usize, now_us: u64) {
+    fn submit(&mut self, ring: &mut impl WriteFrames<F>, buffer: Aligned, length: usize, now_us: u64) {
         self.began_us = now_us;
         self.frame_at = (u32::try_from(self.active.number).unwrap_or(u32::MAX), self.offset);
-        ring.write(&self.active.file, self.layout.way.syncing, buffer, length, self.offset);
+        ring.write_frame(&self.layout.files, &self.active.file, buffer, length, self.offset);
         self.offset += length as u64;
     }
 
@@ -195,7 +239,7 @@ impl Writer {
     }
 
     /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
-    fn seal(&mut self, ring: &mut Ring, log: &Log, now_us: u64) {
+    fn seal(&mut self, ring: &mut impl WriteFrames<F>, log: &Log, now_us: u64) {
         assert!(self.offset + SEAL_BYTES <= self.active.bytes, "a frame leaves room for the seal");
         let Some(mut buffer) = self.buffer.take() else { return };
         let length = log.seal(self.active.id, log.persisted_end(), buffer.bytes_mut());
@@ -265,9 +309,13 @@ impl Writer {
 
     /// Bytes of the segments in use, without what the active one has left.
     pub fn written_bytes(&self) -> u64 {
-        let is_active_used = self.used.last().is_some_and(|used| used.number == self.active.number);
-        let left = if is_active_used { self.active.bytes.saturating_sub(self.offset) } else { 0 };
+        let left = if self.is_active_used() { self.active.bytes.saturating_sub(self.offset) } else { 0 };
         self.used_bytes() - left
+    }
+
+    /// Whether the active segment has a frame.
+    fn is_active_used(&self) -> bool {
+        self.used.last().is_some_and(|used| used.number == self.active.number)
     }
 
     /// How many segments are in use.
@@ -283,7 +331,7 @@ impl Writer {
     /// Returns true if the next frame fits into no file that is allocated or is being prepared.
     pub fn is_stuck(&self, log: &Log) -> bool {
         let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
-        let has_nothing = !self.preparing.is_running() && self.layout.spares() == 0;
+        let has_nothing = !self.preparing.is_running() && self.layout.spares() == 0 && !self.is_releasing();
         is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
     }
 
@@ -315,6 +363,7 @@ impl Writer {
             && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
         match self.preparing.take() {
             Some(Ok(segment)) => {
+                self.layout.delivered();
                 self.next = Some(segment);
                 // Without the reserve the disk is as full as it was.
                 if 0 < self.layout.spares() {
@@ -344,12 +393,18 @@ impl Writer {
         let admission = self.admission(log);
         let left = admission.left(log.end());
         match &self.failure {
-            Some(error) if left < ROOM_MIN && state.refusal.is_none() => {
-                tracing::error!(%error, "the log can't grow: writes are refused");
-                let is_full = error.raw_os_error() == Some(libc::ENOSPC);
-                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+            Some(error) if left < ROOM_MIN => {
+                if state.refusal.is_none() {
+                    tracing::error!(%error, "the log can't grow: writes are refused");
+                }
+                let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                let has_reserve = BLOCK_BYTES as u64 <= admission.left_with_reserve(log.end());
+                state.refusal = Some(match (is_full, has_reserve) {
+                    (true, true) => DISK_FULL,
+                    (true, false) => RESERVE_USED,
+                    (false, _) => NO_SEGMENT,
+                });
             }
-            Some(_) if left < ROOM_MIN => {}
             _ => {
                 if state.refusal.take().is_some() {
                     tracing::info!("there is room for the log again: writes are taken");
@@ -359,19 +414,39 @@ impl Writer {
         state.admission = Some(admission);
     }
 
-    /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them. Returns what is to be done by
-    /// a thread that may block.
-    pub fn release_before(
-        &mut self,
-        lsn: Lsn,
-        state: &mut Persistence,
-    ) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them; and then what a start found that
+    /// accepted a loss.
+    pub fn release_before(&mut self, lsn: Lsn, leftovers: Vec<FileInfo>, state: &mut Persistence) {
         let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
         state.log_bytes = self.used_bytes();
-        let (layout, is_full) = (self.layout.clone(), self.is_full());
+        let leftovers = Some((leftovers, lsn)).filter(|(leftovers, _)| !leftovers.is_empty());
+        self.to_release.push_back(Release { numbers, is_full: self.is_full(), leftovers });
+        self.look_after_releases();
         // The next try comes behind that, and finds what has become free.
         self.retry_us = 0;
-        move || layout.release(&numbers, is_full)
+    }
+
+    /// Whether segments are being set aside: that makes room.
+    pub fn is_releasing(&self) -> bool {
+        self.releasing.is_running() || !self.to_release.is_empty()
+    }
+
+    fn look_after_releases(&mut self) {
+        if let Some(Err(error)) = self.releasing.take() {
+            tracing::warn!(%error, "segments of the log that are not needed any more could not be set aside");
+        }
+        if self.releasing.is_running() {
+            return;
+        }
+        let Some(Release { numbers, is_full, leftovers }) = self.to_release.pop_front() else { return };
+        let layout = self.layout.clone();
+        self.releasing.begin(move || {
+            let released = layout.release(&numbers, is_full);
+            released.and(leftovers.map_or(Ok(()), |(files, since)| layout.clear_away(&files, since)))
+        });
     }
 }
+
+#[cfg(test)]
+mod full_disk;

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{
-    aligned::Aligned,
-    wal::segment::{Way, has_fua},
+use super::super::files::{Way, has_fua};
+use crate::{
+    doctor::readings::Disk,
+    wal::{aligned::Aligned, frame::BLOCK_BYTES},
 };
-use crate::{doctor::readings::Disk, wal::frame::BLOCK_BYTES};
 
 /// How many writes are measured at most: enough for a 99th percentile to be more than a guess.
 const WRITES_MAX: usize = 64;

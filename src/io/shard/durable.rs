@@ -5,25 +5,24 @@ use super::{ConnectionId, State, values::Values};
 use crate::{
     config::Durability,
     io::{
-        aligned::Aligned,
         directory::{Directory, ShardFiles},
+        files::{Layout, OsFiles, Way},
         hints::Hints,
         logging,
         mesh::{Batch, Parcel},
         recover::{Recover, RecoverError, write_lost},
         ring::{Bell, Ring},
         snapshot::{Progress, Snapshot},
-        wal::{
-            Writer,
-            segment::{Growth, Layout, Way},
-        },
+        wal::Writer,
     },
     resp::{Reply, Version},
     session::Ticket,
     statistics::Delay,
-    store::{Places, Store, UnixMillis},
+    store::UnixMillis,
     wal::{
         FileInfo, Found, Log, Lsn, Report,
+        aligned::Aligned,
+        files::Growth,
         frame::{FileId, FileKind},
         room::{FullFacts, SnapshotFacts, is_snapshot_due, is_snapshot_needed_for_room},
     },
@@ -104,7 +103,7 @@ impl Durable {
         }
         let failed = |error: RecoverError| io::Error::other(error.to_string());
         let mut loading = Recover::new(files.clone(), config.accept_loss).map_err(failed)?;
-        let layout = Layout::new(files, config.log_segment_bytes as u64, way)?;
+        let layout = OsFiles { shard: files, way }.layout(config.log_segment_bytes as u64)?;
         let is_on_disk = config.values == crate::config::Values::Disk;
         if is_on_disk {
             loading = loading.believing_hints();
@@ -131,39 +130,15 @@ impl Durable {
     }
 }
 
-/// What of a log nobody needs any more.
-struct Garbage {
-    /// The segments.
-    segments: Vec<u64>,
-    /// Where the log begins without them.
-    begin: Lsn,
-}
-
-/// Finds the segments that are not needed, from the first on: the snapshot has what is in them, or with values on disk nothing
-/// in them is live.
-fn garbage(report: &Report, store: &mut Store, now: UnixMillis, saved: Lsn) -> Garbage {
-    let mut begin = saved;
-    if !report.lost.is_empty() {
-        return Garbage { segments: Vec::new(), begin };
-    }
-    store.sweep(usize::MAX, now);
-    let mut segments = Vec::new();
-    let ends = report.segments.iter().skip(1).map(|(_, first)| first.unwrap_or(report.end)).chain([report.end]);
-    for (&(number, _), end) in report.segments.iter().zip(ends) {
-        let is_dead =
-            |places: &Places| u32::try_from(number).is_ok_and(|number| places.live(number) == 0) && places.live(0) == 0;
-        if saved < end && !store.places.as_deref().is_some_and(is_dead) {
-            break;
+/// Removes what a start found that accepted a loss, of a server that writes no log.
+fn clear_away(layout: Layout, leftovers: Vec<FileInfo>, since: Lsn) {
+    glommio::spawn_local(async move {
+        let cleared = glommio::executor().spawn_blocking(move || layout.clear_away(&leftovers, since)).await;
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "files that a snapshot covers could not be set aside");
         }
-        begin = begin.max(end);
-        segments.push(number);
-    }
-    Garbage { segments, begin }
-}
-
-/// Whether a snapshot of all keys lets go of the log's segments.
-fn can_make_room(report: &Report, store: &Store) -> bool {
-    !store.has_values_on_disk() && report.lost.is_empty() && !report.segments.is_empty()
+    })
+    .detach();
 }
 
 fn modified_at(path: &Path) -> io::Result<UnixMillis> {
@@ -191,7 +166,9 @@ impl State {
     /// Whether a snapshot is being taken or a segment given up: only glommio hears when the blocking thread has done its part.
     pub(super) fn is_saving(&self) -> bool {
         let is_at_work = |durable: &Durable| durable.values.as_ref().is_some_and(Values::is_at_work);
-        self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some() || is_at_work(durable))
+        let is_releasing = |durable: &Durable| durable.writer.as_ref().is_some_and(Writer::is_releasing);
+        let is_saving = |durable: &Durable| durable.snapshot.is_some() || is_at_work(durable) || is_releasing(durable);
+        self.durable.as_ref().is_some_and(is_saving)
     }
 
     /// Reads on in the shard's files, for a moment. Returns whether there is more.
@@ -200,9 +177,10 @@ impl State {
     /// They can't be read or are damaged: the server must not start on them.
     pub(super) fn load(&mut self) -> Result<bool, String> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
-        let files = durable.layout.files.clone();
+        let files = durable.layout.files.shard.clone();
         if durable.opening.is_some() {
-            return self.open_log().map_err(|error| files.unusable(&error));
+            self.open_log().map_err(|error| files.unusable(&error))?;
+            return Ok(false);
         }
         let Some(loading) = &mut durable.loading else {
             self.note_ready();
@@ -242,7 +220,7 @@ impl State {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let Some(loading) = durable.loading.take() else { return Ok(()) };
         let (report, seconds) = (loading.report(), self.now.monotonic_us as f64 / 1e6);
-        let files = &durable.layout.files;
+        let files = &durable.layout.files.shard;
         if !report.lost.is_empty() {
             let directory = files.path().parent().unwrap_or(files.path());
             let path = write_lost(directory, files.shard(), &report.lost, self.now.unix_us / 1_000_000)?;
@@ -288,100 +266,36 @@ impl State {
         Ok(())
     }
 
-    /// Goes on with a log of its own, in a fresh segment, once there is room for one. Returns whether there is more to do.
-    fn open_log(&mut self) -> io::Result<bool> {
-        if self.durable.as_ref().is_some_and(|durable| durable.snapshot.is_some()) {
-            return self.make_room_by_snapshot();
-        }
-        let Some(durable) = &mut self.durable else { return Ok(false) };
-        let Some(mut report) = durable.opening.take() else { return Ok(false) };
-        let (files, durability) = (&durable.layout.files, self.shard.core.config.durability());
+    /// Goes on with a log.
+    fn open_log(&mut self) -> io::Result<()> {
+        let Some(durable) = &mut self.durable else { return Ok(()) };
+        let Some(mut report) = durable.opening.take() else { return Ok(()) };
+        let (layout, durability) = (&durable.layout, self.shard.core.config.durability());
         if durability == Durability::None {
             self.note_loaded();
-            return Ok(false);
+            return Ok(());
         }
-        // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
-        // and what comes behind it needs it.
-        if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
-            fs::File::open(files.path_of(FileKind::Segment, *number))?.sync_data()?;
+        let persistence = &mut self.shard.core.persistence;
+        let beginning = layout.begin_log(&mut report, persistence.saved_lsn, FileId(fastrand::u64(..)))?;
+        if !beginning.is_fresh {
+            tracing::warn!("the disk has no room for a new segment of the log: it goes on in the last one");
         }
-        // What the last start had made ready and not used is used first.
-        let unused: Vec<_> = report.segments.extract_if(.., |(_, first)| first.is_none()).collect();
-        durable.layout.release(&unused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), false)?;
-        let (id, end) = (FileId(fastrand::u64(..)), report.end);
-        let prepare = |layout: &Layout| layout.prepare(report.next_segment, id, end, 0);
-        let active = match prepare(&durable.layout) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                tracing::warn!("the disk has no room for the log to go on: what nobody needs is given up");
-                let (store, persistence) = (&mut self.shard.store, &mut self.shard.core.persistence);
-                let garbage = garbage(&report, store, self.now.unix_millis(), persistence.saved_lsn);
-                if persistence.saved_lsn < garbage.begin {
-                    durable.layout.write_beginning(garbage.begin, end)?;
-                    persistence.saved_lsn = garbage.begin;
-                }
-                durable.layout.release(&garbage.segments, true)?;
-                report.segments.retain(|(number, _)| !garbage.segments.contains(number));
-                match prepare(&durable.layout) {
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull && can_make_room(&report, store) => {
-                        self.begin_room_snapshot(report);
-                        return Ok(true);
-                    }
-                    other => other?,
-                }
-            }
-            other => other?,
-        };
         let (bell, now_us) = (Arc::clone(&durable.bell), self.clock.monotonic_us());
         if let Some(values) = &mut durable.values {
-            let (layout, hinted) = (durable.layout.clone(), report.hinted.iter().copied());
-            values.hints = Some(Hints::new(layout, hinted, Arc::clone(&bell)));
+            let hinted = report.hinted.iter().copied().filter(|&number| number != beginning.active.number);
+            values.hints = Some(Hints::new(layout.clone(), hinted, Arc::clone(&bell)));
         }
-        let older = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
-        let start = (active, end);
-        let writer = Writer::new(durable.layout.clone(), durability, bell, start, older, now_us);
-        let log = Log::new(end, durability == Durability::Always);
-        let persistence = &mut self.shard.core.persistence;
+        let used = report.segments.iter().filter_map(|&(number, first)| Some((number, first?)));
+        let writer = Writer::new(layout.clone(), durability, bell, beginning, used, now_us);
+        let log = Log::new(report.end, durability == Durability::Always);
         persistence.log_bytes = writer.used_bytes();
         persistence.admission = Some(writer.admission(&log));
-        self.shard.grow = Some(Box::new(Growth(durable.layout.clone())));
-        if durable.values.is_some() {
-            durable.layout.keep_beginning();
-        }
+        self.shard.grow = Some(Box::new(Growth(layout.clone())));
+        layout.keep_beginning();
         durable.writer = Some(writer);
         self.shard.store.log = Some(Box::new(log));
         self.note_loaded();
-        Ok(false)
-    }
-
-    /// Begins a snapshot because there is no room for the log to go on: it lets go of all segments.
-    fn begin_room_snapshot(&mut self, report: Report) {
-        let Some(durable) = &mut self.durable else { return };
-        let snapshot = Snapshot::begin(durable.layout.clone(), report.end, true, Arc::clone(&durable.bell));
-        durable.snapshot = Some((snapshot, self.now.monotonic_us));
-        durable.opening = Some(report);
-    }
-
-    /// Goes on with that snapshot. Returns whether there is more to do at once.
-    fn make_room_by_snapshot(&mut self) -> io::Result<bool> {
-        let Some(durable) = &mut self.durable else { return Ok(false) };
-        let (Some((snapshot, _)), Some(report)) = (&mut durable.snapshot, &mut durable.opening) else {
-            return Ok(false);
-        };
-        let (now, end) = (self.now.unix_millis(), report.end);
-        match snapshot.advance(&self.shard.store, (end, end), self.clock, LOAD_SLICE_US) {
-            Progress::Walking => Ok(true),
-            Progress::Waiting => Ok(false),
-            Progress::Failed(error) => Err(error),
-            Progress::Done(bytes) => {
-                tracing::info!(bytes, "a snapshot was taken to make room for the log");
-                durable.snapshot = None;
-                let persistence = &mut self.shard.core.persistence;
-                (persistence.saved_lsn, persistence.saved_at, persistence.snapshot_bytes) = (end, now, bytes);
-                let numbers: Vec<_> = report.segments.drain(..).map(|(number, _)| number).collect();
-                durable.layout.release(&numbers, true)?;
-                Ok(true)
-            }
-        }
+        Ok(())
     }
 
     /// Whether so much of the log waits for the disk that no request may be executed.
@@ -440,7 +354,7 @@ impl State {
         match writer.written(buffer, outcome, log, &mut self.shard.core.persistence, now_us) {
             Ok(us) => self.shard.core.note_delay(Delay::LogSync, us, self.now.unix_us),
             Err(error) => {
-                let path = durable.layout.files.path().display();
+                let path = durable.layout.files.shard.path().display();
                 self.control.failed.store(true, Ordering::SeqCst);
                 tracing::error!(%error, %path, "the log can't be written: the server ends, and acknowledges nothing more");
                 logging::flush();
@@ -562,11 +476,11 @@ impl State {
             Progress::Walking => return true,
             Progress::Waiting => {
                 let is_stuck = |log| durable.writer.as_ref().is_some_and(|writer| writer.is_stuck(log));
-                if !self.shard.store.log.as_deref().is_some_and(is_stuck) || !snapshot.give_up() {
-                    return false;
+                if self.shard.store.log.as_deref().is_some_and(is_stuck) {
+                    // The log waits for the reserve that the snapshot has, and the snapshot for the log.
+                    snapshot.give_up(io::Error::from_raw_os_error(libc::ENOSPC));
                 }
-                // The log waits for the reserve that the snapshot has, and the snapshot for the log.
-                Err(io::Error::from_raw_os_error(libc::ENOSPC))
+                return false;
             }
             Progress::Done(bytes) => Ok(bytes),
             Progress::Failed(error) => Err(error),
@@ -584,19 +498,12 @@ impl State {
                 persistence.saved_lsn = since;
                 persistence.snapshot_bytes = bytes;
                 tracing::info!(bytes, seconds, "a snapshot was taken");
-                let release = durable.writer.as_mut().map(|writer| writer.release_before(since, persistence));
-                let (layout, leftovers) = (durable.layout.clone(), std::mem::take(&mut durable.leftovers));
-                let release = move || {
-                    let released = release.map_or(Ok(()), |release| release());
-                    let cleared = if leftovers.is_empty() { Ok(()) } else { layout.clear_away(&leftovers, since) };
-                    released.and(cleared)
-                };
-                glommio::spawn_local(async move {
-                    if let Err(error) = glommio::executor().spawn_blocking(release).await {
-                        tracing::warn!(%error, "files that a snapshot covers could not be set aside");
-                    }
-                })
-                .detach();
+                let leftovers = std::mem::take(&mut durable.leftovers);
+                match &mut durable.writer {
+                    Some(writer) => writer.release_before(since, leftovers, persistence),
+                    None if leftovers.is_empty() => {}
+                    None => clear_away(durable.layout.clone(), leftovers, since),
+                }
                 None
             }
             Err(error) => {

@@ -7,16 +7,15 @@
 use super::{ConnectionId, State};
 use crate::{
     io::{
-        aligned::Aligned,
         compaction::{Compaction, Work},
+        files::Layout,
         hints::Hints,
         mesh::Batch,
         ring::{Bell, Ring},
         values::{Fetched, Reads, Waiter},
-        wal::segment::Layout,
     },
     store::Cold,
-    wal::{FileInfo, Value},
+    wal::{FileInfo, Value, aligned::Aligned},
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! Memory for direct I/O: its address is a multiple of a block.
 
-use crate::wal::frame::BLOCK_BYTES;
+use super::frame::BLOCK_BYTES;
 use std::fmt;
 
 /// A buffer of a fixed size whose first byte stands where direct I/O wants it.

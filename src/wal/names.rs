@@ -1,6 +1,6 @@
 //! How a shard's files are called.
 
-use crate::wal::frame::FileKind;
+use super::frame::FileKind;
 
 /// What the names of unfinished files end in.
 const UNFINISHED: &str = ".tmp";
@@ -8,39 +8,39 @@ const SPARE: &str = "spare-";
 const DAMAGED: &str = "damaged-";
 
 /// The name of a segment with this number, or of its hint, or of a snapshot of this position.
-pub(super) fn name_of(kind: FileKind, number: u64) -> String {
+pub(crate) fn name_of(kind: FileKind, number: u64) -> String {
     format!("{}{number:016x}", prefix(kind))
 }
 
 /// What a file of this name holds, and its number; `None` where no file of ours is called so.
-pub(super) fn read(name: &str) -> Option<(FileKind, u64)> {
+pub(crate) fn read(name: &str) -> Option<(FileKind, u64)> {
     [FileKind::Segment, FileKind::Snapshot, FileKind::Hint]
         .into_iter()
         .find_map(|kind| Some((kind, number(name.strip_prefix(prefix(kind))?)?)))
 }
 
 /// The name of a spare segment.
-pub(super) fn spare_name(number: u64) -> String {
+pub(crate) fn spare_name(number: u64) -> String {
     format!("{SPARE}{number:016x}")
 }
 
 /// The number of the spare segment of this name, if it is one.
-pub(super) fn read_spare(name: &str) -> Option<u64> {
+pub(crate) fn read_spare(name: &str) -> Option<u64> {
     number(name.strip_prefix(SPARE)?)
 }
 
 /// The name that a file has until it is finished.
-pub(super) fn unfinished(name: &str) -> String {
+pub(crate) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
 }
 
 /// The name that a file is kept under which could not be read.
-pub(super) fn damaged(name: &str) -> String {
+pub(crate) fn damaged(name: &str) -> String {
     format!("{DAMAGED}{name}")
 }
 
 /// Whether one of ours is called so until it is finished.
-pub(super) fn is_unfinished(name: &str) -> bool {
+pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(|name| read(name).is_some() || read_spare(name).is_some())
 }
 
