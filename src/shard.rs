@@ -7,7 +7,7 @@ use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
     commands::{
-        Call, Core, Flags, Keys, Merge, Now, Outcome, Route,
+        Call, Core, Flags, Keys, Merge, Now, Outcome, Route, empties_all,
         errors::{LOADING, NO_ROOM, OUT_OF_MEMORY},
         frees_room, needed_keys, record_bytes_max,
     },
@@ -592,7 +592,8 @@ impl Shard {
     fn look_for_room(&mut self, found: Found, end: Lsn, bytes: u64, share: Share) -> Option<&'static str> {
         let persistence = &mut self.core.persistence;
         let admission = persistence.admission?;
-        if frees_room(found.command) && admission.admits_with_reserve(end, bytes) {
+        let frees = frees_room(found.command) && admission.admits_with_reserve(end, bytes);
+        if frees || (empties_all(found.command) && admission.admits_to_the_last(end, bytes)) {
             return None;
         }
         if persistence.refusal.is_none() {

@@ -11,6 +11,7 @@
 pub mod aligned;
 #[cfg(test)]
 pub(crate) mod disk;
+pub mod files;
 pub mod frame;
 mod hint;
 mod job;
@@ -23,7 +24,8 @@ pub mod room;
 
 pub use aligned::Aligned;
 pub use hint::{Hinting, Line, NoHint, Placed, each_line};
-pub use job::{Chunk, Desk, Done, HintWriting, Job, Left, Segment};
+pub use files::Left;
+pub use job::{Desk, Done, Job, LogBegun, Segment};
 pub use log::{Log, Value};
 pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};
 pub use record::{Malformed, Record};

@@ -156,6 +156,11 @@ pub fn frees_room(command: &Command) -> bool {
     matches!(command.name, "del" | "delifeq" | "flushall" | "flushdb" | "getdel" | "unlink")
 }
 
+/// Returns true if the command removes all keys: nothing else makes room for certain.
+pub fn empties_all(command: &Command) -> bool {
+    matches!(command.name, "flushall" | "flushdb")
+}
+
 /// Bytes of a record beside what the request gives of it, for each argument; at most one record is made of each.
 const RECORD_OVERHEAD_MAX: usize = 32;
 

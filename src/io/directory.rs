@@ -187,32 +187,12 @@ impl ShardFiles {
         self.path.join(names::name_of(kind, number))
     }
 
-    /// The path of that file until it is finished.
-    pub fn unfinished_path_of(&self, kind: FileKind, number: u64) -> PathBuf {
-        self.path.join(names::unfinished(&names::name_of(kind, number)))
-    }
-
-    /// The path that such a file is kept under which could not be read.
-    pub fn damaged_path_of(&self, kind: FileKind, number: u64) -> PathBuf {
-        self.path.join(names::damaged(&names::name_of(kind, number)))
-    }
-
-    /// The numbers of its spare segments.
+    /// The names of all files in it, in order.
     ///
     /// # Errors
     /// The directory can't be read.
-    pub fn spares(&self) -> io::Result<Vec<u64>> {
-        Ok(names_in(&self.path)?.iter().filter_map(|name| names::read_spare(name)).collect())
-    }
-
-    /// The path of a spare segment.
-    pub fn spare_path(&self, number: u64) -> PathBuf {
-        self.path.join(names::spare_name(number))
-    }
-
-    /// The path of a spare segment until it is finished.
-    pub fn unfinished_spare_path(&self, number: u64) -> PathBuf {
-        self.path.join(names::unfinished(&names::spare_name(number)))
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        names_in(&self.path)
     }
 
     /// Says why they can't be written, and what to do.

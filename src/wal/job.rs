@@ -2,9 +2,14 @@
 //!
 //! Files are named by their numbers; whoever does the work knows their names and keeps open what has to stay so.
 
-use super::{Aligned, FileInfo, Hinting, Lost, Lsn, NoHint, frame::FileId};
+use super::{
+    Aligned, FileInfo, Lost, Lsn, Report,
+    files::{self, Beginning, Chunk, Files, HintStep, HintWriting, Layout, Left},
+    frame::{FileId, FileKind},
+    names,
+};
 use crate::time::UnixMillis;
-use std::{ops::Range, path::PathBuf};
+use std::{io, sync::Arc};
 
 /// A duty that gives out jobs, one at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,8 +40,15 @@ pub enum Job {
     },
     /// Find out when the snapshot of this position was finished; [`Done::Time`].
     SnapshotTime(u64),
-    /// Sync a segment that an earlier process has written; [`Done::Nothing`].
-    SyncSegment(u64),
+    /// Decide where the log goes on that a start has read, and have it go on there; [`Done::LogBegun`].
+    BeginLog {
+        /// What was found of the log.
+        report: Box<Report>,
+        /// The position of the snapshot.
+        saved: Lsn,
+        /// The identity of a fresh segment.
+        id: FileId,
+    },
     /// Make the segment with this number ready, of a spare one; [`Done::Segment`].
     Prepare {
         /// The segment's number.
@@ -112,9 +124,9 @@ pub enum Job {
     },
     /// Keep room on disk for the next beginning that is written; [`Done::Nothing`].
     KeepBeginning,
-    /// Begin a hint of a segment; [`Done::Hint`] or [`Done::NoHint`].
+    /// Begin a hint of a segment; [`Done::Hint`].
     BeginHint(Left),
-    /// Go on with a hint; [`Done::Hint`], [`Done::HintWritten`] or [`Done::NoHint`].
+    /// Go on with a hint; [`Done::Hint`].
     ExtendHint(Box<HintWriting>),
     /// Remove the hint of a segment, if there is one; [`Done::Nothing`].
     RemoveHint(u64),
@@ -133,14 +145,12 @@ pub enum Done {
     Finished(u64),
     /// A piece of a segment.
     Values(Chunk),
-    /// There is more of the segment to read.
-    Hint(Box<HintWriting>),
-    /// The hint is there.
-    HintWritten,
-    /// There can be none.
-    NoHint(NoHint),
+    /// A step in writing a hint.
+    Hint(HintStep),
+    /// The log goes on.
+    LogBegun(Box<LogBegun>),
     /// What was lost is written down here.
-    Lost(PathBuf),
+    Lost(String),
     /// A time.
     Time(UnixMillis),
 }
@@ -156,43 +166,98 @@ pub struct Segment {
     pub bytes: u64,
 }
 
-/// A segment that is needed and not written to any more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
-    /// Its number.
-    pub number: u64,
-    /// The position of its first frame.
-    pub first: Lsn,
-    /// The position of the next segment's.
-    pub end: Lsn,
+/// A log that goes on after a start.
+#[derive(Debug)]
+pub struct LogBegun {
+    /// What was found of it, without the segments that are not needed any more.
+    pub report: Report,
+    /// The segment that is written to.
+    pub active: Segment,
+    /// The place of its next frame.
+    pub offset: u64,
+    /// True if there is nothing in it that a seal is missing behind.
+    pub is_sealed: bool,
+    /// The number that the next segment takes.
+    pub next_number: u64,
+    /// True if the segment was made ready for this start; else it is the log's last one.
+    pub is_fresh: bool,
 }
 
-/// A piece of a segment, and the keys and values in it.
-#[derive(Debug)]
-pub struct Chunk {
-    /// The bytes.
-    pub buffer: Aligned,
-    /// The places of keys and values in them.
-    pub found: Vec<(Range<usize>, Range<usize>)>,
-    /// The identity of the segment's frames.
-    pub id: FileId,
-    /// The piece's place in the segment.
-    pub offset: u64,
-    /// The place of the next piece.
-    pub next: u64,
-    /// True if there is none.
-    pub is_last: bool,
+/// A file that the log's frames are written to.
+type File<F> = Arc<<F as Files>::File>;
+
+impl Job {
+    /// Does the job. Returns the opened file of the segment that it has made ready, too.
+    pub fn perform<F: Files>(self, layout: &Layout<F>) -> (io::Result<Done>, Option<File<F>>) {
+        match self {
+            Self::Prepare { number, id, end, spares_left } => {
+                layout.try_again();
+                split(layout.prepare(number, id, end, spares_left).map(|segment| (segment.split(), Done::Segment)))
+            }
+            Self::BeginLog { mut report, saved, id } => {
+                let begun = layout.begin_log(&mut report, saved, id);
+                split(begun.map(|beginning| {
+                    let Beginning { active, offset, is_sealed, next_number, is_fresh, .. } = beginning;
+                    let done = move |active| {
+                        let begun = LogBegun { report: *report, active, offset, is_sealed, next_number, is_fresh };
+                        Done::LogBegun(Box::new(begun))
+                    };
+                    (active.split(), done)
+                }))
+            }
+            other => (other.perform_on(layout), None),
+        }
+    }
+
+    fn perform_on<F: Files>(self, layout: &Layout<F>) -> io::Result<Done> {
+        let files = &layout.files;
+        match self {
+            Self::Prepare { .. } | Self::BeginLog { .. } => unreachable!("they have a file to return"),
+            Self::WriteLost { lost, unix_seconds } => {
+                let path = files.write_lost(&lost, unix_seconds)?;
+                layout.keep_damaged(lost.into_iter().map(|lost| lost.damage.file).collect());
+                return Ok(Done::Lost(path));
+            }
+            Self::SnapshotTime(number) => {
+                return files.modified_at(&names::name_of(FileKind::Snapshot, number)).map(Done::Time);
+            }
+            Self::Release { numbers, is_full } => layout.release(&numbers, is_full)?,
+            Self::ClearAway { found, since } => layout.clear_away(&found, since)?,
+            Self::BeginSnapshot { id, since, takes_reserve } => drop(layout.begin_snapshot(id, since, takes_reserve)?),
+            Self::WriteSnapshot { since, offset, buffer, length } => {
+                files.write_at(&layout.open_snapshot(since)?, &buffer.bytes()[..length], offset)?;
+                return Ok(Done::Written(buffer));
+            }
+            Self::FinishSnapshot { since, bytes } => {
+                return layout.finish_snapshot(&layout.open_snapshot(since)?, since, bytes).map(Done::Finished);
+            }
+            Self::DropSnapshot(since) => layout.drop_snapshot(since),
+            Self::ReadValues { segment, id, offset } => {
+                return layout.read_values(segment, id, offset).map(Done::Values);
+            }
+            Self::WriteBeginning { id, begin, persisted } => layout.write_beginning(id, begin, persisted)?,
+            Self::KeepBeginning => layout.keep_beginning(),
+            Self::BeginHint(left) => return layout.begin_hint(left).map(Done::Hint),
+            Self::ExtendHint(writing) => return layout.go_on_with_hint(writing).map(Done::Hint),
+            Self::RemoveHint(segment) => drop(layout.remove_hint(segment)?),
+        }
+        Ok(Done::Nothing)
+    }
 }
 
-/// A hint in the making.
-#[derive(Debug)]
-pub struct HintWriting {
-    /// The segment.
-    pub left: Left,
-    /// What was read of it.
-    pub hinting: Hinting,
-    /// The place of the next piece.
-    pub offset: u64,
-    /// Memory for it.
-    pub buffer: Aligned,
+impl<T> files::Segment<T> {
+    fn split(self) -> (Segment, Arc<T>) {
+        let Self { file, id, number, bytes } = self;
+        (Segment { id, number, bytes }, file)
+    }
+}
+
+/// Splits what has come of a job into its outcome and a file.
+fn split<T>(
+    outcome: io::Result<((Segment, Arc<T>), impl FnOnce(Segment) -> Done)>,
+) -> (io::Result<Done>, Option<Arc<T>>) {
+    match outcome {
+        Ok(((segment, file), done)) => (Ok(done(segment)), Some(file)),
+        Err(error) => (Err(error), None),
+    }
 }

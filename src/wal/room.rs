@@ -2,8 +2,8 @@
 //! giving up, and when a hint may be written.
 //!
 //! A write is accepted only if its records fit into files that are allocated already, so that no other process can take their
-//! room. One segment of these is kept back, the **reserve**: for commands that free, for compaction, for a snapshot that makes
-//! room, and for the next start.
+//! room. One segment of these is kept back, the **reserve**: for commands that free, for compaction, and for a snapshot that
+//! makes room.
 
 use super::{
     Lsn,
@@ -36,7 +36,10 @@ impl Room {
         let file_bytes = self.active.saturating_sub(tail) + self.segments * usable;
         let payload = PAYLOAD_BYTES_MAX as u128;
         let frames = u128::from(file_bytes.saturating_sub(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX));
-        (frames * payload / (payload + u128::from(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX))) as u64
+        let in_several = (frames * payload / (payload + u128::from(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX))) as u64;
+        // What waits to be written is one frame if it fits into one.
+        let in_one = self.active.saturating_sub(BLOCK_BYTES as u64 + FRAME_OVERHEAD_MAX).min(PAYLOAD_BYTES_MAX as u64);
+        in_several.max(in_one)
     }
 }
 
@@ -47,7 +50,13 @@ pub struct Admission {
     room: Room,
     regular: Lsn,
     freeing: Lsn,
+    emptying: Lsn,
+    /// Bytes of records that are kept from all but moves: what a segment that is being given up still needs.
+    set_aside: u64,
 }
+
+/// Bytes that only what removes all keys may use: a server on a full disk can always be emptied.
+const EMPTYING_BYTES: u64 = 4 * BLOCK_BYTES as u64;
 
 impl Admission {
     /// Derives the positions from the log's room. `begin`: the position of the first record that has no place in a file.
@@ -55,7 +64,21 @@ impl Admission {
         let all = room.record_bytes();
         let reserve = Room { active: 0, segments: 1, ..room }.record_bytes();
         let at = |bytes: u64| Lsn(begin.0.saturating_add(bytes));
-        Self { begin, room, regular: at(all.saturating_sub(reserve)), freeing: at(all) }
+        let freeing = at(all.saturating_sub(EMPTYING_BYTES));
+        let regular = at(all.saturating_sub(reserve)).min(freeing);
+        Self { begin, room, regular, freeing, emptying: at(all), set_aside: 0 }
+    }
+
+    /// Keeps so many bytes of records from all but moves, and from what removes all keys.
+    #[must_use]
+    pub fn setting_aside(self, bytes: u64) -> Self {
+        let less = |position: Lsn| Lsn(position.0.saturating_sub(bytes).max(self.begin.0));
+        Self { regular: less(self.regular), freeing: less(self.freeing), set_aside: bytes, ..self }
+    }
+
+    /// Returns the bytes of records that moves may append behind `end`.
+    pub fn left_for_moves(&self, end: Lsn) -> u64 {
+        self.emptying.0.saturating_sub(EMPTYING_BYTES).saturating_sub(end.0)
     }
 
     /// Returns true if a write of so many bytes of records fits, the reserve left alone. `end`: the end of the log.
@@ -67,6 +90,11 @@ impl Admission {
     /// Returns true if it fits with the reserve.
     pub fn admits_with_reserve(&self, end: Lsn, bytes: u64) -> bool {
         end.0.saturating_add(bytes) <= self.freeing.0
+    }
+
+    /// Returns true if it fits with the reserve, to its last block.
+    pub fn admits_to_the_last(&self, end: Lsn, bytes: u64) -> bool {
+        end.0.saturating_add(bytes) <= self.emptying.0
     }
 
     /// Returns the position up to which the log can grow, the reserve left alone.
@@ -87,7 +115,8 @@ impl Admission {
     /// Returns what the room is with so many segments more.
     #[must_use]
     pub fn grown(&self, segments: u64) -> Self {
-        Self::new(self.begin, Room { segments: self.room.segments + segments, ..self.room })
+        let room = Room { segments: self.room.segments + segments, ..self.room };
+        Self::new(self.begin, room).setting_aside(self.set_aside)
     }
 
     /// Returns how many segments have to be added for a write of so many bytes of records to fit.
@@ -204,8 +233,21 @@ pub fn judge_oldest(facts: SegmentFacts) -> Oldest {
     let is_sparse = SEGMENTS_MIN <= facts.count
         && u128::from(facts.live) * 100 < u128::from(facts.written) * u128::from(facts.live_percent);
     let has_garbage = facts.live.saturating_add(facts.segment_bytes) <= facts.written && facts.live_percent != 0;
-    let is_wanted = if facts.is_full { has_garbage && facts.oldest_live <= facts.left_with_reserve } else { is_sparse };
+    let fits = can_move(facts.oldest_live, facts.left_with_reserve, facts.segment_bytes);
+    let is_wanted = if facts.is_full { has_garbage && fits } else { is_sparse };
     if is_wanted && facts.oldest <= facts.changed_in { Oldest::Move } else { Oldest::Keep }
+}
+
+/// Returns the bytes of records to set aside for so many that are to be moved: frames are padded to whole blocks.
+pub fn moves_take(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 2)
+}
+
+/// Returns true if so many bytes of live records may be moved to the log's end, where so many have room there: deletions that
+/// come meanwhile must have room, too.
+pub fn can_move(bytes: u64, left_with_reserve: u64, segment_bytes: u64) -> bool {
+    const DELETIONS: u64 = 16;
+    moves_take(bytes).saturating_add(segment_bytes / DELETIONS) <= left_with_reserve
 }
 
 /// Returns true if a hint may be written with so many bytes free on the disk: a hint only saves time at the next start, and
@@ -269,6 +311,13 @@ mod tests {
         let admission = Admission::new(begin, room);
         assert!(admission.admits(begin, 2 * MIB) && !admission.admits(begin, 3 * MIB + 1));
         assert!(admission.admits_with_reserve(begin, 60 * MIB) && !admission.admits_with_reserve(begin, 66 * MIB));
+        let [last, block] = [
+            Room { active: 6 * BLOCK_BYTES as u64, segments: 0, ..room },
+            Room { active: 3 * BLOCK_BYTES as u64, segments: 0, ..room },
+        ]
+        .map(|room| Admission::new(begin, room));
+        assert!(!last.admits(begin, 1) && !last.admits_with_reserve(begin, 100) && last.admits_to_the_last(begin, 100));
+        assert!(block.admits_to_the_last(begin, 100), "a block, and one for the seal");
         let full = Admission::new(begin, Room { active: 0, ..room });
         assert!(!full.admits(begin, 1) && full.admits_with_reserve(begin, small));
         assert!(full.grown(1).admits(begin, small));

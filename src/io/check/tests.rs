@@ -5,6 +5,7 @@ use crate::{
         Record,
         disk::{Disk, Keys, Writer, apply},
         frame::FileId,
+        names,
     },
 };
 use expect_test::expect;
@@ -132,7 +133,7 @@ fn a_directory_that_a_server_has_open_is_not_checked() {
 fn checking_changes_nothing() {
     let (_place, directory) = place("check-unchanged");
     let files = directory.shard(1);
-    fs::write(files.unfinished_path_of(FileKind::Snapshot, 7), "half").unwrap();
+    fs::write(files.path().join(names::unfinished(&names::name_of(FileKind::Snapshot, 7))), "half").unwrap();
     let look = || -> Vec<_> {
         let entries = fs::read_dir(files.path()).unwrap().map(Result::unwrap);
         let mut entries: Vec<_> =

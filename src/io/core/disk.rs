@@ -4,13 +4,13 @@ use crate::{
     config::Config,
     engine::{Action, CoreFiles, Event},
     io::{
-        directory::{Directory, ShardFiles},
+        directory::Directory,
+        files::{Layout, OsFiles, Way},
         jobs::Jobs,
         recover::Reader,
         ring::{Bell, Ring},
-        wal::segment::{Growth, Layout, Way},
     },
-    wal::{Aligned, Done, FileInfo, frame::FileKind},
+    wal::{Aligned, Done, FileInfo, files::Growth, frame::FileKind},
 };
 use std::{collections::BTreeMap, fs::File, io, sync::Arc};
 
@@ -38,13 +38,13 @@ impl Disk {
         config: &Config,
         bell: Arc<Bell>,
     ) -> io::Result<(Self, CoreFiles)> {
-        let files: ShardFiles = directory.shard(core);
+        let files = directory.shard(core);
         let way = Way::probe(files.path()).map_err(|error| io::Error::other(files.unusable(&error)))?;
         if core == 0 {
             tracing::info!("the log is written with {way}");
         }
         let listed = files.list().map_err(|error| io::Error::other(format!("{}: {error}", files.path().display())))?;
-        let layout = Layout::new(files.clone(), config.log_segment_bytes as u64, way)?;
+        let layout = OsFiles { shard: files.clone(), way }.layout(config.log_segment_bytes as u64)?;
         let core_files = CoreFiles {
             path: files.path().display().to_string(),
             directory: files.directory(),
@@ -74,9 +74,12 @@ impl Disk {
     /// Shows the jobs that have ended, in order, and reads that have failed before they began.
     pub(super) fn take_events(&mut self, mut show: impl FnMut(Event<'_>)) {
         while let Some(finished) = self.jobs.take_finished() {
-            if let (Ok(Done::Segment(segment)), Some(file)) = (&finished.outcome, finished.file) {
-                self.segments.insert(segment.number, file);
-            }
+            let number = match &finished.outcome {
+                Ok(Done::Segment(segment)) => Some(segment.number),
+                Ok(Done::LogBegun(begun)) => Some(begun.active.number),
+                Ok(_) | Err(_) => None,
+            };
+            self.segments.extend(number.zip(finished.file));
             show(Event::JobDone(finished.desk, finished.outcome));
         }
         for (token, buffer, error) in self.failed_reads.drain(..) {
@@ -96,7 +99,7 @@ impl Disk {
                 // Those before it are not written to any more.
                 self.segments = self.segments.split_off(&segment);
                 let file = self.segments.get(&segment).expect("a segment is made ready before it is written to");
-                ring.write(file, self.layout.way.syncing, buffer, length, offset);
+                ring.write(file, self.layout.files.way.syncing, buffer, length, offset);
             }
             Action::Read { segment, offset, buffer, length, token } => {
                 let file = match self.open.get(&segment) {
@@ -115,14 +118,15 @@ impl Disk {
     }
 
     fn open_segment(&mut self, segment: u32) -> io::Result<Arc<File>> {
-        let path = self.layout.files.path_of(FileKind::Segment, segment.into());
-        let file = Arc::new(self.layout.options(0).write(false).open(path)?);
+        let files = &self.layout.files;
+        let path = files.shard.path_of(FileKind::Segment, segment.into());
+        let file = Arc::new(files.options(0).write(false).open(path)?);
         self.open.insert(segment, Arc::clone(&file));
         Ok(file)
     }
 
     /// Returns why the files can't be written, and what to do.
     pub(super) fn unusable(&self, error: &io::Error) -> String {
-        self.layout.files.unusable(error)
+        self.layout.files.shard.unusable(error)
     }
 }

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::wal::segment::{Way, has_fua};
+use super::super::files::{Way, has_fua};
 use crate::{
     doctor::readings::Disk,
-    wal::{Aligned, frame::BLOCK_BYTES},
+    wal::{aligned::Aligned, frame::BLOCK_BYTES},
 };
 
 /// How many writes are measured at most: enough for a 99th percentile to be more than a guess.

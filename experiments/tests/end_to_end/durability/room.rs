@@ -6,7 +6,7 @@ use super::{
     modes::{kill, stop},
 };
 use crate::{
-    harness::{Server, eventually, program},
+    harness::{Server, eventually, program, random},
     http::Http,
     wire::{Reply, Wire},
 };
@@ -268,4 +268,72 @@ fn a_disk_without_a_free_block_is_emptied() {
         eventually("writes are taken again", || set(&mut wire, "k", &vec![b'n'; VALUE_BYTES], &[]).then_some(()));
         stop(server);
     });
+}
+
+/// Takes the last block of a disk.
+fn fill_to_the_last_block(mount: &Mount) {
+    let mut file = fs::File::create(mount.join("ballast")).expect("a file");
+    for length in [1 << 20, 4096] {
+        while file.write_all(&vec![b'b'; length]).is_ok() {}
+    }
+}
+
+/// A disk stays full to its last block: however often a server is killed there, the next one starts, has every key that was
+/// not deleted, and takes deletions; and when all keys have gone it takes writes.
+#[test]
+fn a_server_starts_again_and_again_on_a_disk_that_stays_full() {
+    let seed = random().u64(..);
+    for values in ["memory", "disk"] {
+        on_a_small_disk(|mount| {
+            let directory = mount.join("data");
+            let settings = ["--dir", &directory, "--log-segment-bytes", SEGMENT, "--values", values];
+            let mut server = Server::start(1, &settings);
+            let taken = fill_up(&mut server.connect());
+            fill_to_the_last_block(mount);
+            let (mut keys, mut random) = ((0..taken).collect::<Vec<_>>(), fastrand::Rng::with_seed(seed));
+            for life in 0..12 {
+                kill(server);
+                server = Server::start(1, &settings);
+                let mut wire = server.connect();
+                assert_eq!(wire.ask("DBSIZE"), format!(":{}", keys.len()), "{values}, life {life}");
+                for _ in 0..random.usize(0..4) {
+                    let key = keys.swap_remove(random.usize(..keys.len()));
+                    assert_eq!(wire.ask(&format!("DEL fill:{key}")), ":1", "{values}, life {life}");
+                }
+                let key = keys[random.usize(..keys.len())];
+                assert_eq!(wire.ask(&format!("STRLEN fill:{key}")), format!(":{VALUE_BYTES}"), "{values}, life {life}");
+                assert_eq!(wire.ask(&format!("GETRANGE fill:{key} 0 2")), "fff", "{values}, life {life}");
+            }
+            let mut wire = server.connect();
+            assert_eq!(wire.ask("FLUSHALL"), "+OK", "{values}");
+            eventually("writes are taken again", || set(&mut wire, "k", &vec![b'n'; VALUE_BYTES], &[]).then_some(()));
+            kill(server);
+            let server = Server::start(1, &settings);
+            assert_eq!(server.connect().ask("DBSIZE"), ":1", "{values}");
+            stop(server);
+        });
+    }
+}
+
+/// On a disk that is full to its last block no deletion is refused, whichever segments are given up and moved meanwhile.
+#[test]
+fn no_deletion_is_refused_while_segments_are_given_up() {
+    let seed = random().u64(..);
+    for values in ["disk", "memory"] {
+        on_a_small_disk(|mount| {
+            let directory = mount.join("data");
+            let settings = ["--dir", &directory, "--log-segment-bytes", SEGMENT, "--values", values];
+            let server = Server::start(1, &settings);
+            let mut wire = server.connect();
+            let taken = fill_up(&mut wire);
+            fill_to_the_last_block(mount);
+            let mut keys: Vec<_> = (0..taken).collect();
+            fastrand::Rng::with_seed(seed).shuffle(&mut keys);
+            for (deleted, key) in keys.iter().enumerate() {
+                assert_eq!(wire.ask(&format!("DEL fill:{key}")), ":1", "{values}, {deleted} of {taken} were deleted");
+            }
+            eventually("writes are taken again", || set(&mut wire, "k", &vec![b'n'; VALUE_BYTES], &[]).then_some(()));
+            stop(server);
+        });
+    }
 }

@@ -1,3 +1,0 @@
-//! The files of a shard's log.
-
-pub mod segment;
