@@ -970,6 +970,12 @@ mod tests {
             0
         }
 
+        fn allocated(&self) -> u64 {
+            0
+        }
+
+        fn note_delivered(&mut self) {}
+
         fn try_again(&mut self) {}
 
         fn grow(&mut self, segments: u64) -> bool {

@@ -23,8 +23,8 @@ mod recovery;
 pub mod room;
 
 pub use aligned::Aligned;
-pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use files::Left;
+pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use job::{Desk, Done, Job, LogBegun, Segment};
 pub use log::{Log, Value};
 pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};

@@ -9,9 +9,10 @@ use crate::{
     commands::Persistence,
     store::{At, Store},
     wal::{
-        Chunk, Desk, Done, FileInfo, Job, Lsn,
-        frame::FileId,
-        room::{Oldest, SegmentFacts, judge_oldest},
+        Desk, Done, FileInfo, Job, Lsn,
+        files::Chunk,
+        frame::{FileId, PAYLOAD_BYTES_MAX},
+        room::{Oldest, SegmentFacts, can_move, judge_oldest, moves_take},
     },
 };
 use std::io;
@@ -20,8 +21,14 @@ use std::io;
 const PENDING_BYTES_MAX: usize = 256 << 10;
 /// Values between two looks at the clock: some 10 µs.
 const VALUES_PER_LOOK: usize = 16;
-/// How long nothing is tried after it has failed.
+/// How long nothing is tried after it has failed, and after there was no room for it.
 const RETRY_US: u64 = 10_000_000;
+const ROOM_RETRY_US: u64 = 1_000_000;
+/// How long values are moved in a turn, at least, while the disk is full: the room that is set aside for that is kept from
+/// those who delete keys meanwhile, so it must not take many turns.
+const FULL_US: u64 = 5_000;
+/// Bytes of a record beside its key and its value.
+const RECORD_OVERHEAD_MAX: usize = 32;
 
 /// The state of the segment at hand.
 enum Phase {
@@ -60,6 +67,10 @@ pub(super) struct Compaction {
     seen: (u64, u64),
     changed_in: u64,
     retry_us: u64,
+    /// Room is set aside for what is moved, on a full disk.
+    has_room_aside: bool,
+    /// The next value has no room yet.
+    waits: bool,
     job: JobSlot,
 }
 
@@ -70,6 +81,8 @@ pub(super) struct Work<'a> {
     pub(super) state: &'a mut Persistence,
     /// The part of the log that is to be live, of 100; 0 to leave it alone.
     pub(super) live_percent: u32,
+    /// Files that are allocated and are no segments yet.
+    pub(super) allocated: u64,
     pub(super) random: &'a mut fastrand::Rng,
     pub(super) actions: &'a mut Actions,
 }
@@ -86,6 +99,8 @@ impl Compaction {
             seen: (0, 0),
             changed_in: 0,
             retry_us: 0,
+            has_room_aside: false,
+            waits: false,
             job: JobSlot::new(Desk::Compaction),
         }
     }
@@ -110,6 +125,8 @@ impl Compaction {
     /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
     pub(super) fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
         let now_us = clock.monotonic_us();
+        self.waits = false;
+        let budget_us = if work.writer.is_full() { budget_us.max(FULL_US) } else { budget_us };
         match self.job.take() {
             Some(Ok(done)) => self.take(done, work),
             Some(Err(error)) => {
@@ -119,6 +136,7 @@ impl Compaction {
             }
             None => {}
         }
+        self.look_for_room(work, now_us);
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.choose(work, now_us),
             phase @ (Phase::Reading | Phase::Beginning(_) | Phase::BeginningBehind(_) | Phase::Removing(_)) => {
@@ -129,13 +147,14 @@ impl Compaction {
                 return (true, Some(self.segment));
             }
             Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
-            Phase::MovingKept => self.move_kept(work),
+            Phase::MovingKept => self.move_kept(work, now_us),
             Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
             Phase::Clearing(lsn) => self.clear_away(work, lsn),
         }
+        self.set_room_aside(work);
         let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
         let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
-        ((is_moving && has_room) || matches!(self.phase, Phase::Begun(_)), None)
+        ((is_moving && has_room && !self.waits) || matches!(self.phase, Phase::Begun(_)), None)
     }
 
     /// Takes what a job has done.
@@ -166,7 +185,9 @@ impl Compaction {
         let is_full = work.writer.is_full();
         let left_with_reserve = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
         // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
-        if 0 < places.live(0) && (!is_full || places.live(0) <= left_with_reserve) {
+        let fits = can_move(places.live(0), left_with_reserve, self.segment_bytes);
+        if 0 < places.live(0) && (!is_full || fits) {
+            self.has_room_aside = is_full;
             self.segment = 0;
             self.phase = Phase::MovingKept;
             return;
@@ -197,6 +218,7 @@ impl Compaction {
                 self.phase = Phase::Waiting(log.end(), false);
             }
             Oldest::Move if places.live(0) == 0 => {
+                self.has_room_aside = is_full;
                 self.segment = segment;
                 self.read(None, 0, work);
             }
@@ -249,6 +271,10 @@ impl Compaction {
                 return;
             }
             let (key, value) = chunk.found[at].clone();
+            if !self.has_room(work, key.len() + value.len()) {
+                self.wait_for_room(work, Phase::Moving(chunk, at), clock.monotonic_us());
+                return;
+            }
             let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
             work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
             at += 1;
@@ -261,8 +287,14 @@ impl Compaction {
     }
 
     /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
-    fn move_kept(&mut self, work: &mut Work<'_>) {
+    fn move_kept(&mut self, work: &mut Work<'_>, now_us: u64) {
         for _ in 0..VALUES_PER_LOOK {
+            if 0 < work.store.places.as_ref().map_or(0, |places| places.live(self.segment))
+                && !self.has_room(work, PAYLOAD_BYTES_MAX)
+            {
+                self.wait_for_room(work, Phase::MovingKept, now_us);
+                return;
+            }
             if work.store.log.as_ref().is_none_or(|log| PENDING_BYTES_MAX <= log.pending_bytes()) {
                 self.phase = Phase::MovingKept;
                 return;
@@ -274,6 +306,45 @@ impl Compaction {
             }
         }
         self.phase = Phase::MovingKept;
+    }
+
+    /// Returns true if so many bytes can be moved.
+    fn has_room(&self, work: &Work<'_>, bytes: usize) -> bool {
+        let Some((log, admission)) = work.store.log.as_ref().zip(work.state.admission) else { return true };
+        (bytes + RECORD_OVERHEAD_MAX) as u64 <= admission.left_for_moves(log.end())
+    }
+
+    /// Gives up a move that was begun when the disk was not full, if it has no room now that it is.
+    fn look_for_room(&mut self, work: &Work<'_>, now_us: u64) {
+        let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        if is_moving && work.writer.is_full() && !self.has_room_aside {
+            let left = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
+            self.has_room_aside = can_move(places.live(self.segment), left, self.segment_bytes);
+            if !self.has_room_aside {
+                self.phase = Phase::Idle;
+                self.retry_us = now_us + ROOM_RETRY_US;
+            }
+        }
+    }
+
+    /// Sets room aside for what is still to be moved, on a full disk.
+    fn set_room_aside(&mut self, work: &mut Work<'_>) {
+        let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
+        self.has_room_aside &= !matches!(self.phase, Phase::Idle | Phase::Waiting(..) | Phase::Clearing(_));
+        let bytes = if self.has_room_aside { moves_take(places.live(self.segment)) } else { 0 };
+        work.writer.set_aside(bytes, log, work.allocated, work.state);
+    }
+
+    /// Goes on when the next segment is there; on a full disk, gives up what it is at.
+    fn wait_for_room(&mut self, work: &Work<'_>, phase: Phase, now_us: u64) {
+        if work.writer.is_full() {
+            self.phase = Phase::Idle;
+            self.retry_us = now_us + ROOM_RETRY_US;
+        } else {
+            self.phase = phase;
+            self.waits = true;
+        }
     }
 
     /// Waits until what was moved is on disk. Then nothing needs the segment, and the log may begin behind it.

@@ -94,7 +94,7 @@ impl Engine {
         let Some(durability) = &mut self.durability else { return };
         let Durability { start, writer, saving, values, .. } = durability;
         match (desk, start) {
-            (Desk::Opening | Desk::Snapshot, Start::Opening(opening)) => opening.job_done(desk, outcome),
+            (Desk::Opening, Start::Opening(opening)) => opening.job_done(outcome),
             (Desk::Segment, _) => {
                 writer.as_mut().expect("who asks for a segment writes a log").prepared(outcome);
             }
@@ -106,6 +106,7 @@ impl Engine {
                 values.as_mut().and_then(|values| values.hints.as_mut()).expect("values are on disk").job_done(outcome);
             }
             (Desk::Release, _) => {
+                writer.iter_mut().for_each(LogWriter::released);
                 if let Err(error) = outcome {
                     tracing::warn!(%error, "files that nobody needs any more could not be set aside");
                 }
@@ -114,11 +115,12 @@ impl Engine {
         }
     }
 
-    /// Returns true while a snapshot is being taken or a segment given up: the core sleeps in a way that it notices the end of a job.
+    /// Returns true while a snapshot is being taken or segments are given up: the core sleeps in a way that it notices the end of a job.
     pub(super) fn is_saving(&self) -> bool {
         self.durability.as_ref().is_some_and(|durability| {
             matches!(durability.start, Start::Opening(_))
                 || durability.saving.is_busy()
+                || durability.writer.as_ref().is_some_and(LogWriter::is_releasing)
                 || durability.values.as_ref().is_some_and(Values::is_busy)
         })
     }

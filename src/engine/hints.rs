@@ -5,7 +5,11 @@
 //! time, a piece of a segment after the other, by the core's blocking thread.
 
 use super::{Actions, job_slot::JobSlot};
-use crate::wal::{Desk, Done, HintWriting, Job, Left, NoHint, frame::FRAME_BYTES_MAX};
+use crate::wal::{
+    Desk, Done, Job, Left, NoHint,
+    files::{HintStep, HintWriting},
+    frame::FRAME_BYTES_MAX,
+};
 use std::{collections::BTreeSet, io};
 
 /// Bytes of a segment that are read at once: more than the largest frame.
@@ -57,14 +61,14 @@ impl Hints {
         let mut written = 0;
         let is_needed = left.clone().any(|left| left.number == self.segment);
         match self.job.take() {
-            Some(Ok(Done::Hint(writing))) => self.writing = Some(writing),
-            Some(Ok(Done::HintWritten)) if is_needed => {
+            Some(Ok(Done::Hint(HintStep::Begun(writing)))) => self.writing = Some(writing),
+            Some(Ok(Done::Hint(HintStep::Written))) if is_needed => {
                 written = 1;
                 self.settled.insert(self.segment);
             }
             // Its segment was given up meanwhile.
-            Some(Ok(Done::HintWritten)) => self.remove(actions),
-            Some(Ok(Done::NoHint(why))) if is_needed => {
+            Some(Ok(Done::Hint(HintStep::Written))) => self.remove(actions),
+            Some(Ok(Done::Hint(HintStep::Impossible(why)))) if is_needed => {
                 if let NoHint::Damaged(offset) = why {
                     let segment = self.segment;
                     tracing::error!(segment, offset, "a segment of the log has changed on disk: trine check");

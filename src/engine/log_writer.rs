@@ -5,12 +5,12 @@ use crate::{
     commands::Persistence,
     config::Durability,
     wal::{
-        Aligned, Desk, Done, Job, Left, Log, Lsn, Segment,
+        Aligned, Desk, Done, Job, Left, Log, LogBegun, Lsn, Segment,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
         room::{Admission, Grow, Room},
     },
 };
-use std::io;
+use std::{io, mem};
 
 /// How often a log that need not be synced at once is written: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
@@ -29,6 +29,8 @@ const ROOM_MIN: u64 = FRAME_BYTES_MAX as u64 / 4;
 
 const DISK_FULL: &str = "MISCONF the disk is full, so the log can't grow: writes are refused until there is room, reads are \
                          answered, and keys can be deleted";
+const RESERVE_USED: &str = "MISCONF the disk is full, and the room that is kept back for deletions is used up: make room on the \
+                            disk, or FLUSHALL; reads are answered";
 const NO_SEGMENT: &str = "MISCONF the log can't grow (the server's own log says why): writes are refused until it can, reads \
                           are answered";
 
@@ -65,6 +67,10 @@ pub(super) struct LogWriter {
     next: Option<Segment>,
     failure: Option<io::Error>,
     preparing: JobSlot,
+    /// Bytes of records that are to be moved yet, on a full disk.
+    set_aside: u64,
+    /// Jobs under way that set segments aside.
+    releases: usize,
     next_number: u64,
     retry_us: u64,
     /// Where the log went on when the server started: where the first segment begins that it has written to.
@@ -83,46 +89,50 @@ pub(super) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Writes to `active` from its beginning on, where the log goes on at `start`. `older` are the segments before it, with the
-    /// positions they begin at.
-    pub(super) fn new(
-        segment_bytes: u64,
-        durability: Durability,
-        (active, start): (Segment, Lsn),
-        older: impl IntoIterator<Item = (u64, Lsn)>,
-        now_us: u64,
-    ) -> Self {
+    /// Goes on with a log: the active segment is the last of those that are needed if it has a frame.
+    pub(super) fn new(segment_bytes: u64, durability: Durability, begun: &LogBegun, now_us: u64) -> Self {
+        let LogBegun { report, active, offset, is_sealed, next_number, is_fresh: _ } = begun;
+        let used = report.segments.iter().filter_map(|&(number, first)| Some(Used { number, first: first? }));
         Self {
-            next_number: active.number + 1,
+            next_number: *next_number,
             segment_bytes,
             durability,
-            active,
-            offset: BLOCK_BYTES as u64,
+            active: *active,
+            offset: *offset,
             frame_at: (0, 0),
             next: None,
             failure: None,
             preparing: JobSlot::new(Desk::Segment),
+            set_aside: 0,
+            releases: 0,
             retry_us: 0,
-            start,
+            start: report.end,
             try_again_us: 0,
-            used: older.into_iter().map(|(number, first)| Used { number, first }).collect(),
+            used: used.collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
             waiting_since_us: None,
             written_us: now_us,
-            is_sealed: true,
+            is_sealed: *is_sealed,
             is_sealing: false,
         }
     }
 
     /// Which writes the log's files have room for.
-    pub(super) fn admission(&self, log: &Log, spares: u64) -> Admission {
+    pub(super) fn admission(&self, log: &Log, allocated: u64) -> Admission {
         let room = Room {
             active: self.active.bytes.saturating_sub(self.offset),
-            segments: u64::from(self.next.is_some()) + spares,
+            segments: u64::from(self.next.is_some()) + allocated,
             segment_bytes: self.segment_bytes,
         };
-        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room)
+        Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room).setting_aside(self.set_aside)
+    }
+
+    /// Keeps room for what is still to be moved of a segment that is given up.
+    pub(super) fn set_aside(&mut self, bytes: u64, log: &Log, allocated: u64, state: &mut Persistence) {
+        if mem::replace(&mut self.set_aside, bytes) != bytes {
+            state.admission = Some(self.admission(log, allocated));
+        }
     }
 
     /// Whether the last try to make the next segment ready has failed.
@@ -160,7 +170,7 @@ impl LogWriter {
             return;
         }
         let Some(mut buffer) = self.buffer.take() else { return };
-        if self.offset == BLOCK_BYTES as u64 {
+        if !self.is_active_used() {
             let first = Lsn(writing.log.end().0 - writing.log.pending_bytes() as u64);
             self.used.push(Used { number: self.active.number, first });
             writing.state.log_bytes = self.used_bytes();
@@ -261,9 +271,13 @@ impl LogWriter {
 
     /// Bytes of the segments in use, without what the active one has left.
     pub(super) fn written_bytes(&self) -> u64 {
-        let is_active_used = self.used.last().is_some_and(|used| used.number == self.active.number);
-        let left = if is_active_used { self.active.bytes.saturating_sub(self.offset) } else { 0 };
+        let left = if self.is_active_used() { self.active.bytes.saturating_sub(self.offset) } else { 0 };
         self.used_bytes() - left
+    }
+
+    /// Returns true if the active segment has a frame.
+    fn is_active_used(&self) -> bool {
+        self.used.last().is_some_and(|used| used.number == self.active.number)
     }
 
     /// How many segments are in use.
@@ -279,7 +293,7 @@ impl LogWriter {
     /// Returns true if the next frame fits into no file that is allocated or is being prepared.
     pub(super) fn is_stuck(&self, log: &Log, spares: u64) -> bool {
         let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
-        let has_nothing = !self.preparing.is_busy() && spares == 0;
+        let has_nothing = !self.preparing.is_busy() && spares == 0 && !self.is_releasing();
         is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
     }
 
@@ -313,6 +327,7 @@ impl LogWriter {
             && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
         match self.preparing.take() {
             Some(Ok(Done::Segment(segment))) => {
+                reserve.note_delivered();
                 self.next = Some(segment);
                 // Without the reserve the disk is as full as it was.
                 if 0 < reserve.spares() {
@@ -343,15 +358,21 @@ impl LogWriter {
     /// Notes which writes there is room for, and whether there is for any.
     fn note_room(&self, writing: &mut Writing<'_>) {
         let Writing { log, state, reserve, .. } = writing;
-        let admission = self.admission(log, reserve.spares());
+        let admission = self.admission(log, reserve.allocated());
         let left = admission.left(log.end());
         match &self.failure {
-            Some(error) if left < ROOM_MIN && state.refusal.is_none() => {
-                tracing::error!(%error, "the log can't grow: writes are refused");
-                let is_full = error.kind() == io::ErrorKind::StorageFull;
-                state.refusal = Some(if is_full { DISK_FULL } else { NO_SEGMENT });
+            Some(error) if left < ROOM_MIN => {
+                if state.refusal.is_none() {
+                    tracing::error!(%error, "the log can't grow: writes are refused");
+                }
+                let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                let has_reserve = BLOCK_BYTES as u64 <= admission.left_with_reserve(log.end());
+                state.refusal = Some(match (is_full, has_reserve) {
+                    (true, true) => DISK_FULL,
+                    (true, false) => RESERVE_USED,
+                    (false, _) => NO_SEGMENT,
+                });
             }
-            Some(_) if left < ROOM_MIN => {}
             _ => {
                 if state.refusal.take().is_some() {
                     tracing::info!("there is room for the log again: writes are taken");
@@ -368,6 +389,22 @@ impl LogWriter {
         state.log_bytes = self.used_bytes();
         // The next try comes behind that, and finds what has become free.
         self.retry_us = 0;
-        actions.push(Action::Start(Desk::Release, Job::Release { numbers, is_full: self.is_full() }));
+        self.release(Job::Release { numbers, is_full: self.is_full() }, actions);
+    }
+
+    /// Begins a job for files that nobody needs any more.
+    pub(super) fn release(&mut self, job: Job, actions: &mut Actions) {
+        self.releases += 1;
+        actions.push(Action::Start(Desk::Release, job));
+    }
+
+    /// Returns true while segments are being set aside: that makes room.
+    pub(super) fn is_releasing(&self) -> bool {
+        0 < self.releases
+    }
+
+    /// Notes that segments have been set aside.
+    pub(super) fn released(&mut self) {
+        self.releases -= 1;
     }
 }

@@ -116,11 +116,11 @@ impl Engine {
             Progress::Waiting => {
                 let spares = self.shard.grow.as_ref().map_or(0, |reserve| reserve.spares());
                 let is_stuck = |log| durability.writer.as_ref().is_some_and(|writer| writer.is_stuck(log, spares));
-                if !log.is_some_and(is_stuck) || !snapshot.give_up(actions) {
-                    return false;
+                if log.is_some_and(is_stuck) {
+                    // The log waits for the reserve that the snapshot has, and the snapshot for the log.
+                    snapshot.give_up(io::ErrorKind::StorageFull.into(), actions);
                 }
-                // The log waits for the reserve that the snapshot has, and the snapshot for the log.
-                Err(io::ErrorKind::StorageFull.into())
+                return false;
             }
             Progress::Done(bytes) => Ok(bytes),
             Progress::Failed(error) => Err(error),
@@ -183,12 +183,15 @@ impl Engine {
         persistence.saved_lsn = since;
         persistence.snapshot_bytes = bytes;
         tracing::info!(bytes, seconds, "a snapshot was taken");
-        if let Some(writer) = &mut durability.writer {
-            writer.release_before(since, persistence, &mut self.actions);
-        }
+        let has_leftovers = !saving.leftovers.is_empty();
         let found = std::mem::take(&mut saving.leftovers);
-        if !found.is_empty() {
-            self.actions.push(Action::Start(Desk::Release, Job::ClearAway { found, since }));
+        let clearing = Some(Job::ClearAway { found, since }).filter(|_| has_leftovers);
+        match &mut durability.writer {
+            Some(writer) => {
+                writer.release_before(since, persistence, &mut self.actions);
+                clearing.into_iter().for_each(|job| writer.release(job, &mut self.actions));
+            }
+            None => self.actions.extend(clearing.map(|job| Action::Start(Desk::Release, job))),
         }
     }
 

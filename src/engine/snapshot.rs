@@ -3,7 +3,7 @@
 //! The store is walked in slices, and what was walked is framed as records, as in the log, and written by jobs. Changes meanwhile are in the log; whoever reads the snapshot reads the log from where it ended when the walk began,
 //! and since records are effects it does not matter which of them the walk has seen.
 
-use super::{Action, Actions, clock::Clock, job_slot::JobSlot};
+use super::{Actions, clock::Clock, job_slot::JobSlot};
 use crate::{
     store::{Cursor, Store, UnixMillis, put},
     wal::{
@@ -49,6 +49,8 @@ pub(super) struct Snapshot {
     offset: u64,
     buffer: Option<Aligned>,
     is_sealed: bool,
+    /// The reason for which it is given up.
+    failure: Option<io::Error>,
     /// When the next write may begin.
     next_us: u64,
     job: JobSlot,
@@ -67,6 +69,7 @@ impl Snapshot {
             offset: BLOCK_BYTES as u64,
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             is_sealed: false,
+            failure: None,
             next_us: 0,
             job: JobSlot::new(Desk::Snapshot),
         };
@@ -90,12 +93,15 @@ impl Snapshot {
         match self.job.take() {
             Some(Ok(Done::Written(buffer))) => self.buffer = Some(buffer),
             Some(Ok(Done::Finished(bytes))) => return Progress::Done(bytes),
-            Some(Ok(_)) => self.is_open = true,
-            Some(Err(error)) => {
-                self.drop_file(actions);
-                return Progress::Failed(error);
-            }
+            Some(Ok(_)) => match self.failure.take() {
+                Some(error) => return Progress::Failed(error),
+                None => self.is_open = true,
+            },
+            Some(Err(error)) => self.give_up(error, actions),
             None => {}
+        }
+        if self.failure.is_some() {
+            return Progress::Waiting;
         }
         if self.walked_at.is_none() && self.stream.pending_bytes() < 2 * WRITE_BYTES {
             self.walk(store, clock, budget_us);
@@ -108,17 +114,14 @@ impl Snapshot {
         if can_walk { Progress::Walking } else { Progress::Waiting }
     }
 
-    /// Gives the snapshot up, and with it the room that it has taken. Returns false, and does nothing, while a job is under way.
-    pub(super) fn give_up(&mut self, actions: &mut Actions) -> bool {
+    /// Gives the snapshot up, and with it the room that it has taken: it has failed once that is done. Does nothing while a job is
+    /// under way.
+    pub(super) fn give_up(&mut self, why: io::Error, actions: &mut Actions) {
         if self.job.is_busy() {
-            return false;
+            return;
         }
-        self.drop_file(actions);
-        true
-    }
-
-    fn drop_file(&self, actions: &mut Actions) {
-        actions.push(Action::Start(Desk::Release, Job::DropSnapshot(self.since)));
+        self.failure = Some(why);
+        self.job.begin(Job::DropSnapshot(self.since), actions);
     }
 
     /// Frames what is next in the store: also keys whose time has come and which are still there, so that what a later record

@@ -285,7 +285,8 @@ impl Engine {
         let live_percent = self.shard.core.config.log_live_percent;
         let (store, state) = (&mut self.shard.store, &mut self.shard.core.persistence);
         let (random, actions) = (&mut self.random, &mut self.actions);
-        let mut work = Work { store, writer, state, live_percent, random, actions };
+        let allocated = self.shard.grow.as_ref().map_or(0, |reserve| reserve.allocated());
+        let mut work = Work { store, writer, state, live_percent, allocated, random, actions };
         let budget = if is_idle { MOVE_US_IDLE } else { MOVE_US_BUSY };
         let (has_more, released) = values.compaction.advance(&mut work, self.clock, budget);
         if let Some(segment) = released {

@@ -1,11 +1,7 @@
 //! Hints, for who checks them.
 
 use super::directory::ShardFiles;
-use crate::wal::{
-    Left, NoHint,
-    files::hint_bytes,
-    frame::FileKind,
-};
+use crate::wal::{Left, NoHint, files::hint_bytes, frame::FileKind};
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// The bytes that a segment's hint has to have, for who checks it.

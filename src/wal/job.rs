@@ -223,7 +223,9 @@ impl Job {
             }
             Self::Release { numbers, is_full } => layout.release(&numbers, is_full)?,
             Self::ClearAway { found, since } => layout.clear_away(&found, since)?,
-            Self::BeginSnapshot { id, since, takes_reserve } => drop(layout.begin_snapshot(id, since, takes_reserve)?),
+            Self::BeginSnapshot { id, since, takes_reserve } => {
+                drop(layout.begin_snapshot(id, since, takes_reserve)?)
+            }
             Self::WriteSnapshot { since, offset, buffer, length } => {
                 files.write_at(&layout.open_snapshot(since)?, &buffer.bytes()[..length], offset)?;
                 return Ok(Done::Written(buffer));
