@@ -6,7 +6,7 @@
 //! this file draws the bytes.
 //!
 //! What is in here decides: [`Log`] says what is to be written and which replies have to wait for it, [`Recovery`] says what
-//! to read and what to trust. `io::wal` writes and reads.
+//! to read and what to trust. [`crate::engine`] decides when; [`Files`](files::Files) are written and read.
 
 pub mod aligned;
 #[cfg(test)]

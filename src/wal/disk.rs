@@ -1,4 +1,4 @@
-//! For tests: a shard's files in memory, written as `io::wal` writes them, and torn as a disk tears them.
+//! For tests: a shard's files in memory, written as the engine has them written, and torn as a disk tears them.
 
 use super::{
     Damage, FileInfo, Log, Lsn, Record, Recovery, Report, Step,

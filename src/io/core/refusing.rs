@@ -18,6 +18,8 @@ use std::{
 pub const REFUSED_MAX: usize = 8;
 /// How long a client may take to say its first words, and then to hear the answer and end.
 const PATIENCE_US: u64 = 500_000;
+/// Time between two looks at them.
+const LOOK_EVERY_US: u64 = 10_000;
 /// As much of the first words as shows what they are; longer ones speak Redis's protocol.
 const FIRST_BYTES: usize = 4096;
 
@@ -25,6 +27,8 @@ const FIRST_BYTES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Refusing {
     clients: VecDeque<Refused>,
+    /// The time from which they are looked at again.
+    next_us: u64,
 }
 
 #[derive(Debug)]
@@ -47,12 +51,20 @@ impl Refusing {
         // Where it fails the socket blocks, and could block the core: the client is cut off.
         if socket.set_nonblocking(true).is_ok() {
             self.clients.push_back(Refused { socket, port, since_us: now.monotonic_us, is_told: false });
-            self.tend(now);
+            self.tend_at_once(now);
+        }
+    }
+
+    /// Does what is due for them, from time to time: each look is a system call.
+    pub(super) fn tend(&mut self, now: Now) {
+        if !self.clients.is_empty() && self.next_us <= now.monotonic_us {
+            self.tend_at_once(now);
         }
     }
 
     /// Tells those whose first words have come, or who were silent for too long, and closes those who have heard it.
-    pub(super) fn tend(&mut self, now: Now) {
+    fn tend_at_once(&mut self, now: Now) {
+        self.next_us = now.monotonic_us + LOOK_EVERY_US;
         self.clients.retain_mut(|client| {
             let is_late = client.since_us + PATIENCE_US <= now.monotonic_us;
             if client.is_told { !is_late && client.is_open() } else { client.tell(is_late, now) }
