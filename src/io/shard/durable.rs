@@ -458,6 +458,7 @@ impl State {
                 segments_freed: durable.writer.as_ref().map_or(0, |writer| writer.left().count()),
                 now: (end, self.shard.store.memory()),
                 failed: durable.failed_at,
+                snapshot_bytes: facts.snapshot_bytes,
                 after_bytes: facts.after_bytes,
             };
             let is_overdue = !durable.leftovers.is_empty() && durable.retry_us <= now_us;

@@ -269,6 +269,7 @@ impl<'a> Life<'a> {
                 segments_freed: self.writer.left().count(),
                 now: (end, store.memory()),
                 failed: self.failed_at,
+                snapshot_bytes,
                 after_bytes,
             };
             let is_due = (!is_full && is_snapshot_due(facts)) || is_snapshot_needed_for_room(full);
@@ -323,7 +324,12 @@ impl<'a> Life<'a> {
 
     fn set(&mut self) -> bool {
         let (key, kind) = (self.random.u32(..2_000), self.random.u8(..));
-        let length = if self.random.u8(..8) == 0 { self.random.usize(..300_000) } else { self.random.usize(..60_000) };
+        let length = match self.random.u8(..) {
+            // Several frames.
+            0 => self.random.usize(1_000_000..4_000_000),
+            1..32 => self.random.usize(..300_000),
+            _ => self.random.usize(..60_000),
+        };
         let value = vec![kind; length];
         self.execute(&[b"SET", key.to_string().as_bytes(), &value], Change::Set(key, (length, kind)))
     }
@@ -372,7 +378,19 @@ impl<'a> Life<'a> {
             }
             self.turn()?;
         }
-        panic!("an empty server takes writes");
+        let names = self.layout.files.names().expect("a list");
+        let bytes: u64 = names.iter().map(|name| self.layout.files.size_of(name).expect("it is there")).sum();
+        // A segment, the reserve, and what says that there are no keys.
+        let least = 2 * SEGMENT_BYTES + 4 * BLOCK_BYTES as u64;
+        assert!(bytes <= least, "an empty server takes writes, or has given up all that it can: {names:?}");
+        self.layout.files.fill(false);
+        for _ in 0..PATIENCE {
+            if self.set() {
+                return Ok(());
+            }
+            self.turn()?;
+        }
+        panic!("there is room, and an empty server takes no writes");
     }
 }
 
