@@ -34,6 +34,8 @@ pub mod top;
 pub mod topology;
 pub mod wal;
 
+pub mod engine;
+
 #[cfg(feature = "manual")]
 pub mod manual;
 

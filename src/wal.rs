@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub mod files;
 pub mod frame;
 mod hint;
+mod job;
 mod log;
 pub(crate) mod names;
 mod place;
@@ -21,7 +22,10 @@ mod record;
 mod recovery;
 pub mod room;
 
+pub use aligned::Aligned;
+pub use files::Left;
 pub use hint::{Hinting, Line, NoHint, Placed, each_line};
+pub use job::{Desk, Done, Job, LogBegun, Segment};
 pub use log::{Log, Value};
 pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};
 pub use record::{Malformed, Record};

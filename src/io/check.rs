@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::{
     cli::{Failure, print_result},
-    clock::Clock,
+    clock,
     directory::{Directory, ShardFiles},
     frames::{Frames, Part},
     hints::hint_of,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     store::{Cursor, Policy, Store, UnixMillis},
-    wal::{FileInfo, Lsn, Report, files::Left, frame::FileKind},
+    wal::{FileInfo, Left, Lsn, Report, frame::FileKind},
 };
 
 /// How often progress is shown.
@@ -94,7 +94,7 @@ struct Check {
 
 impl Check {
     fn new(files: ShardFiles) -> Self {
-        let now = UnixMillis(Clock::new(Instant::now()).now().unix_us / 1000);
+        let now = UnixMillis(clock::now().unix_us / 1000);
         Self { files, store: Store::new(0, Policy::default()), now, shown: None }
     }
 

@@ -1,32 +1,31 @@
-//! The one clock of a core: read once a turn, and handed to everything that decides.
+//! The one clock of a server, which its engines are given.
 
-use crate::commands::{CpuTimes, Now};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use crate::{
+    commands::{CpuTimes, Now},
+    engine::Clock,
+};
+use std::{
+    sync::LazyLock,
+    thread,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
-/// Reads wall time and time since the server began.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    began: Instant,
+/// The clock as an engine reads it.
+pub const CLOCK: Clock = Clock::new(monotonic_us, thread::sleep);
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Returns the time.
+#[inline]
+pub fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { unix_us: unix.as_micros() as u64, monotonic_us: monotonic_us() }
 }
 
-impl Clock {
-    /// A clock whose monotonic time begins at `began`.
-    pub fn new(began: Instant) -> Self {
-        Self { began }
-    }
-
-    /// The time.
-    #[inline]
-    pub fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { unix_us: unix.as_micros() as u64, monotonic_us: self.monotonic_us() }
-    }
-
-    /// Microseconds since the server began.
-    #[inline]
-    pub fn monotonic_us(self) -> u64 {
-        self.began.elapsed().as_micros() as u64
-    }
+/// Returns the microseconds since the first look at the clock.
+#[inline]
+pub fn monotonic_us() -> u64 {
+    BEGAN.elapsed().as_micros() as u64
 }
 
 /// Bytes of this process in memory; 0 where the kernel does not say.

@@ -4,12 +4,16 @@
 
 use super::{
     directory::{ShardFiles, claim},
+    recover::write_lost,
     ring::Syncing,
 };
-use crate::wal::{
-    aligned::Aligned,
-    files::{self, FileOwner, Files},
-    frame::BLOCK_BYTES,
+use crate::{
+    time::UnixMillis,
+    wal::{
+        Aligned, Lost,
+        files::{self, FileOwner, Files},
+        frame::BLOCK_BYTES,
+    },
 };
 use std::{
     fmt,
@@ -17,6 +21,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 /// The directory of one core, on a file system.
@@ -30,8 +35,6 @@ pub struct OsFiles {
 
 /// The files of one core.
 pub type Layout = files::Layout<OsFiles>;
-/// A segment that can be written to.
-pub type Segment = files::Segment<File>;
 
 /// How writes get to the disk: what the file system and the device offer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,6 +141,17 @@ impl Files for OsFiles {
     fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(self.shard.path())?;
         Ok(disk.f_bavail * disk.f_frsize)
+    }
+
+    fn modified_at(&self, name: &str) -> io::Result<UnixMillis> {
+        let modified = fs::metadata(self.place(name))?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(UnixMillis(modified.as_millis() as u64))
+    }
+
+    fn write_lost(&self, lost: &[Lost], unix_seconds: u64) -> io::Result<String> {
+        let directory = self.shard.path().parent().unwrap_or(self.shard.path());
+        let path = write_lost(directory, self.shard.shard(), lost, unix_seconds)?;
+        Ok(path.display().to_string())
     }
 }
 

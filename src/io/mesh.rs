@@ -1,69 +1,27 @@
-//! The gateway's hop to another core, and the way back.
+//! The queues between the cores of a server.
 //!
-//! Between any two cores runs one queue each way: a ring of boxed parcels with one writer and one reader, which is all that
-//! two cores ever share. What a core has for another in a turn goes as one parcel; the box comes back with the replies in
-//! it, so that memory is freed where it was allocated. A core that is asleep is woken by its [`Bell`].
+//! Between any two cores runs one queue each way: a ring of parcels with one writer and one reader, which is all that two cores
+//! ever share. A core that is asleep is woken by its [`Bell`].
 //!
 //! Nobody ever waits here: a parcel that finds its queue full stays in an outbox, and every core takes what comes in
 //! whatever it has going out, so two cores can't block each other. Outboxes are bounded because the requests that a
-//! connection may have under way are (`gateway-in-flight`), and the bytes of all that a core has at another
-//! ([`Mesh::is_behind`]).
+//! connection may have under way are (`gateway-in-flight`), and the bytes of all that a core has at another.
 
-use super::ring::{Bell, ConnectionId};
-use crate::{refusals::Refusals, resp::Version, session::Ticket};
+use super::ring::Bell;
+use crate::engine::Message;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{collections::VecDeque, net::TcpStream, sync::Arc};
 
-/// What goes from one core to another.
+/// A thing that goes from one core to another.
 pub enum Parcel {
     /// A connection that the gateway accepted, for this core to serve.
     Connection(TcpStream),
-    /// A connection of the gateway's has left this core.
-    Left,
-    /// What the sender refuses from now on.
-    Refusals(Refusals),
-    /// Requests for keys of this core.
-    Requests(Box<Batch>),
-    /// The same box, with the replies.
-    Replies(Box<Batch>),
-}
-
-/// Requests that go to a core together, and then their replies.
-#[derive(Default)]
-pub struct Batch {
-    /// Who waits for what, in the order of the requests.
-    pub items: Vec<Item>,
-    /// The requests as a client would send them, one behind the other.
-    pub requests: Vec<u8>,
-    /// The replies, one behind the other.
-    pub replies: Vec<u8>,
-    /// How many keys the core has that gives them.
-    pub keys: u64,
-}
-
-/// One request of a batch.
-pub struct Item {
-    /// The connection that asked.
-    pub connection: ConnectionId,
-    /// Its ticket for the reply.
-    pub ticket: Ticket,
-    /// Which part of the reply this is, where several cores give one.
-    pub part: Option<u16>,
-    /// The version of the protocol that the reply is to be in.
-    pub version: Version,
-    /// Whether reads leave no trace (`CLIENT NO-TOUCH`).
-    pub no_touch: bool,
-    /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
-    pub is_unwanted: bool,
-    /// Bytes of the request. Counted by [`Mesh::ask`].
-    pub request_bytes: usize,
-    /// Where its reply ends in [`Batch::replies`].
-    pub reply_end: usize,
+    /// A message from one engine to another.
+    Message(Message),
 }
 
 /// A core's ends of the mesh.
 pub struct Mesh {
-    me: usize,
     /// The core whose parcels were taken last.
     next: usize,
     outgoing: Vec<Option<Producer<Parcel>>>,
@@ -71,30 +29,6 @@ pub struct Mesh {
     bells: Vec<Option<Arc<Bell>>>,
     /// Parcels that found their queue full, or have not been tried.
     outboxes: Vec<VecDeque<Parcel>>,
-    /// What this turn has for each core.
-    building: Vec<Option<Box<Batch>>>,
-    /// Bytes of the requests that each core has not answered.
-    unanswered: Vec<usize>,
-    /// Some core has been asked for more than [`unanswered_bytes_max`](Self::unanswered_bytes_max), and for more than half as
-    /// much ever since.
-    is_behind: bool,
-    /// How many bytes of requests another core may have before no more is asked of any.
-    pub unanswered_bytes_max: usize,
-    /// Boxes that have come back.
-    #[expect(clippy::vec_box, reason = "the box itself travels, and is to be the same when it does so again")]
-    spare: Vec<Box<Batch>>,
-}
-
-/// Boxes that a core keeps for its next turns.
-const SPARE_MAX: usize = 64;
-/// A box that has grown beyond this is not kept.
-const SPARE_BYTES_MAX: usize = 256 * 1024;
-
-impl Batch {
-    /// Bytes of memory that the box holds on to.
-    fn memory(&self) -> usize {
-        self.requests.capacity() + self.replies.capacity() + self.items.capacity() * size_of::<Item>()
-    }
 }
 
 impl Mesh {
@@ -102,17 +36,11 @@ impl Mesh {
     pub fn new(cores: usize, capacity: usize) -> Vec<Self> {
         let mut ends: Vec<Self> = (0..cores)
             .map(|me| Self {
-                me,
                 next: me,
                 outgoing: (0..cores).map(|_| None).collect(),
                 incoming: (0..cores).map(|_| None).collect(),
                 bells: vec![None; cores],
                 outboxes: (0..cores).map(|_| VecDeque::new()).collect(),
-                building: (0..cores).map(|_| None).collect(),
-                unanswered: vec![0; cores],
-                is_behind: false,
-                unanswered_bytes_max: usize::MAX,
-                spare: Vec::new(),
             })
             .collect();
         for from in 0..cores {
@@ -129,37 +57,6 @@ impl Mesh {
     pub fn set_bells(&mut self, bells: Vec<Arc<Bell>>) {
         assert_eq!(bells.len(), self.bells.len(), "a bell for each core");
         self.bells = bells.into_iter().map(Some).collect();
-    }
-
-    /// Puts a request into this turn's box for a core: `write` appends its bytes.
-    #[inline]
-    pub fn ask(&mut self, core: usize, item: Item, write: impl FnOnce(&mut Vec<u8>)) {
-        assert_ne!(core, self.me, "a core does not send to itself");
-        let spare = &mut self.spare;
-        let batch = self.building[core].get_or_insert_with(|| spare.pop().unwrap_or_default());
-        let before = batch.requests.len();
-        write(&mut batch.requests);
-        let request_bytes = batch.requests.len() - before;
-        batch.items.push(Item { request_bytes, ..item });
-        self.unanswered[core] += request_bytes;
-        self.is_behind |= self.unanswered_bytes_max < self.unanswered[core];
-    }
-
-    /// Notes that a core has answered requests of so many bytes. Returns whether that ends a time in which a core
-    /// [was behind](Self::is_behind).
-    pub fn answered(&mut self, core: usize, request_bytes: usize) -> bool {
-        self.unanswered[core] -= request_bytes;
-        let max = self.unanswered_bytes_max / 2;
-        let was_behind = self.is_behind;
-        self.is_behind &= self.unanswered.iter().any(|&bytes| max < bytes);
-        was_behind && !self.is_behind
-    }
-
-    /// Whether some core, for its disk or its work, is so far behind with what it was asked that nothing more should be asked of
-    /// any: it would be kept in memory until it is answered.
-    #[inline]
-    pub fn is_behind(&self) -> bool {
-        self.is_behind
     }
 
     /// Puts a parcel into the outbox for a core; [`flush`](Self::flush) sends it.
@@ -187,22 +84,9 @@ impl Mesh {
         self.outboxes.iter().any(|outbox| !outbox.is_empty())
     }
 
-    /// Takes a box back once its replies have been handed out.
-    pub fn recycle(&mut self, mut batch: Box<Batch>) {
-        if self.spare.len() < SPARE_MAX && batch.memory() < SPARE_BYTES_MAX {
-            batch.items.clear();
-            batch.requests.clear();
-            batch.replies.clear();
-            self.spare.push(batch);
-        }
-    }
-
     /// Sends what has room, and wakes who gets something.
     pub fn flush(&mut self) {
         for core in 0..self.outboxes.len() {
-            if let Some(batch) = self.building[core].take() {
-                self.outboxes[core].push_back(Parcel::Requests(batch));
-            }
             let outbox = &mut self.outboxes[core];
             let Some(queue) = self.outgoing[core].as_mut().filter(|_| !outbox.is_empty()) else { continue };
             let mut has_sent = false;
@@ -225,6 +109,7 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Batch;
 
     /// Two cores, with room for this many parcels between them, and nobody to wake.
     fn pair(capacity: usize) -> (Mesh, Mesh) {
@@ -234,24 +119,11 @@ mod tests {
 
     /// Replies whose number shows in their length.
     fn numbered(number: usize) -> Parcel {
-        Parcel::Replies(Box::new(Batch { replies: vec![0; number], ..Batch::default() }))
-    }
-
-    fn item(number: usize) -> Item {
-        Item {
-            connection: ConnectionId::nobody(),
-            ticket: Ticket(number as u64),
-            part: None,
-            version: Version::Two,
-            no_touch: false,
-            is_unwanted: false,
-            request_bytes: 0,
-            reply_end: 0,
-        }
+        Parcel::Message(Message::Replies(Box::new(Batch { replies: vec![0; number], ..Batch::default() })))
     }
 
     fn number((from, parcel): (usize, Parcel)) -> (usize, usize) {
-        let Parcel::Replies(batch) = parcel else { panic!("replies") };
+        let Parcel::Message(Message::Replies(batch)) = parcel else { panic!("replies") };
         (from, batch.replies.len())
     }
 
@@ -292,66 +164,6 @@ mod tests {
         }
         assert_eq!(at_one, (0..100).map(|number| (1, number)).collect::<Vec<_>>());
         assert_eq!(at_two, (0..100).map(|number| (0, number)).collect::<Vec<_>>());
-    }
-
-    /// What a turn has for a core goes as one parcel, behind what was posted before; its box comes back and is used again.
-    #[test]
-    fn a_turns_requests_go_as_one_parcel_whose_box_returns() {
-        let (mut one, mut two) = pair(4);
-        one.ask(1, item(1), |requests| requests.extend_from_slice(b"first "));
-        one.ask(1, item(2), |requests| requests.extend_from_slice(b"second"));
-        one.flush();
-        let Some((0, Parcel::Requests(mut batch))) = two.receive() else { panic!("requests of core 0") };
-        assert_eq!(batch.requests, b"first second");
-        assert_eq!(batch.items.iter().map(|item| item.request_bytes).collect::<Vec<_>>(), [6, 6]);
-        assert!(!two.has_arrivals());
-        let address = std::ptr::from_ref(&*batch);
-        batch.replies.extend_from_slice(b"reply");
-        two.post(0, Parcel::Replies(batch));
-        two.flush();
-        let Some((1, Parcel::Replies(batch))) = one.receive() else { panic!("replies of core 1") };
-        assert_eq!(batch.replies, b"reply");
-        one.recycle(batch);
-        one.ask(1, item(3), |requests| requests.extend_from_slice(b"third"));
-        let again = one.building[1].as_deref().expect("a box for core 1");
-        assert!(std::ptr::eq(address, again), "the box is used again");
-        assert!(again.requests == b"third" && again.replies.is_empty() && again.items.len() == 1);
-    }
-
-    /// Boxes that come back do not pile up, neither many nor large ones, whatever of them is large.
-    #[test]
-    fn the_boxes_that_are_kept_are_bounded() {
-        let (mut one, _) = pair(4);
-        for number in 0..1000 {
-            let large = || Vec::with_capacity(SPARE_BYTES_MAX);
-            one.recycle(Box::new(match number % 4 {
-                0 => Batch { requests: large(), ..Batch::default() },
-                1 => Batch { replies: large(), ..Batch::default() },
-                2 => Batch {
-                    items: (0..SPARE_BYTES_MAX / size_of::<Item>() + 1).map(item).collect(),
-                    ..Batch::default()
-                },
-                _ => Batch { replies: vec![0; SPARE_BYTES_MAX / 2], ..Batch::default() },
-            }));
-        }
-        assert_eq!(one.spare.len(), SPARE_MAX);
-        assert!(one.spare.iter().all(|batch| batch.memory() < SPARE_BYTES_MAX));
-    }
-
-    /// Nothing more is asked while a core has not answered more than it may have, nor until it has answered half of it.
-    #[test]
-    fn a_core_that_does_not_answer_is_not_asked_for_ever() {
-        let mut mesh = Mesh::new(3, 4).remove(0);
-        mesh.unanswered_bytes_max = 100;
-        let ask = |mesh: &mut Mesh, core, bytes| mesh.ask(core, item(0), |requests| requests.extend(vec![0; bytes]));
-        ask(&mut mesh, 1, 100);
-        ask(&mut mesh, 2, 90);
-        assert!(!mesh.is_behind(), "no core has more than it may have");
-        ask(&mut mesh, 1, 1);
-        assert!(mesh.is_behind());
-        assert!(!mesh.answered(1, 51) && mesh.is_behind(), "core 2 still has more than half");
-        assert!(mesh.answered(2, 40) && !mesh.is_behind());
-        assert!(!mesh.answered(1, 50) && !mesh.answered(2, 50), "it has ended already");
     }
 
     /// Between threads nothing is lost, doubled or overtaken.

@@ -3,11 +3,10 @@
 #[macro_use]
 pub mod output;
 
-pub mod blocking;
 mod check;
 pub mod cli;
 pub mod clock;
-pub mod compaction;
+pub mod core;
 pub mod directory;
 mod doctor;
 mod dump;
@@ -16,6 +15,7 @@ pub mod files;
 mod frames;
 mod health;
 pub mod hints;
+mod jobs;
 pub mod logging;
 pub mod manual;
 pub mod mesh;
@@ -24,10 +24,6 @@ pub mod probe;
 pub mod recover;
 pub mod ring;
 pub mod server;
-pub mod shard;
-pub mod snapshot;
 mod top;
 pub mod topology;
 mod up;
-pub mod values;
-pub mod wal;

@@ -41,14 +41,20 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
+/// Reads a shard's files, one after the other.
+#[derive(Debug)]
+pub struct Reader {
+    files: ShardFiles,
+    /// The file at hand, by its position.
+    open: Option<(usize, File)>,
+}
+
 /// A shard that is coming back.
 #[derive(Debug)]
 pub struct Recover {
-    files: ShardFiles,
+    reader: Reader,
     listed: Vec<FileInfo>,
     recovery: Recovery,
-    /// The file at hand, by its position.
-    open: Option<(usize, File)>,
     buffer: Vec<u8>,
 }
 
@@ -60,7 +66,7 @@ impl Recover {
     pub fn new(files: ShardFiles, accepts_loss: bool) -> Result<Self, RecoverError> {
         let listed = files.list().map_err(|error| RecoverError::Io(files.path().to_owned(), error))?;
         let recovery = Recovery::new(files.directory(), files.shard(), listed.clone(), accepts_loss);
-        Ok(Self { files, listed, recovery, open: None, buffer: Vec::new() })
+        Ok(Self { reader: Reader::new(files), listed, recovery, buffer: Vec::new() })
     }
 
     /// Reads hints in place of segments where it can: for [`step_in_place`](Self::step_in_place) alone.
@@ -90,10 +96,12 @@ impl Recover {
         match self.recovery.step().map_err(RecoverError::Damage)? {
             Step::Done => Ok(false),
             Step::Read { file, offset, length } => {
-                let read = self.read(file, offset, length).map_err(|error| {
-                    let info = &self.listed[file];
-                    RecoverError::Io(self.files.path_of(info.kind, info.number), error)
-                })?;
+                if self.buffer.len() < length {
+                    self.buffer.resize(length, 0);
+                }
+                let info = &self.listed[file];
+                let read = self.reader.read((file, info), offset, &mut self.buffer[..length]);
+                let read = read.map_err(|error| RecoverError::Io(info.name.clone().into(), error))?;
                 self.recovery.give_in_place(&self.buffer[..read], apply).map_err(RecoverError::Damage)?;
                 Ok(true)
             }
@@ -114,10 +122,20 @@ impl Recover {
     pub fn files(&self) -> &[FileInfo] {
         &self.listed
     }
+}
 
-    /// Fills the buffer from a file; fewer bytes than asked for only at its end.
-    fn read(&mut self, position: usize, offset: u64, length: usize) -> io::Result<usize> {
-        let info = &self.listed[position];
+impl Reader {
+    /// Reads the files of this shard.
+    pub fn new(files: ShardFiles) -> Self {
+        Self { files, open: None }
+    }
+
+    /// Fills the buffer from a file, which is given with its position among those that were listed. Returns how many bytes were
+    /// read; fewer than asked for only at its end.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read(&mut self, (position, info): (usize, &FileInfo), offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let file = match &mut self.open {
             Some((open, file)) if *open == position => file,
             open => {
@@ -130,19 +148,16 @@ impl Recover {
                 &mut open.insert((position, file)).1
             }
         };
-        if self.buffer.len() < length {
-            self.buffer.resize(length, 0);
-        }
         let mut read = 0;
-        while read < length {
-            match file.read_at(&mut self.buffer[read..length], offset + read as u64) {
+        while read < buffer.len() {
+            match file.read_at(&mut buffer[read..], offset + read as u64) {
                 Ok(0) => break,
                 Ok(count) => read += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if read < length && offset + (read as u64) < info.bytes {
+        if read < buffer.len() && offset + (read as u64) < info.bytes {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
         }
         // Nor longer: what is read is what was listed.

@@ -8,7 +8,7 @@
 //! The log's writes are here because replies wait for them: one is submitted and its completion taken in the same system
 //! calls as everything else, where glommio would look after its own ring some time later.
 //!
-//! A turn, as [`io::shard`](super::shard) drives it:
+//! A turn, as [`io::core`](super::core) drives it:
 //!
 //! ```text
 //! loop {
@@ -29,14 +29,13 @@ mod alarm;
 mod bell;
 mod buffers;
 mod files;
-mod spare;
 mod waiting;
 
+pub use crate::engine::{ConnectionId, Spare};
 pub use bell::Bell;
 pub use files::Syncing;
-pub use spare::Spare;
 
-use crate::wal::aligned::Aligned;
+use crate::wal::Aligned;
 use alarm::Alarm;
 use bell::Sleeper;
 use buffers::Buffers;
@@ -58,34 +57,6 @@ const COMPLETIONS: u32 = 8192;
 /// Completions whose bytes are shown before the first of them is handled: enough to fetch from memory at once, and not more
 /// than the processor's first cache holds until they are used.
 const COMING: usize = 32;
-
-/// One connection of a ring. The number of a place, and how often that place has been used: what is told of a connection
-/// that has gone is not believed of the next one in its place.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct ConnectionId {
-    place: u32,
-    generation: u32,
-}
-
-impl ConnectionId {
-    /// The number of the place, small and reused: an index for what is kept beside the ring.
-    #[inline]
-    pub fn place(self) -> usize {
-        self.place as usize
-    }
-
-    /// For tests of what belongs to no connection.
-    #[cfg(test)]
-    pub(super) const fn nobody() -> Self {
-        Self { place: 0, generation: 0 }
-    }
-
-    /// Whose completion it is that has this tag.
-    #[inline]
-    fn of(tag: u64) -> Self {
-        Self { place: tag as u32, generation: (tag >> 32) as u32 & (GENERATIONS - 1) }
-    }
-}
 
 /// What happened on a socket.
 #[derive(Debug)]
@@ -176,6 +147,12 @@ enum Operation {
 }
 
 const GENERATIONS: u32 = 1 << 28;
+
+/// Returns the connection whose completion has this tag.
+#[inline]
+fn connection_of(tag: u64) -> ConnectionId {
+    ConnectionId { place: tag as u32, generation: (tag >> 32) as u32 & (GENERATIONS - 1) }
+}
 
 impl Operation {
     fn tag(self, id: ConnectionId) -> u64 {
@@ -442,14 +419,14 @@ impl Ring {
         if tag >> 60 == Operation::Receive as u64
             && 0 < result
             && let Some(buffer) = cqueue::buffer_select(flags)
-            && self.is_open(ConnectionId::of(tag))
+            && self.is_open(connection_of(tag))
         {
             on_event(Event::Coming(self.buffers.get(buffer, result as usize)));
         }
     }
 
     fn handle(&mut self, tag: u64, result: i32, flags: u32, on_event: &mut impl FnMut(Event<'_>)) {
-        let id = ConnectionId::of(tag);
+        let id = connection_of(tag);
         match tag >> 60 {
             kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
             kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),

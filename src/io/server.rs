@@ -1,20 +1,20 @@
 //! A server: one pinned executor per core; start, signals, graceful stop.
 
 use super::{
-    clock,
-    clock::Clock,
+    clock, core,
     directory::{Directory, Owner},
     executor, logging,
     mesh::Mesh,
     probe,
     ring::Bell,
     ring::Ring,
-    shard, topology, values,
+    topology,
 };
 use crate::{
     client::Clients,
     commands::{Core, Persistence, Process},
     config::{Config, Durability, Values},
+    engine::FILES_MAX,
     shard::Shard,
     statistics::Statistics,
     store::{Policy, Store, UnixMillis},
@@ -54,7 +54,7 @@ pub struct Control {
     /// told to one core alone.
     pub failed: AtomicBool,
     /// Cores that have no connection left.
-    pub drained: AtomicUsize,
+    drained: AtomicUsize,
     /// Cores that have read their files.
     loaded: AtomicUsize,
     /// What is said once all have.
@@ -70,7 +70,6 @@ struct Seed {
     me: ShardId,
     process: Process,
     hash_seed: u64,
-    clock: Clock,
     mesh: Mesh,
     gateway: Option<TcpListener>,
     listener: TcpListener,
@@ -134,7 +133,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
         .collect::<Result<_, _>>()?;
     let process = process(&kernel);
     let hash_seed = config.seed.unwrap_or_else(|| fastrand::u64(..));
-    let clock = Clock::new(Instant::now());
+    // The server's time begins.
+    clock::monotonic_us();
     let meshes = Mesh::new(listeners.len(), config.mesh_queue);
     let address = SocketAddr::new(config.bind, server.port);
     let keeps = match (&config.dir, config.durability()) {
@@ -164,7 +164,6 @@ pub fn run(mut config: Config) -> Result<(), String> {
             me: ShardId { server: position, core: core as u16 },
             process: process.clone(),
             hash_seed: hash_seed.wrapping_add(core as u64),
-            clock,
             mesh,
             gateway: gateway.take(),
             listener,
@@ -192,8 +191,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
 
 /// One core, from its executor on.
 async fn serve(seed: Seed) -> io::Result<()> {
-    let Seed { config, topology, me, process, hash_seed, clock, mut mesh, gateway, listener, control, directory } =
-        seed;
+    let Seed { config, topology, me, process, hash_seed, mut mesh, gateway, listener, control, directory } = seed;
     let mut ring = Ring::new(config.receive_buffers, config.receive_buffer_bytes)?;
     mesh.set_bells(control.exchange_bells(me.core.into(), ring.bell()).await);
     ring.listen(listener);
@@ -216,7 +214,7 @@ async fn serve(seed: Seed) -> io::Result<()> {
     if me.core == 0 {
         glommio::spawn_local(heed_signals(Arc::clone(&control))).detach();
     }
-    shard::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, clock, control, directory.as_deref()).await
+    core::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, control, directory.as_deref()).await
 }
 
 /// Opens the data directory, if there is to be one.
@@ -240,21 +238,24 @@ impl Control {
         }
     }
 
+    /// Returns true if none of so many cores has a connection left.
+    pub fn are_drained(&self, cores: usize) -> bool {
+        self.drained.load(Ordering::SeqCst) == cores
+    }
+
     fn wake_all(&self) {
         let bells = self.bells.lock().expect("nobody panics with the bells in hand");
         bells.iter().flatten().for_each(|bell| bell.ring());
     }
 
-    /// Notes that a core has read its files, or has none. With the last of them the server is ready, and says so. Returns
-    /// whether it is.
-    pub fn core_is_loaded(&self) -> bool {
+    /// Notes that a core has read its files, or has none. With the last of them the server is ready, and says so.
+    pub fn core_is_loaded(&self) {
         let bells = self.bells.lock().expect("nobody panics with the bells in hand");
         let is_ready = self.loaded.fetch_add(1, Ordering::SeqCst) + 1 == bells.len();
         if is_ready {
             logging::say(&self.announcement);
             bells.iter().flatten().for_each(|bell| bell.ring());
         }
-        is_ready
     }
 
     /// Returns true once every one of so many cores has read its files: until then none of them serves, so that a request by the
@@ -394,8 +395,8 @@ fn kept_descriptors(cores: u64, has_directory: bool, has_values_on_disk: bool) -
     /// The log's segment and the next, a snapshot, a hint, segments that are compacted, their folders.
     const FILES: u64 = 12;
     let files = if has_directory { FILES } else { 0 };
-    let values = if has_values_on_disk { values::FILES_MAX as u64 } else { 0 };
-    SERVER + cores * (CORE + shard::REFUSED_MAX as u64 + files + values)
+    let values = if has_values_on_disk { FILES_MAX as u64 } else { 0 };
+    SERVER + cores * (CORE + core::REFUSED_MAX as u64 + files + values)
 }
 
 /// Lets the kernel back memory with huge pages from now on, or not. The allocator asks for them wherever it may.

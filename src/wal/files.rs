@@ -15,10 +15,11 @@ pub use self::{
     snapshots::Chunk,
 };
 use super::{
-    FileInfo, Lsn,
+    FileInfo, Lost, Lsn,
     frame::{BLOCK_BYTES, FileHeader, FileId, FileKind},
     names,
 };
+use crate::time::UnixMillis;
 #[expect(
     clippy::disallowed_types,
     reason = "shared by a core and its own blocking thread, which both make spare segments"
@@ -74,6 +75,10 @@ pub trait Files: Clone + fmt::Debug + Send + 'static {
     fn sync_directory(&self) -> io::Result<()>;
     /// The bytes that are free on the disk.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// The time of the last change of a file.
+    fn modified_at(&self, name: &str) -> io::Result<UnixMillis>;
+    /// Writes down, beside the core's directory, what a start lost that accepted a loss. Returns the path.
+    fn write_lost(&self, lost: &[Lost], unix_seconds: u64) -> io::Result<String>;
 }
 
 /// The files of one core, shared by the core and its blocking thread.

@@ -125,8 +125,17 @@ impl Admission {
     }
 }
 
-/// Allocates segments for a write that does not fit into those that there are.
+/// Spare segments: the core counts them and adds to them, and the jobs for its files take them.
 pub trait Grow {
+    /// Returns the number of spare segments.
+    fn spares(&self) -> u64;
+    /// Returns the number of files that are allocated and are no segments yet: spare segments, the one that is being made into the
+    /// next segment, and those that a snapshot is written into.
+    fn allocated(&self) -> u64;
+    /// Notes that the core has the segment that was made ready: it counts for itself from now on.
+    fn note_delivered(&mut self);
+    /// Forgets that the disk had no room.
+    fn try_again(&mut self);
     /// Allocates so many segments. Returns false, and leaves none, if the disk has no room for them.
     fn grow(&mut self, segments: u64) -> bool;
 }

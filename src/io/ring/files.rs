@@ -1,7 +1,7 @@
 //! The log's files on a core's ring: writes that are on disk when they have ended, and reads.
 
 use super::{ConnectionId, Event, Operation, Ring, SUBMISSIONS};
-use crate::wal::aligned::Aligned;
+use crate::wal::Aligned;
 use io_uring::{opcode, squeue, types};
 use std::{fs::File, io, os::fd::AsRawFd, sync::Arc};
 

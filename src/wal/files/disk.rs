@@ -3,6 +3,7 @@
 
 use super::Files;
 use crate::wal::frame::BLOCK_BYTES;
+use crate::{time::UnixMillis, wal::Lost};
 #[expect(clippy::disallowed_types, reason = "files are shared with a core's blocking thread")]
 use std::sync::Mutex;
 use std::{
@@ -258,6 +259,14 @@ impl Files for SimFiles {
 
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.with(|disk| (disk.free() * BLOCK_BYTES) as u64))
+    }
+
+    fn modified_at(&self, _name: &str) -> io::Result<UnixMillis> {
+        Ok(UnixMillis(1))
+    }
+
+    fn write_lost(&self, lost: &[Lost], _unix_seconds: u64) -> io::Result<String> {
+        panic!("a disk loses what was not synced, and damages nothing: {lost:?}")
     }
 }
 

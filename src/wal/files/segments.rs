@@ -310,6 +310,22 @@ pub(super) fn whole_blocks(bytes: u64) -> usize {
 pub struct Growth<F>(pub Layout<F>);
 
 impl<F: Files> Grow for Growth<F> {
+    fn spares(&self) -> u64 {
+        self.0.spares()
+    }
+
+    fn allocated(&self) -> u64 {
+        self.0.allocated()
+    }
+
+    fn note_delivered(&mut self) {
+        self.0.delivered();
+    }
+
+    fn try_again(&mut self) {
+        self.0.try_again();
+    }
+
     fn grow(&mut self, segments: u64) -> bool {
         self.0.allocate(segments).is_ok()
     }

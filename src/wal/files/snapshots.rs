@@ -58,6 +58,14 @@ impl<F: Files> Layout<F> {
         Ok(file)
     }
 
+    /// Opens the file of a snapshot that is not whole.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn open_snapshot(&self, since: Lsn) -> io::Result<F::File> {
+        self.files.open(&unfinished(since))
+    }
+
     /// Makes a whole snapshot of so many bytes count, and removes those before it, but for damaged ones. Returns its size.
     ///
     /// # Errors

@@ -4,19 +4,18 @@
 //! Always the oldest: what a record takes back then never lies before the log's beginning, so that no record of a removal has
 //! to outlive its segment, and the log stays one piece. Where the log begins is written down as a snapshot without keys.
 
-use super::{blocking::Blocking, clock::Clock, files::OsFiles, ring::Bell, wal::Writer};
+use super::{Actions, clock::Clock, job_slot::JobSlot, log_writer::LogWriter};
 use crate::{
     commands::Persistence,
     store::{At, Store},
     wal::{
-        FileInfo, Lsn,
-        files::{Chunk, Files, Layout},
-        frame::FileId,
-        frame::PAYLOAD_BYTES_MAX,
+        Desk, Done, FileInfo, Job, Lsn,
+        files::Chunk,
+        frame::{FileId, PAYLOAD_BYTES_MAX},
         room::{Oldest, SegmentFacts, can_move, judge_oldest, moves_take},
     },
 };
-use std::{io, sync::Arc};
+use std::io;
 
 /// So much of the log may wait for the disk before more is moved: what clients write shall not wait long behind it.
 const PENDING_BYTES_MAX: usize = 256 << 10;
@@ -31,33 +30,32 @@ const FULL_US: u64 = 5_000;
 /// Bytes of a record beside its key and its value.
 const RECORD_OVERHEAD_MAX: usize = 32;
 
-/// What the blocking thread has done.
-enum Job {
-    Read(Chunk),
-    /// The log begins here now.
-    Begun(Lsn),
-    /// It does, and the files that were found at the start are cleared away.
-    Cleared(Lsn),
-}
-
-/// What of a segment is being done.
+/// The state of the segment at hand.
 enum Phase {
     Idle,
-    /// The blocking thread is at it.
-    Running,
+    /// A piece of it is being read.
+    Reading,
     /// Its values are moved, from this one on.
     Moving(Chunk, usize),
     /// Its values in several pieces are moved.
     MovingKept,
     /// Nothing needs it once the log is on disk up to here. `bool`: all that needed it was moved.
     Waiting(Lsn, bool),
+    /// It is being written down that the log begins here.
+    Beginning(Lsn),
+    /// The log begins here now, and nothing needs the segment.
+    Begun(Lsn),
     /// No segment is left that a start found which accepted a loss. What took their place is on disk once the log is up to here.
     Clearing(Lsn),
+    /// It is being written down that the log begins behind those segments: here.
+    BeginningBehind(Lsn),
+    /// Their files are being cleared away.
+    Removing(Lsn),
 }
 
-/// What a core does for its log not to grow for ever.
-pub struct Compaction<F: Files = OsFiles> {
-    layout: Layout<F>,
+/// Compaction of the log: the oldest segments are given up, one after the other.
+pub(super) struct Compaction {
+    segment_bytes: u64,
     phase: Phase,
     /// The segment at hand.
     segment: u32,
@@ -69,31 +67,31 @@ pub struct Compaction<F: Files = OsFiles> {
     seen: (u64, u64),
     changed_in: u64,
     retry_us: u64,
-    /// Room is set aside for what is moved, on a full disk; and the bytes that are to be moved yet.
+    /// Room is set aside for what is moved, on a full disk.
     has_room_aside: bool,
-    to_move: u64,
     /// The next value has no room yet.
     waits: bool,
-    job: Blocking<io::Result<Job>>,
+    job: JobSlot,
 }
 
-/// What it works on.
-pub struct Work<'a, F: Files = OsFiles> {
-    /// The keys, and their log.
-    pub store: &'a mut Store,
-    /// Who writes it.
-    pub writer: &'a mut Writer<F>,
-    /// Its figures.
-    pub state: &'a mut Persistence,
+/// The things that it works on.
+pub(super) struct Work<'a> {
+    pub(super) store: &'a mut Store,
+    pub(super) writer: &'a mut LogWriter,
+    pub(super) state: &'a mut Persistence,
     /// The part of the log that is to be live, of 100; 0 to leave it alone.
-    pub live_percent: u32,
+    pub(super) live_percent: u32,
+    /// Files that are allocated and are no segments yet.
+    pub(super) allocated: u64,
+    pub(super) random: &'a mut fastrand::Rng,
+    pub(super) actions: &'a mut Actions,
 }
 
-impl<F: Files> Compaction<F> {
+impl Compaction {
     /// Begins with nothing to do.
-    pub fn new(layout: Layout<F>, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(segment_bytes: u64) -> Self {
         Self {
-            layout,
+            segment_bytes,
             phase: Phase::Idle,
             segment: 0,
             unwanted_before: 0,
@@ -102,41 +100,35 @@ impl<F: Files> Compaction<F> {
             changed_in: 0,
             retry_us: 0,
             has_room_aside: false,
-            to_move: 0,
             waits: false,
-            job: Blocking::new(bell),
+            job: JobSlot::new(Desk::Compaction),
         }
     }
 
     /// Has every segment before this one given up, and then all that is left of the files that were `found`: what is damaged in
     /// them was accepted as lost, and the next start shall not find it again.
-    pub fn give_up_before(&mut self, segment: u64, found: Vec<FileInfo>) {
+    pub(super) fn give_up_before(&mut self, segment: u64, found: Vec<FileInfo>) {
         self.unwanted_before = u32::try_from(segment).unwrap_or(u32::MAX);
         self.leftovers = found;
     }
 
-    /// Whether the blocking thread is at work for it.
-    pub fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running)
+    /// Returns true if a job is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.job.is_busy()
+    }
+
+    /// Notes the outcome of its job.
+    pub(super) fn job_done(&mut self, outcome: io::Result<Done>) {
+        self.job.end(outcome);
     }
 
     /// Goes on for a moment. Returns whether there is more to do at once, and the segment that has just been given up.
-    pub fn advance(&mut self, work: &mut Work<'_, F>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
+    pub(super) fn advance(&mut self, work: &mut Work<'_>, clock: Clock, budget_us: u64) -> (bool, Option<u32>) {
         let now_us = clock.monotonic_us();
         self.waits = false;
         let budget_us = if work.writer.is_full() { budget_us.max(FULL_US) } else { budget_us };
         match self.job.take() {
-            Some(Ok(Job::Read(chunk))) => self.phase = Phase::Moving(chunk, 0),
-            Some(Ok(Job::Begun(lsn))) => {
-                self.phase = Phase::Idle;
-                self.release(work, lsn);
-                return (true, Some(self.segment));
-            }
-            Some(Ok(Job::Cleared(lsn))) => {
-                self.phase = Phase::Idle;
-                self.leftovers = Vec::new();
-                work.state.saved_lsn = work.state.saved_lsn.max(lsn);
-            }
+            Some(Ok(done)) => self.take(done, work),
             Some(Err(error)) => {
                 tracing::error!(%error, segment = self.segment, "a segment of the log can't be given up");
                 self.phase = Phase::Idle;
@@ -147,7 +139,13 @@ impl<F: Files> Compaction<F> {
         self.look_for_room(work, now_us);
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.choose(work, now_us),
-            Phase::Running => self.phase = Phase::Running,
+            phase @ (Phase::Reading | Phase::Beginning(_) | Phase::BeginningBehind(_) | Phase::Removing(_)) => {
+                self.phase = phase;
+            }
+            Phase::Begun(lsn) => {
+                self.release(work, lsn);
+                return (true, Some(self.segment));
+            }
             Phase::Moving(chunk, from) => self.move_values(work, chunk, from, clock, now_us + budget_us),
             Phase::MovingKept => self.move_kept(work, now_us),
             Phase::Waiting(lsn, has_moved) => self.wait(work, (lsn, has_moved), now_us),
@@ -156,11 +154,26 @@ impl<F: Files> Compaction<F> {
         self.set_room_aside(work);
         let has_room = work.store.log.as_ref().is_some_and(|log| log.pending_bytes() < PENDING_BYTES_MAX);
         let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
-        (is_moving && has_room && !self.waits, None)
+        ((is_moving && has_room && !self.waits) || matches!(self.phase, Phase::Begun(_)), None)
+    }
+
+    /// Takes what a job has done.
+    fn take(&mut self, done: Done, work: &mut Work<'_>) {
+        self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle), done) {
+            (Phase::Reading, Done::Values(chunk)) => Phase::Moving(chunk, 0),
+            (Phase::Beginning(begin), _) => Phase::Begun(begin),
+            (Phase::BeginningBehind(begin), _) => self.remove_leftovers(begin, work),
+            (Phase::Removing(begin), _) => {
+                self.leftovers = Vec::new();
+                work.state.saved_lsn = work.state.saved_lsn.max(begin);
+                Phase::Idle
+            }
+            (_, done) => unreachable!("nobody has asked for {done:?}"),
+        };
     }
 
     /// Looks whether the oldest segment should go.
-    fn choose(&mut self, work: &Work<'_, F>, now_us: u64) {
+    fn choose(&mut self, work: &mut Work<'_>, now_us: u64) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         let seen = (log.changed_bytes(), places.live_total());
         if std::mem::replace(&mut self.seen, seen) != seen {
@@ -172,9 +185,9 @@ impl<F: Files> Compaction<F> {
         let is_full = work.writer.is_full();
         let left_with_reserve = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
         // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
-        let fits = can_move(places.live(0), left_with_reserve, self.layout.segment_bytes);
+        let fits = can_move(places.live(0), left_with_reserve, self.segment_bytes);
         if 0 < places.live(0) && (!is_full || fits) {
-            (self.has_room_aside, self.to_move) = (is_full, places.live(0));
+            self.has_room_aside = is_full;
             self.segment = 0;
             self.phase = Phase::MovingKept;
             return;
@@ -197,7 +210,7 @@ impl<F: Files> Compaction<F> {
             live_percent: work.live_percent,
             is_full,
             left_with_reserve,
-            segment_bytes: self.layout.segment_bytes,
+            segment_bytes: self.segment_bytes,
         };
         match judge_oldest(facts) {
             Oldest::Release => {
@@ -205,43 +218,50 @@ impl<F: Files> Compaction<F> {
                 self.phase = Phase::Waiting(log.end(), false);
             }
             Oldest::Move if places.live(0) == 0 => {
-                (self.has_room_aside, self.to_move) = (is_full, places.live(segment));
+                self.has_room_aside = is_full;
                 self.segment = segment;
-                self.read(None, 0);
+                self.read(None, 0, work);
             }
             Oldest::Keep if segment < self.unwanted_before && !is_full => {
                 self.segment = segment;
-                self.read(None, 0);
+                self.read(None, 0, work);
             }
             Oldest::Move | Oldest::Keep => {}
         }
     }
 
     /// Nothing is needed any more of what a start found that accepted a loss: has the log begin behind it.
-    fn clear_away(&mut self, work: &Work<'_, F>, lsn: Lsn) {
+    fn clear_away(&mut self, work: &mut Work<'_>, lsn: Lsn) {
         let Some(persisted) = work.store.log.as_ref().map(|log| log.persisted_end()).filter(|&end| lsn <= end) else {
             self.phase = Phase::Clearing(lsn);
             return;
         };
-        let (layout, leftovers) = (self.layout.clone(), self.leftovers.clone());
-        let (start, saved, id) = (work.writer.start(), work.state.saved_lsn, FileId(fastrand::u64(..)));
-        self.run(move || {
-            // Also where the log begins there already, by a snapshot that may be the one that is damaged.
-            if saved <= start {
-                layout.write_beginning(id, start, persisted)?;
-            }
-            let begin = start.max(saved);
-            layout.clear_away(&leftovers, begin)?;
-            Ok(Job::Cleared(begin))
-        });
+        let (start, saved) = (work.writer.start(), work.state.saved_lsn);
+        // Also where the log begins there already, by a snapshot that may be the one that is damaged.
+        self.phase = if saved <= start {
+            self.write_beginning(start, persisted, work);
+            Phase::BeginningBehind(start)
+        } else {
+            self.remove_leftovers(saved, work)
+        };
     }
 
-    fn read(&mut self, id: Option<FileId>, offset: u64) {
-        let (layout, segment) = (self.layout.clone(), self.segment);
-        self.run(move || layout.read_values(segment, id, offset).map(Job::Read));
+    fn remove_leftovers(&mut self, begin: Lsn, work: &mut Work<'_>) -> Phase {
+        self.job.begin(Job::ClearAway { found: self.leftovers.clone(), since: begin }, work.actions);
+        Phase::Removing(begin)
     }
 
-    fn move_values(&mut self, work: &mut Work<'_, F>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
+    fn write_beginning(&mut self, begin: Lsn, persisted: Lsn, work: &mut Work<'_>) {
+        let id = FileId(work.random.u64(..));
+        self.job.begin(Job::WriteBeginning { id, begin, persisted }, work.actions);
+    }
+
+    fn read(&mut self, id: Option<FileId>, offset: u64, work: &mut Work<'_>) {
+        self.phase = Phase::Reading;
+        self.job.begin(Job::ReadValues { segment: self.segment, id, offset }, work.actions);
+    }
+
+    fn move_values(&mut self, work: &mut Work<'_>, chunk: Chunk, from: usize, clock: Clock, until_us: u64) {
         let mut at = from;
         let bytes = chunk.buffer.bytes();
         while at < chunk.found.len() {
@@ -256,19 +276,18 @@ impl<F: Files> Compaction<F> {
                 return;
             }
             let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
-            let moved = work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
-            self.to_move = self.to_move.saturating_sub(moved as u64);
+            work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
             at += 1;
         }
         if chunk.is_last {
             self.phase = Phase::MovingKept;
         } else {
-            self.read(Some(chunk.id), chunk.next);
+            self.read(Some(chunk.id), chunk.next, work);
         }
     }
 
     /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
-    fn move_kept(&mut self, work: &mut Work<'_, F>, now_us: u64) {
+    fn move_kept(&mut self, work: &mut Work<'_>, now_us: u64) {
         for _ in 0..VALUES_PER_LOOK {
             if 0 < work.store.places.as_ref().map_or(0, |places| places.live(self.segment))
                 && !self.has_room(work, PAYLOAD_BYTES_MAX)
@@ -280,11 +299,7 @@ impl<F: Files> Compaction<F> {
                 self.phase = Phase::MovingKept;
                 return;
             }
-            let before = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
-            let has_more = work.store.move_kept(self.segment);
-            let after = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
-            self.to_move = self.to_move.saturating_sub(after.0 - before.0);
-            if !has_more {
+            if !work.store.move_kept(self.segment) {
                 let end = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
                 self.phase = Phase::Waiting(end, true);
                 return;
@@ -294,19 +309,18 @@ impl<F: Files> Compaction<F> {
     }
 
     /// Returns true if so many bytes can be moved.
-    fn has_room(&self, work: &Work<'_, F>, bytes: usize) -> bool {
+    fn has_room(&self, work: &Work<'_>, bytes: usize) -> bool {
         let Some((log, admission)) = work.store.log.as_ref().zip(work.state.admission) else { return true };
         (bytes + RECORD_OVERHEAD_MAX) as u64 <= admission.left_for_moves(log.end())
     }
 
     /// Gives up a move that was begun when the disk was not full, if it has no room now that it is.
-    fn look_for_room(&mut self, work: &Work<'_, F>, now_us: u64) {
+    fn look_for_room(&mut self, work: &Work<'_>, now_us: u64) {
         let is_moving = matches!(self.phase, Phase::Moving(..) | Phase::MovingKept);
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         if is_moving && work.writer.is_full() && !self.has_room_aside {
             let left = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
-            self.to_move = places.live(self.segment);
-            self.has_room_aside = can_move(self.to_move, left, self.layout.segment_bytes);
+            self.has_room_aside = can_move(places.live(self.segment), left, self.segment_bytes);
             if !self.has_room_aside {
                 self.phase = Phase::Idle;
                 self.retry_us = now_us + ROOM_RETRY_US;
@@ -315,17 +329,15 @@ impl<F: Files> Compaction<F> {
     }
 
     /// Sets room aside for what is still to be moved, on a full disk.
-    fn set_room_aside(&mut self, work: &mut Work<'_, F>) {
+    fn set_room_aside(&mut self, work: &mut Work<'_>) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         self.has_room_aside &= !matches!(self.phase, Phase::Idle | Phase::Waiting(..) | Phase::Clearing(_));
-        // What is moved counts as live in the segment until it is on disk elsewhere.
-        let to_move = self.to_move.min(places.live(self.segment));
-        let bytes = if self.has_room_aside { moves_take(to_move) } else { 0 };
-        work.writer.set_aside(bytes, log, work.state);
+        let bytes = if self.has_room_aside { moves_take(places.live(self.segment)) } else { 0 };
+        work.writer.set_aside(bytes, log, work.allocated, work.state);
     }
 
     /// Goes on when the next segment is there; on a full disk, gives up what it is at.
-    fn wait_for_room(&mut self, work: &Work<'_, F>, phase: Phase, now_us: u64) {
+    fn wait_for_room(&mut self, work: &Work<'_>, phase: Phase, now_us: u64) {
         if work.writer.is_full() {
             self.phase = Phase::Idle;
             self.retry_us = now_us + ROOM_RETRY_US;
@@ -336,7 +348,7 @@ impl<F: Files> Compaction<F> {
     }
 
     /// Waits until what was moved is on disk. Then nothing needs the segment, and the log may begin behind it.
-    fn wait(&mut self, work: &Work<'_, F>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
+    fn wait(&mut self, work: &mut Work<'_>, (lsn, has_moved): (Lsn, bool), now_us: u64) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         let persisted = log.persisted_end();
         if persisted < lsn {
@@ -355,24 +367,19 @@ impl<F: Files> Compaction<F> {
             return;
         }
         let Some((_, begin)) = work.writer.oldest().filter(|_| self.segment != 0) else { return };
-        let (layout, id) = (self.layout.clone(), FileId(fastrand::u64(..)));
         // What a snapshot holds is needed until the log begins behind it.
-        if work.state.saved_lsn < begin {
-            self.run(move || layout.write_beginning(id, begin, persisted).map(|()| Job::Begun(begin)));
+        self.phase = if work.state.saved_lsn < begin {
+            self.write_beginning(begin, persisted, work);
+            Phase::Beginning(begin)
         } else {
-            self.run(move || Ok(Job::Begun(begin)));
-        }
+            Phase::Begun(begin)
+        };
     }
 
-    fn release(&self, work: &mut Work<'_, F>, begin: Lsn) {
+    fn release(&self, work: &mut Work<'_>, begin: Lsn) {
         work.state.saved_lsn = work.state.saved_lsn.max(begin);
         work.state.segments_released += 1;
         work.store.forget_segment(self.segment);
-        work.writer.release_before(begin, Vec::new(), work.state);
-    }
-
-    fn run(&mut self, job: impl FnOnce() -> io::Result<Job> + Send + 'static) {
-        self.phase = Phase::Running;
-        self.job.begin(job);
+        work.writer.release_before(begin, work.state, work.actions);
     }
 }

@@ -4,10 +4,10 @@
 //! their batch took, and those whose time depends on their data are measured one by one: commands that are not fast by
 //! themselves, and whatever is large, as a request or as a reply.
 
+use super::clock::Clock;
 use crate::{
     client::Client,
     commands::{Flags, Keys, Now},
-    io::clock::Clock,
     resp::Request,
     shard::{Shard, Share},
     statistics::Delay,
@@ -39,7 +39,7 @@ pub(super) struct Stopwatch {
     is_large: bool,
     /// Every request is.
     measures_each: bool,
-    /// Bytes of the store and of the log before the request at hand.
+    /// Bytes of the store and of the log after the last request.
     before: (usize, u64),
 }
 
@@ -75,7 +75,6 @@ impl Stopwatch {
     #[inline]
     pub(super) fn prepare(&mut self, shard: &mut Shard, request: Request<'_>) {
         self.is_large = LARGE_BYTES <= request.encoded_bytes() || self.measures_each;
-        self.before = bytes_of(shard);
         if self.is_large {
             self.end_run(shard);
             self.share(shard);
@@ -98,8 +97,9 @@ impl Stopwatch {
         let is_alike = (command.flags.has(Flags::FAST) || command.keys == Keys::ONE)
             && ran.share == Share::Whole
             && !self.is_large;
-        if is_alike && output_bytes < LARGE_BYTES && !self.has_moved_much(shard) {
-            let row = ran.found.index;
+        let row = ran.found.index;
+        let has_moved_much = self.has_moved_much(shard);
+        if is_alike && output_bytes < LARGE_BYTES && !has_moved_much {
             shard.ran = None;
             if row != self.row {
                 self.end_run(shard);
@@ -114,8 +114,9 @@ impl Stopwatch {
     /// Returns true if the command that has just run made the store or the log larger or smaller by much: a small request may
     /// copy, free or evict many bytes.
     #[inline]
-    fn has_moved_much(&self, shard: &Shard) -> bool {
-        let ((memory, log), (memory_before, log_before)) = (bytes_of(shard), self.before);
+    fn has_moved_much(&mut self, shard: &Shard) -> bool {
+        let after = bytes_of(shard);
+        let ((memory, log), (memory_before, log_before)) = (after, std::mem::replace(&mut self.before, after));
         LARGE_BYTES <= memory.abs_diff(memory_before) || LARGE_BYTES as u64 <= log.saturating_sub(log_before)
     }
 
@@ -207,13 +208,13 @@ mod tests {
         commands::tests::Bench,
         resp::{Decoder, Limits},
     };
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     const LIMITS: Limits = Limits { arguments_max: 99, argument_bytes_max: 1 << 20, is_authenticated: true };
 
     /// Executes lines as a batch; returns how many of them were measured by themselves.
     fn run(bench: &mut Bench, lines: &[&str]) -> u64 {
-        let mut stopwatch = Stopwatch::new(Clock::new(Instant::now()), &bench.shard);
+        let mut stopwatch = Stopwatch::new(Clock::new(|| 0, |_| ()), &bench.shard);
         let noted =
             |bench: &Bench| bench.shard.core.statistics.commands.iter().map(|row| row.times.count()).sum::<u64>();
         let before = noted(bench);

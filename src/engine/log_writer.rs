@@ -1,25 +1,16 @@
-//! Writes a shard's log: one frame at a time to the segment at hand, the next segment made ready meanwhile.
-//!
-//! The writes themselves go by the core's [ring](super::ring), where replies that wait for them find them soonest. What only
-//! has to be done some time, such as making the next segment ready, blocks and is done by the core's blocking thread.
+//! Decides what is written to a shard's log: one frame at a time to the segment at hand, the next segment made ready meanwhile.
 
-use super::{
-    blocking::Blocking,
-    files::OsFiles,
-    ring::{Bell, Ring},
-};
+use super::{Action, Actions, job_slot::JobSlot};
 use crate::{
     commands::Persistence,
     config::Durability,
     wal::{
-        FileInfo, Log, Lsn,
-        aligned::Aligned,
-        files::{Beginning, Files, Layout, Left, Segment},
+        Aligned, Desk, Done, Job, Left, Log, LogBegun, Lsn, Segment,
         frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
-        room::{Admission, Room},
+        room::{Admission, Grow, Room},
     },
 };
-use std::{collections::VecDeque, fs::File, io, sync::Arc};
+use std::{io, mem};
 
 /// How often a log that need not be synced at once is written: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
@@ -51,31 +42,35 @@ struct Used {
     first: Lsn,
 }
 
-/// Segments that are not needed any more, and what goes with them.
-struct Release {
-    numbers: Vec<u64>,
-    is_full: bool,
-    /// After a loss that was accepted: the files that were found, and the position behind which none of them is needed.
-    leftovers: Option<(Vec<FileInfo>, Lsn)>,
+/// The things that a write works on.
+pub(super) struct Writing<'a> {
+    pub(super) log: &'a mut Log,
+    pub(super) state: &'a mut Persistence,
+    pub(super) reserve: &'a mut dyn Grow,
+    pub(super) random: &'a mut fastrand::Rng,
+    pub(super) actions: &'a mut Actions,
+    pub(super) now_us: u64,
+    /// What is there to be written is written now.
+    pub(super) hurries: bool,
 }
 
 /// Writes a shard's log.
-pub struct Writer<F: Files = OsFiles> {
-    layout: Layout<F>,
+pub(super) struct LogWriter {
+    segment_bytes: u64,
     durability: Durability,
-    active: Segment<F::File>,
+    active: Segment,
     /// Where the next frame goes.
     offset: u64,
     /// The segment of the frame that was handed over last, and its offset there.
     frame_at: (u32, u64),
     /// The segment that comes next, once it is ready; why there is none, where it could not be made ready.
-    next: Option<Segment<F::File>>,
+    next: Option<Segment>,
     failure: Option<io::Error>,
-    preparing: Blocking<io::Result<Segment<F::File>>>,
+    preparing: JobSlot,
     /// Bytes of records that are to be moved yet, on a full disk.
     set_aside: u64,
-    to_release: VecDeque<Release>,
-    releasing: Blocking<io::Result<()>>,
+    /// Jobs under way that set segments aside.
+    releases: usize,
     next_number: u64,
     retry_us: u64,
     /// Where the log went on when the server started: where the first segment begins that it has written to.
@@ -93,116 +88,82 @@ pub struct Writer<F: Files = OsFiles> {
     is_sealing: bool,
 }
 
-/// What a frame is written by.
-pub trait WriteFrames<F: Files> {
-    /// Begins to write a frame to a segment, and to have it on disk. At most one is under way.
-    fn write_frame(&mut self, files: &F, file: &Arc<F::File>, buffer: Aligned, length: usize, offset: u64);
-}
-
-impl WriteFrames<OsFiles> for Ring {
-    fn write_frame(&mut self, files: &OsFiles, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64) {
-        self.write(file, files.way.syncing, buffer, length, offset);
-    }
-}
-
-impl<F: Files> Writer<F> {
-    /// Goes on with a log. `used` are the segments that are needed, with the positions they begin at; the active one is the last
-    /// of them if it has a frame.
-    pub fn new(
-        layout: Layout<F>,
-        durability: Durability,
-        bell: Arc<Bell>,
-        beginning: Beginning<F::File>,
-        used: impl IntoIterator<Item = (u64, Lsn)>,
-        now_us: u64,
-    ) -> Self {
-        let Beginning { active, offset, is_sealed, start, next_number, is_fresh: _ } = beginning;
+impl LogWriter {
+    /// Goes on with a log: the active segment is the last of those that are needed if it has a frame.
+    pub(super) fn new(segment_bytes: u64, durability: Durability, begun: &LogBegun, now_us: u64) -> Self {
+        let LogBegun { report, active, offset, is_sealed, next_number, is_fresh: _ } = begun;
+        let used = report.segments.iter().filter_map(|&(number, first)| Some(Used { number, first: first? }));
         Self {
-            next_number,
-            layout,
+            next_number: *next_number,
+            segment_bytes,
             durability,
-            active,
-            offset,
+            active: *active,
+            offset: *offset,
             frame_at: (0, 0),
             next: None,
             failure: None,
-            preparing: Blocking::new(Arc::clone(&bell)),
+            preparing: JobSlot::new(Desk::Segment),
             set_aside: 0,
-            to_release: VecDeque::new(),
-            releasing: Blocking::new(bell),
+            releases: 0,
             retry_us: 0,
-            start,
+            start: report.end,
             try_again_us: 0,
-            used: used.into_iter().map(|(number, first)| Used { number, first }).collect(),
+            used: used.collect(),
             buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
             waiting_since_us: None,
             written_us: now_us,
-            is_sealed,
+            is_sealed: *is_sealed,
             is_sealing: false,
         }
     }
 
     /// Which writes the log's files have room for.
-    pub fn admission(&self, log: &Log) -> Admission {
+    pub(super) fn admission(&self, log: &Log, allocated: u64) -> Admission {
         let room = Room {
             active: self.active.bytes.saturating_sub(self.offset),
-            segments: u64::from(self.next.is_some()) + self.layout.allocated(),
-            segment_bytes: self.layout.segment_bytes,
+            segments: u64::from(self.next.is_some()) + allocated,
+            segment_bytes: self.segment_bytes,
         };
         Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room).setting_aside(self.set_aside)
     }
 
     /// Keeps room for what is still to be moved of a segment that is given up.
-    pub fn set_aside(&mut self, bytes: u64, log: &Log, state: &mut Persistence) {
-        if std::mem::replace(&mut self.set_aside, bytes) != bytes {
-            state.admission = Some(self.admission(log));
+    pub(super) fn set_aside(&mut self, bytes: u64, log: &Log, allocated: u64, state: &mut Persistence) {
+        if mem::replace(&mut self.set_aside, bytes) != bytes {
+            state.admission = Some(self.admission(log, allocated));
         }
     }
 
     /// Whether the last try to make the next segment ready has failed.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.failure.is_some()
     }
 
     /// The segment that is written to.
-    pub fn active(&self) -> u64 {
+    pub(super) fn active(&self) -> u64 {
         self.active.number
     }
 
-    /// Hands the ring the next frame, if there is one and its time has come. `hurries`: it has come.
-    pub fn write(
-        &mut self,
-        ring: &mut impl WriteFrames<F>,
-        log: &mut Log,
-        state: &mut Persistence,
-        now_us: u64,
-        hurries: bool,
-    ) {
-        self.look_after_next(log, now_us);
-        self.look_after_releases();
-        self.write_frame(ring, log, state, now_us, hurries);
-        self.note_room(log, state);
+    /// Hands over the next frame, if there is one and its time has come.
+    pub(super) fn write(&mut self, writing: &mut Writing<'_>) {
+        self.look_after_next(writing);
+        self.write_frame(writing);
+        self.note_room(writing);
     }
 
-    fn write_frame(
-        &mut self,
-        ring: &mut impl WriteFrames<F>,
-        log: &mut Log,
-        state: &mut Persistence,
-        now_us: u64,
-        hurries: bool,
-    ) {
+    fn write_frame(&mut self, writing: &mut Writing<'_>) {
         if self.buffer.is_none() {
             return;
         }
-        let Some(frame) = log.next_frame_bytes() else {
+        let (now_us, hurries) = (writing.now_us, writing.hurries);
+        let Some(frame) = writing.log.next_frame_bytes() else {
             if !self.is_sealed && (hurries || self.written_us + SILENCE_US <= now_us) {
-                self.seal(ring, log, now_us);
+                self.seal(writing);
             }
             return;
         };
-        if !self.is_due(log, now_us) && !hurries {
+        if !self.is_due(writing.log, now_us) && !hurries {
             return;
         }
         if !self.has_room(frame) && !self.turn_over() {
@@ -210,20 +171,21 @@ impl<F: Files> Writer<F> {
         }
         let Some(mut buffer) = self.buffer.take() else { return };
         if !self.is_active_used() {
-            let first = Lsn(log.end().0 - log.pending_bytes() as u64);
+            let first = Lsn(writing.log.end().0 - writing.log.pending_bytes() as u64);
             self.used.push(Used { number: self.active.number, first });
-            state.log_bytes = self.used_bytes();
+            writing.state.log_bytes = self.used_bytes();
         }
-        let length = log.take(self.active.id, buffer.bytes_mut());
+        let length = writing.log.take(self.active.id, buffer.bytes_mut());
         self.is_sealed = false;
         self.waiting_since_us = None;
-        self.submit(ring, buffer, length, now_us);
+        self.submit(writing, buffer, length);
     }
 
-    fn submit(&mut self, ring: &mut impl WriteFrames<F>, buffer: Aligned, length: usize, now_us: u64) {
-        self.began_us = now_us;
+    fn submit(&mut self, writing: &mut Writing<'_>, buffer: Aligned, length: usize) {
+        self.began_us = writing.now_us;
         self.frame_at = (u32::try_from(self.active.number).unwrap_or(u32::MAX), self.offset);
-        ring.write_frame(&self.layout.files, &self.active.file, buffer, length, self.offset);
+        let (segment, offset) = (self.active.number, self.offset);
+        writing.actions.push(Action::Write { segment, offset, buffer, length });
         self.offset += length as u64;
     }
 
@@ -239,12 +201,12 @@ impl<F: Files> Writer<F> {
     }
 
     /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
-    fn seal(&mut self, ring: &mut impl WriteFrames<F>, log: &Log, now_us: u64) {
+    fn seal(&mut self, writing: &mut Writing<'_>) {
         assert!(self.offset + SEAL_BYTES <= self.active.bytes, "a frame leaves room for the seal");
         let Some(mut buffer) = self.buffer.take() else { return };
-        let length = log.seal(self.active.id, log.persisted_end(), buffer.bytes_mut());
+        let length = writing.log.seal(self.active.id, writing.log.persisted_end(), buffer.bytes_mut());
         self.is_sealing = true;
-        self.submit(ring, buffer, length, now_us);
+        self.submit(writing, buffer, length);
     }
 
     /// Takes what the ring says of the frame. Its records are on disk. Returns how many microseconds that took.
@@ -252,7 +214,7 @@ impl<F: Files> Writer<F> {
     /// # Errors
     /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
     /// nothing (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
-    pub fn written(
+    pub(super) fn written(
         &mut self,
         buffer: Aligned,
         outcome: io::Result<()>,
@@ -275,17 +237,17 @@ impl<F: Files> Writer<F> {
     }
 
     /// Bytes of the segments in use.
-    pub fn used_bytes(&self) -> u64 {
-        self.used.len() as u64 * self.layout.segment_bytes
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.len() as u64 * self.segment_bytes
     }
 
     /// The segment of the frame that was handed over last, and the frame's offset there.
-    pub fn frame_at(&self) -> (u32, u64) {
+    pub(super) fn frame_at(&self) -> (u32, u64) {
         self.frame_at
     }
 
     /// The oldest segment that is in use and not written to any more, and the position that the next one begins at.
-    pub fn oldest(&self) -> Option<(u64, Lsn)> {
+    pub(super) fn oldest(&self) -> Option<(u64, Lsn)> {
         self.ended().next()
     }
 
@@ -298,40 +260,40 @@ impl<F: Files> Writer<F> {
     }
 
     /// Where the log went on when the server started.
-    pub fn start(&self) -> Lsn {
+    pub(super) fn start(&self) -> Lsn {
         self.start
     }
 
     /// The segments that are in use and not written to any more, in order.
-    pub fn left(&self) -> impl Iterator<Item = Left> + Clone {
+    pub(super) fn left(&self) -> impl Iterator<Item = Left> + Clone {
         self.used.windows(2).map(|pair| Left { number: pair[0].number, first: pair[0].first, end: pair[1].first })
     }
 
     /// Bytes of the segments in use, without what the active one has left.
-    pub fn written_bytes(&self) -> u64 {
+    pub(super) fn written_bytes(&self) -> u64 {
         let left = if self.is_active_used() { self.active.bytes.saturating_sub(self.offset) } else { 0 };
         self.used_bytes() - left
     }
 
-    /// Whether the active segment has a frame.
+    /// Returns true if the active segment has a frame.
     fn is_active_used(&self) -> bool {
         self.used.last().is_some_and(|used| used.number == self.active.number)
     }
 
     /// How many segments are in use.
-    pub fn used_count(&self) -> usize {
+    pub(super) fn used_count(&self) -> usize {
         self.used.len()
     }
 
     /// Whether everything is on disk and sealed.
-    pub fn is_quiet(&self, log: &Log) -> bool {
+    pub(super) fn is_quiet(&self, log: &Log) -> bool {
         self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
     }
 
     /// Returns true if the next frame fits into no file that is allocated or is being prepared.
-    pub fn is_stuck(&self, log: &Log) -> bool {
+    pub(super) fn is_stuck(&self, log: &Log, spares: u64) -> bool {
         let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
-        let has_nothing = !self.preparing.is_running() && self.layout.spares() == 0 && !self.is_releasing();
+        let has_nothing = !self.preparing.is_busy() && spares == 0 && !self.is_releasing();
         is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
     }
 
@@ -349,48 +311,54 @@ impl<F: Files> Writer<F> {
     }
 
     /// Sees to it that the next segment is made ready, and another is kept in reserve.
-    fn look_after_next(&mut self, log: &Log, now_us: u64) {
+    fn look_after_next(&mut self, writing: &mut Writing<'_>) {
+        let Writing { log, reserve, random, actions, now_us, .. } = writing;
+        let now_us = *now_us;
         if self.try_again_us <= now_us {
             self.try_again_us = now_us + RETRY_US;
-            self.layout.try_again();
+            reserve.try_again();
         }
         if self.next.is_some() {
             return;
         }
         // Only what may use the reserve is admitted where the active segment is full and there is no other.
         let needs_reserve = self.failure.is_some()
-            && 0 < self.layout.spares()
+            && 0 < reserve.spares()
             && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
         match self.preparing.take() {
-            Some(Ok(segment)) => {
-                self.layout.delivered();
+            Some(Ok(Done::Segment(segment))) => {
+                reserve.note_delivered();
                 self.next = Some(segment);
                 // Without the reserve the disk is as full as it was.
-                if 0 < self.layout.spares() {
+                if 0 < reserve.spares() {
                     self.failure = None;
                 }
                 return;
             }
+            Some(Ok(other)) => unreachable!("a segment was asked for, not {other:?}"),
             Some(Err(error)) => self.failure = Some(error),
             None => {}
         }
         let is_early = self.failure.is_some() && now_us < self.retry_us;
-        if self.preparing.is_running() || (is_early && !needs_reserve) {
+        if self.preparing.is_busy() || (is_early && !needs_reserve) {
             return;
         }
         self.retry_us = now_us + RETRY_US;
-        let (layout, number, id) = (self.layout.clone(), self.next_number, FileId(fastrand::u64(..)));
-        let (end, spares_left) = (log.persisted_end(), u64::from(!needs_reserve));
+        let (number, id) = (self.next_number, FileId(random.u64(..)));
         self.next_number += 1;
-        self.preparing.begin(move || {
-            layout.try_again();
-            layout.prepare(number, id, end, spares_left)
-        });
+        let prepare = Job::Prepare { number, id, end: log.persisted_end(), spares_left: u64::from(!needs_reserve) };
+        self.preparing.begin(prepare, actions);
+    }
+
+    /// Notes the outcome of the job for the next segment.
+    pub(super) fn prepared(&mut self, outcome: io::Result<Done>) {
+        self.preparing.end(outcome);
     }
 
     /// Notes which writes there is room for, and whether there is for any.
-    fn note_room(&self, log: &Log, state: &mut Persistence) {
-        let admission = self.admission(log);
+    fn note_room(&self, writing: &mut Writing<'_>) {
+        let Writing { log, state, reserve, .. } = writing;
+        let admission = self.admission(log, reserve.allocated());
         let left = admission.left(log.end());
         match &self.failure {
             Some(error) if left < ROOM_MIN => {
@@ -414,39 +382,29 @@ impl<F: Files> Writer<F> {
         state.admission = Some(admission);
     }
 
-    /// Gives up the segments all of whose records come before `lsn`, since a snapshot has them; and then what a start found that
-    /// accepted a loss.
-    pub fn release_before(&mut self, lsn: Lsn, leftovers: Vec<FileInfo>, state: &mut Persistence) {
+    /// Gives up the segments all of whose records come before `lsn`, since nobody needs them.
+    pub(super) fn release_before(&mut self, lsn: Lsn, state: &mut Persistence, actions: &mut Actions) {
         let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
         state.log_bytes = self.used_bytes();
-        let leftovers = Some((leftovers, lsn)).filter(|(leftovers, _)| !leftovers.is_empty());
-        self.to_release.push_back(Release { numbers, is_full: self.is_full(), leftovers });
-        self.look_after_releases();
         // The next try comes behind that, and finds what has become free.
         self.retry_us = 0;
+        self.release(Job::Release { numbers, is_full: self.is_full() }, actions);
     }
 
-    /// Whether segments are being set aside: that makes room.
-    pub fn is_releasing(&self) -> bool {
-        self.releasing.is_running() || !self.to_release.is_empty()
+    /// Begins a job for files that nobody needs any more.
+    pub(super) fn release(&mut self, job: Job, actions: &mut Actions) {
+        self.releases += 1;
+        actions.push(Action::Start(Desk::Release, job));
     }
 
-    fn look_after_releases(&mut self) {
-        if let Some(Err(error)) = self.releasing.take() {
-            tracing::warn!(%error, "segments of the log that are not needed any more could not be set aside");
-        }
-        if self.releasing.is_running() {
-            return;
-        }
-        let Some(Release { numbers, is_full, leftovers }) = self.to_release.pop_front() else { return };
-        let layout = self.layout.clone();
-        self.releasing.begin(move || {
-            let released = layout.release(&numbers, is_full);
-            released.and(leftovers.map_or(Ok(()), |(files, since)| layout.clear_away(&files, since)))
-        });
+    /// Returns true while segments are being set aside: that makes room.
+    pub(super) fn is_releasing(&self) -> bool {
+        0 < self.releases
+    }
+
+    /// Notes that segments have been set aside.
+    pub(super) fn released(&mut self) {
+        self.releases -= 1;
     }
 }
-
-#[cfg(test)]
-mod full_disk;

@@ -1,22 +1,18 @@
-//! Reads values from the log's files (`--values disk`): many at once, each value once however many want it.
+//! Reads of values from the log's files (`--values disk`): many at once, each value once however many want it.
 
-use super::{
-    files::Layout,
-    ring::{ConnectionId, Ring},
-};
+use super::{Action, Actions, connection::ConnectionId};
 use crate::{
     store::{At, Cold},
     wal::{
-        aligned::Aligned,
+        Aligned,
         frame::{BLOCK_BYTES, FileKind},
+        names,
     },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::File,
     io,
     ops::Range,
-    sync::Arc,
 };
 
 /// Bytes that are read at once at most, or one value: what waits behind them would not come sooner.
@@ -27,7 +23,7 @@ const SPARE_BYTES_MAX: usize = 16 << 10;
 
 /// Who waits for a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Waiter {
+pub(super) enum Waiter {
     /// A client of this core.
     Client(ConnectionId),
     /// Requests of another core.
@@ -40,25 +36,26 @@ struct Wanted {
 }
 
 /// A value that was read, or could not be.
-pub struct Fetched {
+pub(super) struct Fetched {
     /// Which.
-    pub cold: Cold,
+    pub(super) cold: Cold,
     /// Who waits for it.
-    pub waiters: Vec<Waiter>,
+    pub(super) waiters: Vec<Waiter>,
     /// Where it is in the buffer; or why it could not be read, with the file.
-    pub outcome: Result<Range<usize>, String>,
+    pub(super) outcome: Result<Range<usize>, String>,
     /// What was read.
-    pub buffer: Aligned,
+    pub(super) buffer: Aligned,
 }
 
 /// Segments that are open for reading at once: a log may have any number of them, and a process only so many descriptors.
 pub const FILES_MAX: usize = 32;
 
 /// A core's reads of values.
-pub struct Reads {
-    layout: Layout,
-    /// Segments that were read from.
-    files: BTreeMap<u32, Arc<File>>,
+pub(super) struct Reads {
+    /// The core's directory, for messages.
+    path: String,
+    /// Segments that are open for reading, and how many reads of each are under way.
+    open: BTreeMap<u32, usize>,
     wanted: BTreeMap<At, Wanted>,
     /// Those of them that have not begun.
     queue: VecDeque<At>,
@@ -76,10 +73,10 @@ fn blocks(cold: &Cold) -> (u64, usize, usize) {
 
 impl Reads {
     /// Reads from a shard's segments, `running_max` values at once.
-    pub fn new(layout: Layout, running_max: usize) -> Self {
+    pub(super) fn new(path: String, running_max: usize) -> Self {
         Self {
-            layout,
-            files: BTreeMap::new(),
+            path,
+            open: BTreeMap::new(),
             wanted: BTreeMap::new(),
             queue: VecDeque::new(),
             running: 0,
@@ -90,7 +87,7 @@ impl Reads {
     }
 
     /// Has a value read, if it is not being read already.
-    pub fn want(&mut self, cold: Cold, waiter: Option<Waiter>) {
+    pub(super) fn want(&mut self, cold: Cold, waiter: Option<Waiter>) {
         let queue = &mut self.queue;
         let wanted = self.wanted.entry(cold.value.at).or_insert_with(|| {
             queue.push_back(cold.value.at);
@@ -99,8 +96,8 @@ impl Reads {
         wanted.waiters.extend(waiter);
     }
 
-    /// Hands the ring as many reads as may be under way.
-    pub fn submit(&mut self, ring: &mut Ring, mut failed: impl FnMut(Fetched)) {
+    /// Begins as many reads as may be under way.
+    pub(super) fn submit(&mut self, actions: &mut Actions) {
         while self.running < self.running_max {
             let Some(&at) = self.queue.front() else { return };
             let Some(cold) = self.wanted.get(&at).map(|wanted| wanted.cold) else {
@@ -111,45 +108,31 @@ impl Reads {
             if 0 < self.running && RUNNING_BYTES_MAX < self.running_bytes + length {
                 return;
             }
-            let file = match self.file(cold.segment) {
-                Ok(None) => return,
-                Ok(Some(file)) => Ok(file),
-                Err(error) => Err(error),
-            };
-            self.queue.pop_front();
-            match file {
-                Ok(file) => {
-                    self.running += 1;
-                    self.running_bytes += length;
-                    let buffer = self.buffer(length);
-                    ring.read(&file, buffer, length, offset, at.to_bits());
-                }
-                Err(error) => {
-                    let Some(Wanted { cold, waiters }) = self.wanted.remove(&at) else { continue };
-                    let outcome = Err(self.told(&cold, &error));
-                    failed(Fetched { cold, waiters, outcome, buffer: Aligned::new(0) });
-                }
+            if !self.open(cold.segment, actions) {
+                return;
             }
+            self.queue.pop_front();
+            self.running += 1;
+            self.running_bytes += length;
+            let buffer = self.buffer(length);
+            actions.push(Action::Read { segment: cold.segment, offset, buffer, length, token: at.to_bits() });
         }
     }
 
-    /// Opens a segment, in the place of one that nothing is read from if there are [`FILES_MAX`]. None: no place until a read that
-    /// is under way has ended.
-    fn file(&mut self, segment: u32) -> io::Result<Option<Arc<File>>> {
-        if let Some(file) = self.files.get(&segment) {
-            return Ok(Some(Arc::clone(file)));
+    /// Notes a read of a segment, which is opened for it in the place of one that nothing is read from if there are
+    /// [`FILES_MAX`]. Returns false if there is no place until a read that is under way has ended.
+    fn open(&mut self, segment: u32, actions: &mut Actions) -> bool {
+        if let Some(reads) = self.open.get_mut(&segment) {
+            *reads += 1;
+            return true;
         }
-        if FILES_MAX <= self.files.len() {
-            let is_unused = |file: &Arc<File>| Arc::strong_count(file) == 1;
-            let unused = self.files.iter().find(|(_, file)| is_unused(file)).map(|(&segment, _)| segment);
-            let Some(unused) = unused else { return Ok(None) };
-            self.files.remove(&unused);
+        if FILES_MAX <= self.open.len() {
+            let unused = self.open.iter().find(|(_, reads)| **reads == 0).map(|(&segment, _)| segment);
+            let Some(unused) = unused else { return false };
+            self.forget(unused, actions);
         }
-        let files = &self.layout.files;
-        let path = files.shard.path_of(FileKind::Segment, segment.into());
-        let file = Arc::new(files.options(0).write(false).open(path)?);
-        self.files.insert(segment, Arc::clone(&file));
-        Ok(Some(file))
+        self.open.insert(segment, 1);
+        true
     }
 
     fn buffer(&mut self, length: usize) -> Aligned {
@@ -160,17 +143,20 @@ impl Reads {
     }
 
     /// Takes a buffer back.
-    pub fn recycle(&mut self, buffer: Aligned) {
+    pub(super) fn recycle(&mut self, buffer: Aligned) {
         if self.spare.len() < SPARE_MAX && buffer.bytes().len() == SPARE_BYTES_MAX {
             self.spare.push(buffer);
         }
     }
 
-    /// Takes what the ring says of a read.
-    pub fn finish(&mut self, token: u64, buffer: Aligned, outcome: io::Result<usize>) -> Option<Fetched> {
+    /// Takes the outcome of a read.
+    pub(super) fn finish(&mut self, token: u64, buffer: Aligned, outcome: io::Result<usize>) -> Option<Fetched> {
         let Wanted { cold, waiters } = self.wanted.remove(&At::from_bits(token))?;
         let (_, length, skipped) = blocks(&cold);
         self.running -= 1;
+        if let Some(reads) = self.open.get_mut(&cold.segment) {
+            *reads -= 1;
+        }
         self.running_bytes -= length;
         let place = skipped..skipped + cold.length;
         let outcome = match outcome {
@@ -185,17 +171,14 @@ impl Reads {
     }
 
     fn told(&self, cold: &Cold, problem: &dyn std::fmt::Display) -> String {
-        let path = self.layout.path_of(FileKind::Segment, cold.segment.into());
-        format!("{path} at offset {}: {problem}", cold.offset)
+        let name = names::name_of(FileKind::Segment, cold.segment.into());
+        format!("{}/{name} at offset {}: {problem}", self.path, cold.offset)
     }
 
-    /// Forgets a segment that is given up.
-    pub fn forget(&mut self, segment: u32) {
-        self.files.remove(&segment);
-    }
-
-    /// Whether a value is being read, or waits for that.
-    pub fn is_busy(&self) -> bool {
-        !self.wanted.is_empty()
+    /// Closes a segment that is given up, or that nothing is read from.
+    pub(super) fn forget(&mut self, segment: u32, actions: &mut Actions) {
+        if self.open.remove(&segment).is_some() {
+            actions.push(Action::CloseSegment(segment));
+        }
     }
 }

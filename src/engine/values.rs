@@ -1,23 +1,22 @@
-//! What a core does for values that live on disk: fetches those that requests wait for, sends those away that are seldom used,
-//! and gives up the log's oldest segments.
+//! Values that live on disk: those that requests wait for are fetched, those that are seldom used are sent away, and the log's
+//! oldest segments are given up.
 //!
 //! A request whose values are away is not executed; its session is suspended until they are there, and is resumed in the very
 //! turn in which the last of them has come. Values that were fetched for a request can't go away before it was executed.
 
-use super::{ConnectionId, State};
-use crate::{
-    io::{
-        compaction::{Compaction, Work},
-        files::Layout,
-        hints::Hints,
-        mesh::Batch,
-        ring::{Bell, Ring},
-        values::{Fetched, Reads, Waiter},
-    },
-    store::Cold,
-    wal::{FileInfo, Value, aligned::Aligned},
+use super::{
+    Engine,
+    compaction::{Compaction, Work},
+    connection::ConnectionId,
+    hints::Hints,
+    message::Batch,
+    reads::{Fetched, Reads, Waiter},
 };
-use std::{collections::BTreeMap, io, sync::Arc};
+use crate::{
+    store::Cold,
+    wal::{Aligned, FileInfo, Value},
+};
+use std::{collections::BTreeMap, io};
 
 /// How long a core sends values away in each turn; and where an eighth more memory is used than may be.
 const DEMOTE_US: u64 = 100;
@@ -33,7 +32,7 @@ const FETCHES_MAX: u32 = 1000;
 /// A core's values on disk.
 pub(super) struct Values {
     reads: Reads,
-    compaction: Compaction,
+    pub(super) compaction: Compaction,
     /// Once the log has been read.
     pub(super) hints: Option<Hints>,
     /// What the first of another core's requests waits for, by core.
@@ -54,9 +53,9 @@ pub(super) struct Fetching {
 }
 
 impl Values {
-    pub(super) fn new(layout: Layout, bell: Arc<Bell>, reads_max: usize) -> Self {
-        let compaction = Compaction::new(layout.clone(), bell);
-        Self { reads: Reads::new(layout, reads_max), compaction, hints: None, fetching: BTreeMap::new() }
+    pub(super) fn new(path: String, segment_bytes: u64, reads_max: usize) -> Self {
+        let compaction = Compaction::new(segment_bytes);
+        Self { reads: Reads::new(path, reads_max), compaction, hints: None, fetching: BTreeMap::new() }
     }
 
     /// Has every segment before this one given up, and all files that were `found` cleared away.
@@ -64,9 +63,9 @@ impl Values {
         self.compaction.give_up_before(segment, found);
     }
 
-    /// Whether the blocking thread is at work for a segment that is to be given up, or for a hint of one.
-    pub(super) fn is_at_work(&self) -> bool {
-        self.compaction.is_running() || self.hints.as_ref().is_some_and(Hints::is_running)
+    /// Returns true if a job is under way for a segment that is to be given up, or for a hint of one.
+    pub(super) fn is_busy(&self) -> bool {
+        self.compaction.is_busy() || self.hints.as_ref().is_some_and(Hints::is_busy)
     }
 }
 
@@ -89,14 +88,14 @@ impl Fetching {
     }
 }
 
-impl State {
-    fn values(&mut self) -> Option<&mut Values> {
-        self.durable.as_mut()?.values.as_mut()
+impl Engine {
+    pub(super) fn values(&mut self) -> Option<&mut Values> {
+        self.durability.as_mut()?.values.as_mut()
     }
 
     /// Has the values fetched that a client's requests need; the next of them waits for those that are `awaited`.
     pub(super) fn fetch_for_client(&mut self, id: ConnectionId, foreseen: Vec<Cold>, awaited: Vec<Cold>) {
-        let Some(connection) = self.connections[id.place()].as_mut() else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if awaited.is_empty() {
             connection.fetching.tries = 0;
         } else if !connection.fetching.begin(awaited.len()) {
@@ -119,12 +118,12 @@ impl State {
 
     /// Takes requests of another core: executes them, or puts them behind those that wait.
     pub(super) fn take_batch(&mut self, from: usize, batch: Box<Batch>) {
-        let foresees = self.shard.store.has_values_on_disk() && !self.is_stalled();
+        let foresees = self.shard.store.has_values_on_disk() && !self.shard.is_stalled();
         let foreseen = if foresees { self.cold_values_of(&batch) } else { Vec::new() };
-        if !self.parked[from].is_empty() {
-            self.parked[from].push_back(batch);
+        if !self.remote.parked[from].is_empty() {
+            self.remote.parked[from].push_back(batch);
         } else if let Some(rest) = self.execute_batch(from, batch, None) {
-            self.parked[from].push_front(rest);
+            self.remote.parked[from].push_front(rest);
         }
         if let Some(values) = self.values() {
             foreseen.into_iter().for_each(|cold| values.reads.want(cold, None));
@@ -133,10 +132,10 @@ impl State {
 
     /// Goes on with the requests of other cores that waited for the log to catch up.
     pub(super) fn resume_cores(&mut self) {
-        for from in 0..self.parked.len() {
+        for from in 0..self.remote.parked.len() {
             let fetching = self.values().and_then(|values| values.fetching.get(&from));
             let is_fetching = fetching.is_some_and(|fetching| 0 < fetching.missing);
-            if !is_fetching && !self.parked[from].is_empty() {
+            if !is_fetching && !self.remote.parked[from].is_empty() {
                 self.resume_core(from);
             }
         }
@@ -148,7 +147,7 @@ impl State {
         let fetching = self.values().and_then(|values| values.fetching.get_mut(&from));
         let (mut kept, mut failure) = fetching
             .map_or_else(Default::default, |fetching| (std::mem::take(&mut fetching.kept), fetching.failure.take()));
-        while let Some(batch) = self.parked[from].pop_front() {
+        while let Some(batch) = self.remote.parked[from].pop_front() {
             let count = batch.items.len();
             let rest = self.execute_batch(from, batch, failure.take());
             let is_stuck = rest.as_ref().is_some_and(|rest| rest.items.len() == count);
@@ -161,7 +160,7 @@ impl State {
                 }
             }
             if let Some(rest) = rest {
-                self.parked[from].push_front(rest);
+                self.remote.parked[from].push_front(rest);
                 break;
             }
         }
@@ -170,14 +169,12 @@ impl State {
 
     /// Goes on with a client's requests, whose values have come.
     fn resume_client(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections[id.place()].as_mut().filter(|connection| connection.id == id) else {
-            return;
-        };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let mut kept = std::mem::take(&mut connection.fetching.kept);
         let unread = connection.session.unread_bytes();
         connection.session.resume();
         self.receive(id, &[]);
-        if let Some(connection) = self.connections[id.place()].as_mut() {
+        if let Some(connection) = self.connections.get_mut(id) {
             let session = &connection.session;
             if session.unread_bytes() < unread {
                 connection.fetching.tries = u32::from(session.is_suspended());
@@ -224,8 +221,7 @@ impl State {
         for waiter in waiters {
             match waiter {
                 Waiter::Client(id) => {
-                    let connection = self.connections[id.place()].as_mut().filter(|connection| connection.id == id);
-                    let Some(connection) = connection else { continue };
+                    let Some(connection) = self.connections.get_mut(id) else { continue };
                     if connection.fetching.take(kept.take(), failure.as_deref()) {
                         self.resume_client(id);
                     }
@@ -244,27 +240,24 @@ impl State {
 
     /// At the end of a turn: begins reads, sends values away, and goes on with the segment that is to be given up. Returns
     /// whether there is more to do at once.
-    pub(super) fn look_after_values(&mut self, ring: &mut Ring, is_idle: bool) -> bool {
-        let mut failed = Vec::new();
-        if let Some(values) = self.values() {
-            values.reads.submit(ring, |fetched| failed.push(fetched));
+    pub(super) fn look_after_values(&mut self, is_idle: bool) -> bool {
+        if let Some(values) = self.durability.as_mut().and_then(|durability| durability.values.as_mut()) {
+            values.reads.submit(&mut self.actions);
         }
-        let has_failed = !failed.is_empty();
-        failed.into_iter().for_each(|fetched| self.take_value(fetched));
         self.demote();
         self.write_hints();
-        self.compact(is_idle) | has_failed | self.shard.store.wants_demotion()
+        self.compact(is_idle) | self.shard.store.wants_demotion()
     }
 
     fn write_hints(&mut self) {
-        let (Some(durable), Some(log)) = (&mut self.durable, &self.shard.store.log) else { return };
-        let (Some(values), Some(writer)) = (&mut durable.values, &durable.writer) else { return };
-        if self.stopping_since.is_some() {
+        let (Some(durability), Some(log)) = (&mut self.durability, &self.shard.store.log) else { return };
+        let (Some(values), Some(writer)) = (&mut durability.values, &durability.writer) else { return };
+        if self.stopping.is_begun() {
             return;
         }
         if let Some(hints) = &mut values.hints {
-            let (is_busy, is_full) = (log.persisted_end() < log.end(), writer.is_full());
-            let written = hints.advance(writer.left(), (is_busy, is_full), self.now.monotonic_us);
+            let state = (log.persisted_end() < log.end(), writer.is_full());
+            let written = hints.advance(writer.left(), state, self.now.monotonic_us, &mut self.actions);
             self.shard.core.persistence.hints_written += written;
         }
     }
@@ -284,18 +277,20 @@ impl State {
     }
 
     fn compact(&mut self, is_idle: bool) -> bool {
-        let Some(durable) = &mut self.durable else { return false };
-        let (Some(values), Some(writer)) = (&mut durable.values, &mut durable.writer) else { return false };
-        if self.stopping_since.is_some() {
+        let Some(durability) = &mut self.durability else { return false };
+        let (Some(values), Some(writer)) = (&mut durability.values, &mut durability.writer) else { return false };
+        if self.stopping.is_begun() {
             return false;
         }
         let live_percent = self.shard.core.config.log_live_percent;
         let (store, state) = (&mut self.shard.store, &mut self.shard.core.persistence);
-        let mut work = Work { store, writer, state, live_percent };
+        let (random, actions) = (&mut self.random, &mut self.actions);
+        let allocated = self.shard.grow.as_ref().map_or(0, |reserve| reserve.allocated());
+        let mut work = Work { store, writer, state, live_percent, allocated, random, actions };
         let budget = if is_idle { MOVE_US_IDLE } else { MOVE_US_BUSY };
         let (has_more, released) = values.compaction.advance(&mut work, self.clock, budget);
         if let Some(segment) = released {
-            values.reads.forget(segment);
+            values.reads.forget(segment, &mut self.actions);
         }
         has_more
     }

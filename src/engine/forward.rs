@@ -1,0 +1,287 @@
+//! The hop of a request to the core that has its keys, and the way back.
+
+use super::{
+    Action, Engine,
+    clock::Clock,
+    connection::ConnectionId,
+    message::{Batch, Item, Message},
+    saving::Saver,
+    serve::Serving,
+    stopwatch::Stopwatch,
+};
+use crate::{
+    client::Client,
+    commands::{Now, Outcome},
+    gateway::{self, Gather},
+    resp::{Decoded, Decoder, Limits, Reply, Request},
+    session::Ticket,
+    shard::{Away, Shard, Share},
+    store::Cold,
+    wal::Lsn,
+};
+
+/// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
+const GATHERS_KEPT: usize = 64;
+/// What comes from another core has been through the limits already.
+const NO_LIMITS: Limits =
+    Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
+
+/// A reply that several cores give, as far as it has come.
+pub(super) struct Gathering {
+    pub(super) ticket: Ticket,
+    pub(super) gather: Gather,
+    /// What the parts that this core gave wait for.
+    pub(super) held: Lsn,
+    /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
+    pub(super) is_unwanted: bool,
+    /// The number of the command's row.
+    pub(super) row: u16,
+}
+
+impl Serving<'_> {
+    /// Sends a request to the core that owns its keys, or its parts to several.
+    pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
+        self.shard.core.statistics.passed_on += 1;
+        let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
+        let item =
+            |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
+        let me = self.shard.core.me.core;
+        if let Some(core) = away.whole().filter(|&core| core != me) {
+            self.remote.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
+            return;
+        }
+        let shard = &mut *self.shard;
+        let random = self.random.u64(..);
+        let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
+        let mut gather = spread.gather;
+        let (mut whole, mut held) = (None, Lsn(0));
+        for (position, part) in spread.parts.into_iter().enumerate() {
+            if part.core == me {
+                // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
+                let reply = execute_part(shard, self.client, (self.now, self.clock), position, &part.bytes);
+                self.stopwatch.note(shard, request, self.client, self.now, reply.as_ref().map_or(0, Vec::len));
+                gather.note_keys(position, shard.store.len() as u64);
+                match reply {
+                    Some(reply) => whole = gather.put(position, reply),
+                    None => self.saves.push((ticket, Some(position))),
+                }
+                held = held.max(shard.told);
+            } else {
+                let item = item(Some(position as u16));
+                self.remote.ask(part.core.into(), item, |bytes| bytes.extend_from_slice(&part.bytes));
+            }
+        }
+        match whole {
+            Some(reply) => {
+                note_failure(shard, away.row, &reply);
+                self.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held));
+            }
+            None => self.gathers.push(Gathering { ticket, gather, held, is_unwanted, row: away.row }),
+        }
+    }
+}
+
+/// Executes this core's own part of a spread request. There is no reply yet where that waits for a snapshot.
+fn execute_part(
+    shard: &mut Shard,
+    client: &mut Client,
+    (now, clock): (Now, Clock),
+    position: usize,
+    bytes: &[u8],
+) -> Option<Vec<u8>> {
+    let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
+    let decoded = decoder.decode(bytes, &NO_LIMITS);
+    assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
+    let request = decoder.request(bytes);
+    let resolved = shard.resolve(request);
+    match shard.execute_passed(request, &resolved, Share::of(Some(position)), client, now, &mut reply) {
+        Outcome::Stall(time) => clock.sleep(time),
+        Outcome::Save => return None,
+        Outcome::Done | Outcome::Shutdown => {}
+    }
+    Some(reply)
+}
+
+/// Counts a reply that several cores gave together and that is an error.
+pub(super) fn note_failure(shard: &mut Shard, row: u16, reply: &[u8]) {
+    if let Some(text) = reply.strip_prefix(b"-") {
+        shard.note_failure(row, text);
+    }
+}
+
+/// Makes the client in whose name others' requests are executed want what this one's wants.
+fn lend(passed: &mut Client, item: &Item) {
+    passed.version = item.version;
+    passed.no_touch = item.no_touch;
+}
+
+impl Engine {
+    /// Tells the other cores what this one refuses, where that has changed.
+    pub(super) fn tell_refusals(&mut self) {
+        let refusals = self.shard.refusals();
+        if std::mem::replace(&mut self.remote.told_refusals, refusals) == refusals {
+            return;
+        }
+        let me = self.remote.me;
+        for core in (0..usize::from(self.shard.core.cores())).filter(|&core| core != me) {
+            self.actions.push(Action::Post(core, Message::Refusals(refusals)));
+        }
+    }
+
+    /// Executes requests of another core. Returns those that wait for values or for the disk, and all behind them.
+    #[must_use]
+    pub(super) fn execute_batch(
+        &mut self,
+        from: usize,
+        mut batch: Box<Batch>,
+        mut failure: Option<String>,
+    ) -> Option<Box<Batch>> {
+        let (items, mut requests) = (std::mem::take(&mut batch.items), std::mem::take(&mut batch.requests));
+        let (mut used, mut waiting) = (0, None);
+        let mut items = items.into_iter();
+        let mut stopwatch = Stopwatch::new(self.clock, &self.shard);
+        // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
+        let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
+        // One of its own: what clients send is in another's state.
+        let mut decoder = Decoder::default();
+        for mut item in items.by_ref() {
+            if failure.is_none() && self.shard.is_stalled() {
+                waiting = Some(item);
+                break;
+            }
+            let rest = &requests[used..];
+            let decoded = decoder.decode(rest, &NO_LIMITS);
+            let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
+            lend(&mut self.remote.client, &item);
+            let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
+            if failure.is_none() && self.shard.store.has_values_on_disk() {
+                let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now);
+                if !cold.is_empty() {
+                    self.fetch_for_core(from, cold);
+                    waiting = Some(item);
+                    break;
+                }
+            }
+            used += length;
+            let start = batch.replies.len();
+            if let Some(text) = failure.take() {
+                self.shard.core.statistics.errors.note(text.as_bytes());
+                Reply { output: &mut batch.replies, version: item.version }.error(&text);
+                item.reply_end = batch.replies.len();
+                batch.items.push(item);
+                continue;
+            }
+            stopwatch.prepare(&mut self.shard, request);
+            let share = Share::of(item.part.map(usize::from));
+            let (client, now) = (&mut self.remote.client, self.now);
+            let outcome = self.shard.execute_passed(request, &resolved, share, client, now, &mut batch.replies);
+            let output_bytes = batch.replies.len().saturating_sub(start);
+            stopwatch.note(&mut self.shard, request, &self.remote.client, self.now, output_bytes);
+            match outcome {
+                Outcome::Stall(time) => self.clock.sleep(time),
+                Outcome::Save => {
+                    let waiting = Batch { items: vec![item], ..Batch::default() };
+                    self.wait_for_snapshot(Saver::Core(from, Box::new(waiting)));
+                    continue;
+                }
+                Outcome::Done | Outcome::Shutdown => {}
+            }
+            let told = self.shard.told;
+            let place = if told == Lsn(0) {
+                &mut batch
+            } else {
+                held_until = held_until.max(told);
+                let held = held.get_or_insert_default();
+                held.replies.extend_from_slice(&batch.replies[start..]);
+                batch.replies.truncate(start);
+                held
+            };
+            item.reply_end = place.replies.len();
+            place.items.push(item);
+        }
+        stopwatch.finish(&mut self.shard, self.now);
+        let waiting = waiting.map(|first| {
+            let items = std::iter::once(first).chain(items).collect();
+            let rest = if used == 0 { std::mem::take(&mut requests) } else { requests.split_off(used) };
+            Box::new(Batch { items, requests: rest, ..Batch::default() })
+        });
+        batch.requests = requests;
+        batch.keys = self.shard.store.len() as u64;
+        self.actions.push(Action::Post(from, Message::Replies(batch)));
+        if let Some(mut held) = held {
+            held.keys = self.shard.store.len() as u64;
+            self.post_replies(held_until, from, held);
+        }
+        waiting
+    }
+
+    /// The values that a batch's requests need and that have to be fetched.
+    pub(super) fn cold_values_of(&mut self, batch: &Batch) -> Vec<Cold> {
+        let (mut used, mut decoder, mut found) = (0, Decoder::default(), Vec::new());
+        for _ in &batch.items {
+            let rest = &batch.requests[used..];
+            let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
+            used += length;
+            let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
+            found.extend(self.shard.cold_values(request, &resolved, &self.remote.client, self.now));
+        }
+        found
+    }
+
+    pub(super) fn hand_out(&mut self, from: usize, batch: Box<Batch>) {
+        let (mut start, mut is_relieved) = (0, false);
+        for item in &batch.items {
+            is_relieved |= self.remote.note_answer(from, item.request_bytes);
+            let reply = batch.replies[start..item.reply_end].to_vec();
+            start = item.reply_end;
+            match item.part {
+                Some(part) => {
+                    self.note_keys(item, part.into(), batch.keys);
+                    self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0));
+                }
+                None => {
+                    let reply = if item.is_unwanted { Vec::new() } else { reply };
+                    self.complete(item.connection, item.ticket, reply, Lsn(0));
+                }
+            }
+        }
+        self.remote.recycle(batch);
+        if is_relieved {
+            self.connections.touch_waiting();
+        }
+    }
+
+    /// Gives a connection a reply that it waited for, if it is still there.
+    pub(super) fn complete(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>, held: Lsn) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.session.complete(ticket, reply, held);
+        self.connections.touch(id);
+    }
+
+    /// Notes how many keys the core has that has answered a part of a request.
+    fn note_keys(&mut self, item: &Item, part: usize, keys: u64) {
+        let Some(connection) = self.connections.get_mut(item.connection) else { return };
+        let is_it = |gathering: &&mut Gathering| gathering.ticket == item.ticket;
+        if let Some(gathering) = connection.gathers.iter_mut().find(is_it) {
+            gathering.gather.note_keys(part, keys);
+        }
+    }
+
+    /// Gives a connection a part of a reply; with the last part, the reply is whole.
+    pub(super) fn complete_part(&mut self, id: ConnectionId, ticket: Ticket, part: usize, reply: Vec<u8>, held: Lsn) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let position = connection.gathers.iter().position(|gathering| gathering.ticket == ticket);
+        let position = position.expect("a spread request is gathered");
+        let gathering = &mut connection.gathers[position];
+        gathering.held = gathering.held.max(held);
+        let Some(reply) = gathering.gather.put(part, reply) else { return };
+        let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
+        note_failure(&mut self.shard, row, &reply);
+        if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
+            connection.gathers = Vec::new();
+        }
+        self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
+    }
+}
