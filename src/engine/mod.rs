@@ -24,6 +24,8 @@ mod connections;
 mod durability;
 mod event;
 mod forward;
+#[cfg(test)]
+mod full_disk;
 mod hints;
 mod holds;
 mod job_slot;

@@ -154,6 +154,7 @@ impl Engine {
             segments_freed: writer.map_or(0, |writer| writer.left().count()),
             now: (end, self.shard.store.memory()),
             failed: saving.failed_at,
+            snapshot_bytes: persistence.snapshot_bytes,
             after_bytes: facts.after_bytes,
         };
         let is_overdue = !saving.leftovers.is_empty() && saving.retry_us <= now_us;

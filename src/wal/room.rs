@@ -175,17 +175,24 @@ pub struct FullFacts {
     pub now: (Lsn, usize),
     /// The same when the last snapshot failed, if none has succeeded since.
     pub failed: Option<(Lsn, usize)>,
+    /// The size of the last snapshot in bytes.
+    pub snapshot_bytes: u64,
     /// The setting `snapshot-log-bytes`; 0 for never.
     pub after_bytes: u64,
 }
 
-/// Returns true if a snapshot should be taken because the log can't grow: it lets go of the segments that it covers.
+/// A snapshot that would be smaller than the last one by less than this makes no room.
+const SMALLER_BYTES: u64 = FRAME_BYTES_MAX as u64 / 4;
+
+/// Returns true if a snapshot should be taken because the log can't grow: it lets go of the segments that it covers, and takes
+/// the place of one that is much larger.
 ///
 /// One that did not fit is not tried again before keys have gone.
 pub fn is_snapshot_needed_for_room(facts: FullFacts) -> bool {
-    let FullFacts { is_full, segments_freed, now: (end, memory), failed, after_bytes } = facts;
+    let FullFacts { is_full, segments_freed, now: (end, memory), failed, snapshot_bytes, after_bytes } = facts;
     let has_shrunk = failed.is_none_or(|(failed_end, failed_memory)| end != failed_end || memory < failed_memory);
-    is_full && 0 < segments_freed && after_bytes != 0 && has_shrunk
+    let is_smaller = 2 * memory as u64 + SMALLER_BYTES <= snapshot_bytes;
+    is_full && (0 < segments_freed || is_smaller) && after_bytes != 0 && has_shrunk
 }
 
 /// What decides whether the log's oldest segment is given up, with `--values disk`.
@@ -335,12 +342,20 @@ mod tests {
     /// gone, by a command or by their time.
     #[test]
     fn a_full_disk_makes_a_snapshot_due() {
-        let full =
-            FullFacts { is_full: true, segments_freed: 1, now: (Lsn(100), 1000), failed: None, after_bytes: 1 << 30 };
+        let full = FullFacts {
+            is_full: true,
+            segments_freed: 1,
+            now: (Lsn(100), 1000),
+            failed: None,
+            snapshot_bytes: 0,
+            after_bytes: 1 << 30,
+        };
         for (facts, is_needed) in [
             (full, true),
             (FullFacts { is_full: false, ..full }, false),
             (FullFacts { segments_freed: 0, ..full }, false),
+            (FullFacts { segments_freed: 0, snapshot_bytes: MIB, ..full }, true),
+            (FullFacts { segments_freed: 0, snapshot_bytes: MIB, now: (Lsn(100), 1 << 20), ..full }, false),
             (FullFacts { after_bytes: 0, ..full }, false),
             (FullFacts { failed: Some((Lsn(100), 1000)), ..full }, false),
             (FullFacts { failed: Some((Lsn(90), 1000)), ..full }, true),

@@ -46,15 +46,6 @@ impl Bell {
     }
 }
 
-#[cfg(test)]
-impl Bell {
-    /// One that nobody waits for.
-    pub(in crate::io) fn unheard() -> Arc<Self> {
-        let eventfd = || eventfd().expect("a descriptor");
-        Arc::new(Self { nap: eventfd(), sleep: eventfd(), state: AtomicU8::new(AWAKE) })
-    }
-}
-
 fn eventfd() -> io::Result<File> {
     // SAFETY: a call without pointers.
     let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
