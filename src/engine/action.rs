@@ -1,4 +1,4 @@
-//! What a core has its driver do.
+//! Actions: the instructions of a core to its driver.
 
 use super::{ConnectionId, Message};
 use crate::wal::{Aligned, Damage, Desk, FileInfo, Job};
@@ -18,7 +18,7 @@ pub enum Action {
     ShutDownWrites(ConnectionId),
     /// Close the connection; no event of it follows.
     Close(ConnectionId),
-    /// As [`Close`](Self::Close), with a reset, so that a peer which is still sending learns of it at once.
+    /// Close the connection with a reset, so that a peer which is still sending learns of it at once.
     Reset(ConnectionId),
     /// Accept connections again by this listener.
     AcceptAgain(usize),

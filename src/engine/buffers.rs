@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// What is kept is used again, empty.
+    /// A buffer that is kept is used again, empty.
     #[test]
     fn a_buffer_that_is_kept_is_taken_again() {
         let mut pool = Spare::default();

@@ -21,10 +21,10 @@ use std::io;
 const PENDING_BYTES_MAX: usize = 256 << 10;
 /// Values between two looks at the clock: some 10 µs.
 const VALUES_PER_LOOK: usize = 16;
-/// How long nothing is tried after it has failed, and after there was no room for it.
+/// The time for which nothing is tried after it has failed, and after there was no room for it.
 const RETRY_US: u64 = 10_000_000;
 const ROOM_RETRY_US: u64 = 1_000_000;
-/// How long values are moved in a turn, at least, while the disk is full: the room that is set aside for that is kept from
+/// The time for which values are moved in a turn, at least, while the disk is full: the room that is set aside for that is kept from
 /// those who delete keys meanwhile, so it must not take many turns.
 const FULL_US: u64 = 5_000;
 /// Bytes of a record beside its key and its value.

@@ -1,4 +1,4 @@
-//! What happens to a core.
+//! Events: what happens to a core.
 
 use super::{ConnectionId, Message};
 use crate::{

@@ -22,7 +22,7 @@ use crate::{
 
 /// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
 const GATHERS_KEPT: usize = 64;
-/// What comes from another core has been through the limits already.
+/// No limits: requests of another core have been through them already.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
 
@@ -30,9 +30,9 @@ const NO_LIMITS: Limits =
 pub(super) struct Gathering {
     pub(super) ticket: Ticket,
     pub(super) gather: Gather,
-    /// What the parts that this core gave wait for.
+    /// The position that the parts of this core wait for.
     pub(super) held: Lsn,
-    /// Whether nobody waits for the reply (`CLIENT REPLY OFF`).
+    /// True if nobody waits for the reply (`CLIENT REPLY OFF`).
     pub(super) is_unwanted: bool,
     /// The number of the command's row.
     pub(super) row: u16,

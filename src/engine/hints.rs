@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, io};
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 /// Bytes a microsecond while the log is being written, so that its syncs find the disk free most of the time.
 const PACE_BYTES_PER_US: u64 = 40;
-/// How long nothing is tried after the disk has refused one.
+/// The time for which nothing is tried after the disk has refused one.
 const RETRY_US: u64 = 60_000_000;
 
 /// Hints of the segments, so that the next start is quick.

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{collections::VecDeque, io, mem};
 
-/// How long a core reads its files before it looks at its clients again, who are told to wait.
+/// The time for which a core reads its files before it looks at its clients again, who are told to wait.
 const LOAD_SLICE_US: u64 = 5_000;
 
 /// The files that a core comes back from.
@@ -31,7 +31,7 @@ pub struct CoreFiles {
     pub reserve: Box<dyn Grow>,
 }
 
-/// How far the start has come.
+/// The stages of the start.
 pub(super) enum Start {
     /// The files are being read.
     Loading(Box<Loading>),

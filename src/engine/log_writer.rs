@@ -12,18 +12,18 @@ use crate::{
 };
 use std::{io, mem};
 
-/// How often a log that need not be synced at once is written: what `interval` can lose.
+/// The time between two writes of a log that need not be synced at once: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
 /// ... or as soon as there is so much of it.
 const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
 /// A log that has been silent for so long is sealed.
 const SILENCE_US: u64 = 500_000;
-/// What each segment keeps free behind its last frame, so that a log can be sealed wherever it ends.
+/// The bytes that each segment keeps free behind its last frame, so that a log can be sealed wherever it ends.
 const SEAL_BYTES: u64 = BLOCK_BYTES as u64;
-/// How long to wait before another try to make a segment ready.
+/// The time between two tries to make a segment ready.
 const RETRY_US: u64 = 1_000_000;
 
-/// Where the disk is full and fewer bytes of records than these have room, all writes are refused, and not only those that are
+/// Bytes of records: if the disk is full and fewer have room, all writes are refused, and not only those that are
 /// too large.
 const ROOM_MIN: u64 = FRAME_BYTES_MAX as u64 / 4;
 
@@ -50,16 +50,16 @@ pub(super) struct Writing<'a> {
     pub(super) random: &'a mut fastrand::Rng,
     pub(super) actions: &'a mut Actions,
     pub(super) now_us: u64,
-    /// What is there to be written is written now.
+    /// Records that are there are written now.
     pub(super) hurries: bool,
 }
 
-/// Writes a shard's log.
+/// The writer of a shard's log.
 pub(super) struct LogWriter {
     segment_bytes: u64,
     durability: Durability,
     active: Segment,
-    /// Where the next frame goes.
+    /// The place of the next frame.
     offset: u64,
     /// The segment of the frame that was handed over last, and its offset there.
     frame_at: (u32, u64),
@@ -73,15 +73,15 @@ pub(super) struct LogWriter {
     releases: usize,
     next_number: u64,
     retry_us: u64,
-    /// Where the log went on when the server started: where the first segment begins that it has written to.
+    /// The position at which the log went on when the server started: that of the first segment that it has written to.
     start: Lsn,
-    /// When room that the disk did not have may be asked for again.
+    /// The time at which room that the disk did not have may be asked for again.
     try_again_us: u64,
     /// Segments in use, in order; the active one is the last once it has a frame.
     used: Vec<Used>,
     buffer: Option<Aligned>,
     began_us: u64,
-    /// When records came that have not been written, for `interval`.
+    /// The time at which records came that have not been written, for `interval`.
     waiting_since_us: Option<u64>,
     written_us: u64,
     is_sealed: bool,
@@ -118,7 +118,7 @@ impl LogWriter {
         }
     }
 
-    /// Which writes the log's files have room for.
+    /// Returns the writes that the log's files have room for.
     pub(super) fn admission(&self, log: &Log, allocated: u64) -> Admission {
         let room = Room {
             active: self.active.bytes.saturating_sub(self.offset),
@@ -135,7 +135,7 @@ impl LogWriter {
         }
     }
 
-    /// Whether the last try to make the next segment ready has failed.
+    /// Returns true if the last try to make the next segment ready has failed.
     pub(super) fn is_full(&self) -> bool {
         self.failure.is_some()
     }
@@ -189,7 +189,7 @@ impl LogWriter {
         self.offset += length as u64;
     }
 
-    /// Whether the records at hand are to be written now.
+    /// Returns true if the records at hand are to be written now.
     fn is_due(&mut self, log: &Log, now_us: u64) -> bool {
         match self.durability {
             Durability::None | Durability::Always => true,
@@ -209,7 +209,7 @@ impl LogWriter {
         self.submit(writing, buffer, length);
     }
 
-    /// Takes what the ring says of the frame. Its records are on disk. Returns how many microseconds that took.
+    /// Notes that the frame is on disk, and its records with it. Returns the microseconds that that took.
     ///
     /// # Errors
     /// What is on disk is not known any more: the server must end, without another try. A second sync that succeeds proves
@@ -259,7 +259,7 @@ impl LogWriter {
         numbers.zip(ends)
     }
 
-    /// Where the log went on when the server started.
+    /// Returns the position at which the log went on when the server started.
     pub(super) fn start(&self) -> Lsn {
         self.start
     }
@@ -280,12 +280,12 @@ impl LogWriter {
         self.used.last().is_some_and(|used| used.number == self.active.number)
     }
 
-    /// How many segments are in use.
+    /// Returns the number of segments in use.
     pub(super) fn used_count(&self) -> usize {
         self.used.len()
     }
 
-    /// Whether everything is on disk and sealed.
+    /// Returns true if everything is on disk and sealed.
     pub(super) fn is_quiet(&self, log: &Log) -> bool {
         self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
     }

@@ -1,4 +1,4 @@
-//! What the cores of a server say to each other.
+//! Messages between the cores of a server.
 
 use super::ConnectionId;
 use crate::{refusals::Refusals, resp::Version, session::Ticket};

@@ -96,7 +96,7 @@ struct Scratch {
     buffers: Spare,
 }
 
-/// How a core waits that has nothing to do.
+/// The ways in which a core waits that has nothing to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rest {
     /// For a moment in the ring, where under load the next request comes; then as [`Sleep`](Self::Sleep).
@@ -306,3 +306,6 @@ impl Engine {
         self.shard.is_stalled() || (port == Port::Gateway && self.remote.is_behind())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ const RUNNING_BYTES_MAX: usize = 8 << 20;
 const SPARE_MAX: usize = 128;
 const SPARE_BYTES_MAX: usize = 16 << 10;
 
-/// Who waits for a value.
+/// One that waits for a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Waiter {
     /// A client of this core.
@@ -37,13 +37,13 @@ struct Wanted {
 
 /// A value that was read, or could not be.
 pub(super) struct Fetched {
-    /// Which.
+    /// The value.
     pub(super) cold: Cold,
-    /// Who waits for it.
+    /// Those that wait for it.
     pub(super) waiters: Vec<Waiter>,
-    /// Where it is in the buffer; or why it could not be read, with the file.
+    /// Its place in the buffer; or the reason for which it could not be read, with the file.
     pub(super) outcome: Result<Range<usize>, String>,
-    /// What was read.
+    /// The bytes that were read.
     pub(super) buffer: Aligned,
 }
 

@@ -17,10 +17,10 @@ use crate::{
 };
 use std::io;
 
-/// How long a busy core walks its keys for a snapshot in each turn, and one that has nothing else to do.
+/// The time for which a busy core walks its keys for a snapshot in each turn, and one that has nothing else to do.
 const WALK_US_BUSY: u64 = 50;
 const WALK_US_IDLE: u64 = 500;
-/// How long no snapshot is taken after one that failed.
+/// The time for which no snapshot is taken after one that failed.
 const RETRY_US: u64 = 10_000_000;
 
 /// The snapshots of a core.

@@ -39,9 +39,9 @@ pub(super) struct Serving<'a> {
     /// Values that requests will need which come after the one at hand, and those that this one waits for.
     pub(super) foreseen: Vec<Cold>,
     pub(super) awaited: Vec<Cold>,
-    /// Why the values that the next request needs can't be had.
+    /// The reason for which the values that the next request needs can't be had, if so.
     pub(super) failure: Option<String>,
-    /// When the next password is looked at, where it waits.
+    /// The time of the next look at a password, if that waits.
     pub(super) password_at: &'a mut Option<u64>,
 }
 
@@ -183,7 +183,7 @@ fn names_password(request: Request<'_>) -> bool {
     name.eq_ignore_ascii_case(b"auth") || (2 < request.len() && name.eq_ignore_ascii_case(b"hello"))
 }
 
-/// What of a client's `User-Agent` is shown in CLIENT LIST.
+/// Bytes of a client's `User-Agent` that are shown in CLIENT LIST.
 const AGENT_BYTES_MAX: usize = 64;
 
 impl Serving<'_> {

@@ -21,7 +21,7 @@ const PACE_BYTES_PER_US: u64 = 40;
 /// Entries between two looks at the clock: some 10 µs.
 const ENTRIES_PER_LOOK: usize = 64;
 
-/// How a snapshot is coming along.
+/// The state of a snapshot.
 pub(super) enum Progress {
     /// There is more to walk: call again soon.
     Walking,
@@ -36,9 +36,9 @@ pub(super) enum Progress {
 /// A snapshot that is being written.
 pub(super) struct Snapshot {
     id: FileId,
-    /// Where the log ended when the walk began: from here on it is needed.
+    /// The end of the log when the walk began: from here on it is needed.
     pub(super) since: Lsn,
-    /// Where it ended when the walk did. The snapshot counts once the log is on disk up to here: what it shows may not be
+    /// The end of the log when the walk ended. The snapshot counts once the log is on disk up to here: what it shows may not be
     /// newer than what the log can bring back.
     walked_at: Option<Lsn>,
     /// The frames to come. A snapshot is a log that begins with every live key.
@@ -51,7 +51,7 @@ pub(super) struct Snapshot {
     is_sealed: bool,
     /// The reason for which it is given up.
     failure: Option<io::Error>,
-    /// When the next write may begin.
+    /// The time at which the next write may begin.
     next_us: u64,
     job: JobSlot,
 }

@@ -2,10 +2,10 @@
 
 use super::{Action, End, Engine};
 
-/// How long a core that stops waits for its log, once its clients have gone: a disk that takes longer has failed.
+/// The time that a core which stops waits for its log, once its clients have gone: a disk that takes longer has failed.
 const WRITE_PATIENCE_US: u64 = 30_000_000;
 
-/// How far the end of a core has come.
+/// The stages of a core's end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stopping {
     Running,

@@ -15,7 +15,7 @@ use crate::{
 
 /// A request or a reply of so many bytes is measured by itself: to copy them takes as long as some looks at the clock.
 const LARGE_BYTES: usize = 4096;
-/// Where the slow log takes what lasts less than this, every command is measured by itself: one that shares a lap is known to
+/// Microseconds: if the slow log takes what lasts less, every command is measured by itself: one that shares a lap is known to
 /// take less only as long as its work is bounded and the core is not taken from it.
 const SHARED_US_MAX: u64 = 10_000;
 /// Commands that share a lap; with another, the next lap begins.

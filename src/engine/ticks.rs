@@ -12,13 +12,13 @@ const IDLE_AFTER_US: u64 = 1_000_000;
 const SWEEP_ENTRIES: usize = 500;
 /// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
-/// How long a tick evicts where the limit of memory was lowered: a tenth of the core, some 50,000 entries a second.
+/// The time for which a tick evicts where the limit of memory was lowered: a tenth of the core, some 50,000 entries a second.
 const EVICT_US: u64 = 1_000;
 /// Entries between two looks at the clock: some 100 µs.
 const EVICTIONS_PER_LOOK: usize = 64;
 /// Entries of a FLUSHALL that a tick gives back: some 0.5 ms.
 const BURIED_ENTRIES: usize = 5_000;
-/// How long a connection waits that has told its client, in the middle of a request, why it ends. Closed at once while more is
+/// The time that a connection waits which has told its client, in the middle of a request, why it ends. Closed at once while more is
 /// coming, it would be reset, and the client might never see the reason.
 const LINGER_US: u64 = 2_000_000;
 

@@ -18,15 +18,15 @@ use crate::{
 };
 use std::{collections::BTreeMap, io};
 
-/// How long a core sends values away in each turn; and where an eighth more memory is used than may be.
+/// The time for which a core sends values away in each turn; and where an eighth more memory is used than may be.
 const DEMOTE_US: u64 = 100;
 const DEMOTE_US_OVERDUE: u64 = 1_000;
 /// Values between two looks at the clock: some 10 µs.
 const VALUES_PER_LOOK: usize = 32;
-/// How long a core moves values in each turn for a segment to be given up; and where it has nothing else to do.
+/// The time for which a core moves values in each turn for a segment to be given up; and where it has nothing else to do.
 const MOVE_US_BUSY: u64 = 50;
 const MOVE_US_IDLE: u64 = 500;
-/// How often a request's values are fetched before it is given up: each time, another write or move has come between.
+/// The number of times that a request's values are fetched before it is given up: each time, another write or move has come between.
 const FETCHES_MAX: u32 = 1000;
 
 /// A core's values on disk.
@@ -35,20 +35,20 @@ pub(super) struct Values {
     pub(super) compaction: Compaction,
     /// Once the log has been read.
     pub(super) hints: Option<Hints>,
-    /// What the first of another core's requests waits for, by core.
+    /// The values that the first of another core's requests waits for, by core.
     fetching: BTreeMap<usize, Fetching>,
 }
 
 /// The values that a request waits for.
 #[derive(Default)]
 pub(super) struct Fetching {
-    /// How many have not come.
+    /// The number of those that have not come.
     missing: usize,
     /// Those that have come, and may not go away before the request is executed.
     kept: Vec<Value>,
-    /// Why one of them can't be had.
+    /// The reason for which one of them can't be had, if so.
     pub(super) failure: Option<String>,
-    /// How often this request's values were fetched.
+    /// The number of times that this request's values were fetched.
     tries: u32,
 }
 

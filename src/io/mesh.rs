@@ -74,12 +74,12 @@ impl Mesh {
         })
     }
 
-    /// Whether a parcel has come in.
+    /// Returns true if a parcel has come in.
     pub fn has_arrivals(&self) -> bool {
         self.incoming.iter().flatten().any(|queue| !queue.is_empty())
     }
 
-    /// Whether something waits for room in a queue.
+    /// Returns true if something waits for room in a queue.
     pub fn has_backlog(&self) -> bool {
         self.outboxes.iter().any(|outbox| !outbox.is_empty())
     }

@@ -33,16 +33,16 @@ pub enum Desk {
 pub enum Job {
     /// Write down what a start lost that accepted a loss; [`Done::Lost`].
     WriteLost {
-        /// What was lost.
+        /// The losses.
         lost: Vec<Lost>,
-        /// When.
+        /// The time.
         unix_seconds: u64,
     },
     /// Find out when the snapshot of this position was finished; [`Done::Time`].
     SnapshotTime(u64),
     /// Decide where the log goes on that a start has read, and have it go on there; [`Done::LogBegun`].
     BeginLog {
-        /// What was found of the log.
+        /// The log, as it was found.
         report: Box<Report>,
         /// The position of the snapshot.
         saved: Lsn,
@@ -55,7 +55,7 @@ pub enum Job {
         number: u64,
         /// This use of it.
         id: FileId,
-        /// How far the log is on disk.
+        /// The position up to which the log is on disk.
         end: Lsn,
         /// The number of spare segments that have to be there afterwards.
         spares_left: u64,
@@ -119,7 +119,7 @@ pub enum Job {
         id: FileId,
         /// The position.
         begin: Lsn,
-        /// How far the log is on disk.
+        /// The position up to which the log is on disk.
         persisted: Lsn,
     },
     /// Keep room on disk for the next beginning that is written; [`Done::Nothing`].
@@ -149,7 +149,7 @@ pub enum Done {
     Hint(HintStep),
     /// The log goes on.
     LogBegun(Box<LogBegun>),
-    /// What was lost is written down here.
+    /// The losses are written down in the file of this path.
     Lost(String),
     /// A time.
     Time(UnixMillis),
@@ -169,7 +169,7 @@ pub struct Segment {
 /// A log that goes on after a start.
 #[derive(Debug)]
 pub struct LogBegun {
-    /// What was found of it, without the segments that are not needed any more.
+    /// The log, as it was found, without the segments that are not needed any more.
     pub report: Report,
     /// The segment that is written to.
     pub active: Segment,

@@ -16,11 +16,11 @@ use std::{
 
 /// Such clients at once: each has a descriptor, which is kept back for it. One more has the first of them closed.
 pub const REFUSED_MAX: usize = 8;
-/// How long a client may take to say its first words, and then to hear the answer and end.
+/// The time that a client may take to say its first words, and then to hear the answer and end.
 const PATIENCE_US: u64 = 500_000;
 /// Time between two looks at them.
 const LOOK_EVERY_US: u64 = 10_000;
-/// As much of the first words as shows what they are; longer ones speak Redis's protocol.
+/// Bytes of the first words that show what they are; longer ones speak Redis's protocol.
 const FIRST_BYTES: usize = 4096;
 
 /// The clients that are being refused.
@@ -35,7 +35,7 @@ pub(super) struct Refusing {
 struct Refused {
     socket: TcpStream,
     port: Port,
-    /// When it came, or was told.
+    /// The time at which it came, or was told.
     since_us: u64,
     is_told: bool,
 }
