@@ -67,8 +67,9 @@ pub(super) struct Compaction {
     seen: (u64, u64),
     changed_in: u64,
     retry_us: u64,
-    /// Room is set aside for what is moved, on a full disk.
+    /// Room is set aside for what is moved, on a full disk; and the bytes that are to be moved yet.
     has_room_aside: bool,
+    to_move: u64,
     /// The next value has no room yet.
     waits: bool,
     job: JobSlot,
@@ -100,6 +101,7 @@ impl Compaction {
             changed_in: 0,
             retry_us: 0,
             has_room_aside: false,
+            to_move: 0,
             waits: false,
             job: JobSlot::new(Desk::Compaction),
         }
@@ -187,7 +189,7 @@ impl Compaction {
         // What an earlier start in the other mode has left in a snapshot: that is moved first, and then what it begins in.
         let fits = can_move(places.live(0), left_with_reserve, self.segment_bytes);
         if 0 < places.live(0) && (!is_full || fits) {
-            self.has_room_aside = is_full;
+            (self.has_room_aside, self.to_move) = (is_full, places.live(0));
             self.segment = 0;
             self.phase = Phase::MovingKept;
             return;
@@ -218,7 +220,7 @@ impl Compaction {
                 self.phase = Phase::Waiting(log.end(), false);
             }
             Oldest::Move if places.live(0) == 0 => {
-                self.has_room_aside = is_full;
+                (self.has_room_aside, self.to_move) = (is_full, places.live(segment));
                 self.segment = segment;
                 self.read(None, 0, work);
             }
@@ -276,7 +278,8 @@ impl Compaction {
                 return;
             }
             let offset = u32::try_from(chunk.offset + value.start as u64).expect("a segment is at most 4 GiB");
-            work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            let moved = work.store.move_value(&bytes[key], &bytes[value], At::stored(self.segment, offset));
+            self.to_move = self.to_move.saturating_sub(moved as u64);
             at += 1;
         }
         if chunk.is_last {
@@ -289,9 +292,8 @@ impl Compaction {
     /// Moves values that are in memory, one by one: they are large, or came from a snapshot.
     fn move_kept(&mut self, work: &mut Work<'_>, now_us: u64) {
         for _ in 0..VALUES_PER_LOOK {
-            if 0 < work.store.places.as_ref().map_or(0, |places| places.live(self.segment))
-                && !self.has_room(work, PAYLOAD_BYTES_MAX)
-            {
+            let has_kept = work.store.places.as_ref().is_some_and(|places| places.has_kept(self.segment));
+            if has_kept && !self.has_room(work, PAYLOAD_BYTES_MAX) {
                 self.wait_for_room(work, Phase::MovingKept, now_us);
                 return;
             }
@@ -299,11 +301,13 @@ impl Compaction {
                 self.phase = Phase::MovingKept;
                 return;
             }
+            let log_end = |work: &Work<'_>| work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
+            let before = log_end(work);
             if !work.store.move_kept(self.segment) {
-                let end = work.store.log.as_ref().map_or(Lsn(0), |log| log.end());
-                self.phase = Phase::Waiting(end, true);
+                self.phase = Phase::Waiting(before, true);
                 return;
             }
+            self.to_move = self.to_move.saturating_sub(log_end(work).0 - before.0);
         }
         self.phase = Phase::MovingKept;
     }
@@ -320,7 +324,8 @@ impl Compaction {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         if is_moving && work.writer.is_full() && !self.has_room_aside {
             let left = work.state.admission.map_or(0, |admission| admission.left_with_reserve(log.end()));
-            self.has_room_aside = can_move(places.live(self.segment), left, self.segment_bytes);
+            self.to_move = places.live(self.segment);
+            self.has_room_aside = can_move(self.to_move, left, self.segment_bytes);
             if !self.has_room_aside {
                 self.phase = Phase::Idle;
                 self.retry_us = now_us + ROOM_RETRY_US;
@@ -332,7 +337,9 @@ impl Compaction {
     fn set_room_aside(&mut self, work: &mut Work<'_>) {
         let (Some(places), Some(log)) = (&work.store.places, &work.store.log) else { return };
         self.has_room_aside &= !matches!(self.phase, Phase::Idle | Phase::Waiting(..) | Phase::Clearing(_));
-        let bytes = if self.has_room_aside { moves_take(places.live(self.segment)) } else { 0 };
+        // What is moved counts as live in the segment until it is on disk elsewhere.
+        let to_move = self.to_move.min(places.live(self.segment));
+        let bytes = if self.has_room_aside { moves_take(to_move) } else { 0 };
         work.writer.set_aside(bytes, log, work.allocated, work.state);
     }
 

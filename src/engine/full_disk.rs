@@ -308,7 +308,12 @@ impl<'a> Life<'a> {
                 let left = self.files.size_of(&name).unwrap_or(end).saturating_sub(end);
                 let pending = self.engine.shard.store.log.as_ref().map_or(0, |log| log.pending_bytes());
                 let has_room = 10 * (BLOCK_BYTES as u64) + pending as u64 <= left || 0 < self.layout.allocated();
-                assert!(!has_room, "a deletion is refused with {left} bytes left, {pending} of them taken");
+                let admission = self.engine.shard.core.persistence.admission;
+                assert!(
+                    !has_room,
+                    "a deletion is refused with {left} bytes left, {pending} of them taken: {admission:?} at {end:?}",
+                    end = self.log_end()
+                );
             }
         }
         Ok(())

@@ -172,6 +172,11 @@ impl Places {
         self.hot.clear();
     }
 
+    /// Returns true if values are in memory alone that begin in this segment and are in several pieces.
+    pub fn has_kept(&self, segment: u32) -> bool {
+        self.segments.get(&segment).is_some_and(|needed| !needed.kept.is_empty())
+    }
+
     /// Bytes of a segment that are needed.
     pub fn live(&self, segment: u32) -> u64 {
         self.segments.get(&segment).map_or(0, |needed| needed.live)
