@@ -2,7 +2,7 @@
 //! values.
 //!
 //! Nothing depends on a hint: one that is missing costs the next start the reading of its segment. So it is made when there is
-//! time, a piece of a segment after the other, by the core's blocking thread.
+//! time, a piece of a segment after the other, by a job each.
 
 use super::{Actions, job_slot::JobSlot};
 use crate::wal::{

@@ -25,7 +25,7 @@ const ENTRIES_PER_LOOK: usize = 64;
 pub(super) enum Progress {
     /// There is more to walk: call again soon.
     Walking,
-    /// The blocking thread is at it, or the log has to catch up.
+    /// A job is under way, or the log has to catch up.
     Waiting,
     /// It is there, of this many bytes.
     Done(u64),
