@@ -18,7 +18,7 @@ use trine_client::{
     reply::Value,
 };
 
-/// How long a server may take to start, and a cluster to agree.
+/// The longest time for a server to start, and for a cluster to agree.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Server {
@@ -259,7 +259,8 @@ fn the_asynchronous_client_talks_to_a_cluster() {
     trine::io::executor::start("test", cpu, main).unwrap().join().unwrap();
 }
 
-/// Where no memory can be locked, so that there is no ring, it says so and ends, instead of waiting for executors that have ended.
+/// On a machine where no memory can be locked, so that there is no ring, the program says so and ends, instead of waiting for
+/// executors that have ended.
 #[test]
 fn who_may_lock_no_memory_is_told() {
     let Some(server) = Server::start(&[]) else { return };
@@ -346,7 +347,7 @@ fn a_number_of_operations_is_measured() {
     }
 }
 
-/// What is wrong with values is found and makes the result invalid: damaged, missing, and only checked.
+/// Wrong values are found and make the result invalid: damaged, missing, and only checked.
 #[test]
 fn wrong_values_are_found() {
     let Some(server) = Server::start(&[]) else { return };

@@ -54,10 +54,10 @@ pub(crate) struct Arguments {
     /// that know nothing of each other
     #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:7000", value_parser = parse_address)]
     addresses: Vec<Address>,
-    /// What the servers speak [default: resp, or http where an address says so]
+    /// Protocol of the servers [default: resp, or http where an address says so]
     #[arg(long)]
     protocol: Option<Protocol>,
-    /// Which requests of the HTTP API
+    /// Requests of the HTTP API to use
     #[arg(long, default_value = "set")]
     pub(crate) api: Api,
     /// Take it as one node of a cluster (default: ask the server)
@@ -72,13 +72,13 @@ pub(crate) struct Arguments {
     /// Requests that each client sends together
     #[arg(long, short = 'P', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pipeline: u32,
-    /// Which keys a client's pipeline has
+    /// Keys of a client's pipeline
     #[arg(long, default_value = "any", conflicts_with_all = ["rate", "slo", "operations"])]
     pub(crate) batch: Batch,
     /// Requests a second (open loop); without it, as many as the server answers (closed loop)
     #[arg(long, short = 'r', value_name = "OPS", value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
-    /// How requests are spread over time in an open loop [default: poisson]
+    /// Distribution of requests over time in an open loop [default: poisson]
     #[arg(long, requires = "open")]
     pub(crate) arrivals: Option<Arrivals>,
     /// Share of reads, from 0 to 1
@@ -134,7 +134,7 @@ pub(crate) struct Arguments {
     /// Password for AUTH, or HTTP's Basic authentication
     #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
     pub(crate) password: Option<OsString>,
-    /// How long to wait for a connection or a reply
+    /// Longest time to wait for a connection or a reply
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// No progress, and no summary
@@ -156,7 +156,7 @@ struct Address {
 }
 
 impl Arguments {
-    /// Whom to measure, and in which protocol.
+    /// Returns the addresses to measure and their protocol.
     ///
     /// # Errors
     /// Where one argument contradicts another, for people.

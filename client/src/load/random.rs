@@ -59,7 +59,7 @@ pub(crate) struct Zipf {
     theta: f64,
     /// The integral of the weight at 1.5, less 1.
     integral_first: f64,
-    /// ... and at count + 0.5.
+    /// The integral at count + 0.5.
     integral_last: f64,
     shortcut: f64,
 }

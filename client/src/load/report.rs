@@ -67,7 +67,7 @@ impl Report<'_> {
         errors
     }
 
-    /// Whether a number of operations was measured, in place of a time.
+    /// Returns true if a number of operations was measured, in place of a time.
     fn is_rounds(&self) -> bool {
         self.arguments.operations.is_some()
     }
@@ -264,7 +264,7 @@ impl Report<'_> {
         self.write_findings(out)
     }
 
-    /// What came before the measurement: its errors count as much.
+    /// Writes the phases before the measurement: their errors count as much.
     fn write_phases(&self, out: &mut String) -> std::fmt::Result {
         for (name, phase) in self.phases().filter(|(name, _)| *name != "measure") {
             let (answered, keys) =
@@ -431,7 +431,7 @@ fn group(number: f64) -> String {
 mod tests {
     use super::{super::tally::histogram, *};
 
-    /// Where no request was answered no latency is shown: not 0, which would be the best there is.
+    /// If no request was answered, no latency is shown: not 0, which would be the best there is.
     #[test]
     fn no_request_has_no_latency() {
         let mut latencies = [histogram(), histogram()];

@@ -1,9 +1,9 @@
-//! When requests are due in an open loop, whatever becomes of the earlier ones.
+//! The times at which requests are due in an open loop, whatever becomes of the earlier ones.
 
 use super::random::Random;
 use trine_client::pipeline::Nanos;
 
-/// How arrivals are spread over time.
+/// The distribution of arrivals over time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Arrivals {
     /// One after the other at equal distances.
@@ -46,7 +46,7 @@ impl Schedule {
         Self { arrivals, begin, distance: 1e9 / rate, position, random }
     }
 
-    /// When the next request is due.
+    /// Returns the time at which the next request is due.
     #[inline]
     pub(crate) fn due(&self) -> Nanos {
         // Computed from the beginning each time: rounding does not add up to a drift.
