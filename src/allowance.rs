@@ -1,4 +1,4 @@
-//! How much CPU time a process may use, where the kernel's control groups limit it.
+//! CPU quotas of control groups, which limit the CPU time of a process.
 //!
 //! A container that was given "1.5 CPUs" still sees every CPU of its host. The limit is a quota of time in each period, in the
 //! files of its control group: `cpu.max` in version 2, `cpu.cfs_quota_us` and `cpu.cfs_period_us` in version 1.
@@ -11,7 +11,7 @@ use std::{
 /// So much CPU time in each period.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quota {
-    /// What all threads together may use in a period.
+    /// The time of all threads together in a period.
     pub quota_us: u64,
     /// The period.
     pub period_us: NonZeroU64,
@@ -29,13 +29,13 @@ impl Quota {
         Some(Self { quota_us: quota.trim().parse().ok()?, period_us: period.trim().parse().ok()? })
     }
 
-    /// How many CPUs can work under it: what remains of a CPU counts as one.
+    /// Returns the number of CPUs that can work under it: a part of a CPU counts as one.
     pub fn cpus(self) -> usize {
         usize::try_from(self.quota_us.div_ceil(self.period_us.get())).unwrap_or(usize::MAX).max(1)
     }
 }
 
-/// Where a process's control group has its files, in which version of them.
+/// The directory of a process's control group, and the version of its files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Group {
     /// Version 1, with the controllers `cpu` and others.
@@ -90,7 +90,7 @@ fn folders(group: &Path, root: &Path, point: &Path) -> Vec<PathBuf> {
     below.ancestors().map(|part| if part == Path::new("") { point.to_owned() } else { point.join(part) }).collect()
 }
 
-/// How many cores to use of `cpus` that the process may run on, with these quotas.
+/// Returns the number of cores to use of `cpus` that the process may run on, with these quotas.
 pub fn cores(cpus: usize, quotas: &[Quota]) -> usize {
     quotas.iter().map(|quota| quota.cpus()).fold(cpus, usize::min)
 }
