@@ -4,22 +4,7 @@ use std::time::Duration;
 
 use crate::experiment::Experiment;
 use crate::point::{Point, ValueSize};
-use crate::target::Target;
-
-/// A target at one size: what is started once and serves a group of points.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Deployment {
-    pub target: Target,
-    /// For a target of kind `trine`, and for no other.
-    pub size: Option<Size>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Size {
-    pub servers: u16,
-    /// Of each server.
-    pub cores: u16,
-}
+use crate::target::{Deployment, Size, Target};
 
 /// The points that one deployment serves within one repeat, in the order they are measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,7 +167,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the seed, each repeat measures each point exactly once, and a seed always gives the same order.
+        /// With any seed, each repeat measures each point exactly once, and a seed always gives the same order.
         #[test]
         fn each_repeat_measures_each_point_once(seed: u64, repeats in 1..4u32) {
             let mut experiment = experiment("[vary]\nservers = [1, 2, 3]\nconcurrency = [1, 2, 4, 8]\nread_share = [0, 1]");

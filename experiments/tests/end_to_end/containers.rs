@@ -78,7 +78,7 @@ fn compose_program() -> Result<Vec<String>, String> {
 struct Container(String);
 
 impl Container {
-    /// What `docker run` takes, as compose.yaml would have it, under a list of permitted calls.
+    /// Returns arguments of `docker run` that do as compose.yaml does, under a list of permitted calls.
     fn hardened(profile: &str) -> Vec<String> {
         let profile = format!("seccomp={profile}");
         let words = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--security-opt"];
@@ -157,8 +157,8 @@ fn the_image_is_one_program() {
     assert_eq!(files, ["trine", "var/lib/trine/README"], "{listed}");
 }
 
-/// Where any call outside the list kills who makes it, everything that a server does goes on: each durability, values on disk,
-/// snapshots, health, and an end in order.
+/// A server does all it can do even if any call outside the list kills it: each durability, values on disk, snapshots, health,
+/// and an end in order.
 #[test]
 fn the_permitted_calls_suffice_for_everything() {
     let Some(image) = Image::build("calls") else { return };

@@ -16,7 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take that takes milliseconds on an idle machine. Only a failure waits this long.
+/// The longest time for anything that takes milliseconds on an idle machine. Only a failure waits this long. Only a failure
+/// waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks of [`eventually`].
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -146,7 +147,7 @@ impl Process {
         eventually("a process ends", || self.has_ended())
     }
 
-    /// What it has said so far.
+    /// Returns its output so far.
     pub fn said(&self) -> String {
         self.said.lock().expect("nobody panics with it in hand").clone()
     }
@@ -158,7 +159,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
     }
@@ -252,7 +253,7 @@ pub struct Cluster {
     pub port: u16,
     pub servers: u16,
     pub cores: u16,
-    /// What it printed until it was ready.
+    /// Its output until it was ready.
     pub table: String,
 }
 
@@ -300,7 +301,7 @@ impl Cluster {
     }
 }
 
-/// Whether a process of this number exists that has not ended.
+/// Returns true if a process of this number exists that has not ended.
 pub fn is_running(id: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")

@@ -15,6 +15,7 @@ mod documents;
 mod durability;
 mod gateway;
 mod http;
+mod language;
 mod lifecycle;
 mod load;
 mod memory;

@@ -1,4 +1,4 @@
-//! What can be seen of a server: its metrics, and the dashboard that shows them.
+//! Metrics of a server, and the dashboard that shows them.
 
 mod prometheus;
 

@@ -1,4 +1,4 @@
-//! What shows servers and machines to people: `trine top`, `trine doctor`, the manual and completions.
+//! Tools that show servers and machines to people: `trine top`, `trine doctor`, the manual and completions.
 
 use crate::{
     harness::{Cluster, Process, Server, eventually, free_ports, program},
@@ -81,7 +81,7 @@ fn top_watches_redis_server() {
     assert!(node["program"].as_str().is_some_and(|program| program.starts_with("redis 7")), "{node}");
 }
 
-/// Who does not answer is named, and so is what is missing.
+/// Servers that do not answer are named, and so is the missing information.
 #[test]
 fn top_says_why_nobody_answers() {
     let port = free_ports(&[0]);
@@ -196,8 +196,8 @@ fn top_runs_on_a_terminal() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// What the doctor says is JSON of a form that stays, its exit status says whether anything is in the way, and the disk is
-/// measured and left as it was.
+/// The doctor's report is JSON of a form that stays, its exit status says if anything is in the way, and the disk is measured
+/// and left as it was.
 #[test]
 fn the_doctor_looks_at_this_machine() {
     let folder = tempfile::tempdir().expect("a folder");

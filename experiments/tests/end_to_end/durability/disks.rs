@@ -229,7 +229,7 @@ fn stand_still() -> Result<(), Skip> {
     Ok(())
 }
 
-/// Whatever is wrong with a directory, a line names it and says what to do, and the status is not 0.
+/// A directory that cannot be used is refused: a line names it and says what to do, and the status is not 0.
 #[test]
 fn a_directory_that_cannot_be_used_is_refused_in_a_line() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,12 +36,12 @@ impl Mount {
         Self::with(&["-t", "tmpfs", "-o", &size, "tmpfs"])
     }
 
-    /// What is on a block device, or in a file.
+    /// Mounts an ext4 that is on a block device, or in a file.
     pub fn ext4(device: &Path) -> Result<Self, Skip> {
         Self::ext4_with(device, "rw")
     }
 
-    /// ... with some of ext4's options.
+    /// Mounts one with some of ext4's options.
     pub fn ext4_with(device: &Path, options: &str) -> Result<Self, Skip> {
         let options = format!("{}{options}", if device.starts_with("/dev") { "" } else { "loop," });
         Self::with(&["-t", "ext4", "-o", &options, device.to_str().expect("a path of ours")])
