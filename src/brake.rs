@@ -11,7 +11,7 @@ use std::{
 /// The wait after the first wrong password, in microseconds; it doubles with each further one. Who mistypes does not notice.
 const FIRST_US: u64 = 10_000;
 /// The delay at which doubling ends: one that a client may reasonably wait for when it connects. An attacker with one
-/// connection gets one guess a second. Who guesses by one connection gets one guess a second.
+/// connection gets one guess a second.
 const DOUBLED_US_MAX: u64 = 1_000_000;
 /// From 100 wrong passwords on the wait is this long for each, so that guesses by many connections are slow too: each waits by itself, and so makes one guess in that time.
 const EACH_US: u64 = 10_000;

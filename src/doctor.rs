@@ -20,8 +20,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Well. A fix that is given all the same is a hint for measurements. A fix that stands there all the same is a hint for
-    /// who measures.
+    /// Well. A fix that is given all the same is a hint for measurements.
     Ok,
     /// It runs, but slower, less steadily or with less room than it could.
     Warn,
@@ -32,7 +31,7 @@ pub enum State {
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Finding {
-    /// The subject. These names stay: programs look for them. These names stay: programs look for them.
+    /// The subject. These names stay: programs look for them.
     pub name: &'static str,
     /// The effect on Trine.
     pub state: State,

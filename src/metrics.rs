@@ -61,7 +61,7 @@ struct Samples<'a> {
 }
 
 /// The bounds of histograms: powers of two from an eighth of a microsecond to eight seconds. Longer durations are in the last
-/// bucket, which has no bound. What took longer is in the last bucket, which has no bound.
+/// bucket, which has no bound.
 const BOUNDS_US: std::ops::RangeInclusive<f64> = 0.125..=8_388_608.0;
 
 /// The metrics of a core, as text.

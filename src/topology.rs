@@ -74,8 +74,7 @@ pub struct Server {
     pub cores: u16,
 }
 
-/// The owner of each slot. Always true of it: every slot has exactly one owner; there is at least one server, and each has at
-/// least one core; names are unique; hosts are explicit; no two listeners share a port on a host.
+/// The owner of each slot.
 ///
 /// Always true of it: every slot has exactly one owner; there is at least one server, and each has at least one core;
 /// names are unique; hosts are explicit; no two listeners share a port on a host. A shard may own no slot at all, in a

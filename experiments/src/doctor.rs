@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-/// The output of `trine doctor --json`. Fields that a later version adds are ignored. What a later version adds is passed over.
+/// The output of `trine doctor --json`. Fields that a later version adds are ignored.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Doctor {
     /// `ok`, `warn` or `fail`.

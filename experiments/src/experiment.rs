@@ -16,8 +16,7 @@ pub struct Experiment {
     pub title: String,
     /// The question that the experiment answers: one sentence, above the charts.
     pub question: String,
-    /// The number of times that each point is measured. Intervals need two, comparisons three. Intervals need two, comparisons
-    /// three.
+    /// The number of times that each point is measured. Intervals need two, comparisons three.
     #[serde(default = "three")]
     pub repeats: u32,
     /// Decides the order of the points, and goes to the load generator.

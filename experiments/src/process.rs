@@ -36,8 +36,7 @@ impl Interrupt {
 
 /// The time between two looks of a wait.
 pub const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// The longest time for a process to end by itself. A server that flushes to disk needs some of it. A server that flushes to
-/// disk needs some of it.
+/// The longest time for a process to end by itself. A server that flushes to disk needs some of it.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A command line and its CPUs.

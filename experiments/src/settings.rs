@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::point::ValueSize;
 
-/// The dimensions that vary: every combination of their values is a point. A list that is not given is empty. A list that is
-/// not given is empty.
+/// The dimensions that vary: every combination of their values is a point. A list that is not given is empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Vary {
@@ -32,8 +31,7 @@ pub struct Vary {
     pub cores: Choices<u16>,
 }
 
-/// The settings that do not vary, in `trine-load`'s form. A setting that is not given is the load generator's default. What is
-/// not given here is the load generator's default.
+/// The settings that do not vary, in `trine-load`'s form. A setting that is not given is the load generator's default.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workload {

@@ -21,7 +21,7 @@ pub enum Target {
         #[serde(default)]
         directory: bool,
         /// True if its servers share a topology. Without one each takes every key, and the load generator decides which server
-        /// has a key. Without a topology each takes every key, and the load generator decides whose a key is.
+        /// has a key.
         #[serde(default = "yes")]
         topology: bool,
         #[serde(default)]
@@ -35,8 +35,7 @@ pub enum Target {
     Command {
         name: String,
         command: String,
-        /// The number of processes, each with a port of its own. The load generator decides which of several has a key. The
-        /// load generator decides which of several has a key.
+        /// The number of processes, each with a port of its own. The load generator decides which of several has a key.
         #[serde(default = "one_server")]
         servers: u16,
         /// A crate beside the experiment's file that cargo builds before this is started.

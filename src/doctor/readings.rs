@@ -1,5 +1,4 @@
-//! Readings of a machine. `None`, or an empty text, stands for what the machine does not tell. `None`, or an empty text, is
-//! what the machine does not tell.
+//! Readings of a machine. `None`, or an empty text, stands for what the machine does not tell.
 
 use super::ring::Facts;
 
@@ -57,8 +56,7 @@ pub struct Readings {
     pub connections_waiting_max: Option<u64>,
     /// The ports that were tried.
     pub ports: Vec<Port>,
-    /// True if they were asked for by number. Otherwise they are those that `trine serve` would take. Otherwise they are those
-    /// that `trine serve` would take.
+    /// True if they were asked for by number. Otherwise they are those that `trine serve` would take.
     pub ports_were_named: bool,
     /// The range that the kernel takes ports of outgoing connections from.
     pub outgoing_ports: Option<(u16, u16)>,

@@ -11,7 +11,7 @@ const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// The most bytes of fields behind the last chunk; nobody reads them.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// The progress of a decoder of chunks. Positions count from the body's start. Positions count from the body's start.
+/// The progress of a decoder of chunks. Positions count from the body's start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Chunks {
     /// The position of the next chunk, or of the next line of the trailer.

@@ -200,7 +200,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the framing of the body. A head that could be understood in two ways is refused: another program may understand
-    /// it in the other. What could be understood in two ways is not: somebody else may understand the other.
+    /// it in the other.
     fn framing(&self, is_old: bool) -> Result<Framing, Refusal> {
         match (self.length, self.is_chunked) {
             (Some(_), true) => Err(Refusal::new(400, "Content-Length and Transfer-Encoding contradict each other")),

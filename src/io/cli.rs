@@ -28,7 +28,7 @@ use crate::{
 /// Why a subcommand did not do what it was asked.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command makes no sense; change it. Exit status 2. Exit status 2.
+    /// The command makes no sense; change it. Exit status 2.
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
@@ -90,7 +90,7 @@ pub(super) fn print_coloured(text: &str) -> Result<(), Failure> {
     print_while_read(text).map(|_| ())
 }
 
-/// Prints like [`print_result`]. Returns false if nobody reads any more. Returns false if nobody reads any more.
+/// Prints like [`print_result`]. Returns false if nobody reads any more.
 pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
     output::result(text.as_bytes()).map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }

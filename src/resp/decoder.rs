@@ -10,7 +10,7 @@ use super::{
 };
 use std::fmt;
 
-/// Limits of a request. A request over a limit is a [`ProtocolError`]. A request over a limit is a [`ProtocolError`].
+/// Limits of a request. A request over a limit is a [`ProtocolError`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// The most arguments of a request, its command included.

@@ -57,8 +57,7 @@ pub struct HotSlot {
 
 impl Rates {
     /// Returns the rates between two readings, `seconds` apart. `None` where they can't be known: the server was started again
-    /// between them, or its counters were reset. `None` where that can't be known: the server was started again between them,
-    /// or its counters were reset.
+    /// between them, or its counters were reset.
     pub fn between(before: &Reading, after: &Reading, seconds: f64) -> Option<Self> {
         if before.run_id != after.run_id || seconds <= 0.0 || after.operations < before.operations {
             return None;

@@ -305,7 +305,7 @@ fn figures(nodes: &[&Node]) -> Option<Figures> {
     })
 }
 
-/// Returns the sort key of a row. A row of which nothing is known comes last. A row of which nothing is known comes last.
+/// Returns the sort key of a row. A row of which nothing is known comes last.
 fn key(row: &Row, sort: Sort) -> f64 {
     let Some(figures) = &row.figures else { return -1.0 };
     match sort {

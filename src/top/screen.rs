@@ -137,8 +137,7 @@ impl Screen {
         self.selected = picture.rows.get(next).map(identity);
     }
 
-    /// Returns the contents to draw with room for `height` rows. The selected row is among those. The row that is looked at
-    /// closer is among those.
+    /// Returns the contents to draw with room for `height` rows. The selected row is among those.
     pub fn picture(&mut self, cluster: &Cluster, now: Duration, height: usize) -> Picture {
         let (cluster, now) = self.frozen.as_ref().map_or((cluster, now), |(cluster, then)| (cluster, *then));
         let rows = rows(cluster, self.shape, self.sort, self.is_reversed, now);

@@ -110,7 +110,7 @@ impl Source {
     }
 
     /// Returns a worker's next request, with a key that `is_wanted`, drawn with the popularity that it has among those. If
-    /// [`TRIES`] draws find none, the key is one that is not wanted. Where [`TRIES`] draws find none, one that is not.
+    /// [`TRIES`] draws find none, the key is one that is not wanted.
     #[inline]
     pub(crate) fn next_where(
         &mut self,

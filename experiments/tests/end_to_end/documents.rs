@@ -125,7 +125,7 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// Checks that one of our programs takes these arguments. It is asked for help behind them, which it gives where it had nothing
-/// to complain of before. Behind them it is asked for help, which it gives where it had nothing to complain of before.
+/// to complain of before.
 fn parses(name: &str, arguments: &[String]) -> Result<(), String> {
     let behind = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
     let (own, passed) = arguments.split_at(behind);

@@ -21,7 +21,7 @@ const KEYS: usize = 512;
 const ROUNDS_BEFORE: usize = 150;
 const ROUNDS: usize = 350;
 /// The growth that allocators and hash tables may cause in [`ROUNDS`]. A buffer that is lost in each round makes three times as
-/// much. A buffer that is lost in each round makes three times as much.
+/// much.
 const GROWTH_MAX: usize = 12 << 20;
 
 /// Writes or reads the keys of a round in one pipeline.

@@ -16,8 +16,7 @@ use crate::{doctor::readings::Disk, wal::frame::BLOCK_BYTES};
 
 /// The most writes that are measured: enough for a 99th percentile to be more than a guess.
 const WRITES_MAX: usize = 64;
-/// The longest time for all writes together. A disk that takes longer has shown enough. A disk that takes longer has said
-/// enough.
+/// The longest time for all writes together. A disk that takes longer has shown enough.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Looks at the directory, or at the nearest above it that exists: `trine serve` makes its own.

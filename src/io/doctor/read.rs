@@ -68,8 +68,7 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
     }
 }
 
-/// Returns true if the environment says that cores run on any CPU. Nothing else that it says is judged here. What else it says
-/// is not judged here.
+/// Returns true if the environment says that cores run on any CPU. Nothing else that it says is judged here.
 fn is_unpinned() -> bool {
     let others: Vec<_> = SETTINGS.iter().map(|setting| setting.name).filter(|&name| name != "cpus").collect();
     configuration_without_flags(&others).is_ok_and(|config| !config.is_pinned)
