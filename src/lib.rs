@@ -39,6 +39,8 @@ pub mod manual;
 
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod skip;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

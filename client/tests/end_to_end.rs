@@ -2,6 +2,9 @@
 //! installed the tests say so and pass.
 #![expect(clippy::unwrap_used, reason = "the lint knows tests by their attribute, and these helpers are tests too")]
 
+#[path = "../../src/skip.rs"]
+mod skip;
+
 use serde_json::Value as Json;
 use std::{
     fs,
@@ -64,7 +67,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn();
         let Ok(process) = started else {
-            eprintln!("skipped: redis-server is not installed");
+            skip::skip("redis-server is not installed");
             let _ = fs::remove_dir_all(&folder);
             return None;
         };

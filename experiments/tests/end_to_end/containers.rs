@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails in here fails the test, and says where")]
 
 use crate::{
-    durability::ledger::{HABITS, Ledger},
+    durability::{
+        ledger::{HABITS, Ledger},
+        machine::Skip,
+    },
     harness::{Process, eventually, free_ports, program, random},
     wire::Wire,
 };
@@ -47,10 +50,10 @@ impl Image {
     /// `None` where there is no Docker to make it with.
     fn build(name: &str) -> Option<Self> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        static COMPOSE: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
+        static COMPOSE: OnceLock<Result<Vec<String>, Skip>> = OnceLock::new();
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Err(reason) = COMPOSE.get_or_init(compose_program) {
-            eprintln!("SKIPPED: {reason}");
+            reason.report();
             return None;
         }
         let name = format!("trine-test-{name}-{}", std::process::id());
@@ -65,12 +68,14 @@ impl Drop for Image {
     }
 }
 
-fn compose_program() -> Result<Vec<String>, String> {
-    run(&["docker", "version"], &[]).map_err(|error| format!("no Docker engine answers: {error}"))?;
+fn compose_program() -> Result<Vec<String>, Skip> {
+    Command::new("docker").arg("--version").output().map_err(|error| Skip::Missing(format!("docker: {error}")))?;
+    let engine = run(&["docker", "version"], &[]);
+    engine.map_err(|error| Skip::Impossible(format!("no Docker engine answers: {error}")))?;
     if run(&["docker", "compose", "version"], &[]).is_ok() {
         return Ok(["docker", "compose"].map(str::to_owned).to_vec());
     }
-    run(&["docker-compose", "version"], &[])?;
+    run(&["docker-compose", "version"], &[]).map_err(Skip::Missing)?;
     Ok(vec!["docker-compose".to_owned()])
 }
 

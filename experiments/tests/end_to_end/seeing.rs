@@ -2,6 +2,7 @@
 
 use crate::{
     harness::{Cluster, Process, Server, eventually, free_ports, program},
+    skip::skip,
     wire::Wire,
 };
 use serde_json::Value;
@@ -68,8 +69,7 @@ fn top_watches_redis_server() {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]).stdout(Stdio::null());
     if Command::new("redis-server").arg("--version").output().is_err() {
-        eprintln!("skipped: redis-server is not installed");
-        return;
+        return skip("redis-server is not installed");
     }
     let _redis = Process::start(&mut command);
     let mut wire = eventually("redis-server answers", || Wire::try_connect(port).ok());
@@ -278,7 +278,7 @@ fn the_manual_is_whole() {
     fs::write(folder.path().join("trine-load.1"), load.stdout).expect("it can be written");
     let has_mandoc = Command::new("mandoc").arg("-T").arg("lint").stdin(Stdio::null()).output().is_ok();
     if !has_mandoc {
-        eprintln!("skipped in part: mandoc is not installed, so only the sections are looked at");
+        skip("mandoc is not installed, so only the sections are looked at");
     }
     let mut pages = 0;
     for entry in fs::read_dir(path).expect("it is there") {

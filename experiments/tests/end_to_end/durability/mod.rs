@@ -5,7 +5,7 @@ mod disks;
 mod kills;
 pub mod ledger;
 mod loss;
-mod machine;
+pub mod machine;
 mod modes;
 mod power;
 mod room;

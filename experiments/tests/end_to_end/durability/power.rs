@@ -4,14 +4,13 @@
 
 use super::{
     ledger::{Door, HABITS, Ledger},
-    machine::{Device, Mount, Skip, image, run, skip},
+    machine::{Device, Mount, Skip, image, run},
     modes::kill,
 };
 use crate::harness::{Server, random};
 use std::{fs, path::Path, sync::atomic::AtomicBool, thread, time::Duration};
 
 /// The number of power losses in each of the two ways. `LAB_POWER_LOSSES` asks for more, and then nothing may be skipped.
-/// `LAB_POWER_LOSSES` asks for more, and then nothing may be skipped.
 const LOSSES: usize = 3;
 
 fn losses() -> Option<usize> {
@@ -21,8 +20,8 @@ fn losses() -> Option<usize> {
 fn check(outcome: Result<(), Skip>) {
     match outcome {
         Ok(()) => {}
-        Err(reason) if losses().is_some() => panic!("{reason}"),
-        Err(reason) => skip(&reason),
+        Err(reason) if losses().is_some() => panic!("{reason:?}"),
+        Err(reason) => reason.report(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     disks::try_serve,
-    machine::{Mount, skip},
+    machine::Mount,
     modes::{kill, stop},
 };
 use crate::{
@@ -24,7 +24,7 @@ fn on_a_small_disk(test: impl Fn(&Mount)) {
             test(&mount);
             mount.unmount();
         }
-        Err(reason) => skip(&reason),
+        Err(reason) => reason.report(),
     }
 }
 
