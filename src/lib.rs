@@ -15,7 +15,6 @@ pub mod refusals;
 pub mod reply;
 pub mod resp;
 
-pub mod allowance;
 pub mod brake;
 pub mod client;
 pub mod command;

@@ -230,14 +230,14 @@ fn a_list_without_io_uring_is_named() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-/// A container that was given the time of less than one CPU has one core, and says so where there are more to run on.
+/// A container that was given the time of one and a half CPUs has one core, and says so if there are more to run on.
 #[test]
 fn cores_follow_the_quota_of_a_container() {
     let Some(image) = Image::build("quota") else { return };
     let name = format!("{}-server", image.name);
     let _container = Container(name.clone());
     let flags = "--dir '' --announce 127.0.0.1 --allow-wide-bind";
-    let start = format!("docker run --detach --name {name} --cpus 0.5 {} serve {flags}", image.name);
+    let start = format!("docker run --detach --name {name} --cpus 1.5 {} serve {flags}", image.name);
     run(&["sh", "-c", &start], &[]).unwrap();
     let server = Container(name);
     eventually("it is ready", || server.execute(&["health", "--wait", "5"]).ok());
