@@ -388,7 +388,7 @@ fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> 
 mod tests {
     use super::*;
 
-    /// Three servers of one core from 17000 listen where DESIGN says they do.
+    /// Three servers of one core from 17000 listen on the ports that `trine up` gives them.
     #[test]
     fn ports_are_known_before_anything_starts() {
         let ports = |first, servers, cores| super::ports(first, Size { servers, cores });

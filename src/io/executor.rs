@@ -1,4 +1,4 @@
-//! A core's executor: a thread, pinned unless that is not wanted, with glommio's reactor, set up the one way that FACTS found to work.
+//! The executor of a core: a thread, pinned by default, with glommio's reactor, set up in the one way that was found to work.
 
 use futures_lite::future::or;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
