@@ -229,7 +229,7 @@ fn measure(
         let measured = if is_wanted { conductor.measure(open)? } else { Measured::default() };
         return Ok((arguments.rate, measured, None));
     };
-    let mut search = Search::new(arguments.rate.unwrap_or(slo::FIRST_RATE));
+    let mut search = Search::new(slo::FIRST_RATE);
     let mut best: Option<(f64, Measured, bool)> = None;
     while let Some(rate) = search.next() {
         let measured = conductor.measure(Some((rate, arrivals)))?;
