@@ -381,7 +381,7 @@ fn failures_of_every_phase_are_told() {
         let output = run(&[&arguments[..], &[duration]].concat());
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(4), "{said}");
-        assert!(said.contains("verify: 0 of 1 keys in ") && said.contains("s, 1 errors\n"), "{said}");
+        assert!(said.contains("verify: 0 of 1 key in ") && said.contains("s, 1 error\n"), "{said}");
         assert!(!said.contains("errors 0") && said.contains(" x WRONGTYPE"), "{said}");
         for phase in phases {
             assert!(said.contains(&format!("requests failed while {phase} (WRONGTYPE")), "{phase}: {said}");
