@@ -15,7 +15,6 @@ pub mod refusals;
 pub mod reply;
 pub mod resp;
 
-pub mod allowance;
 pub mod brake;
 pub mod client;
 pub mod command;
@@ -41,6 +40,8 @@ pub mod manual;
 
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod skip;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

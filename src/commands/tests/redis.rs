@@ -37,7 +37,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts one; `None`, and a word about it, where it is not installed.
+    /// Starts one; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let spawned = Command::new("redis-server")
@@ -49,7 +49,7 @@ impl Redis {
         let process = match spawned {
             Ok(process) => process,
             Err(error) => {
-                println!("skipped: redis-server can't be started: {error}");
+                crate::skip::skip(&format!("redis-server can't be started: {error}"));
                 return None;
             }
         };
