@@ -3,7 +3,7 @@
 use crate::{
     commands::{
         Command, cluster, connection, hot_keys, info, introspection, keys, metrics, persistence, refused, server,
-        strings,
+        strings, transactions,
     },
     resp::Request,
 };
@@ -20,6 +20,7 @@ static FAMILIES: &[&[Command]] = &[
     hot_keys::COMMANDS,
     introspection::COMMANDS,
     cluster::COMMANDS,
+    transactions::COMMANDS,
     refused::COMMANDS,
 ];
 
@@ -230,7 +231,7 @@ mod tests {
     fn what_is_said_to_be_missing_is() {
         let table = Table::default();
         MISSING.iter().for_each(|name| assert!(table.find(name.as_bytes()).is_none(), "{name} is here now"));
-        for name in ["multi", "exec", "watch", "replicaof", "migrate"] {
+        for name in ["replicaof", "migrate"] {
             let found = table.find(name.as_bytes()).expect("it is refused with a reason");
             assert!(found.command.flags.has(Flags::REFUSED), "{name} is here now");
         }

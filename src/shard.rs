@@ -1,5 +1,7 @@
 //! A shard: one core and all it owns. Ties the command table, the store and the topology together.
 
+mod transactions;
+
 use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
@@ -14,6 +16,7 @@ use crate::{
     slot::{SLOT_COUNT, Slot},
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
+    transaction,
     wal::{Lsn, room::Grow},
 };
 
@@ -69,6 +72,8 @@ pub enum Execution {
     Done(Outcome),
     /// It is for other cores of this server.
     Away(Away),
+    /// It has not been executed: an EXEC whose watched keys another core has yet to tell of. It is shown again.
+    Wait,
 }
 
 /// A command that has just run.
@@ -106,6 +111,10 @@ pub struct Shard {
     pub told: Lsn,
     /// Allocates files for a write that the log's have no room for; without one it is refused.
     pub grow: Option<Box<dyn Grow>>,
+    /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
+    pub forwarded: Vec<u8>,
+    /// Microseconds since the server began, to measure the commands of a transaction; without it they take no time.
+    pub clock: Option<Box<dyn Fn() -> u64>>,
     /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
     owners: Box<[u16]>,
     /// What each core of this server has told that it refuses; this core's own is not kept here.
@@ -126,7 +135,18 @@ impl Shard {
             if owner.server == core.me.server { owner.core } else { ELSEWHERE }
         });
         let remote_refusals = vec![Refusals::default(); core.cores().into()].into();
-        Self { table, store, ran: None, told: Lsn(0), grow: None, owners: owners.collect(), remote_refusals, core }
+        Self {
+            table,
+            store,
+            ran: None,
+            told: Lsn(0),
+            grow: None,
+            forwarded: Vec::new(),
+            clock: None,
+            owners: owners.collect(),
+            remote_refusals,
+            core,
+        }
     }
 
     /// Which core of this server owns a slot; `None` where another server does.
@@ -172,6 +192,9 @@ impl Shard {
         if !client.authenticated || self.core.persistence.is_loading {
             return Vec::new();
         }
+        if let Some(requests) = transactions::queue_of(request, client) {
+            return self.find_cold_of_queue(requests, now);
+        }
         let Ok(found) = self.table.find_for(request) else { return Vec::new() };
         let keys = needed_keys(found.command, request).map(|index| Key::of(request.arg(index)));
         keys.filter_map(|key| self.store.cold(key, now.unix_millis())).collect()
@@ -182,7 +205,7 @@ impl Shard {
     pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         let start = output.len();
         let execution = self.answer(request, client, now, output);
-        if client.reply_mode != ReplyMode::On {
+        if client.reply_mode != ReplyMode::On && execution != Execution::Wait {
             silence(client, start, output);
         }
         execution
@@ -195,12 +218,12 @@ impl Shard {
         let found = match self.admit(request, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
-                reply.error(&text);
+                reply.error(&transactions::refused(request, client, text));
                 return Execution::Done(Outcome::Done);
             }
         };
         let keys = found.command.keys;
-        let place = self.check_keys(keys, request).and_then(|()| {
+        let mut place = self.check_keys(keys, request).and_then(|()| {
             let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
             let away = match client.port {
                 Port::Core => self.place_on_core(found, request, slot),
@@ -208,6 +231,11 @@ impl Shard {
             };
             away.map(|away| (slot, away))
         });
+        if client.transaction.is_some()
+            && let Some(execution) = self.answer_in_transaction(found, request, &mut place, client, now, &mut reply)
+        {
+            return execution;
+        }
         match place {
             Ok((slot, None)) => {
                 Execution::Done(self.run(Admitted { found, slot, share: Share::Whole }, request, client, now, reply))
@@ -279,6 +307,9 @@ impl Shard {
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
         self.told = Lsn(0);
+        if let Some((watches, requests)) = transaction::forwarded(request) {
+            return self.run_forwarded(&watches, requests, client, now, &mut reply);
+        }
         match self.admit(request, client, share) {
             Ok(found) => {
                 let keys = found.command.keys;
@@ -307,10 +338,6 @@ impl Shard {
             let text = format!("ERR wrong number of arguments for '{}' command", command.name);
             self.reject(found, &text, share);
             return Err(text);
-        }
-        if client.refused_multi && !matches!(command.name, "exec" | "discard" | "multi" | "quit" | "reset") {
-            self.reject(found, IN_REFUSED_MULTI, share);
-            return Err(IN_REFUSED_MULTI.to_owned());
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             self.reject(found, NO_AUTH, share);
@@ -360,7 +387,7 @@ impl Shard {
         let is_alone = self.core.cores() == 1;
         match route {
             Route::Here => Ok(None),
-            Route::Keys | Route::Split(_) => {
+            Route::Keys | Route::Split(_) | Route::Watch => {
                 let is_cluster = self.core.has_topology && !ignores_slots;
                 if is_cluster && keys != Keys::ONE {
                     same_slot(keys, request, slot)?;
@@ -376,6 +403,7 @@ impl Shard {
                         .indices(request.len())
                         .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
                 match route {
+                    Route::Watch if all_there => Ok(to_core(core)),
                     _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
                     Route::Split(_) => Ok(Some(Away { route, core, keys, row })),
                     _ => Err(CROSSSLOT.to_owned()),
@@ -447,6 +475,25 @@ impl Shard {
             self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
             return Outcome::Done;
         }
+        let outcome = self.call(Admitted { found, slot, share }, recorded, request, client, now, reply);
+        if command.flags.has(Flags::DENYOOM) {
+            self.store.demote_excess(now.unix_millis());
+        }
+        outcome
+    }
+
+    /// Calls a command's function, for which there is room, and counts it. `recorded`: where the log ended before.
+    #[inline(always)]
+    fn call(
+        &mut self,
+        Admitted { found, slot, share }: Admitted,
+        recorded: Option<Lsn>,
+        request: Request<'_>,
+        client: &mut Client,
+        now: Now,
+        reply: Reply<'_>,
+    ) -> Outcome {
+        let command = found.command;
         client.last_command = command.name;
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
@@ -473,9 +520,6 @@ impl Shard {
         if let Some(recorded) = recorded {
             self.told = self.note_recorded(found, request, recorded);
         }
-        if command.flags.has(Flags::DENYOOM) {
-            self.store.demote_excess(now.unix_millis());
-        }
         outcome
     }
 }
@@ -494,7 +538,9 @@ impl Shard {
             return None;
         }
         let end = log.end();
-        self.look_for_room(found, end, bytes, share)
+        let reason = self.look_for_room(frees_room(found.command), end, bytes)?;
+        self.reject(found, reason, share);
+        Some(reason)
     }
 
     /// Has evictions leave the room in the log's files that a write needs.
@@ -509,10 +555,10 @@ impl Shard {
 
     /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.
     #[cold]
-    fn look_for_room(&mut self, found: Found, end: Lsn, bytes: u64, share: Share) -> Option<&'static str> {
+    fn look_for_room(&mut self, frees: bool, end: Lsn, bytes: u64) -> Option<&'static str> {
         let persistence = &mut self.core.persistence;
         let admission = persistence.admission?;
-        if frees_room(found.command) && admission.admits_with_reserve(end, bytes) {
+        if frees && admission.admits_with_reserve(end, bytes) {
             return None;
         }
         if persistence.refusal.is_none() {
@@ -522,9 +568,7 @@ impl Shard {
                 return None;
             }
         }
-        let reason = persistence.refusal.unwrap_or(NO_ROOM);
-        self.reject(found, reason, share);
-        Some(reason)
+        Some(persistence.refusal.unwrap_or(NO_ROOM))
     }
 
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
@@ -552,8 +596,6 @@ impl Shard {
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
-const IN_REFUSED_MULTI: &str =
-    "ERR MULTI was refused, so that this command was not executed: EXEC or DISCARD ends what it began";
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
@@ -643,6 +685,7 @@ mod tests {
                 assert!(output.is_empty(), "who passes a request on has not answered it");
                 format!("{:?} to core {}", away.route, away.core)
             }
+            Execution::Wait => "wait".into(),
         }
     }
 

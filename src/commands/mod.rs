@@ -14,6 +14,7 @@ pub mod server;
 pub mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod transactions;
 
 use crate::{
     client::{Client, Clients, Port},
@@ -120,6 +121,8 @@ impl Flags {
     pub const NO_ASYNC_LOADING: Self = Self(4096);
     /// Needs the values that its keys have, so that those which are away are fetched first; see [`needed_keys`].
     pub const VALUES: Self = Self(8192);
+    /// Not in the slow log.
+    pub const SKIP_SLOWLOG: Self = Self(16384);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
@@ -191,6 +194,8 @@ pub enum Route {
     Here,
     /// To the core that owns its keys. All must be on one core.
     Keys,
+    /// As [`Keys`](Self::Keys), and the core that has the connection keeps the reply of another core (`WATCH`).
+    Watch,
     /// To the core that owns the slot named by this argument (`CLUSTER COUNTKEYSINSLOT 5`).
     SlotAt(u8),
     /// Split by key over the cores; the replies are put together so.

@@ -211,7 +211,8 @@ pub async fn run(
 }
 
 impl State {
-    fn new(shard: Shard, mut mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+    fn new(mut shard: Shard, mut mesh: Mesh, clock: Clock, control: Arc<Control>) -> Self {
+        shard.clock = Some(Box::new(move || clock.monotonic_us()));
         mesh.unanswered_bytes_max = shard.core.config.log_backlog_bytes;
         let now = clock.now();
         let cores = usize::from(shard.core.cores());

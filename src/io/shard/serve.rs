@@ -3,7 +3,7 @@
 use super::{ConnectionId, State, durable::Saver, stopwatch::Stopwatch};
 use crate::{
     client::{Client, Port, ReplyMode},
-    commands::{Now, Outcome},
+    commands::{Now, Outcome, Route},
     gateway::{self, Gather},
     http,
     io::{
@@ -15,6 +15,7 @@ use crate::{
     shard::{Away, Execution, Shard, Share, silence},
     slot::Slot,
     store::Cold,
+    transaction::{Home, Watches},
     wal::Lsn,
 };
 /// Parcels of a turn at most, so that connections get theirs.
@@ -126,6 +127,7 @@ impl Executor for Turn<'_> {
                 // CLIENT KILL on every core may have meant this client, by the part that was executed here.
                 if self.client.closing { Answer::LastLater } else { Answer::Later }
             }
+            Execution::Wait => Answer::NotYet,
         }
     }
 
@@ -226,7 +228,11 @@ impl Turn<'_> {
 
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
-        if let Some(text) = self.failure.take() {
+        if let Some(mut text) = self.failure.take() {
+            if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
+                // It was EXEC that waited for the values of its queue.
+                text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
+            }
             self.shard.core.statistics.errors.note(text.as_bytes());
             let start = output.len();
             Reply { output, version: self.client.version }.error(&text);
@@ -243,7 +249,7 @@ impl Turn<'_> {
             Outcome::Done => Answer::Here,
             Outcome::Stall(time) => {
                 std::thread::sleep(time);
-                Answer::Here
+                if self.shard.told == Lsn(0) { Answer::Here } else { Answer::Held(self.shard.told) }
             }
             Outcome::Shutdown => {
                 self.control.stop();
@@ -256,6 +262,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Notes that another core will say what there is to watch: see [`State::keep_watches`].
+    #[cold]
+    fn await_watches(&mut self, request: Request<'_>, core: u16, ticket: Ticket) {
+        let transaction = self.client.transaction.get_or_insert_default();
+        transaction.home.get_or_insert(Home { slot: Slot::of(request.arg(1)), core });
+        transaction.await_watches(ticket.0);
+    }
+
     /// Sends a request to the core that owns its keys, or its parts to several.
     fn pass_on(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
@@ -264,8 +278,15 @@ impl Turn<'_> {
             |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = away.whole().filter(|&core| core != me) {
-            self.mesh.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
+            let forwarded = std::mem::take(&mut self.shard.forwarded);
+            self.mesh.ask(core.into(), item(None), |bytes| match &*forwarded {
+                [] => crate::resp::encode_request(bytes, request.args_from(0)),
+                forwarded => bytes.extend_from_slice(forwarded),
+            });
             return;
+        }
+        if away.route == Route::Watch {
+            self.await_watches(request, away.core, ticket);
         }
         let shard = &mut *self.shard;
         let random = fastrand::u64(..);
@@ -595,11 +616,29 @@ impl State {
         gathering.held = gathering.held.max(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
+        let is_watch = self.shard.core.rows[usize::from(row)].route == Route::Watch;
         note_failure(&mut self.shard, row, &reply);
         if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
             connection.gathers = Vec::new();
         }
+        let (reply, goes_on) = if is_watch { self.keep_watches(id, ticket, reply) } else { (reply, false) };
         self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
+        if goes_on && let Some(connection) = self.connections[id.place()].as_mut() {
+            connection.session.resume();
+            self.receive(id, &[]);
+        }
+    }
+
+    /// Keeps what another core has seen of the keys that a client watches. Returns the reply to the client, and whether its EXEC
+    /// has waited for this.
+    #[cold]
+    fn keep_watches(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>) -> (Vec<u8>, bool) {
+        let encoded = reply.strip_prefix(b"$").and_then(|rest| rest.splitn(2, |&byte| byte == b'\n').nth(1));
+        let watches = encoded.and_then(|encoded| Watches::decode(encoded.strip_suffix(b"\r\n")?));
+        let answer = if watches.is_some() { b"+OK\r\n".to_vec() } else { reply };
+        let client = self.shard.core.clients.get_mut(id.place());
+        let transaction = client.and_then(|client| client.transaction.as_mut());
+        (answer, transaction.is_some_and(|transaction| transaction.take_watches(ticket.0, watches)))
     }
 }
 
