@@ -46,7 +46,9 @@ pub enum Unknown {
 pub struct Table {
     /// Every row, each container followed by its subcommands.
     rows: Vec<&'static Command>,
-    /// Open addressing by [`fingerprint`]: a row's position + 1, or 0.
+    /// The name of each row, as [`Name::of`] it; [`Name::LONG`] where that does not tell it from every other text.
+    names: Vec<Name>,
+    /// Open addressing by [`Name::place`]: a row's position + 1, or 0.
     places: Box<[u16; PLACES]>,
 }
 
@@ -55,9 +57,9 @@ const PLACES: usize = 1024;
 
 impl Default for Table {
     fn default() -> Self {
-        let mut table = Self { rows: Vec::new(), places: Box::new([0; PLACES]) };
+        let mut table = Self { rows: Vec::new(), names: Vec::new(), places: Box::new([0; PLACES]) };
         for command in FAMILIES.iter().copied().flatten() {
-            let mut place = fingerprint(command.name.as_bytes());
+            let mut place = Name::of(command.name.as_bytes()).place();
             while table.places[place] != 0 {
                 place = (place + 1) % PLACES;
             }
@@ -65,6 +67,7 @@ impl Default for Table {
             table.places[place] = table.rows.len() as u16;
             table.rows.extend(command.subcommands);
         }
+        table.names = table.rows.iter().map(|row| Name::of_row(row.name)).collect();
         table
     }
 }
@@ -78,11 +81,12 @@ impl Table {
     /// Finds a command that is no subcommand, in any case.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Found> {
-        let mut place = fingerprint(name);
+        let short = Name::of(name);
+        let mut place = short.place();
         loop {
             let index = self.places[place].checked_sub(1)?;
-            let command = self.rows[usize::from(index)];
-            if command.name.as_bytes().eq_ignore_ascii_case(name) {
+            let (command, known) = (self.rows[usize::from(index)], self.names[usize::from(index)]);
+            if known == short || (known == Name::LONG && command.name.as_bytes().eq_ignore_ascii_case(name)) {
                 return Some(Found { command, index });
             }
             place = (place + 1) % PLACES;
@@ -143,17 +147,45 @@ impl Unknown {
     }
 }
 
-/// A place for a name, the same in upper and lower case.
-#[inline]
-fn fingerprint(name: &[u8]) -> usize {
-    let mut bytes = [0; 8];
-    let length = name.len().min(8);
-    bytes[..length].copy_from_slice(&name[..length]);
-    // Setting this bit makes capitals small and leaves the digits and marks that names have alone.
-    let last = name.last().map_or(0, |byte| byte | 0x20);
-    let word =
-        (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (u64::from(last) << 3) ^ ((name.len() as u64) << 32);
-    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES
+/// A name as two numbers, the same in upper and lower case: its length, and its bytes if it has at most eight, else its first and
+/// last four.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Name {
+    bytes: u64,
+    length: usize,
+}
+
+impl Name {
+    /// The name of a row that has more than eight bytes, or others than letters: two texts may be the same as numbers.
+    const LONG: Self = Self { bytes: 0, length: 0 };
+
+    /// Returns the numbers of a name. Setting a bit of each byte makes capitals small; of two texts of letters that are the same
+    /// afterwards, one is the other in another case.
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let length = name.len();
+        let word = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
+        let bytes = match (name.first_chunk(), name.last_chunk()) {
+            // Where they overlap, they are the same.
+            (Some(first), Some(last)) => word(first) | word(last) << (8 * (length.min(8) - 4)),
+            _ if length == 0 => 0,
+            _ => [0, length / 2, length - 1].iter().fold(0, |word, &at| word | u64::from(name[at]) << (8 * at)),
+        };
+        Self { bytes: bytes | 0x2020_2020_2020_2020, length }
+    }
+
+    /// Returns the numbers of a row's name.
+    fn of_row(name: &str) -> Self {
+        let is_short = name.len() <= 8 && name.bytes().all(|byte| byte.is_ascii_lowercase());
+        if is_short { Self::of(name.as_bytes()) } else { Self::LONG }
+    }
+
+    /// Returns where a search for the name begins.
+    #[inline]
+    fn place(self) -> usize {
+        let word = self.bytes ^ ((self.length as u64) << 32);
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +299,9 @@ mod tests {
                 }
             }
         }
-        for name in ["", "ge", "gett", "get\0", "verylongnamethatnocommandhas"] {
+        for name in
+            ["", "ge", "gett", "get\0", "g\0t", "ge\u{14}", "Get ", "incrbyflow", "verylongnamethatnocommandhas"]
+        {
             assert!(table.find(name.as_bytes()).is_none(), "{name}");
         }
     }

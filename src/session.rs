@@ -40,16 +40,27 @@ pub type HasPassword<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// Executes a session's requests.
 pub trait Executor {
+    /// What the arguments of a request say by themselves, found once.
+    type Resolved: Copy;
+
     /// What the next request may cost.
     fn limits(&self) -> Limits;
+    /// Finds what a request's arguments say by themselves.
+    fn resolve(&self, request: Request<'_>) -> Self::Resolved;
     /// Looks at a request that will be executed soon, to have at hand what it needs.
-    fn foresee(&mut self, request: Request<'_>);
+    fn foresee(&mut self, request: Request<'_>, resolved: &Self::Resolved);
     /// All have been shown that will be executed soon.
     fn fetch_foreseen(&mut self);
     /// Whether no request may be executed for the time being, whoever sent it: the log is too far behind.
     fn is_stalled(&self) -> bool;
     /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer;
+    fn execute(
+        &mut self,
+        request: Request<'_>,
+        resolved: Self::Resolved,
+        output: &mut Vec<u8>,
+        ticket: Ticket,
+    ) -> Answer;
 
     /// What the next HTTP request may cost. This and what follows is asked for HTTP sessions alone.
     fn http_limits(&self) -> HttpLimits {
@@ -202,7 +213,8 @@ impl Session {
 
     /// Whether as much is owed as may be.
     fn is_full(&self, limit: &Backpressure) -> bool {
-        limit.output_bytes_max <= self.output.len() + self.queued || self.window(limit) <= self.waiting
+        limit.output_bytes_max <= self.output.len() + self.queued
+            || (self.waiting != 0 && self.window(limit) <= self.waiting)
     }
 
     /// Whether the next request waits for values that are being fetched: not for long, so that more may be received until
@@ -307,14 +319,15 @@ impl Session {
 
     /// Returns how many bytes were used.
     #[inline]
-    fn execute_all(
+    fn execute_all<E: Executor>(
         &mut self,
         bytes: &[u8],
         decoder: &mut Decoder,
         backpressure: &Backpressure,
-        executor: &mut impl Executor,
+        executor: &mut E,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
+        let mut resolved: [Option<E::Resolved>; AHEAD] = [None; AHEAD];
         let gates = self.gates.len();
         while used < bytes.len() && !self.closing && !self.is_blocked(backpressure) && !executor.is_stalled() {
             let rest = &bytes[used..];
@@ -323,20 +336,26 @@ impl Session {
             if count == 0 {
                 break;
             }
+            for (position, resolved) in resolved[..count].iter_mut().enumerate() {
+                *resolved = decoder.request_at(rest, position).0.map(|request| {
+                    let resolved = executor.resolve(request);
+                    if 1 < count {
+                        executor.foresee(request, &resolved);
+                    }
+                    resolved
+                });
+            }
             if 1 < count {
-                (0..count)
-                    .filter_map(|position| decoder.request_at(rest, position).0)
-                    .for_each(|r| executor.foresee(r));
                 executor.fetch_foreseen();
             }
             let mut end = 0;
             for position in 0..count {
                 let (request, next) = decoder.request_at(rest, position);
                 let begin = std::mem::replace(&mut end, next);
-                let Some(request) = request else { continue };
+                let Some((request, resolved)) = request.zip(resolved[position]) else { continue };
                 let (output, ticket) = self.tail();
                 let length = output.len();
-                let answer = executor.execute(request, output, ticket);
+                let answer = executor.execute(request, resolved, output, ticket);
                 if self.is_waiting() {
                     self.queue_grew(length);
                 }

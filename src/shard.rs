@@ -1,5 +1,7 @@
 //! A shard: one core and all it owns. Ties the command table, the store and the topology together.
 
+mod resolved;
+mod roles;
 mod transactions;
 
 use crate::{
@@ -13,12 +15,16 @@ use crate::{
     glance,
     refusals::Refusals,
     resp::{Reply, Request},
-    slot::{SLOT_COUNT, Slot},
+    slot::Slot,
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
+    topology::Topology,
     transaction,
     wal::{Lsn, room::Grow},
 };
+use resolved::Fault;
+pub use resolved::Resolved;
+pub use roles::{Owner, Roles};
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,14 +95,6 @@ pub struct Ran {
     pub share: Share,
 }
 
-/// A command that may run here.
-struct Admitted {
-    found: Found,
-    /// The slot of its first key, or slot 0.
-    slot: Slot,
-    share: Share,
-}
-
 /// One core's keys, and what it needs to serve them.
 pub struct Shard {
     table: Table,
@@ -115,14 +113,11 @@ pub struct Shard {
     pub forwarded: Vec<u8>,
     /// Microseconds since the server began, to measure the commands of a transaction; without it they take no time.
     pub clock: Option<Box<dyn Fn() -> u64>>,
-    /// Which core of this server owns a slot; [`ELSEWHERE`] where another server does.
-    owners: Box<[u16]>,
+    /// The owner of each slot.
+    pub roles: Roles,
     /// What each core of this server has told that it refuses; this core's own is not kept here.
     pub remote_refusals: Box<[Refusals]>,
 }
-
-/// Marks a slot that another server owns.
-const ELSEWHERE: u16 = u16::MAX;
 
 impl Shard {
     /// Makes a shard of what `core` says.
@@ -130,10 +125,7 @@ impl Shard {
         let table = Table::default();
         core.rows = table.rows().to_vec();
         core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
-        let owners = Slot::all().map(|slot| {
-            let owner = core.topology.owner(slot);
-            if owner.server == core.me.server { owner.core } else { ELSEWHERE }
-        });
+        let roles = Roles::new(&core.topology, core.me);
         let remote_refusals = vec![Refusals::default(); core.cores().into()].into();
         Self {
             table,
@@ -143,15 +135,40 @@ impl Shard {
             grow: None,
             forwarded: Vec::new(),
             clock: None,
-            owners: owners.collect(),
+            roles,
             remote_refusals,
             core,
         }
     }
 
-    /// Which core of this server owns a slot; `None` where another server does.
+    /// Replaces the topology. From here on no request is executed for a slot that this core does not own by it, also of those that
+    /// were resolved before.
+    pub fn set_topology(&mut self, topology: Topology) {
+        let core = &mut self.core;
+        core.rendered = topology.render(core.me);
+        self.roles = Roles::new(&topology, core.me);
+        core.topology = topology;
+        core.has_topology = true;
+        let mut refusals = std::mem::take(&mut self.remote_refusals).into_vec();
+        refusals.resize(self.core.cores().into(), Refusals::default());
+        self.remote_refusals = refusals.into();
+    }
+
+    /// Returns the core of this server that owns a slot; `None` if none does.
     pub fn local_owner(&self, slot: Slot) -> Option<u16> {
-        Some(self.owners[slot.index()]).filter(|&core| core != ELSEWHERE)
+        self.roles.local(slot)
+    }
+
+    /// Returns the host and port of the server that owns a key's slot; `None` if this one does.
+    pub fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
+        let core = &self.core;
+        // Without a topology there is no other server.
+        let slot = core.has_topology.then(|| Slot::of(key))?;
+        if self.roles.of(slot) != Owner::Server {
+            return None;
+        }
+        let owner = &core.topology.servers()[usize::from(core.topology.owner(slot).server)];
+        Some((&owner.host, owner.port))
     }
 
     /// Whether so much of the log waits for the disk that no request may be executed.
@@ -166,11 +183,11 @@ impl Shard {
         self.store.log.as_ref().map_or(Lsn(u64::MAX), |log| log.committed())
     }
 
-    /// Has at hand what a request will need that is executed soon. Nearly every command's key is its first argument.
+    /// Has at hand what a request will need that is executed soon: its first key.
     #[inline]
-    pub fn foresee(&mut self, request: Request<'_>) {
-        if let Some(key) = request.get(1).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
-            self.store.foresee(Key::of(key));
+    pub fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
+        if let Some(key) = resolved.key(request).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
+            self.store.foresee(Key { bytes: key, slot: resolved.slot });
         }
     }
 
@@ -184,27 +201,43 @@ impl Shard {
 
     /// The values that a request needs and that have to be fetched before it can be executed.
     #[inline]
-    pub fn cold_values(&self, request: Request<'_>, client: &Client, now: Now) -> Vec<Cold> {
-        if self.store.has_values_on_disk() { self.find_cold(request, client, now) } else { Vec::new() }
+    pub fn cold_values(&self, request: Request<'_>, resolved: &Resolved, client: &Client, now: Now) -> Vec<Cold> {
+        if self.store.has_values_on_disk() { self.find_cold(request, resolved, client, now) } else { Vec::new() }
     }
 
-    fn find_cold(&self, request: Request<'_>, client: &Client, now: Now) -> Vec<Cold> {
-        if !client.authenticated || self.core.persistence.is_loading {
-            return Vec::new();
-        }
+    fn find_cold(&self, request: Request<'_>, resolved: &Resolved, client: &Client, now: Now) -> Vec<Cold> {
         if let Some(requests) = transactions::queue_of(request, client) {
             return self.find_cold_of_queue(requests, now);
         }
-        let Ok(found) = self.table.find_for(request) else { return Vec::new() };
-        let keys = needed_keys(found.command, request).map(|index| Key::of(request.arg(index)));
+        let Some(found) = resolved.found.filter(|_| resolved.key_count != 0) else { return Vec::new() };
+        if !client.authenticated || self.core.persistence.is_loading {
+            return Vec::new();
+        }
+        let key = |index| {
+            let bytes = request.arg(index);
+            if resolved.is_one_slot { Key { bytes, slot: resolved.slot } } else { Key::of(bytes) }
+        };
+        let keys = needed_keys(found.command, request).map(key);
         keys.filter_map(|key| self.store.cold(key, now.unix_millis())).collect()
     }
 
     /// Executes a client's request, or says which cores should.
-    #[inline]
     pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
+        self.execute_resolved(request, self.resolve(request), client, now, output)
+    }
+
+    /// As [`execute`](Self::execute), for a request that was resolved before.
+    #[inline]
+    pub fn execute_resolved(
+        &mut self,
+        request: Request<'_>,
+        resolved: Resolved,
+        client: &mut Client,
+        now: Now,
+        output: &mut Vec<u8>,
+    ) -> Execution {
         let start = output.len();
-        let execution = self.answer(request, client, now, output);
+        let execution = self.answer(request, &resolved, client, now, output);
         if client.reply_mode != ReplyMode::On && execution != Execution::Wait {
             silence(client, start, output);
         }
@@ -212,51 +245,49 @@ impl Shard {
     }
 
     #[inline]
-    fn answer(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
+    fn answer(
+        &mut self,
+        request: Request<'_>,
+        resolved: &Resolved,
+        client: &mut Client,
+        now: Now,
+        output: &mut Vec<u8>,
+    ) -> Execution {
         let mut reply = Reply { output, version: client.version };
         self.told = Lsn(0);
-        let found = match self.admit(request, client, Share::Whole) {
+        let found = match self.admit(request, resolved, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
                 reply.error(&transactions::refused(request, client, text));
                 return Execution::Done(Outcome::Done);
             }
         };
-        let keys = found.command.keys;
-        let mut place = self.check_keys(keys, request).and_then(|()| {
-            let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
-            let away = match client.port {
-                Port::Core => self.place_on_core(found, request, slot),
-                Port::Gateway => self.place_on_gateway(found, request, slot, client.speaks_http),
-            };
-            away.map(|away| (slot, away))
-        });
+        let mut place = match client.port {
+            Port::Core => self.place_on_core(found, resolved),
+            Port::Gateway => self.place_on_gateway(found, request, resolved, client.speaks_http),
+        };
         if client.transaction.is_some()
-            && let Some(execution) = self.answer_in_transaction(found, request, &mut place, client, now, &mut reply)
+            && let Some(execution) =
+                self.answer_in_transaction(found, request, resolved, &mut place, client, now, &mut reply)
         {
             return execution;
         }
-        match place {
-            Ok((slot, None)) => {
-                Execution::Done(self.run(Admitted { found, slot, share: Share::Whole }, request, client, now, reply))
+        let refusal = match place {
+            Ok(None) => {
+                return Execution::Done(self.run(found, request, resolved, Share::Whole, client, now, reply));
             }
-            Ok((_, Some(away))) => match self.refusal_of_parts(away, found, request) {
+            Ok(Some(away)) => match self.refusal_of_parts(away, found, request) {
                 None => {
                     client.last_command = found.command.name;
-                    Execution::Away(away)
+                    return Execution::Away(away);
                 }
-                Some(text) => {
-                    reply.error(text);
-                    self.core.statistics.reject(found.index, text);
-                    Execution::Done(Outcome::Done)
-                }
+                Some(text) => text.to_owned(),
             },
-            Err(text) => {
-                reply.error(&text);
-                self.core.statistics.reject(found.index, &text);
-                Execution::Done(Outcome::Done)
-            }
-        }
+            Err(text) => text,
+        };
+        reply.error(&refusal);
+        self.core.statistics.reject(found.index, &refusal);
+        Execution::Done(Outcome::Done)
     }
 
     /// Returns what this core refuses now.
@@ -296,10 +327,12 @@ impl Shard {
         self.core.statistics.errors.note(text);
     }
 
-    /// Executes a request, or a part of one, that another core of this server has passed on.
+    /// Executes a request, or a part of one, that another core of this server has passed on. If this core does not own its slots
+    /// any more, the reply is an error that says who does.
     pub fn execute_passed(
         &mut self,
         request: Request<'_>,
+        resolved: &Resolved,
         share: Share,
         client: &mut Client,
         now: Now,
@@ -310,44 +343,67 @@ impl Shard {
         if let Some((watches, requests)) = transaction::forwarded(request) {
             return self.run_forwarded(&watches, requests, client, now, &mut reply);
         }
-        match self.admit(request, client, share) {
-            Ok(found) => {
-                let keys = found.command.keys;
-                let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
-                self.run(Admitted { found, slot, share }, request, client, now, reply)
-            }
-            Err(text) => {
-                reply.error(&text);
-                Outcome::Done
-            }
-        }
+        let text = match self.admit(request, resolved, client, share) {
+            Ok(found) => match self.find_foreign(found, request, resolved) {
+                None => return self.run(found, request, resolved, share, client, now, reply),
+                Some(slot) => {
+                    let text = self.not_here(slot);
+                    self.reject(found, &text, share);
+                    text
+                }
+            },
+            Err(text) => text,
+        };
+        reply.error(&text);
+        Outcome::Done
     }
 
-    /// Finds the row for a request that may be executed: it exists, has enough arguments, and the client may.
+    /// Returns the row of a request that may be executed: it exists, has as many arguments as it takes, and the client may.
     #[inline]
-    fn admit(&mut self, request: Request<'_>, client: &Client, share: Share) -> Result<Found, String> {
-        let found = self.table.find_for(request).map_err(|unknown| {
-            let text = unknown.text(request);
-            self.core.statistics.errors.note(text.as_bytes());
-            text
-        })?;
-        let command = found.command;
-        let length = request.len() as i64;
-        let arity = i64::from(command.arity);
-        if (0 < arity && length != arity) || length < -arity {
-            let text = format!("ERR wrong number of arguments for '{}' command", command.name);
+    fn admit(
+        &mut self,
+        request: Request<'_>,
+        resolved: &Resolved,
+        client: &Client,
+        share: Share,
+    ) -> Result<Found, String> {
+        let Some(found) = resolved.found else { return Err(self.note_unknown(request)) };
+        let is_unusual = !client.authenticated | self.core.persistence.is_loading;
+        if (is_unusual || resolved.fault.is_some())
+            && let Some(text) = self.refuse(found, resolved.fault, request, client)
+        {
             self.reject(found, &text, share);
             return Err(text);
         }
+        Ok(found)
+    }
+
+    /// Counts a request that names no command, and returns its error.
+    #[cold]
+    fn note_unknown(&mut self, request: Request<'_>) -> String {
+        let text = self.table.find_for(request).err().map_or_else(String::new, |unknown| unknown.text(request));
+        self.core.statistics.errors.note(text.as_bytes());
+        text
+    }
+
+    /// Returns why a request is not executed, if there is a reason: it is wrong by itself, or the client or the core may not.
+    #[cold]
+    fn refuse(&self, found: Found, fault: Option<Fault>, request: Request<'_>, client: &Client) -> Option<String> {
+        let command = found.command;
+        let is_queued = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open);
+        // A value that is missing is told at EXEC, as in Redis.
+        if fault == Some(Fault::Arity) && !(is_queued && resolved::takes(command, request.len())) {
+            return Some(format!("ERR wrong number of arguments for '{}' command", command.name));
+        }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.reject(found, NO_AUTH, share);
-            return Err(NO_AUTH.to_owned());
+            return Some(NO_AUTH.to_owned());
         }
         if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
-            self.reject(found, LOADING, share);
-            return Err(LOADING.to_owned());
+            return Some(LOADING.to_owned());
         }
-        Ok(found)
+        // Keys have a limit of their own, far below that of values: they are what always stays in memory.
+        let max = self.core.config.max_key_bytes;
+        (fault == Some(Fault::LongKey)).then(|| format!("ERR key is longer than {max} bytes (max-key-bytes)"))
     }
 
     /// Counts a request that is refused before it runs; a part of one is counted where the reply is put together.
@@ -358,18 +414,43 @@ impl Shard {
         }
     }
 
+    /// Returns the first of a request's slots that this core does not own.
+    #[inline]
+    fn find_foreign(&self, found: Found, request: Request<'_>, resolved: &Resolved) -> Option<Slot> {
+        let is_foreign = |&slot: &Slot| self.roles.of(slot) != Owner::Here;
+        if resolved.is_one_slot {
+            return (resolved.key_count != 0).then_some(resolved.slot).filter(is_foreign);
+        }
+        let keys = found.command.keys.indices(request.len());
+        keys.map(|index| Slot::of(request.arg(index))).find(is_foreign)
+    }
+
+    /// Returns the error of a request for a slot that this core does not own.
+    #[cold]
+    fn not_here(&self, slot: Slot) -> String {
+        match self.roles.of(slot) {
+            Owner::NotNow => format!("TRYAGAIN slot {slot} is changing hands: ask again"),
+            Owner::Here | Owner::Core(_) | Owner::Server => self.core.topology.moved(slot),
+        }
+    }
+
     /// A core's port answers for its own slots and sends clients to the others. Settings are the whole server's.
     #[inline]
-    fn place_on_core(&self, found: Found, request: Request<'_>, slot: Slot) -> Result<Option<Away>, String> {
+    fn place_on_core(&self, found: Found, resolved: &Resolved) -> Result<Option<Away>, String> {
+        if resolved.key_count == 0 {
+            return Ok(self.everybodys(found));
+        }
+        if !resolved.is_one_slot {
+            return Err(CROSSSLOT.to_owned());
+        }
+        if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot)) }
+    }
+
+    /// Returns where a command without keys goes that came in by a core's port.
+    fn everybodys(&self, found: Found) -> Option<Away> {
         let (route, keys) = (found.command.route, found.command.keys);
-        if keys.first == 0 {
-            let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
-            return Ok(is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index }));
-        }
-        if keys != Keys::ONE {
-            same_slot(keys, request, slot)?;
-        }
-        if self.owners[slot.index()] == self.core.me.core { Ok(None) } else { Err(self.core.topology.moved(slot)) }
+        let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
+        is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index })
     }
 
     /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots.
@@ -378,72 +459,63 @@ impl Shard {
         &self,
         found: Found,
         request: Request<'_>,
-        slot: Slot,
+        resolved: &Resolved,
         ignores_slots: bool,
     ) -> Result<Option<Away>, String> {
-        let (route, keys) = (found.command.route, found.command.keys);
+        let (route, keys, slot) = (found.command.route, found.command.keys, resolved.slot);
         let row = found.index;
-        let to_core = |core: u16| (core != self.core.me.core).then_some(Away { route, core, keys, row });
         let is_alone = self.core.cores() == 1;
         match route {
             Route::Here => Ok(None),
-            Route::Keys | Route::Split(_) | Route::Watch => {
-                let is_cluster = self.core.has_topology && !ignores_slots;
-                if is_cluster && keys != Keys::ONE {
-                    same_slot(keys, request, slot)?;
-                }
-                let Some(core) = self.local_owner(slot) else { return Err(self.core.topology.moved(slot)) };
-                if ignores_slots && keys != Keys::ONE {
-                    self.check_all_local(keys, request)?;
-                }
-                let all_there = is_alone
-                    || is_cluster
-                    || keys == Keys::ONE
-                    || keys
-                        .indices(request.len())
-                        .all(|index| self.owners[Slot::of(request.arg(index)).index()] == core);
-                match route {
-                    Route::Watch if all_there => Ok(to_core(core)),
-                    _ if all_there => Ok(to_core(core).map(|away| Away { route: Route::Keys, ..away })),
-                    Route::Split(_) => Ok(Some(Away { route, core, keys, row })),
-                    _ => Err(CROSSSLOT.to_owned()),
-                }
+            Route::Keys | Route::Split(_) | Route::Watch if resolved.is_one_slot => match self.roles.of(slot) {
+                Owner::Here => Ok(None),
+                Owner::Core(core) => Ok(Some(Away { route: route.to_one_core(), core, keys, row })),
+                Owner::Server | Owner::NotNow => Err(self.not_here(slot)),
+            },
+            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !ignores_slots => {
+                Err(CROSSSLOT.to_owned())
             }
+            Route::Keys | Route::Split(_) | Route::Watch if is_alone && !self.core.has_topology => Ok(None),
+            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot),
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
                 // What is no slot is told so here; a slot of another server has no keys here.
-                Ok(slot.and_then(|slot| self.local_owner(slot)).and_then(to_core))
+                match slot.map(|slot| self.roles.of(slot)) {
+                    Some(Owner::Core(core)) => Ok(Some(Away { route, core, keys, row })),
+                    _ => Ok(None),
+                }
             }
             Route::CursorAt(_) | Route::Everywhere(_) if is_alone => Ok(None),
             Route::CursorAt(_) | Route::Everywhere(_) => Ok(Some(Away { route, core: self.core.me.core, keys, row })),
         }
     }
 
-    /// Keys of several slots go together where this server has all of them.
-    #[cold]
-    fn check_all_local(&self, keys: Keys, request: Request<'_>) -> Result<(), String> {
-        let mut slots = keys.indices(request.len()).map(|index| Slot::of(request.arg(index)));
-        if slots.all(|slot| self.local_owner(slot).is_some()) { Ok(()) } else { Err(CROSSSLOT.to_owned()) }
-    }
-
-    /// Keys have a limit of their own, far below that of values: they are what always stays in memory.
-    #[inline]
-    fn check_keys(&self, keys: Keys, request: Request<'_>) -> Result<(), String> {
-        let max = self.core.config.max_key_bytes;
-        let is_short = match keys {
-            Keys::NONE => true,
-            Keys::ONE => request.arg(1).len() <= max,
-            _ => keys.indices(request.len()).all(|index| request.arg(index).len() <= max),
-        };
-        if is_short { Ok(()) } else { Err(format!("ERR key is longer than {max} bytes (max-key-bytes)")) }
+    /// Keys of several slots go together if this server has all of them: to one core, or split.
+    fn place_slots(&self, found: Found, request: Request<'_>, first: Slot) -> Result<Option<Away>, String> {
+        let (route, keys) = (found.command.route, found.command.keys);
+        let mut owners = keys.indices(request.len()).map(|index| self.roles.local(Slot::of(request.arg(index))));
+        let Some(core) = self.roles.local(first) else { return Err(self.not_here(first)) };
+        let mut is_one_core = true;
+        if !owners.all(|owner| owner.inspect(|&owner| is_one_core &= owner == core).is_some()) {
+            return Err(CROSSSLOT.to_owned());
+        }
+        match route {
+            _ if is_one_core && core == self.core.me.core => Ok(None),
+            _ if is_one_core => Ok(Some(Away { route: route.to_one_core(), core, keys, row: found.index })),
+            Route::Split(_) => Ok(Some(Away { route, core, keys, row: found.index })),
+            _ => Err(CROSSSLOT.to_owned()),
+        }
     }
 
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "it is one function with its callers, and copies nothing")]
     fn run(
         &mut self,
-        Admitted { found, slot, share }: Admitted,
+        found: Found,
         request: Request<'_>,
+        resolved: &Resolved,
+        share: Share,
         client: &mut Client,
         now: Now,
         mut reply: Reply<'_>,
@@ -455,27 +527,16 @@ impl Shard {
             return Outcome::Done;
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
-        if is_write && self.store.is_over() {
-            self.bound_evictions(found, request);
-        }
-        if command.flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
-            reply.error(OUT_OF_MEMORY);
-            // It may have evicted some, and not enough.
-            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
-            self.reject(found, OUT_OF_MEMORY, share);
-            return Outcome::Done;
-        }
-        let has_evicted = recorded != self.store.log.as_ref().map(|log| log.end());
-        if is_write
-            && has_evicted
-            && let Some(reason) = self.refuse_write(found, request, share)
+        if (is_write || command.flags.has(Flags::DENYOOM))
+            && self.store.is_over()
+            && let Some(reason) = self.make_room(found, request, share, now)
         {
-            // The evictions have taken the room.
             reply.error(reason);
-            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, recorded));
+            // It may have evicted some, and not enough.
+            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
-        let outcome = self.call(Admitted { found, slot, share }, recorded, request, client, now, reply);
+        let outcome = self.call(found, request, resolved, share, recorded, client, now, reply);
         if command.flags.has(Flags::DENYOOM) {
             self.store.demote_excess(now.unix_millis());
         }
@@ -484,11 +545,14 @@ impl Shard {
 
     /// Calls a command's function, for which there is room, and counts it. `recorded`: where the log ended before.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "it is one function with its callers, and copies nothing")]
     fn call(
         &mut self,
-        Admitted { found, slot, share }: Admitted,
-        recorded: Option<Lsn>,
+        found: Found,
         request: Request<'_>,
+        resolved: &Resolved,
+        share: Share,
+        recorded: Option<Lsn>,
         client: &mut Client,
         now: Now,
         reply: Reply<'_>,
@@ -497,6 +561,7 @@ impl Shard {
         client.last_command = command.name;
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
+        let slot = resolved.slot;
         let mut call = Call { request, command, slot, now, reply, client, store, core };
         let outcome = (command.run)(&mut call);
         let error = call.reply.output.get(start..).and_then(|reply| reply.strip_prefix(b"-"));
@@ -506,7 +571,7 @@ impl Shard {
         let was_picked = statistics.sampler.is_due();
         if was_picked {
             let output_bytes = call.reply.output.len().saturating_sub(start);
-            statistics.note_sample(command.keys, request, slot, output_bytes);
+            statistics.note_sample(command.keys, resolved.key_count as usize, request, slot, output_bytes);
         }
         self.ran = Some(Ran { found, slot, was_picked: was_picked && command.keys != Keys::NONE, share });
         let counted = &mut statistics.commands[usize::from(found.index)];
@@ -518,7 +583,7 @@ impl Shard {
             statistics.errors.note(text);
         }
         if let Some(recorded) = recorded {
-            self.told = self.note_recorded(found, request, recorded);
+            self.told = self.note_recorded(found, request, resolved, recorded);
         }
         outcome
     }
@@ -528,27 +593,49 @@ impl Shard {
     /// Returns why a write is refused, if its records have no room in the log's files.
     #[inline]
     fn refuse_write(&mut self, found: Found, request: Request<'_>, share: Share) -> Option<&'static str> {
-        let (persistence, store) = (&self.core.persistence, &self.store);
-        let (Some(admission), Some(log)) = (&persistence.admission, &store.log) else {
+        let persistence = &self.core.persistence;
+        let Some(log) = self.store.log.as_ref().filter(|_| persistence.admission.is_some()) else {
             return persistence.refusal.inspect(|reason| self.reject(found, reason, share));
         };
-        let value_len = |key: &[u8]| store.value_len(Key::of(key));
-        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
-        if persistence.refusal.is_none() && admission.admits(log.end(), bytes) {
+        let (end, bytes) = (log.end(), self.record_bytes_max(found, request));
+        let is_admitted = persistence.admission.is_some_and(|admission| admission.admits(end, bytes));
+        if is_admitted && persistence.refusal.is_none() {
             return None;
         }
-        let end = log.end();
         let reason = self.look_for_room(frees_room(found.command), end, bytes)?;
         self.reject(found, reason, share);
         Some(reason)
     }
 
+    /// Returns a bound of the bytes of records that a write appends to the log.
+    #[inline]
+    fn record_bytes_max(&self, found: Found, request: Request<'_>) -> u64 {
+        let value_len = |key: &[u8]| self.store.value_len(Key::of(key));
+        record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len)
+    }
+
+    /// Makes room in memory for a command, by evictions. Returns why it is refused, if there is not enough, or if the evictions have
+    /// taken the room in the log's files.
+    #[cold]
+    fn make_room(&mut self, found: Found, request: Request<'_>, share: Share, now: Now) -> Option<&'static str> {
+        let flags = found.command.flags;
+        let end = |store: &Store| store.log.as_ref().map(|log| log.end());
+        let before = end(&self.store);
+        if flags.has(Flags::WRITE) {
+            self.bound_evictions(found, request);
+        }
+        if flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
+            self.reject(found, OUT_OF_MEMORY, share);
+            return Some(OUT_OF_MEMORY);
+        }
+        let has_evicted = before != end(&self.store);
+        if flags.has(Flags::WRITE) && has_evicted { self.refuse_write(found, request, share) } else { None }
+    }
+
     /// Has evictions leave the room in the log's files that a write needs.
     #[cold]
     fn bound_evictions(&mut self, found: Found, request: Request<'_>) {
-        let store = &self.store;
-        let value_len = |key: &[u8]| store.value_len(Key::of(key));
-        let bytes = record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len);
+        let bytes = self.record_bytes_max(found, request);
         let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
         self.store.evicts_until = Lsn(end);
     }
@@ -574,7 +661,7 @@ impl Shard {
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
     /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
     #[inline]
-    fn note_recorded(&mut self, found: Found, request: Request<'_>, recorded: Lsn) -> Lsn {
+    fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Lsn {
         let Some(log) = &mut self.store.log else { return Lsn(0) };
         log.end_command();
         if !log.has_uncommitted() {
@@ -584,7 +671,7 @@ impl Shard {
         if recorded < end {
             return end;
         }
-        if command.keys.first == 0 {
+        if resolved.key_count == 0 {
             // It may tell of any key.
             let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
             return if tells { end } else { Lsn(0) };
@@ -598,11 +685,6 @@ impl Shard {
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
-
-fn same_slot(keys: Keys, request: Request<'_>, slot: Slot) -> Result<(), String> {
-    let is_same = keys.indices(request.len()).all(|index| Slot::of(request.arg(index)) == slot);
-    if is_same { Ok(()) } else { Err(CROSSSLOT.to_owned()) }
-}
 
 /// Takes the reply back that a client does not want (`CLIENT REPLY`).
 #[cold]
@@ -621,8 +703,6 @@ pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
     }
 }
 
-const _: () = assert!(SLOT_COUNT < ELSEWHERE);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -632,7 +712,7 @@ mod tests {
         config::Config,
         statistics::Statistics,
         store::Policy,
-        topology::{Server, ShardId, Topology},
+        topology::{Server, ShardId},
         wal::{
             Log,
             room::{Admission, Room},
@@ -643,8 +723,7 @@ mod tests {
         atomic::{AtomicU64, Ordering},
     };
 
-    /// Core 0 of the first of these servers, and a client that came in by this kind of port.
-    fn bench(servers: u16, cores: u16, port: Port) -> Bench {
+    fn plan(servers: u16, cores: u16) -> Topology {
         let server = |number: u16| Server {
             name: format!("s{number}"),
             host: "127.0.0.1".into(),
@@ -652,7 +731,12 @@ mod tests {
             core_port: 7001 + 100 * number,
             cores,
         };
-        let topology = Topology::plan((0..servers).map(server).collect()).expect("these servers fit together");
+        Topology::plan((0..servers).map(server).collect()).expect("these servers fit together")
+    }
+
+    /// Core 0 of the first of these servers, and a client that came in by this kind of port.
+    fn bench(servers: u16, cores: u16, port: Port) -> Bench {
+        let topology = plan(servers, cores);
         let me = ShardId { server: 0, core: 0 };
         let mut bench = Bench::new();
         let core = Core {
@@ -738,6 +822,65 @@ mod tests {
         ] {
             assert_eq!(away(&mut cluster, line), in_cluster, "{line}");
             assert_eq!(away(&mut alone, line), on_its_own, "{line}");
+        }
+    }
+
+    /// Executes a line that was resolved before `change`, as a request of another core if `is_passed`.
+    fn late(bench: &mut Bench, line: &str, is_passed: bool, change: impl FnOnce(&mut Shard)) -> String {
+        let line = format!("{line}\n");
+        let mut decoder = crate::resp::Decoder::default();
+        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: true };
+        decoder.decode(line.as_bytes(), &limits).expect("a request");
+        let (request, mut output) = (decoder.request(line.as_bytes()), Vec::new());
+        let Bench { shard, client, now } = bench;
+        let resolved = shard.resolve(request);
+        change(shard);
+        if is_passed {
+            shard.execute_passed(request, &resolved, Share::Whole, client, *now, &mut output);
+        } else if let Execution::Away(away) = shard.execute_resolved(request, resolved, client, *now, &mut output) {
+            return format!("{:?} to core {}", away.route, away.core);
+        }
+        String::from_utf8_lossy(&output).trim_end().to_owned()
+    }
+
+    /// From the instant at which a slot is another's, no path executes anything for it: a core's port, the gateway, a request of
+    /// another core, HTTP; nor a request that was resolved before. `{b}` stays, `{c}` goes to the second core, `foo` to the
+    /// other server.
+    #[test]
+    fn a_slot_that_is_given_away_is_asked_for_elsewhere_by_every_path() {
+        let (at_core_1, at_server_1) = ("-MOVED 7365 127.0.0.1:7002", "-MOVED 12182 127.0.0.1:7101");
+        let crossslot = "-CROSSSLOT Keys in request don't hash to the same slot";
+        for (port, is_passed, replies) in [
+            (Port::Core, false, [at_core_1, at_server_1, crossslot]),
+            (Port::Gateway, false, ["Keys to core 1", at_server_1, crossslot]),
+            (Port::Core, true, [at_core_1, at_server_1, at_server_1]),
+        ] {
+            let mut bench = bench(1, 1, port);
+            check_on(&mut bench, "SET {b} 1 -> +OK\nSET {c} 1 -> +OK\nSET foo 1 -> +OK");
+            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, |shard| shard.set_topology(plan(2, 2))), replies[0]);
+            let mut reply = |line: &str| late(&mut bench, line, is_passed, |_| ());
+            assert_eq!([reply("SET {c} 2"), reply("DEL foo"), reply("MSET {b} 2 foo 2")], replies);
+            assert_eq!([reply("GET {b}"), reply("MGET {b} {b}2")], ["$1\r\n1", "*2\r\n$1\r\n1\r\n$-1"]);
+            for key in ["{c}", "foo"] {
+                let entry = bench.shard.store.peek(Key::of(key.as_bytes()), bench.now.unix_millis());
+                assert_eq!(entry.map(crate::store::Entry::value), Some(&b"1"[..]), "{key} was left alone");
+            }
+            let elsewhere = |key: &[u8]| bench.shard.elsewhere(key);
+            assert_eq!([elsewhere(b"{b}"), elsewhere(b"{c}")], [None, None]);
+            assert_eq!(elsewhere(b"foo"), Some(("127.0.0.1", 7100)));
+        }
+    }
+
+    /// While a slot is nobody's, nothing is executed for it either; the client is told to ask again.
+    #[test]
+    fn a_slot_without_an_owner_is_asked_for_again() {
+        for (port, is_passed) in [(Port::Core, false), (Port::Gateway, false), (Port::Core, true)] {
+            let mut bench = bench(2, 2, port);
+            let slot = Slot::of(b"{b}");
+            let reply = late(&mut bench, "SET {b} 1", is_passed, |shard| shard.roles.set(slot, Owner::NotNow));
+            assert_eq!(reply, "-TRYAGAIN slot 3300 is changing hands: ask again");
+            let reply = late(&mut bench, "SET {b} 1", is_passed, |shard| shard.roles.set(slot, Owner::Here));
+            assert_eq!(reply, "+OK");
         }
     }
 

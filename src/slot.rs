@@ -48,6 +48,24 @@ impl std::fmt::Display for Slot {
 /// (Redis Cluster specification, "Hash tags").
 #[inline]
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if has_brace(key) { find_hash_tag(key) } else { key }
+}
+
+/// Returns true if there is a `{` in a key. Eight bytes a step: most keys have none, and are searched to their end.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (steps, rest) = key.as_chunks::<8>();
+    steps.iter().any(|step| {
+        // A byte is zero where there is a brace. Subtracting one from each borrows from the highest bit of such a byte first.
+        let difference = u64::from_ne_bytes(*step) ^ u64::from_ne_bytes([b'{'; 8]);
+        difference.wrapping_sub(LOW_BITS) & !difference & HIGH_BITS != 0
+    }) || rest.contains(&b'{')
+}
+
+#[cold]
+fn find_hash_tag(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
     let rest = &key[open + 1..];
     match rest.iter().position(|&byte| byte == b'}') {

@@ -83,9 +83,10 @@ impl Statistics {
 
     /// Notes a request that was picked by the [`sampler`](Self::sampler).
     #[cold]
-    pub fn note_sample(&mut self, keys: Keys, request: Request<'_>, slot: Slot, output_bytes: usize) {
+    ///
+    /// `count`: the number of its keys. `slot`: that of the first.
+    pub fn note_sample(&mut self, keys: Keys, count: usize, request: Request<'_>, slot: Slot, output_bytes: usize) {
         let weight = self.sampler.take();
-        let count = keys.indices(request.len()).count();
         if count == 0 {
             return;
         }

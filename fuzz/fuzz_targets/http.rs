@@ -23,11 +23,15 @@ struct Shelf {
 }
 
 impl Executor for Shelf {
+    type Resolved = ();
+
     fn limits(&self) -> Limits {
         Limits { arguments_max: 64, argument_bytes_max: 512, is_authenticated: true }
     }
 
-    fn foresee(&mut self, _: Request<'_>) {}
+    fn resolve(&self, _: Request<'_>) {}
+
+    fn foresee(&mut self, _: Request<'_>, (): &()) {}
 
     fn fetch_foreseen(&mut self) {}
 
@@ -35,7 +39,7 @@ impl Executor for Shelf {
         false
     }
 
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, (): (), output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let words: Vec<_> = request.args_from(0).map(<[u8]>::to_vec).collect();
         let mut bytes = Vec::new();
         let mut reply = Reply { output: &mut bytes, version: Version::Two };

@@ -18,20 +18,20 @@ const WRITE: Flags = Flags::WRITE;
 const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
-/// A row for a command whose only key is its first argument.
+/// A row for a command whose only key is its first argument, and that does not need its value.
 const fn row(name: &'static str, arity: i16, flags: Flags, run: super::Run) -> Command {
-    Command::new(name, arity, flags, Keys::ONE, Route::Keys, run)
+    Command::new(name, arity, flags.and(Flags::NO_VALUES), Keys::ONE, Route::Keys, run)
 }
 
-/// A row for a command that does the same to each of its keys and counts.
+/// A row for a command that does the same to each of its keys and counts, and does not need their values.
 const fn counting_row(name: &'static str, flags: Flags, run: super::Run) -> Command {
-    Command::new(name, -2, flags, Keys::ALL, Route::Split(Merge::Sum), run)
+    Command::new(name, -2, flags.and(Flags::NO_VALUES), Keys::ALL, Route::Split(Merge::Sum), run)
 }
 
 /// The family's rows.
 #[rustfmt::skip]
 pub static COMMANDS: &[Command] = &[
-    Command::new("copy", -3, GROW.and(Flags::VALUES), Keys::TWO, Route::Keys, copy).doc("generic", "6.2.0",
+    Command::new("copy", -3, GROW, Keys::TWO, Route::Keys, copy).doc("generic", "6.2.0",
         "Copies the value of a key to a new key."),
     counting_row("del", WRITE, del).doc("generic", "1.0.0",
         "Deletes one or more keys."),
@@ -61,9 +61,9 @@ pub static COMMANDS: &[Command] = &[
         "Returns the expiration time in milliseconds of a key."),
     Command::new("randomkey", 1, READ, Keys::NONE, Route::Everywhere(Merge::First), scan::randomkey).doc("generic", "1.0.0",
         "Returns a random key name from the database."),
-    Command::new("rename", 3, WRITE.and(Flags::VALUES), Keys::TWO, Route::Keys, rename).doc("generic", "1.0.0",
+    Command::new("rename", 3, WRITE, Keys::TWO, Route::Keys, rename).doc("generic", "1.0.0",
         "Renames a key and overwrites the destination."),
-    Command::new("renamenx", 3, WRITE_FAST.and(Flags::VALUES), Keys::TWO, Route::Keys, renamenx).doc("generic", "1.0.0",
+    Command::new("renamenx", 3, WRITE_FAST, Keys::TWO, Route::Keys, renamenx).doc("generic", "1.0.0",
         "Renames a key only when the target key name doesn't exist."),
     Command::new("scan", -2, READ, Keys::NONE, Route::CursorAt(1), scan::scan).doc("generic", "2.8.0",
         "Iterates over the key names in the database."),

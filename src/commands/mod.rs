@@ -119,8 +119,9 @@ impl Flags {
     pub const NO_MULTI: Self = Self(2048);
     /// Not while a server reads its data from another.
     pub const NO_ASYNC_LOADING: Self = Self(4096);
-    /// Needs the values that its keys have, so that those which are away are fetched first; see [`needed_keys`].
-    pub const VALUES: Self = Self(8192);
+    /// Does not need the values that its keys have: those on disk are not read for it. Without it they are read first; see
+    /// [`needed_keys`].
+    pub const NO_VALUES: Self = Self(8192);
     /// Not in the slow log.
     pub const SKIP_SLOWLOG: Self = Self(16384);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
@@ -142,7 +143,7 @@ impl Flags {
 pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Item = usize> {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     // SET needs what was there only where it is told so.
-    let needs = command.flags.has(Flags::VALUES)
+    let needs = !command.flags.has(Flags::NO_VALUES)
         && (command.name != "set"
             || (3 < request.len() && request.args_from(3).any(|word| is(word, "get") || is(word, "ifeq"))));
     let keys = match command.name {
@@ -204,6 +205,14 @@ pub enum Route {
     Everywhere(Merge),
     /// To the core that the cursor in this argument names, and on to the next when that one is done (`SCAN`).
     CursorAt(u8),
+}
+
+impl Route {
+    /// Returns the route of a request all of whose keys turn out to be on one core.
+    #[inline]
+    pub fn to_one_core(self) -> Self {
+        if self == Self::Watch { self } else { Self::Keys }
+    }
 }
 
 /// How the replies of several cores become one.

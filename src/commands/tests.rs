@@ -1,5 +1,6 @@
 //! A shard that takes lines and gives replies, for the tests of commands.
 
+mod on_disk;
 pub(crate) mod redis;
 
 use super::{Core, Now, Persistence, Process};

@@ -25,7 +25,7 @@ pub static COMMANDS: &[Command] = &[
         "Starts a transaction."),
     row("unwatch", FAST, unwatch).doc("transactions", "2.2.0",
         "Forgets about watched keys of a transaction."),
-    Command::new("watch", -2, FAST, Keys::ALL, Route::Watch, watch).doc("transactions", "2.2.0",
+    Command::new("watch", -2, FAST.and(Flags::NO_VALUES), Keys::ALL, Route::Watch, watch).doc("transactions", "2.2.0",
         "Monitors changes to keys to determine the execution of a transaction."),
 ];
 

@@ -169,7 +169,9 @@ impl Server {
             assert_eq!(decoder.decode(&part.bytes, &LIMITS), Ok(Decoded::Request(part.bytes.len())));
             let shard = &mut self.shards[usize::from(part.core)];
             let share = Share::of(away.whole().is_none().then_some(position));
-            shard.execute_passed(decoder.request(&part.bytes), share, client, self.now, &mut output);
+            let request = decoder.request(&part.bytes);
+            let resolved = shard.resolve(request);
+            shard.execute_passed(request, &resolved, share, client, self.now, &mut output);
             answer = gather.put(position, output);
         }
         let answer = answer.expect("all parts are in");

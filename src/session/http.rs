@@ -241,7 +241,9 @@ impl Session {
     ) -> bool {
         let (output, ticket) = self.tail();
         let start = output.len();
-        let answer = executor.execute(words.request(), output, ticket);
+        let request = words.request();
+        let resolved = executor.resolve(request);
+        let answer = executor.execute(request, resolved, output, ticket);
         match answer {
             Answer::NotYet => {
                 self.is_suspended = true;

@@ -17,11 +17,15 @@ struct Echo {
 }
 
 impl Executor for Echo {
+    type Resolved = ();
+
     fn limits(&self) -> Limits {
         Limits { arguments_max: 4, argument_bytes_max: 100, is_authenticated: true }
     }
 
-    fn foresee(&mut self, _: Request<'_>) {}
+    fn resolve(&self, _: Request<'_>) {}
+
+    fn foresee(&mut self, _: Request<'_>, (): &()) {}
 
     fn fetch_foreseen(&mut self) {}
 
@@ -29,7 +33,7 @@ impl Executor for Echo {
         self.is_stalled
     }
 
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, (): (), output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         if self.is_cold && request.arg(0) == b"cold" {
             return Answer::NotYet;
         }

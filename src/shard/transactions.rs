@@ -1,6 +1,6 @@
 //! Transactions: what is queued, and EXEC, which executes a queue with nothing in between and all its records as one.
 
-use super::{Admitted, Away, CROSSSLOT, Execution, Ran, Shard, Share};
+use super::{Away, CROSSSLOT, Execution, Owner, Ran, Resolved, Shard, Share};
 use crate::{
     client::{Client, Port},
     command::Found,
@@ -31,6 +31,8 @@ const RECORD_BYTES_MAX: u64 = 4 << 30;
 #[derive(Default)]
 struct Needs {
     commands: usize,
+    /// The first slot that this core does not own.
+    foreign: Option<Slot>,
     /// Some command writes.
     writes: bool,
     /// Some write does not only take keys away.
@@ -78,11 +80,13 @@ fn is_about_connection(name: &str) -> bool {
 impl Shard {
     /// Answers a request of a client that has a transaction; `None`: the request is executed like any other.
     #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what is known of a request, and who asks")]
     pub(super) fn answer_in_transaction(
         &mut self,
         found: Found,
         request: Request<'_>,
-        place: &mut Result<(Slot, Option<Away>), String>,
+        resolved: &Resolved,
+        place: &mut Result<Option<Away>, String>,
         client: &mut Client,
         now: Now,
         reply: &mut Reply<'_>,
@@ -91,8 +95,8 @@ impl Shard {
         let name = found.command.name;
         match (transaction.is_open, name) {
             (false, "watch") => {
-                if let Ok((slot, away)) = *place
-                    && let Err(text) = self.check_home(transaction, client.port, slot, away)
+                if let Ok(away) = *place
+                    && let Err(text) = self.check_home(transaction, client.port, resolved.slot, away)
                 {
                     *place = Err(text);
                 }
@@ -101,7 +105,7 @@ impl Shard {
             (false, _) | (true, "discard" | "multi" | "quit" | "reset") => return None,
             (true, "watch") => {
                 // It is refused wherever its keys are.
-                *place = Ok((Slot::default(), None));
+                *place = Ok(None);
                 return None;
             }
             (true, "exec") => return Some(self.exec(found, client, now, reply)),
@@ -109,7 +113,7 @@ impl Shard {
         }
         let refusal = match place {
             Err(text) => Err(std::mem::take(text)),
-            Ok((slot, away)) => self.place_in_transaction(found, *slot, *away, client),
+            Ok(away) => self.place_in_transaction(found, resolved, *away, client),
         };
         let config = &self.core.config;
         let bounds = Bounds { arguments_max: config.max_request_args, bytes_max: config.max_request_bytes };
@@ -132,7 +136,7 @@ impl Shard {
     fn place_in_transaction(
         &self,
         found: Found,
-        slot: Slot,
+        resolved: &Resolved,
         away: Option<Away>,
         client: &Client,
     ) -> Result<Option<Home>, String> {
@@ -145,9 +149,9 @@ impl Shard {
         let Some(transaction) = client.transaction.as_deref() else { return Ok(None) };
         let mut home = None;
         let shares_gateway = client.port == Port::Gateway && 1 < self.core.cores();
-        if command.keys != Keys::NONE {
-            home = Some(self.check_home(transaction, client.port, slot, away)?);
-        } else if away.is_some() || (shares_gateway && command.route != Route::Here) {
+        if resolved.key_count != 0 {
+            home = Some(self.check_home(transaction, client.port, resolved.slot, away)?);
+        } else if away.is_some() || (shares_gateway && command.keys == Keys::NONE && command.route != Route::Here) {
             let name = name();
             return Err(format!("ERR {name} asks several cores of this server and can't be part of a transaction"));
         } else if shares_gateway && is_about_connection(command.name) {
@@ -201,7 +205,6 @@ impl Shard {
         }
         let Some(transaction) = client.transaction.take() else { return Execution::Done(Outcome::Done) };
         let me = self.core.me.core;
-        let core = transaction.home.map_or(me, |home| home.core);
         if transaction.is_aborted() {
             return Execution::Done(self.fail_exec(found, ABORTED, client, reply));
         }
@@ -210,6 +213,14 @@ impl Shard {
             self.note_exec(found, client);
             return Execution::Done(Outcome::Done);
         }
+        let core = match transaction.home.map(|home| (home.slot, self.roles.of(home.slot))) {
+            None | Some((_, Owner::Here)) => me,
+            Some((_, Owner::Core(core))) => core,
+            Some((slot, Owner::Server | Owner::NotNow)) => {
+                let text = self.not_here(slot);
+                return Execution::Done(self.fail_exec(found, &text, client, reply));
+            }
+        };
         if core == me {
             let (watches, requests) = (transaction.watches(), transaction.requests());
             return Execution::Done(self.run_transaction(found, watches, requests, client, now, reply));
@@ -243,6 +254,12 @@ impl Shard {
         reply: &mut Reply<'_>,
     ) -> Outcome {
         let recorded = self.store.log.as_ref().map(|log| log.end());
+        let needs = self.needs_of(requests);
+        let watched = watches.iter().map(|watch| watch.slot).find(|&slot| self.roles.of(slot) != Owner::Here);
+        if let Some(slot) = needs.foreign.or(watched) {
+            let text = self.not_here(slot);
+            return self.fail_exec(found, &text, client, reply);
+        }
         if watches.iter().any(|watch| self.has_changed(watch, now)) {
             reply.null_array();
             // It tells of a change that may not be on disk.
@@ -250,7 +267,6 @@ impl Shard {
             self.note_exec(found, client);
             return Outcome::Done;
         }
-        let needs = self.needs_of(requests);
         if let Some(text) = self.refuse_transaction(&needs, now) {
             let outcome = self.fail_exec(found, &because_of(text), client, reply);
             self.told = self.told_since(recorded, Lsn(0));
@@ -281,14 +297,17 @@ impl Shard {
     /// Executes one command of a queue.
     fn run_queued(&mut self, request: Request<'_>, client: &mut Client, now: Now, reply: &mut Reply<'_>) -> Outcome {
         let Ok(found) = self.table.find_for(request) else { unreachable!("commands are queued") };
-        let keys = found.command.keys;
-        let slot = if keys.first == 0 { Slot::default() } else { Slot::of(request.arg(keys.first as usize)) };
+        let resolved = self.resolve(request);
+        if let Some(text) = resolved.fault.and_then(|fault| self.refuse(found, Some(fault), request, client)) {
+            reply.error(&text);
+            self.reject(found, &text, Share::Whole);
+            return Outcome::Done;
+        }
         let recorded = self.store.log.as_ref().map(|log| log.end());
         let began_us = self.clock.as_ref().map_or(0, |clock| clock());
         // HELLO may have changed it.
         let reply = Reply { output: &mut *reply.output, version: client.version };
-        let admitted = Admitted { found, slot, share: Share::Whole };
-        let outcome = self.call(admitted, recorded, request, client, now, reply);
+        let outcome = self.call(found, request, &resolved, Share::Whole, recorded, client, now, reply);
         let us = self.clock.as_ref().map_or(0, |clock| clock()).saturating_sub(began_us);
         if let Some(ran) = self.ran.take() {
             self.account(ran, us, request, client, now);
@@ -320,6 +339,7 @@ impl Shard {
             let Ok(found) = self.table.find_for(request) else { unreachable!("commands are queued") };
             let command = found.command;
             needs.commands += 1;
+            needs.foreign = needs.foreign.or_else(|| self.find_foreign(found, request, &self.resolve(request)));
             needs.grows |= command.flags.has(Flags::DENYOOM);
             if !command.flags.has(Flags::WRITE) {
                 return;

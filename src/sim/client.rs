@@ -11,7 +11,7 @@ use crate::{
     commands::{Now, Outcome},
     resp::{Decoder, Limits, Request, encode_request},
     session::{Answer, Backpressure, Executor, Session, Ticket},
-    shard::{Execution, Shard},
+    shard::{Execution, Resolved, Shard},
     wal::Lsn,
 };
 use std::collections::VecDeque;
@@ -138,6 +138,8 @@ struct Transaction {
 }
 
 impl Executor for Turn<'_> {
+    type Resolved = Resolved;
+
     fn limits(&self) -> Limits {
         Limits { arguments_max: 1000, argument_bytes_max: 64 << 20, is_authenticated: true }
     }
@@ -146,18 +148,22 @@ impl Executor for Turn<'_> {
         self.shard.store.fetch_foreseen();
     }
 
-    fn foresee(&mut self, request: Request<'_>) {
-        self.shard.foresee(request);
+    fn resolve(&self, request: Request<'_>) -> Resolved {
+        self.shard.resolve(request)
+    }
+
+    fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
+        self.shard.foresee(request, resolved);
     }
 
     fn is_stalled(&self) -> bool {
         self.shard.is_stalled()
     }
 
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, _: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, _: Ticket) -> Answer {
         let start = output.len();
         let before = self.end();
-        let execution = self.shard.execute(request, self.client, self.now, output);
+        let execution = self.shard.execute_resolved(request, resolved, self.client, self.now, output);
         assert_eq!(execution, Execution::Done(Outcome::Done), "a shard that is alone answers everything there");
         let words: Vec<_> = request.args_from(0).collect();
         let (end, name) = (self.end(), words[0].escape_ascii());

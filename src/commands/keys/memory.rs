@@ -23,7 +23,7 @@ pub(super) static MEMORY: &[Command] = &[
         "Asks the allocator to release memory."),
     row("memory|stats", Flags::NONE, Route::Everywhere(Merge::Sums), stats).doc("server", "4.0.0",
         "Returns details about memory usage."),
-    Command::new("memory|usage", -3, Flags::READONLY, Keys::SECOND, Route::Keys, usage).doc("server", "4.0.0",
+    Command::new("memory|usage", -3, Flags::READONLY.and(Flags::NO_VALUES), Keys::SECOND, Route::Keys, usage).doc("server", "4.0.0",
         "Estimates the memory usage of a key."),
 ];
 

@@ -11,15 +11,15 @@ const HELP: Flags = Flags::LOADING.and(Flags::STALE);
 /// The subcommands of `OBJECT`.
 #[rustfmt::skip]
 pub(super) static OBJECT: &[Command] = &[
-    Command::new("object|encoding", 3, Flags::READONLY.and(Flags::VALUES), Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
+    Command::new("object|encoding", 3, Flags::READONLY, Keys::SECOND, Route::Keys, encoding).doc("generic", "2.2.3",
         "Returns the internal encoding of a Redis object."),
-    Command::new("object|freq", 3, Flags::READONLY, Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
+    Command::new("object|freq", 3, Flags::READONLY.and(Flags::NO_VALUES), Keys::SECOND, Route::Keys, freq).doc("generic", "4.0.0",
         "Returns the logarithmic access frequency counter of a Redis object."),
     Command::new("object|help", 2, HELP, Keys::NONE, Route::Here, help).doc("generic", "6.2.0",
         "Returns helpful text about the different subcommands."),
-    Command::new("object|idletime", 3, Flags::READONLY, Keys::SECOND, Route::Keys, idletime).doc("generic", "2.2.3",
+    Command::new("object|idletime", 3, Flags::READONLY.and(Flags::NO_VALUES), Keys::SECOND, Route::Keys, idletime).doc("generic", "2.2.3",
         "Returns the time since the last access to a Redis object."),
-    Command::new("object|refcount", 3, Flags::READONLY, Keys::SECOND, Route::Keys, refcount).doc("generic", "2.2.3",
+    Command::new("object|refcount", 3, Flags::READONLY.and(Flags::NO_VALUES), Keys::SECOND, Route::Keys, refcount).doc("generic", "2.2.3",
         "Returns the reference count of a value of a key."),
 ];
 

@@ -12,7 +12,7 @@ use crate::{
     },
     resp::{Decoded, Decoder, Limits, ProtocolError, Reply, Request},
     session::{Answer, Executor, HasPassword, Ticket},
-    shard::{Away, Execution, Shard, Share, silence},
+    shard::{Away, Execution, Resolved, Shard, Share, silence},
     slot::Slot,
     store::Cold,
     transaction::{Home, Watches},
@@ -66,6 +66,8 @@ struct Turn<'a> {
 }
 
 impl Executor for Turn<'_> {
+    type Resolved = Resolved;
+
     #[inline]
     fn limits(&self) -> Limits {
         let config = &self.shard.core.config;
@@ -90,10 +92,15 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
-    fn foresee(&mut self, request: Request<'_>) {
-        self.shard.foresee(request);
+    fn resolve(&self, request: Request<'_>) -> Resolved {
+        self.shard.resolve(request)
+    }
+
+    #[inline]
+    fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
+        self.shard.foresee(request, resolved);
         if self.shard.store.has_values_on_disk() {
-            self.foreseen.extend(self.shard.cold_values(request, self.client, self.now));
+            self.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
         }
     }
 
@@ -103,10 +110,10 @@ impl Executor for Turn<'_> {
     }
 
     #[inline]
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
         if self.shard.store.has_values_on_disk()
-            && let Some(answer) = self.fetch(request, output)
+            && let Some(answer) = self.fetch(request, &resolved, output)
         {
             return answer;
         }
@@ -115,7 +122,7 @@ impl Executor for Turn<'_> {
         }
         let start = output.len();
         self.stopwatch.prepare(self.shard, request);
-        let execution = self.shard.execute(request, self.client, self.now, output);
+        let execution = self.shard.execute_resolved(request, resolved, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
@@ -174,13 +181,7 @@ impl Executor for Turn<'_> {
     }
 
     fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
-        let core = &self.shard.core;
-        let slot = core.has_topology.then(|| Slot::of(key))?;
-        if self.shard.local_owner(slot).is_some() {
-            return None;
-        }
-        let owner = &core.topology.servers()[usize::from(core.topology.owner(slot).server)];
-        Some((&owner.host, owner.port))
+        self.shard.elsewhere(key)
     }
 
     fn introduce(&mut self, agent: &[u8]) {
@@ -227,7 +228,7 @@ impl Turn<'_> {
     }
 
     /// Answers a request whose values have to be fetched first, or could not be.
-    fn fetch(&mut self, request: Request<'_>, output: &mut Vec<u8>) -> Option<Answer> {
+    fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
         if let Some(mut text) = self.failure.take() {
             if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
                 // It was EXEC that waited for the values of its queue.
@@ -239,7 +240,7 @@ impl Turn<'_> {
             silence(self.client, start, output);
             return Some(Answer::Here);
         }
-        self.awaited = self.shard.cold_values(request, self.client, self.now);
+        self.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
         (!self.awaited.is_empty()).then_some(Answer::NotYet)
     }
 
@@ -324,7 +325,9 @@ fn execute_part(shard: &mut Shard, client: &mut Client, now: Now, position: usiz
     let (mut decoder, mut reply) = (Decoder::default(), Vec::new());
     let decoded = decoder.decode(bytes, &NO_LIMITS);
     assert!(matches!(decoded, Ok(Decoded::Request(_))), "a core sends whole requests");
-    match shard.execute_passed(decoder.request(bytes), Share::of(Some(position)), client, now, &mut reply) {
+    let request = decoder.request(bytes);
+    let resolved = shard.resolve(request);
+    match shard.execute_passed(request, &resolved, Share::of(Some(position)), client, now, &mut reply) {
         Outcome::Stall(time) => std::thread::sleep(time),
         Outcome::Save => return None,
         Outcome::Done | Outcome::Shutdown => {}
@@ -491,8 +494,9 @@ impl State {
             let Ok(Decoded::Request(length)) = decoded else { unreachable!("a core sends whole requests") };
             lend(&mut self.passed, &item);
             let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
             if failure.is_none() && self.shard.store.has_values_on_disk() {
-                let cold = self.shard.cold_values(request, &self.passed, self.now);
+                let cold = self.shard.cold_values(request, &resolved, &self.passed, self.now);
                 if !cold.is_empty() {
                     self.fetch_for_core(from, cold);
                     waiting = Some(item);
@@ -510,7 +514,8 @@ impl State {
             }
             stopwatch.prepare(&mut self.shard, request);
             let share = Share::of(item.part.map(usize::from));
-            let outcome = self.shard.execute_passed(request, share, &mut self.passed, self.now, &mut batch.replies);
+            let (passed, now) = (&mut self.passed, self.now);
+            let outcome = self.shard.execute_passed(request, &resolved, share, passed, now, &mut batch.replies);
             let output_bytes = batch.replies.len().saturating_sub(start);
             stopwatch.note(&mut self.shard, request, &self.passed, self.now, output_bytes);
             match outcome {
@@ -558,7 +563,9 @@ impl State {
             let rest = &batch.requests[used..];
             let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
             used += length;
-            found.extend(self.shard.cold_values(decoder.request(rest), &self.passed, self.now));
+            let request = decoder.request(rest);
+            let resolved = self.shard.resolve(request);
+            found.extend(self.shard.cold_values(request, &resolved, &self.passed, self.now));
         }
         found
     }

@@ -38,7 +38,7 @@ pub(super) struct Stopwatch {
     is_large: bool,
     /// Every request is.
     measures_each: bool,
-    /// Bytes of the store and of the log before the request at hand.
+    /// Bytes of the store and of the log after the last request.
     before: (usize, u64),
 }
 
@@ -74,7 +74,6 @@ impl Stopwatch {
     #[inline]
     pub(super) fn prepare(&mut self, shard: &mut Shard, request: Request<'_>) {
         self.is_large = LARGE_BYTES <= request.encoded_bytes() || self.measures_each;
-        self.before = bytes_of(shard);
         if self.is_large {
             self.end_run(shard);
             self.share(shard);
@@ -97,8 +96,9 @@ impl Stopwatch {
         let is_alike = (command.flags.has(Flags::FAST) || command.keys == Keys::ONE)
             && ran.share == Share::Whole
             && !self.is_large;
-        if is_alike && output_bytes < LARGE_BYTES && !self.has_moved_much(shard) {
-            let row = ran.found.index;
+        let row = ran.found.index;
+        let has_moved_much = self.has_moved_much(shard);
+        if is_alike && output_bytes < LARGE_BYTES && !has_moved_much {
             shard.ran = None;
             if row != self.row {
                 self.end_run(shard);
@@ -113,8 +113,9 @@ impl Stopwatch {
     /// Returns true if the command that has just run made the store or the log larger or smaller by much: a small request may
     /// copy, free or evict many bytes.
     #[inline]
-    fn has_moved_much(&self, shard: &Shard) -> bool {
-        let ((memory, log), (memory_before, log_before)) = (bytes_of(shard), self.before);
+    fn has_moved_much(&mut self, shard: &Shard) -> bool {
+        let after = bytes_of(shard);
+        let ((memory, log), (memory_before, log_before)) = (after, std::mem::replace(&mut self.before, after));
         LARGE_BYTES <= memory.abs_diff(memory_before) || LARGE_BYTES as u64 <= log.saturating_sub(log_before)
     }
 

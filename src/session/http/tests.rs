@@ -58,11 +58,15 @@ impl Shelf {
 }
 
 impl Executor for Shelf {
+    type Resolved = ();
+
     fn limits(&self) -> RespLimits {
         RespLimits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: self.is_known }
     }
 
-    fn foresee(&mut self, _: Request<'_>) {}
+    fn resolve(&self, _: Request<'_>) {}
+
+    fn foresee(&mut self, _: Request<'_>, (): &()) {}
 
     fn fetch_foreseen(&mut self) {}
 
@@ -70,7 +74,7 @@ impl Executor for Shelf {
         false
     }
 
-    fn execute(&mut self, request: Request<'_>, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
+    fn execute(&mut self, request: Request<'_>, (): (), output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let key = request.get(1).unwrap_or_default();
         if self.is_cold && key.starts_with(b"cold") {
             return Answer::NotYet;
