@@ -31,6 +31,7 @@ pub mod statistics;
 pub mod store;
 pub mod top;
 pub mod topology;
+pub mod transaction;
 pub mod wal;
 
 pub mod engine;

@@ -26,4 +26,5 @@ mod modules;
 mod output;
 mod seeing;
 mod settings;
+mod transactions;
 mod values;
