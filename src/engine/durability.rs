@@ -96,7 +96,7 @@ impl Engine {
         match (desk, start) {
             (Desk::Opening, Start::Opening(opening)) => opening.job_done(outcome),
             (Desk::Segment, _) => {
-                writer.as_mut().expect("who asks for a segment writes a log").prepared(outcome);
+                writer.as_mut().expect("who asks for a segment writes a log").next().job_done(outcome);
             }
             (Desk::Snapshot, _) => saving.job_done(outcome),
             (Desk::Compaction, _) => {

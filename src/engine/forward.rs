@@ -80,7 +80,7 @@ impl Serving<'_> {
                 gather.note_keys(position, shard.store.len() as u64);
                 match reply {
                     Some(reply) => whole = gather.put(position, reply),
-                    None => self.saves.push((ticket, Some(position))),
+                    None => self.unfinished.saves.push((ticket, Some(position))),
                 }
                 held = held.max(shard.told);
             } else {
@@ -91,7 +91,7 @@ impl Serving<'_> {
         match whole {
             Some(reply) => {
                 note_failure(shard, away.row, &reply);
-                self.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held));
+                self.unfinished.early.push((ticket, if is_unwanted { Vec::new() } else { reply }, held));
             }
             None => self.gathers.push(Gathering { ticket, gather, held, is_unwanted, row: away.row }),
         }

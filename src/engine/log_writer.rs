@@ -1,12 +1,12 @@
 //! Decides what is written to a shard's log: one frame at a time to the segment at hand, the next segment made ready meanwhile.
 
-use super::{Action, Actions, job_slot::JobSlot};
+use super::{Action, Actions, next_segment::NextSegment};
 use crate::{
     commands::Persistence,
     config::Durability,
     wal::{
-        Aligned, Desk, Done, Job, Left, Log, LogBegun, Lsn, Segment,
-        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileId},
+        Aligned, Desk, Job, Left, Log, LogBegun, Lsn, Segment,
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX},
         room::{Admission, Grow, Room},
     },
 };
@@ -20,8 +20,6 @@ const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
 const SILENCE_US: u64 = 500_000;
 /// The bytes that each segment keeps free behind its last frame, so that a log can be sealed wherever it ends.
 const SEAL_BYTES: u64 = BLOCK_BYTES as u64;
-/// The time between two tries to make a segment ready.
-const RETRY_US: u64 = 1_000_000;
 
 /// Bytes of records: if the disk is full and fewer have room, all writes are refused, and not only those that are
 /// too large.
@@ -63,29 +61,38 @@ pub(super) struct LogWriter {
     offset: u64,
     /// The segment of the frame that was handed over last, and its offset there.
     frame_at: (u32, u64),
-    /// The segment that comes next, once it is ready; why there is none, where it could not be made ready.
-    next: Option<Segment>,
-    failure: Option<io::Error>,
-    preparing: JobSlot,
+    next: NextSegment,
     /// Bytes of records that are to be moved yet, on a full disk.
     set_aside: u64,
     /// Jobs under way that set segments aside.
     releases: usize,
-    next_number: u64,
-    retry_us: u64,
     /// The position at which the log went on when the server started: that of the first segment that it has written to.
     start: Lsn,
-    /// The time at which room that the disk did not have may be asked for again.
-    try_again_us: u64,
     /// Segments in use, in order; the active one is the last once it has a frame.
     used: Vec<Used>,
-    buffer: Option<Aligned>,
+    flight: Flight,
     began_us: u64,
     /// The time at which records came that have not been written, for `interval`.
     waiting_since_us: Option<u64>,
     written_us: u64,
+    /// A seal is behind everything that is on disk.
     is_sealed: bool,
-    is_sealing: bool,
+}
+
+/// The frame that is being written.
+enum Flight {
+    /// None; memory for the next.
+    None(Aligned),
+    /// One with records.
+    Records,
+    /// A seal.
+    Seal,
+}
+
+impl Flight {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None(_))
+    }
 }
 
 impl LogWriter {
@@ -94,27 +101,21 @@ impl LogWriter {
         let LogBegun { report, active, offset, is_sealed, next_number, is_fresh: _ } = begun;
         let used = report.segments.iter().filter_map(|&(number, first)| Some(Used { number, first: first? }));
         Self {
-            next_number: *next_number,
             segment_bytes,
             durability,
             active: *active,
             offset: *offset,
             frame_at: (0, 0),
-            next: None,
-            failure: None,
-            preparing: JobSlot::new(Desk::Segment),
+            next: NextSegment::new(*next_number),
             set_aside: 0,
             releases: 0,
-            retry_us: 0,
             start: report.end,
-            try_again_us: 0,
             used: used.collect(),
-            buffer: Some(Aligned::new(FRAME_BYTES_MAX)),
+            flight: Flight::None(Aligned::new(FRAME_BYTES_MAX)),
             began_us: now_us,
             waiting_since_us: None,
             written_us: now_us,
             is_sealed: *is_sealed,
-            is_sealing: false,
         }
     }
 
@@ -122,7 +123,7 @@ impl LogWriter {
     pub(super) fn admission(&self, log: &Log, allocated: u64) -> Admission {
         let room = Room {
             active: self.active.bytes.saturating_sub(self.offset),
-            segments: u64::from(self.next.is_some()) + allocated,
+            segments: u64::from(self.next.is_ready()) + allocated,
             segment_bytes: self.segment_bytes,
         };
         Admission::new(Lsn(log.end().0 - log.pending_bytes() as u64), room).setting_aside(self.set_aside)
@@ -135,9 +136,14 @@ impl LogWriter {
         }
     }
 
+    /// The segment that comes next.
+    pub(super) fn next(&mut self) -> &mut NextSegment {
+        &mut self.next
+    }
+
     /// Returns true if the last try to make the next segment ready has failed.
     pub(super) fn is_full(&self) -> bool {
-        self.failure.is_some()
+        self.next.failure().is_some()
     }
 
     /// The segment that is written to.
@@ -147,13 +153,14 @@ impl LogWriter {
 
     /// Hands over the next frame, if there is one and its time has come.
     pub(super) fn write(&mut self, writing: &mut Writing<'_>) {
-        self.look_after_next(writing);
+        let is_needed = writing.log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
+        self.next.look_after(writing, is_needed);
         self.write_frame(writing);
         self.note_room(writing);
     }
 
     fn write_frame(&mut self, writing: &mut Writing<'_>) {
-        if self.buffer.is_none() {
+        if !self.flight.is_none() {
             return;
         }
         let (now_us, hurries) = (writing.now_us, writing.hurries);
@@ -169,7 +176,7 @@ impl LogWriter {
         if !self.has_room(frame) && !self.turn_over() {
             return;
         }
-        let Some(mut buffer) = self.buffer.take() else { return };
+        let Flight::None(mut buffer) = mem::replace(&mut self.flight, Flight::Records) else { return };
         if !self.is_active_used() {
             let first = Lsn(writing.log.end().0 - writing.log.pending_bytes() as u64);
             self.used.push(Used { number: self.active.number, first });
@@ -203,9 +210,8 @@ impl LogWriter {
     /// Says, in a frame of its own, that all is on disk: from then on damage is told from a write that was cut off.
     fn seal(&mut self, writing: &mut Writing<'_>) {
         assert!(self.offset + SEAL_BYTES <= self.active.bytes, "a frame leaves room for the seal");
-        let Some(mut buffer) = self.buffer.take() else { return };
+        let Flight::None(mut buffer) = mem::replace(&mut self.flight, Flight::Seal) else { return };
         let length = writing.log.seal(self.active.id, writing.log.persisted_end(), buffer.bytes_mut());
-        self.is_sealing = true;
         self.submit(writing, buffer, length);
     }
 
@@ -223,15 +229,15 @@ impl LogWriter {
         now_us: u64,
     ) -> io::Result<u64> {
         outcome?;
-        self.buffer = Some(buffer);
+        let flight = mem::replace(&mut self.flight, Flight::None(buffer));
         self.written_us = now_us;
         let us = now_us.saturating_sub(self.began_us);
         state.syncs.note_each(us, 1);
         state.sync_us_max = state.sync_us_max.max(us);
-        if std::mem::take(&mut self.is_sealing) {
-            self.is_sealed = true;
-        } else {
-            log.persisted();
+        match flight {
+            Flight::Records => log.persisted(),
+            Flight::Seal => self.is_sealed = true,
+            Flight::None(_) => unreachable!("a frame that is on disk was handed over"),
         }
         Ok(us)
     }
@@ -287,14 +293,13 @@ impl LogWriter {
 
     /// Returns true if everything is on disk and sealed.
     pub(super) fn is_quiet(&self, log: &Log) -> bool {
-        self.buffer.is_some() && self.is_sealed && log.pending_bytes() == 0
+        self.flight.is_none() && self.is_sealed && log.pending_bytes() == 0
     }
 
     /// Returns true if the next frame fits into no file that is allocated or is being prepared.
     pub(super) fn is_stuck(&self, log: &Log, spares: u64) -> bool {
-        let is_waiting = self.buffer.is_some() && self.next.is_none() && self.failure.is_some();
-        let has_nothing = !self.preparing.is_busy() && spares == 0 && !self.is_releasing();
-        is_waiting && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
+        let has_nothing = self.next.is_missing() && spares == 0 && !self.is_releasing();
+        self.flight.is_none() && has_nothing && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame))
     }
 
     /// Returns true if a frame of so many bytes fits into the active segment, and the seal behind it.
@@ -310,57 +315,12 @@ impl LogWriter {
         true
     }
 
-    /// Sees to it that the next segment is made ready, and another is kept in reserve.
-    fn look_after_next(&mut self, writing: &mut Writing<'_>) {
-        let Writing { log, reserve, random, actions, now_us, .. } = writing;
-        let now_us = *now_us;
-        if self.try_again_us <= now_us {
-            self.try_again_us = now_us + RETRY_US;
-            reserve.try_again();
-        }
-        if self.next.is_some() {
-            return;
-        }
-        // Only what may use the reserve is admitted where the active segment is full and there is no other.
-        let needs_reserve = self.failure.is_some()
-            && 0 < reserve.spares()
-            && log.next_frame_bytes().is_some_and(|frame| !self.has_room(frame));
-        match self.preparing.take() {
-            Some(Ok(Done::Segment(segment))) => {
-                reserve.note_delivered();
-                self.next = Some(segment);
-                // Without the reserve the disk is as full as it was.
-                if 0 < reserve.spares() {
-                    self.failure = None;
-                }
-                return;
-            }
-            Some(Ok(other)) => unreachable!("a segment was asked for, not {other:?}"),
-            Some(Err(error)) => self.failure = Some(error),
-            None => {}
-        }
-        let is_early = self.failure.is_some() && now_us < self.retry_us;
-        if self.preparing.is_busy() || (is_early && !needs_reserve) {
-            return;
-        }
-        self.retry_us = now_us + RETRY_US;
-        let (number, id) = (self.next_number, FileId(random.u64(..)));
-        self.next_number += 1;
-        let prepare = Job::Prepare { number, id, end: log.persisted_end(), spares_left: u64::from(!needs_reserve) };
-        self.preparing.begin(prepare, actions);
-    }
-
-    /// Notes the outcome of the job for the next segment.
-    pub(super) fn prepared(&mut self, outcome: io::Result<Done>) {
-        self.preparing.end(outcome);
-    }
-
     /// Notes which writes there is room for, and whether there is for any.
     fn note_room(&self, writing: &mut Writing<'_>) {
         let Writing { log, state, reserve, .. } = writing;
         let admission = self.admission(log, reserve.allocated());
         let left = admission.left(log.end());
-        match &self.failure {
+        match self.next.failure() {
             Some(error) if left < ROOM_MIN => {
                 if state.refusal.is_none() {
                     tracing::error!(%error, "the log can't grow: writes are refused");
@@ -388,7 +348,7 @@ impl LogWriter {
         let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
         state.log_bytes = self.used_bytes();
         // The next try comes behind that, and finds what has become free.
-        self.retry_us = 0;
+        self.next.try_soon();
         self.release(Job::Release { numbers, is_full: self.is_full() }, actions);
     }
 

@@ -32,6 +32,7 @@ mod job_slot;
 mod loading;
 mod log_writer;
 mod message;
+mod next_segment;
 mod reads;
 mod remote;
 mod saving;

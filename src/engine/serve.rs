@@ -29,20 +29,27 @@ pub(super) struct Serving<'a> {
     pub(super) random: &'a mut fastrand::Rng,
     pub(super) clock: Clock,
     pub(super) gathers: &'a mut Vec<Gathering>,
-    /// Replies that were whole before the session knew that it has to wait.
-    pub(super) early: Vec<(Ticket, Vec<u8>, Lsn)>,
-    /// Tickets of replies that wait for a snapshot, and which part of the reply, where it is one of several.
-    pub(super) saves: Vec<(Ticket, Option<usize>)>,
+    pub(super) unfinished: Unfinished,
     pub(super) connection: ConnectionId,
     pub(super) now: Now,
     pub(super) stopwatch: Stopwatch,
-    /// Values that requests will need which come after the one at hand, and those that this one waits for.
-    pub(super) foreseen: Vec<Cold>,
-    pub(super) awaited: Vec<Cold>,
     /// The reason for which the values that the next request needs can't be had, if so.
     pub(super) failure: Option<String>,
     /// The time of the next look at a password, if that waits.
     pub(super) password_at: &'a mut Option<u64>,
+}
+
+/// The things that are to be done once the requests have been executed.
+#[derive(Default)]
+pub(super) struct Unfinished {
+    /// Replies that were whole before the session knew that it has to wait.
+    pub(super) early: Vec<(Ticket, Vec<u8>, Lsn)>,
+    /// Tickets of replies that wait for a snapshot, and the number of the part, for a reply in several.
+    pub(super) saves: Vec<(Ticket, Option<usize>)>,
+    /// Values that requests will need which come after the one at hand.
+    foreseen: Vec<Cold>,
+    /// Values that the request at hand waits for.
+    awaited: Vec<Cold>,
 }
 
 impl Executor for Serving<'_> {
@@ -80,7 +87,7 @@ impl Executor for Serving<'_> {
     fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
         self.shard.foresee(request, resolved);
         if self.shard.store.has_values_on_disk() {
-            self.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
+            self.unfinished.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
         }
     }
 
@@ -220,8 +227,8 @@ impl Serving<'_> {
             silence(self.client, start, output);
             return Some(Answer::Here);
         }
-        self.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
-        (!self.awaited.is_empty()).then_some(Answer::NotYet)
+        self.unfinished.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
+        (!self.unfinished.awaited.is_empty()).then_some(Answer::NotYet)
     }
 
     #[cold]
@@ -237,7 +244,7 @@ impl Serving<'_> {
                 Answer::Last
             }
             Outcome::Save => {
-                self.saves.push((ticket, None));
+                self.unfinished.saves.push((ticket, None));
                 Answer::Later
             }
         }
@@ -264,13 +271,10 @@ impl Engine {
             random: &mut self.random,
             clock: self.clock,
             gathers: &mut connection.gathers,
-            early: Vec::new(),
-            saves: Vec::new(),
+            unfinished: Unfinished::default(),
             connection: id,
             now: self.now,
             stopwatch,
-            foreseen: Vec::new(),
-            awaited: Vec::new(),
             failure: connection.fetching.failure.take(),
             password_at: &mut connection.password_at,
         };
@@ -283,7 +287,7 @@ impl Engine {
             connection.session.receive(bytes, &mut self.scratch.decoder, &connection.backpressure, &mut serving);
         serving.stopwatch.finish(serving.shard, self.now);
         let braked_until = serving.password_at.filter(|&at| password_at != Some(at));
-        let (early, saves, foreseen, awaited) = (serving.early, serving.saves, serving.foreseen, serving.awaited);
+        let Unfinished { early, saves, foreseen, awaited } = serving.unfinished;
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
             if error == ProtocolError::Http && self.ticks.warned_of_http_us <= self.now.monotonic_us {

@@ -8,6 +8,8 @@ pub(crate) mod disk;
 mod hints;
 mod segments;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     hints::{HintStep, HintWriting, hint_bytes},
