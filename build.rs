@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-/// What the program is made of: changes elsewhere leave it as it is.
+/// The program's sources: changes elsewhere do not make it dirty.
 const SOURCES: [&str; 4] = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
-/// As many digits as tell commits apart for good.
+/// The number of digits of a commit's hash, enough to tell commits apart for good.
 const DIGITS: usize = 12;
 
 fn main() {
@@ -53,7 +53,7 @@ fn of_repository() -> Option<String> {
     Some(if changes.is_empty() { commit } else { format!("{commit}-dirty") })
 }
 
-/// What git prints, if there is a git and it has no complaint.
+/// Returns git's output, if there is a git and it has no complaint.
 fn git(arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
     // Looking must not write: another git may be at work here.

@@ -1,4 +1,4 @@
-//! How long a password waits before it is looked at, by the address that it came from.
+//! Delays of wrong passwords, by the address that they came from.
 //!
 //! Each wrong one makes the next wait longer; the session waits, and nobody else. A right one is taken all the same, after the wait:
 //! an address may be that of many clients, and one of them must not lock the others out.
@@ -10,7 +10,8 @@ use std::{
 
 /// The wait after the first wrong password, in microseconds; it doubles with each further one. Who mistypes does not notice.
 const FIRST_US: u64 = 10_000;
-/// Where doubling ends: what a client may reasonably wait for when it connects. Who guesses by one connection gets one guess a second.
+/// The delay at which doubling ends: one that a client may reasonably wait for when it connects. An attacker with one
+/// connection gets one guess a second.
 const DOUBLED_US_MAX: u64 = 1_000_000;
 /// From 100 wrong passwords on the wait is this long for each, so that guesses by many connections are slow too: each waits by itself, and so makes one guess in that time.
 const EACH_US: u64 = 10_000;
@@ -30,7 +31,7 @@ pub struct Brake {
 #[derive(Clone, Copy, Debug)]
 struct Failures {
     count: u32,
-    /// When they were halved last, or the first was counted.
+    /// The time at which they were halved last, or the first was counted.
     since_us: u64,
 }
 
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(brake.delay_us("127.0.0.1:1", u64::MAX), 0);
     }
 
-    /// What one client can have many of counts as one address.
+    /// Addresses that one client can have many of count as one.
     #[test]
     fn an_address_stands_for_those_that_a_client_can_have() {
         let same = [

@@ -1,9 +1,9 @@
-//! Which code this program was built from; `build.rs` finds out.
+//! The commit and version that this program was built from; `build.rs` finds out.
 
 /// The first digits of the commit; "unknown" where neither git nor `TRINE_COMMIT` told the build.
 pub const COMMIT: &str = env!("TRINE_BUILT_COMMIT");
 
-/// Whether the sources differed from that commit.
+/// True if the sources differed from that commit.
 pub const IS_DIRTY: bool = matches!(env!("TRINE_BUILT_DIRTY").as_bytes(), b"1");
 
 /// The version with the commit, as `--version` prints it: `0.1.0 (commit 0123456789ab, with local changes)`.

@@ -1,6 +1,6 @@
 //! A client as its shard knows it: who it is, how it wants its replies, and what it may do.
 
-use crate::{brake::Brake, resp::Version};
+use crate::{brake::Brake, resp::Version, transaction::Transaction};
 
 /// Which kind of port a client came in by. One port has one role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,8 +64,8 @@ pub struct Client {
     pub speaks_http: bool,
     /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
     pub read_only: bool,
-    /// MULTI was refused: nothing is executed until EXEC or DISCARD, as if it had not been.
-    pub refused_multi: bool,
+    /// Its transaction, from MULTI or WATCH on.
+    pub transaction: Option<Box<Transaction>>,
     /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
     pub closing: bool,
     /// Requests so far.
@@ -98,7 +98,7 @@ impl Client {
             no_touch: false,
             speaks_http: false,
             read_only: false,
-            refused_multi: false,
+            transaction: None,
             closing: false,
             requests: 0,
             input_bytes: 0,
@@ -147,6 +147,11 @@ impl Clients {
         let client = self.places.get_mut(place)?.take();
         self.count -= usize::from(client.is_some());
         client
+    }
+
+    /// The client in this place, if it is there.
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut Client> {
+        self.places.get_mut(place)?.as_deref_mut()
     }
 
     /// Whether there is a client in this place that is to be closed.

@@ -3,7 +3,7 @@
 use crate::{
     commands::{
         Command, cluster, connection, hot_keys, info, introspection, keys, metrics, persistence, refused, server,
-        strings,
+        strings, transactions,
     },
     resp::Request,
 };
@@ -20,6 +20,7 @@ static FAMILIES: &[&[Command]] = &[
     hot_keys::COMMANDS,
     introspection::COMMANDS,
     cluster::COMMANDS,
+    transactions::COMMANDS,
     refused::COMMANDS,
 ];
 
@@ -204,6 +205,22 @@ mod tests {
         ("transactions", "Transactions"),
     ];
 
+    /// The rules of transactions, below their commands.
+    const TRANSACTIONS: &str = "\n\
+        - MULTI queues what follows, and each command is checked as it is queued. An error then has EXEC discard the transaction \
+        (`EXECABORT`), as in Redis. EXEC executes the queue with nothing in between. All of it is in the log, or nothing.\n\
+        - The keys of a transaction, watched ones too, are in one slot: on a core's port and in a cluster (`CROSSSLOT` \
+        otherwise). On the gateway of a server that stands alone they are on one core: give them one hash tag, such as \
+        `{user7}`. With `--cores 1` any keys go together.\n\
+        - On a gateway of several cores, commands that ask all cores (`FLUSHALL`, `DBSIZE`, `KEYS`, ...) and those about the \
+        connection (`CLIENT`, `HELLO`, `AUTH`) are refused in a transaction. `CLIENT REPLY`, `SAVE` and `SHUTDOWN` are refused \
+        in every transaction.\n\
+        - WATCH is about slots: EXEC answers with a null where any key of a watched key's slot has changed since, by anybody, \
+        by expiry and eviction too. It may do so where the watched key itself has not changed: try again, as after any other \
+        null.\n\
+        - A queue has the bounds of one request, `max-request-args` and `max-request-bytes`, and its records take at most 4 GiB. \
+        A transaction that memory or the disk has no room for is refused as a whole, before any of it runs.\n";
+
     /// A command of each type, family or feature of Redis that the page, and README.md, say is missing.
     const MISSING: [&str; 16] = [
         "lpush",
@@ -252,6 +269,7 @@ mod tests {
         for (group, title) in GROUPS {
             page += &section(title, &|row| row.group == group && !is_refused(row));
         }
+        page += TRANSACTIONS;
         page += &section("Refused", &is_refused);
         assert_eq!(listed, table.rows().len(), "every row is in one of the groups");
         expect_file!["commands/README.md"].assert_eq(&page);
@@ -262,7 +280,7 @@ mod tests {
     fn what_is_said_to_be_missing_is() {
         let table = Table::default();
         MISSING.iter().for_each(|name| assert!(table.find(name.as_bytes()).is_none(), "{name} is here now"));
-        for name in ["multi", "exec", "watch", "replicaof", "migrate"] {
+        for name in ["replicaof", "migrate"] {
             let found = table.find(name.as_bytes()).expect("it is refused with a reason");
             assert!(found.command.flags.has(Flags::REFUSED), "{name} is here now");
         }

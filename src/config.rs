@@ -1,4 +1,4 @@
-//! What an operator can set, and every limit with its reason.
+//! Settings, and every limit with its reason.
 //!
 //! One table, [`SETTINGS`], stands behind the flags of `trine serve`, the `TRINE_…` variables, the configuration file,
 //! CONFIG GET and SET, and the documentation. A flag goes before a variable, a variable before the file, the file before
@@ -13,7 +13,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 pub use self::{settings::SETTINGS, units::list};
 use crate::glob;
 
-/// What an operator can set, each with its default in [`Config::default`]. Rows of [`SETTINGS`] say what they mean.
+/// The settings of a server, each with its default in [`Config::default`]. Rows of [`SETTINGS`] say what they mean.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each field is documented by its row in SETTINGS")]
 pub struct Config {
@@ -91,7 +91,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What happens when a shard has used up its share of memory.
+/// The policy when a shard has used up its share of memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Eviction {
     /// Commands that need memory are answered with OOM.
@@ -101,7 +101,7 @@ pub enum Eviction {
     Lfu,
 }
 
-/// Where values live.
+/// The place of values.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Values {
     /// In memory.
@@ -111,7 +111,7 @@ pub enum Values {
     Disk,
 }
 
-/// When a write is acknowledged.
+/// The moment at which a write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Durability {
     /// At once, and nothing is written: a restart forgets it, unless a snapshot was asked for since.
@@ -119,7 +119,7 @@ pub enum Durability {
     None,
     /// At once; it is on disk within some two seconds.
     Interval,
-    /// When it is on disk.
+    /// On disk: written and synced.
     Always,
 }
 
@@ -127,15 +127,15 @@ pub enum Durability {
 pub struct Setting {
     /// In kebab case: the flag `--max-memory`, the variable `TRINE_MAX_MEMORY`, the file's `max-memory`, CONFIG GET.
     pub name: &'static str,
-    /// What Redis calls it, where that differs; CONFIG GET and SET know both names.
+    /// Redis's name for it, where that differs; CONFIG GET and SET know both names.
     pub redis: Option<Alias>,
-    /// What its value looks like.
+    /// The form of its value.
     pub kind: Kind,
-    /// What it does, in one line.
+    /// A line of help.
     pub help: &'static str,
     /// Why there is such a limit, and why its default is what it is; empty where it is no limit.
     pub reason: &'static str,
-    /// Whether CONFIG SET may change it.
+    /// True if CONFIG SET may change it.
     pub at_run_time: bool,
     /// Returns its value as CONFIG GET shows it: sizes in bytes, times in the unit its help names.
     pub get: fn(&Config) -> String,
@@ -143,11 +143,11 @@ pub struct Setting {
     pub set: fn(&mut Config, &str) -> Result<(), String>,
     /// Its value as bytes, where that need not be text; `get` and `set` are for those that are.
     pub bytes: Option<Bytes>,
-    /// Whether its value is not shown: not in errors, not in the slow log.
+    /// True if its value is not shown: not in errors, not in the slow log.
     pub is_secret: bool,
 }
 
-/// How a setting is read and set whose value may be any bytes.
+/// Access to a setting whose value may be any bytes.
 pub struct Bytes {
     /// Returns its value.
     pub get: fn(&Config) -> Vec<u8>,
@@ -163,7 +163,7 @@ pub struct Alias {
     pub get: fn(&Config) -> String,
 }
 
-/// What a setting's value looks like.
+/// The form of a setting's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// Text; the word stands for it in help.
@@ -185,16 +185,16 @@ pub enum Kind {
 pub enum ConfigError {
     /// There is no such setting. `place` is the flag, the variable or the line.
     Unknown {
-        /// Where it stands.
+        /// The place of the line.
         place: String,
         /// The setting that was probably meant.
         similar: Option<&'static str>,
     },
     /// A value cannot be read or is out of bounds.
     Value {
-        /// Where it stands.
+        /// The place of the value.
         place: String,
-        /// What is wrong, and what to write.
+        /// The problem, and what to write.
         problem: String,
     },
     /// Settings that do not go together, in a sentence that says what would.
@@ -275,13 +275,13 @@ impl Config {
         Ok(unknown)
     }
 
-    /// When a write is acknowledged: as configured, else as safely as can be: with a directory, when it is on disk.
+    /// Returns the durability: as configured, else as safe as can be: `always` with a directory.
     pub fn durability(&self) -> Durability {
         let default = if self.dir.is_some() { Durability::Always } else { Durability::None };
         self.durability.unwrap_or(default)
     }
 
-    /// Whether a setting was applied at all, be it to its default.
+    /// Returns true if a setting was applied at all, be it to its default.
     pub fn is_given(&self, name: &str) -> bool {
         self.given.contains(&name)
     }
@@ -452,8 +452,8 @@ impl Config {
     }
 }
 
-/// Whether a variable of a setting's name is what Kubernetes or `docker --link` tell of a service called `trine`: where it
-/// listens (`TRINE_PORT=tcp://10.96.0.7:7000`), or what the two containers are called (`TRINE_NAME=/web/trine`).
+/// Returns true if a variable of a setting's name was set by Kubernetes or `docker --link` for a service called `trine`: the
+/// address it listens on (`TRINE_PORT=tcp://10.96.0.7:7000`), or the names of the two containers (`TRINE_NAME=/web/trine`).
 fn is_of_a_link(name: &str, value: &[u8]) -> bool {
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme.as_bytes()));
     (name == "port" && is_address) || (name == "name" && value.starts_with(b"/"))

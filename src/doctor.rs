@@ -1,4 +1,4 @@
-//! What `trine doctor` makes of a machine: from readings, which are data, to findings, each with a reason and a fix.
+//! Diagnosis of a machine for `trine doctor`: from readings, which are data, to findings, each with a reason and a fix.
 //!
 //! `io/doctor` takes the readings. So what is said of a kernel that is too old, or of a container that filters io_uring, can
 //! be tested anywhere.
@@ -16,11 +16,11 @@ use crate::printable::printable;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// How a finding bears on Trine.
+/// The effect of a finding on Trine.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should be. A fix that stands there all the same is a hint for who measures.
+    /// Well. A fix that is given all the same is a hint for measurements.
     Ok,
     /// It runs, but slower, less steadily or with less room than it could.
     Warn,
@@ -31,15 +31,15 @@ pub enum State {
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Finding {
-    /// What it is about. These names stay: programs look for them.
+    /// The subject. These names stay: programs look for them.
     pub name: &'static str,
-    /// How it is.
+    /// The effect on Trine.
     pub state: State,
-    /// What was seen.
+    /// The value that was read.
     pub value: String,
     /// Why it matters; empty where nothing needs to be said.
     pub reason: String,
-    /// What to do, as a command where there is one; empty where nothing is to be done.
+    /// The fix, a command where there is one; empty where nothing is to be done.
     pub fix: String,
 }
 
@@ -124,8 +124,8 @@ impl State {
     }
 }
 
-/// What people read: a line a finding, and below it the reason and the fix where it is not well, or where there is a hint.
-/// Lines are broken at `width`.
+/// Returns the report for people: a line a finding, and below it the reason and the fix where it is not well, or where there is
+/// a hint. Lines are broken at `width`.
 pub fn table(diagnosis: &Diagnosis, width: usize, is_coloured: bool) -> String {
     let mut text = String::new();
     let names = diagnosis.findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);

@@ -88,7 +88,7 @@ pub fn spread(
     random: u64,
 ) -> Spread {
     match away.route {
-        Route::Here | Route::Keys | Route::SlotAt(_) => as_is(request, away.core),
+        Route::Here | Route::Keys | Route::SlotAt(_) | Route::Watch => as_is(request, away.core),
         Route::Split(merge) => split(request, away, merge, owner),
         Route::CursorAt(index) => cursor_at(request, away, usize::from(index), cores, owner),
         Route::Everywhere(merge) => {

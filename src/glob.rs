@@ -1,6 +1,6 @@
 //! Redis's patterns: `h?llo`, `user:*`, `[a-c]`, `[^a]`, `\*`.
 
-/// Whether all of `text` matches `pattern`, byte by byte, as `stringmatchlen` of Redis has it: `*` is any number of
+/// Returns true if all of `text` matches `pattern`, byte by byte, as `stringmatchlen` of Redis has it: `*` is any number of
 /// bytes, `?` one, `[…]` one of a set with ranges (`^` first: one that is not in it), `\` takes the next byte literally.
 ///
 /// Takes time in proportion to the product of both lengths at most: only the last `*` is ever tried again, because what

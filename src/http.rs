@@ -17,7 +17,7 @@ pub use tell::{Told, tell};
 
 use std::borrow::Cow;
 
-/// What a request may cost.
+/// Limits of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// The longest key.
@@ -44,7 +44,7 @@ const TARGET_BYTES_BESIDE_KEY: usize = 1024;
 const IGNORED_BODY_BYTES_MAX: usize = 16 * 1024;
 
 impl Limits {
-    /// What follows from a server's own limits. A key may be three times as long in a target, each byte as `%XX`.
+    /// Returns the limits that follow from a server's own. A key may be three times as long in a target, each byte as `%XX`.
     pub fn new(key_bytes_max: usize, value_bytes_max: usize, words_max: usize, request_bytes_max: usize) -> Self {
         let target_bytes_max = 3 * key_bytes_max + TARGET_BYTES_BESIDE_KEY;
         let head_bytes_max = target_bytes_max + HEADERS_BYTES_MAX;
@@ -69,7 +69,7 @@ impl Limits {
 pub struct Refusal {
     /// The status code.
     pub status: u16,
-    /// What is wrong, and what would not be.
+    /// The problem, and what would be right.
     pub reason: Cow<'static, str>,
     /// A header that belongs to it, without its line end; empty where there is none.
     pub header: Cow<'static, str>,

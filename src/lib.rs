@@ -15,7 +15,6 @@ pub mod refusals;
 pub mod reply;
 pub mod resp;
 
-pub mod allowance;
 pub mod brake;
 pub mod client;
 pub mod command;
@@ -32,6 +31,7 @@ pub mod statistics;
 pub mod store;
 pub mod top;
 pub mod topology;
+pub mod transaction;
 pub mod wal;
 
 pub mod engine;
@@ -41,6 +41,8 @@ pub mod manual;
 
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod skip;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

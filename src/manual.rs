@@ -52,8 +52,8 @@ fn page(command: &Command, source: &str) -> Page {
     Page { name, text: String::from_utf8(text).expect("it was made of texts") }
 }
 
-/// What stands behind the options in `--help` as sections of their own: a paragraph that begins with `Examples:` or
-/// `Exit status:` becomes one of that name, line by line; others are notes.
+/// Returns the text behind the options in `--help` as sections of their own: a paragraph that begins with `Examples:` or `Exit
+/// status:` becomes one of that name, line by line; others are notes.
 fn sections(after: &str) -> Roff {
     let mut roff = Roff::default();
     let (mut heading, mut is_paragraph_over) = ("", true);
@@ -104,7 +104,7 @@ mod tests {
         Command::new("demo").about("A demonstration").version("1.2").subcommand(serve).subcommand(hidden)
     }
 
-    /// What `--help` says behind the options has sections of its own, and no line is taken for a macro.
+    /// The text behind the options in `--help` has sections of its own, and no line is taken for a macro.
     #[test]
     fn a_page_has_the_sections_that_a_reader_looks_for() {
         let pages = pages(sample());

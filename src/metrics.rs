@@ -1,4 +1,4 @@
-//! What a core tells Prometheus (`METRICS`): one table of metrics, and their text.
+//! Metrics of a core for Prometheus (`METRICS`): their table, and their text.
 //!
 //! The text is the [exposition format 0.0.4](https://prometheus.io/docs/instrumenting/exposition_formats/). Names follow
 //! Prometheus's conventions: `trine_`, base units, `_total` for what only grows; `process_` for what Prometheus's own client
@@ -19,9 +19,9 @@ use std::fmt::{self, Display, Write};
 pub struct Family {
     /// Its name.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// The kind of number.
     pub kind: Kind,
-    /// What it says, in one line.
+    /// A line of help.
     pub help: &'static str,
     /// The labels that its samples have besides `server`: `core`, and what they are told apart by.
     pub labels: &'static [&'static str],
@@ -29,20 +29,20 @@ pub struct Family {
     write: fn(&mut Samples<'_>, &Source<'_>),
 }
 
-/// What kind of number a metric is.
+/// The kind of a metric's number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// It only grows, until the server starts anew or is told to forget (`CONFIG RESETSTAT`).
     Counter,
     /// It goes up and down.
     Gauge,
-    /// How many took at most so long, for several times.
+    /// Cumulative counts of durations, for several upper bounds.
     Histogram,
 }
 
-/// What metrics are read from.
+/// The values that metrics are read from.
 pub struct Source<'a> {
-    /// What the shard knows besides its keys.
+    /// State of the core besides its keys.
     pub core: &'a Core,
     /// Its keys.
     pub store: &'a Store,
@@ -52,7 +52,7 @@ pub struct Source<'a> {
     pub clients: usize,
 }
 
-/// Where the samples of one family go.
+/// The samples of one family, as they are written.
 struct Samples<'a> {
     text: &'a mut String,
     name: &'static str,
@@ -60,7 +60,7 @@ struct Samples<'a> {
     common: &'a str,
 }
 
-/// What histograms tell apart: powers of two from an eighth of a microsecond to eight seconds. What took longer is in the last
+/// The bounds of histograms: powers of two from an eighth of a microsecond to eight seconds. Longer durations are in the last
 /// bucket, which has no bound.
 const BOUNDS_US: std::ops::RangeInclusive<f64> = 0.125..=8_388_608.0;
 

@@ -154,9 +154,9 @@ impl Reply<'_> {
 /// Finds whole replies at the start of bytes, one at a time.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Where to go on in a reply whose end has not arrived.
+    /// The position to go on from in a reply whose end has not arrived.
     position: usize,
-    /// How many elements each open aggregate still waits for, the outermost first.
+    /// The number of elements that each open aggregate still waits for, the outermost first.
     open: Vec<usize>,
 }
 
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// What can't become a reply is refused, and nothing is allocated for what a header merely promises.
+    /// Bytes that can't become a reply are refused, and nothing is allocated for what a header merely promises.
     #[test]
     fn what_is_no_reply_is_refused() {
         for (bytes, expected) in [

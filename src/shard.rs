@@ -2,14 +2,15 @@
 
 mod resolved;
 mod roles;
+mod transactions;
 
 use crate::{
     client::{Client, Port, ReplyMode},
     command::{Found, Table},
     commands::{
-        Call, Core, Flags, Keys, Merge, Now, Outcome, Route, empties_all,
+        Call, Core, Flags, Keys, Merge, Now, Outcome, Relief, Route,
         errors::{LOADING, NO_ROOM, OUT_OF_MEMORY},
-        frees_room, needed_keys, record_bytes_max,
+        needed_keys, record_bytes_max, relief,
     },
     glance,
     refusals::Refusals,
@@ -18,6 +19,7 @@ use crate::{
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
     topology::Topology,
+    transaction,
     wal::{Lsn, room::Grow},
 };
 use resolved::Fault;
@@ -76,6 +78,8 @@ pub enum Execution {
     Done(Outcome),
     /// It is for other cores of this server.
     Away(Away),
+    /// It has not been executed: an EXEC whose watched keys another core has yet to tell of. It is shown again.
+    Wait,
 }
 
 /// A command that has just run.
@@ -105,6 +109,10 @@ pub struct Shard {
     pub told: Lsn,
     /// Allocates files for a write that the log's have no room for; without one it is refused.
     pub grow: Option<Box<dyn Grow>>,
+    /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
+    pub forwarded: Vec<u8>,
+    /// Microseconds since the server began, to measure the commands of a transaction; without it they take no time.
+    pub clock: Option<Box<dyn Fn() -> u64>>,
     /// The owner of each slot.
     pub roles: Roles,
     /// What each core of this server has told that it refuses; this core's own is not kept here.
@@ -119,7 +127,18 @@ impl Shard {
         core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
         let roles = Roles::new(&core.topology, core.me);
         let remote_refusals = vec![Refusals::default(); core.cores().into()].into();
-        Self { table, store, ran: None, told: Lsn(0), grow: None, roles, remote_refusals, core }
+        Self {
+            table,
+            store,
+            ran: None,
+            told: Lsn(0),
+            grow: None,
+            forwarded: Vec::new(),
+            clock: None,
+            roles,
+            remote_refusals,
+            core,
+        }
     }
 
     /// Replaces the topology. From here on no request is executed for a slot that this core does not own by it, also of those that
@@ -187,6 +206,9 @@ impl Shard {
     }
 
     fn find_cold(&self, request: Request<'_>, resolved: &Resolved, client: &Client, now: Now) -> Vec<Cold> {
+        if let Some(requests) = transactions::queue_of(request, client) {
+            return self.find_cold_of_queue(requests, now);
+        }
         let Some(found) = resolved.found.filter(|_| resolved.key_count != 0) else { return Vec::new() };
         if !client.authenticated || self.core.persistence.is_loading {
             return Vec::new();
@@ -216,7 +238,7 @@ impl Shard {
     ) -> Execution {
         let start = output.len();
         let execution = self.answer(request, &resolved, client, now, output);
-        if client.reply_mode != ReplyMode::On {
+        if client.reply_mode != ReplyMode::On && execution != Execution::Wait {
             silence(client, start, output);
         }
         execution
@@ -236,14 +258,20 @@ impl Shard {
         let found = match self.admit(request, resolved, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
-                reply.error(&text);
+                reply.error(&transactions::refused(request, client, text));
                 return Execution::Done(Outcome::Done);
             }
         };
-        let place = match client.port {
+        let mut place = match client.port {
             Port::Core => self.place_on_core(found, resolved),
             Port::Gateway => self.place_on_gateway(found, request, resolved, client.speaks_http),
         };
+        if client.transaction.is_some()
+            && let Some(execution) =
+                self.answer_in_transaction(found, request, resolved, &mut place, client, now, &mut reply)
+        {
+            return execution;
+        }
         let refusal = match place {
             Ok(None) => {
                 return Execution::Done(self.run(found, request, resolved, Share::Whole, client, now, reply));
@@ -280,7 +308,7 @@ impl Shard {
             let is_mine = core == self.core.me.core;
             let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
             // On a full disk these are the way out.
-            let writes = refusals.writes.filter(|_| !frees_room(found.command));
+            let writes = refusals.writes.filter(|_| relief(found.command) == Relief::None);
             Refusals { writes, ..refusals }.of(flags)
         };
         match away.route {
@@ -312,6 +340,9 @@ impl Shard {
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
         self.told = Lsn(0);
+        if let Some((watches, requests)) = transaction::forwarded(request) {
+            return self.run_forwarded(&watches, requests, client, now, &mut reply);
+        }
         let text = match self.admit(request, resolved, client, share) {
             Ok(found) => match self.find_foreign(found, request, resolved) {
                 None => return self.run(found, request, resolved, share, client, now, reply),
@@ -337,9 +368,9 @@ impl Shard {
         share: Share,
     ) -> Result<Found, String> {
         let Some(found) = resolved.found else { return Err(self.note_unknown(request)) };
-        let is_unusual = client.refused_multi | !client.authenticated | self.core.persistence.is_loading;
+        let is_unusual = !client.authenticated | self.core.persistence.is_loading;
         if (is_unusual || resolved.fault.is_some())
-            && let Some(text) = self.refuse(found, resolved.fault, client)
+            && let Some(text) = self.refuse(found, resolved.fault, request, client)
         {
             self.reject(found, &text, share);
             return Err(text);
@@ -357,13 +388,12 @@ impl Shard {
 
     /// Returns why a request is not executed, if there is a reason: it is wrong by itself, or the client or the core may not.
     #[cold]
-    fn refuse(&self, found: Found, fault: Option<Fault>, client: &Client) -> Option<String> {
+    fn refuse(&self, found: Found, fault: Option<Fault>, request: Request<'_>, client: &Client) -> Option<String> {
         let command = found.command;
-        if fault == Some(Fault::Arity) {
+        let is_queued = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open);
+        // A value that is missing is told at EXEC, as in Redis.
+        if fault == Some(Fault::Arity) && !(is_queued && resolved::takes(command, request.len())) {
             return Some(format!("ERR wrong number of arguments for '{}' command", command.name));
-        }
-        if client.refused_multi && !matches!(command.name, "exec" | "discard" | "multi" | "quit" | "reset") {
-            return Some(IN_REFUSED_MULTI.to_owned());
         }
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return Some(NO_AUTH.to_owned());
@@ -437,14 +467,16 @@ impl Shard {
         let is_alone = self.core.cores() == 1;
         match route {
             Route::Here => Ok(None),
-            Route::Keys | Route::Split(_) if resolved.is_one_slot => match self.roles.of(slot) {
+            Route::Keys | Route::Split(_) | Route::Watch if resolved.is_one_slot => match self.roles.of(slot) {
                 Owner::Here => Ok(None),
-                Owner::Core(core) => Ok(Some(Away { route: Route::Keys, core, keys, row })),
+                Owner::Core(core) => Ok(Some(Away { route: route.to_one_core(), core, keys, row })),
                 Owner::Server | Owner::NotNow => Err(self.not_here(slot)),
             },
-            Route::Keys | Route::Split(_) if self.core.has_topology && !ignores_slots => Err(CROSSSLOT.to_owned()),
-            Route::Keys | Route::Split(_) if is_alone && !self.core.has_topology => Ok(None),
-            Route::Keys | Route::Split(_) => self.place_slots(found, request, slot),
+            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !ignores_slots => {
+                Err(CROSSSLOT.to_owned())
+            }
+            Route::Keys | Route::Split(_) | Route::Watch if is_alone && !self.core.has_topology => Ok(None),
+            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot),
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
@@ -470,7 +502,7 @@ impl Shard {
         }
         match route {
             _ if is_one_core && core == self.core.me.core => Ok(None),
-            _ if is_one_core => Ok(Some(Away { route: Route::Keys, core, keys, row: found.index })),
+            _ if is_one_core => Ok(Some(Away { route: route.to_one_core(), core, keys, row: found.index })),
             Route::Split(_) => Ok(Some(Away { route, core, keys, row: found.index })),
             _ => Err(CROSSSLOT.to_owned()),
         }
@@ -504,6 +536,28 @@ impl Shard {
             self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
+        let outcome = self.call(found, request, resolved, share, recorded, client, now, reply);
+        if command.flags.has(Flags::DENYOOM) {
+            self.store.demote_excess(now.unix_millis());
+        }
+        outcome
+    }
+
+    /// Calls a command's function, for which there is room, and counts it. `recorded`: where the log ended before.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "it is one function with its callers, and copies nothing")]
+    fn call(
+        &mut self,
+        found: Found,
+        request: Request<'_>,
+        resolved: &Resolved,
+        share: Share,
+        recorded: Option<Lsn>,
+        client: &mut Client,
+        now: Now,
+        reply: Reply<'_>,
+    ) -> Outcome {
+        let command = found.command;
         client.last_command = command.name;
         let (store, core) = (&mut self.store, &mut self.core);
         let start = reply.output.len();
@@ -531,9 +585,6 @@ impl Shard {
         if let Some(recorded) = recorded {
             self.told = self.note_recorded(found, request, resolved, recorded);
         }
-        if command.flags.has(Flags::DENYOOM) {
-            self.store.demote_excess(now.unix_millis());
-        }
         outcome
     }
 }
@@ -551,7 +602,9 @@ impl Shard {
         if is_admitted && persistence.refusal.is_none() {
             return None;
         }
-        self.look_for_room(found, end, bytes, share)
+        let reason = self.look_for_room(relief(found.command), end, bytes)?;
+        self.reject(found, reason, share);
+        Some(reason)
     }
 
     /// Returns a bound of the bytes of records that a write appends to the log.
@@ -589,11 +642,15 @@ impl Shard {
 
     /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.
     #[cold]
-    fn look_for_room(&mut self, found: Found, end: Lsn, bytes: u64, share: Share) -> Option<&'static str> {
+    fn look_for_room(&mut self, relief: Relief, end: Lsn, bytes: u64) -> Option<&'static str> {
         let persistence = &mut self.core.persistence;
         let admission = persistence.admission?;
-        let frees = frees_room(found.command) && admission.admits_with_reserve(end, bytes);
-        if frees || (empties_all(found.command) && admission.admits_to_the_last(end, bytes)) {
+        let fits = match relief {
+            Relief::None => false,
+            Relief::SomeKeys => admission.admits_with_reserve(end, bytes),
+            Relief::AllKeys => admission.admits_with_reserve(end, bytes) || admission.admits_to_the_last(end, bytes),
+        };
+        if fits {
             return None;
         }
         if persistence.refusal.is_none() {
@@ -603,9 +660,7 @@ impl Shard {
                 return None;
             }
         }
-        let reason = persistence.refusal.unwrap_or(NO_ROOM);
-        self.reject(found, reason, share);
-        Some(reason)
+        Some(persistence.refusal.unwrap_or(NO_ROOM))
     }
 
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
@@ -633,8 +688,6 @@ impl Shard {
 
 /// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
-const IN_REFUSED_MULTI: &str =
-    "ERR MULTI was refused, so that this command was not executed: EXEC or DISCARD ends what it began";
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
@@ -721,6 +774,7 @@ mod tests {
                 assert!(output.is_empty(), "who passes a request on has not answered it");
                 format!("{:?} to core {}", away.route, away.core)
             }
+            Execution::Wait => "wait".into(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which slot a key belongs to.
+//! Slots, the parts that the key space is divided into.
 
 /// The number of slots in a cluster, fixed by the Redis Cluster specification.
 pub const SLOT_COUNT: u16 = 16_384;

@@ -22,6 +22,7 @@ pub use usage::{frequency, idle_seconds};
 use crate::{
     config::{Config, Eviction, Values},
     slot::{SLOT_COUNT, Slot},
+    transaction::Watch,
     wal::{Log, Lsn, Record, Value},
 };
 use census::Census;
@@ -104,6 +105,8 @@ struct Table {
     expiring: u32,
     /// Changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
     layout: u16,
+    /// How often an entry was put, changed or removed.
+    changes: u64,
     /// The address behind bucket 0, where the table's control bytes begin, to have them fetched in time; 0 where it is not
     /// known. Never read from.
     buckets_end: usize,
@@ -258,6 +261,28 @@ impl Store {
         self.tables[slot.index()].entries.len()
     }
 
+    /// The number of changes that a slot's keys have seen: of values and expiries, by whatever cause. Two equal numbers say that
+    /// no key of the slot has changed in between; expiry shows when the key is removed.
+    pub fn slot_changes(&self, slot: Slot) -> u64 {
+        self.tables[slot.index()].changes
+    }
+
+    /// Looks at a key for WATCH, without a trace. An entry whose time has come goes first: its removal is no change to what is
+    /// seen here.
+    pub fn watch(&mut self, key: Key<'_>, now: UnixMillis) -> Watch {
+        let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
+        let entries = &self.tables[key.slot.index()].entries;
+        let bucket = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes);
+        let mut expires_at = None;
+        if let Some((bucket, entry)) = bucket.and_then(|bucket| Some((bucket, entries.get_bucket(bucket)?))) {
+            expires_at = entry.expires_at().filter(|&at| now < at);
+            if is_expired(entry, now) {
+                self.expire(key.slot, bucket);
+            }
+        }
+        Watch { slot: key.slot, changes: self.slot_changes(key.slot), expires_at }
+    }
+
     /// Up to `count` keys of a slot.
     pub fn slot_keys(&self, slot: Slot, now: UnixMillis, count: usize) -> impl Iterator<Item = &[u8]> {
         let now = self.expiry_time(now);
@@ -386,6 +411,7 @@ impl Store {
         let place = if self.places.is_some() { self.promise(hash, key.slot, value) } else { None };
         let expiry_time = self.expiry_time(now);
         let table = &mut self.tables[key.slot.index()];
+        table.changes += 1;
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
             self.counters.expired += u64::from(is_expired(entry, expiry_time));
             let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
@@ -472,6 +498,7 @@ impl Store {
         }
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;
+        self.tables[key.slot.index()].changes += 1;
         self.note_expiry(key.slot, had_expiry, expires_at.is_some());
         true
     }
@@ -481,6 +508,7 @@ impl Store {
     pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) {
         let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let table = &mut self.tables[key.slot.index()];
+        table.changes += 1;
         if let Some(entry) = table.find_live(hash, key, expiry_time) {
             let memory = entry.memory();
             if let Some(places) = &mut self.places {
@@ -519,6 +547,7 @@ impl Store {
             table.expiring = 0;
             table.moved();
             if !entries.is_empty() {
+                table.changes += 1;
                 self.graveyard.push(entries.into_iter());
             }
         }
@@ -821,6 +850,7 @@ impl Store {
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
         let table = &mut self.tables[slot.index()];
+        table.changes += 1;
         let (length, buckets) = (table.entries.len(), table.entries.num_buckets());
         if length == 0 || (BUCKETS_KEPT < buckets && length * BUCKETS_PER_ENTRY_MAX < buckets) {
             self.memory -= table.entries.allocation_size();

@@ -1,4 +1,4 @@
-//! What `trine top` shows of servers that speak the Redis protocol, from what INFO says of each, twice.
+//! The contents of `trine top`: servers that speak the Redis protocol, from what INFO says of each, twice.
 //!
 //! ```text
 //! INFO, CLUSTER SLOT-STATS ─▶ reading ─▶ rates (of two readings) ─▶ cluster ─▶ row ─▶ table

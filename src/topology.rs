@@ -1,4 +1,4 @@
-//! Which server and shard own which slots, and the addresses they are reached at.
+//! Topology: the servers and shards that own slots, and their addresses.
 //!
 //! A [`Topology`] is a value: planned ([`Topology::plan`], [`Topology::replan`]), read from and written to a file
 //! (`topology/file.rs`) and rendered for clients once per epoch (`topology/render.rs`). It never changes in place; what
@@ -60,8 +60,8 @@ impl Epoch {
 /// A server: its name, and where clients reach it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Server {
-    /// What the server is called: letters, digits, `-`, `_` and `.`; unique in a topology. Node ids derive from it, so
-    /// it outlives a change of address.
+    /// The server's name: letters, digits, `-`, `_` and `.`; unique in a topology. Node ids derive from it, so it outlives a
+    /// change of address.
     pub name: String,
     /// The address or host name that clients connect to. Never empty or a wildcard: ioredis cannot connect to an empty
     /// host, and clients key nodes by `host:port`, so one server has one spelling everywhere.
@@ -74,7 +74,7 @@ pub struct Server {
     pub cores: u16,
 }
 
-/// Which shard owns which slots.
+/// The owner of each slot.
 ///
 /// Always true of it: every slot has exactly one owner; there is at least one server, and each has at least one core;
 /// names are unique; hosts are explicit; no two listeners share a port on a host. A shard may own no slot at all, in a

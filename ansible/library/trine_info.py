@@ -8,18 +8,18 @@ from ansible.module_utils.trine_server import SERVER_ARGUMENTS, ReplyError, awai
 
 DOCUMENTATION = r"""
 module: trine_info
-short_description: Asks a Trine server how it is
+short_description: Reads the state of a Trine server
 description:
   - Waits until the server answers PING, is not loading its data, and says C(cluster_state:ok) with every slot covered.
   - Can leave a value with the server and look for it later, to see that a restart kept it.
 options:
-  host: {description: Where it listens., required: true, type: str}
+  host: {description: The address that it listens on., required: true, type: str}
   port: {description: The gateway's port., default: 7000, type: int}
-  password: {description: What clients authenticate with., type: str}
-  timeout: {description: How long to wait until it serves, in seconds., default: 60, type: int}
-  slots: {description: How many slots the cluster has to cover; 0 for a server without a topology., default: 16384, type: int}
-  keep: {description: A value to leave with the server, under a key that it owns; it is gone after an hour., type: str}
-  expect: {description: The value that an earlier call left; it is removed when it was found., type: str}
+  password: {description: The password that clients authenticate with., type: str}
+  timeout: {description: The longest time to wait until it is ready, in seconds., default: 60, type: int}
+  slots: {description: The number of slots that the cluster has to cover; 0 for a server without a topology., default: 16384, type: int}
+  keep: {description: A value to write, under a key that the server owns; it expires after an hour., type: str}
+  expect: {description: The value that an earlier call wrote; it is deleted when it was found., type: str}
 author: [The Trine authors]
 """
 
@@ -33,8 +33,8 @@ EXAMPLES = r"""
 RETURN = r"""
 info: {description: The fields of INFO., type: dict, returned: always}
 cluster: {description: The fields of CLUSTER INFO., type: dict, returned: always}
-keys: {description: How many keys it has., type: int, returned: always}
-waited_s: {description: How long it took until it served., type: float, returned: always}
+keys: {description: The number of its keys., type: int, returned: always}
+waited_s: {description: The seconds until it was ready., type: float, returned: always}
 """
 
 # A server owns the slot of one in a few of these, also in a cluster of hundreds.

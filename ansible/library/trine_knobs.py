@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 values: {description: What the knobs that can be set have now., type: list, elements: dict, returned: when applied}
-skipped_knobs: {description: Which were left out, and why., type: list, elements: str, returned: always}
+skipped_knobs: {description: Settings that were left out, with reasons., type: list, elements: str, returned: always}
 restored: {description: What was put back., type: list, elements: dict, returned: when restored}
 """
 

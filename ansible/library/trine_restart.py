@@ -8,16 +8,16 @@ from ansible.module_utils.trine_server import SERVER_ARGUMENTS, await_server
 
 DOCUMENTATION = r"""
 module: trine_restart
-short_description: Restarts a Trine server and waits until it serves again
+short_description: Restarts a Trine server and waits until it is ready
 description:
   - One task, so that with C(throttle) at 1 no server is restarted before the last one serves again.
 options:
   unit: {description: The service., default: trine, type: str}
-  host: {description: Where it listens., required: true, type: str}
+  host: {description: The address that it listens on., required: true, type: str}
   port: {description: The gateway's port., default: 7000, type: int}
-  password: {description: What clients authenticate with., type: str}
-  timeout: {description: How long to wait until it serves, in seconds., default: 60, type: int}
-  slots: {description: How many slots the cluster has to cover; 0 for a server without a topology., default: 16384, type: int}
+  password: {description: The password that clients authenticate with., type: str}
+  timeout: {description: The longest time to wait until it is ready, in seconds., default: 60, type: int}
+  slots: {description: The number of slots that the cluster has to cover; 0 for a server without a topology., default: 16384, type: int}
 author: [The Trine authors]
 """
 
@@ -30,7 +30,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-waited_s: {description: How long it took from the restart until it served., type: float, returned: always}
+waited_s: {description: The seconds from the restart until it was ready., type: float, returned: always}
 """
 
 

@@ -24,7 +24,7 @@ use std::{
 };
 use trine::resp::encode_request;
 
-/// What one read takes at most.
+/// The most bytes that one read takes.
 const READ_BYTES: usize = 16 * 1024;
 /// Requests that are sent before their replies are read. Both ends would wait for each other for ever if a client wrote
 /// without reading while its server does the same; so much fits into the sockets' buffers in any case.
@@ -32,7 +32,7 @@ const WINDOW_REQUESTS: usize = 512;
 const WINDOW_BYTES: usize = 64 * 1024;
 /// A connection that was not used for so long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(500);
-/// How often a broken connection is made again before an error is returned.
+/// The number of times that a broken connection is made again before an error is returned.
 const ATTEMPTS: usize = 3;
 
 /// One connection to one server. It follows no MOVED and makes no second attempt; [`Client`] does.
@@ -81,7 +81,7 @@ impl Connection {
         Ok(value)
     }
 
-    /// As [`command`](Self::command), and shows the reply where it lies, without a copy.
+    /// Executes [`command`](Self::command) and shows the reply where it lies, without a copy.
     ///
     /// # Errors
     /// As [`command`](Self::command).
@@ -140,8 +140,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the server has closed the connection while nobody used it, as servers do with idle ones. Only looks where it
-    /// may have had the time: a request that a closed connection takes is lost, and nobody knows whether it was executed.
+    /// Returns true if the server has closed the connection while it was idle. Only looks where it may have had the time: a
+    /// request that a closed connection takes is lost, and nobody knows whether it was executed.
     fn has_ended(&mut self) -> bool {
         if self.used.elapsed() < IDLE {
             return false;
@@ -206,7 +206,7 @@ impl Client {
         Self::connect_with(address, Options::default())
     }
 
-    /// As [`connect`](Self::connect), with a password or another timeout.
+    /// Connects like [`connect`](Self::connect), with a password or another timeout.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -332,7 +332,7 @@ impl Client {
         Ok(place.as_mut().expect("the loop ends with a connection"))
     }
 
-    /// Where an error reply sends us; any other error is returned as one.
+    /// Returns the node that an error reply redirects to; any other error is returned as one.
     fn moved(&mut self, node: Node, text: &str) -> Result<Node, Error> {
         let asked = self.routing.address(node).to_string();
         let target = parse_moved(text.as_bytes()).and_then(|(slot, to)| Some((slot, moved_address(to, &asked)?)));

@@ -40,7 +40,7 @@ use trine::{
 /// Receive buffers of a client's ring: it is one of many things that a core does.
 const RECEIVE_BUFFERS: u16 = 64;
 const RECEIVE_BYTES: usize = 16 * 1024;
-/// How often overdue requests are looked for.
+/// The time between two searches for overdue requests.
 const CHORES: Duration = Duration::from_millis(5);
 
 /// A client of one server or a whole cluster. Clones share its connections.
@@ -55,7 +55,7 @@ struct Handle {
     bell: Arc<Bell>,
 }
 
-/// What clients and the driver share. They run in one thread, by turns.
+/// State that clients and the driver share. They run in one thread, by turns.
 #[derive(Default)]
 struct Shared {
     orders: RefCell<Vec<Order>>,
@@ -67,13 +67,13 @@ struct Shared {
 /// A command on its way.
 struct Order {
     bytes: Vec<u8>,
-    /// What decides who is asked; empty for commands without a second word.
+    /// The bytes that select the node, usually the first key; empty for commands without a second word.
     key: Vec<u8>,
     redirections: usize,
     answer: Rc<Answer>,
 }
 
-/// Where a command's result is put, and who waits for it.
+/// The place for a command's result, with the task that waits for it.
 #[derive(Default)]
 struct Answer {
     result: Cell<Option<Result<Value, Error>>>,

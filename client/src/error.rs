@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its servers, and what to do about each.
+//! Errors between a client and its servers, each with what to do about it.
 
 use crate::{reply::ReplyError, routing::RoutingError};
 use std::{fmt, io, time::Duration};
@@ -9,23 +9,23 @@ use trine::printable::printable;
 pub enum Error {
     /// Nobody could be reached: nothing was executed. Is the server running, and is this its address?
     Unreachable {
-        /// Whom we tried.
+        /// The address that the connection was for.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The connection broke with requests in flight: they may have been executed or not. Repeat what may be repeated.
     Lost {
-        /// Whom we were talking to.
+        /// The address of the connection.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No reply in time: the request may have been executed or will be. Repeat what may be repeated.
     TimedOut {
-        /// Whom we were talking to.
+        /// The address of the connection.
         address: String,
-        /// How long we waited.
+        /// The time that was waited.
         after: Duration,
     },
     /// The server wants a password, or another one, or more rights. Repeating is of no use.
@@ -36,9 +36,9 @@ pub enum Error {
     Refused(String),
     /// The other end does not speak the Redis protocol, or has lost its place in it.
     Protocol {
-        /// Whom we were talking to.
+        /// The address of the connection.
         address: String,
-        /// What was wrong.
+        /// The rule that the reply breaks.
         source: ReplyError,
     },
     /// The servers do not agree on who owns a slot. Repeat later; look at their topology if it stays.
@@ -61,7 +61,7 @@ impl Error {
         }
     }
 
-    /// Whether the command was certainly not executed, so that repeating it later does no harm.
+    /// Returns true if the command was certainly not executed, so that repeating it later does no harm.
     pub fn was_not_executed(&self) -> bool {
         !matches!(self, Self::Lost { .. } | Self::TimedOut { .. } | Self::Protocol { .. })
     }
@@ -103,7 +103,7 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
-    /// What a server says is shown, and moves no terminal's cursor.
+    /// A server's text is shown, and moves no terminal's cursor.
     #[test]
     fn a_terminal_does_not_obey_a_servers_errors() {
         let shown = Error::from_reply(b"ERR \x1b[2J gone").to_string();

@@ -20,15 +20,16 @@ pub use trine::reply;
 
 use std::time::Duration;
 
-/// How often a command follows MOVED. Two would do where servers agree; more is allowed for, as slots may be on the move.
+/// The number of MOVED redirections that a command follows. Two would do where servers agree; more is allowed for, as slots may
+/// be on the move.
 pub const REDIRECTIONS_MAX: usize = 5;
 
-/// How a client connects.
+/// Options of a connection.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What AUTH is sent with, on every connection: any bytes. `None` for no AUTH.
+    /// The password that AUTH is sent with, on every connection: any bytes. `None` for no AUTH.
     pub password: Option<Vec<u8>>,
-    /// How long a connection may take to be made, and a reply to come.
+    /// The longest time for a connection to be made, and for a reply to come.
     pub timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What is in flight on a connection: requests that were asked for, handed over, and answered, in this order.
+//! Requests in flight on a connection: asked for, handed over, and answered, in this order.
 //!
 //! No socket and no clock: the driver takes [`Pipeline::output`] to its socket and brings what arrived to
 //! [`Pipeline::receive`]. A tag of the caller's own travels with each request and comes back with its reply.
@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 pub struct Nanos(pub u64);
 
 impl Nanos {
-    /// How much later than `earlier` this is; 0 where it is not.
+    /// Returns the time from `earlier` until this; 0 if this is not later.
     #[inline]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -27,11 +27,11 @@ impl Nanos {
 /// A request that waits for its reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pending<T> {
-    /// What the caller calls it.
+    /// The caller's name for it.
     pub tag: T,
-    /// When it was asked for.
+    /// The time at which it was asked for.
     pub asked: Nanos,
-    /// When it was handed to the socket; `asked` until then.
+    /// The time at which it was handed to the socket; `asked` until then.
     pub sent: Nanos,
 }
 
@@ -49,13 +49,13 @@ pub trait Cut {
     /// Where no reply begins like this.
     fn cut<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<(Self::Reply<'a>, usize)>, Self::Error>;
 
-    /// Whether this answers a request: some protocols send what nobody asked for.
+    /// Returns true if this answers a request: some protocols send replies that nobody asked for.
     fn is_answer(reply: &Self::Reply<'_>) -> bool;
 
     /// The error where a reply that begins with this byte answers no request.
     fn unasked(first: u8) -> Self::Error;
 
-    /// Whether the peer has said, with the last reply, that no other will come on this connection.
+    /// Returns true if the peer has said, with the last reply, that no other will come on this connection.
     fn is_over(&self) -> bool {
         false
     }
@@ -96,7 +96,7 @@ pub struct Pipeline<T, C = Decoder> {
     input: Vec<u8>,
     decoder: C,
     pending: VecDeque<Pending<T>>,
-    /// How many of `pending`, at its end, are still in `output`.
+    /// The number of requests at the end of `pending` that are still in `output`.
     unsent: usize,
 }
 
@@ -123,7 +123,7 @@ impl<T, C: Cut> Pipeline<T, C> {
         &mut self.output
     }
 
-    /// Whether there is something to send.
+    /// Returns true if there is something to send.
     #[inline]
     pub fn has_output(&self) -> bool {
         !self.output.is_empty()
@@ -144,7 +144,7 @@ impl<T, C: Cut> Pipeline<T, C> {
         self.pending.len()
     }
 
-    /// Whether no request waits for a reply.
+    /// Returns true if no request waits for a reply.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
@@ -170,7 +170,7 @@ impl<T, C: Cut> Pipeline<T, C> {
         Ok(())
     }
 
-    /// As `receive`, where a reply has begun in earlier bytes.
+    /// Receives bytes like `receive`, if a reply has begun in earlier ones.
     fn receive_rest(
         &mut self,
         bytes: &[u8],
@@ -208,13 +208,14 @@ impl<T, C: Cut> Pipeline<T, C> {
         Ok(if self.decoder.is_over() { bytes.len() } else { used })
     }
 
-    /// Whether the peer has said that no more replies will come here: what is not answered yet needs another connection.
+    /// Returns true if the peer has said that no more replies will come here: what is not answered yet needs another
+    /// connection.
     #[inline]
     pub fn is_over(&self) -> bool {
         self.decoder.is_over()
     }
 
-    /// Whether the oldest request has waited longer than `timeout`. Replies are in order, so that nothing behind it can
+    /// Returns true if the oldest request has waited longer than `timeout`. Replies are in order, so that nothing behind it can
     /// have been answered: the connection is stuck as a whole.
     #[inline]
     pub fn is_overdue(&self, now: Nanos, timeout: Duration) -> bool {
@@ -228,7 +229,7 @@ impl<T, C: Cut> Pipeline<T, C> {
     }
 }
 
-/// How long to wait before the next attempt to connect: twice as long after each failure, from 10 ms to a second.
+/// The delay before the next attempt to connect: twice as long after each failure, from 10 ms to a second.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Backoff {
     failures: u32,

@@ -1,4 +1,4 @@
-//! Which node to ask for a key: learned from CLUSTER SLOTS, corrected by MOVED.
+//! The node to ask for a key: learned from CLUSTER SLOTS, corrected by MOVED.
 
 use crate::reply::Reply;
 use std::fmt;
@@ -48,7 +48,7 @@ impl fmt::Display for RoutingError {
 
 impl std::error::Error for RoutingError {}
 
-/// Who owns which slot, as far as this client knows.
+/// The owner of each slot, as far as this client knows.
 ///
 /// ```
 /// use trine_client::routing::{Routing, parse_moved};
@@ -64,7 +64,7 @@ pub struct Routing {
     nodes: Vec<Address>,
     /// The owner of each slot; a slot's number is the index.
     owners: Box<[Node]>,
-    /// Whether slots have been seen to move since the last whole reply.
+    /// True if slots have been seen to move since the last whole reply.
     is_stale: bool,
 }
 
@@ -156,7 +156,7 @@ impl Routing {
         Some(node)
     }
 
-    /// Whether slots have moved since the last CLUSTER SLOTS: a slot seldom moves alone, so ask again, soon but not for
+    /// Returns true if slots have moved since the last CLUSTER SLOTS: a slot seldom moves alone, so ask again, soon but not for
     /// each. Following MOVED alone is right, too, and only costs a hop per slot.
     pub fn is_stale(&self) -> bool {
         self.is_stale
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(routing.address(routing.node_of(b"foo")), "10.0.0.9:7002");
     }
 
-    /// What can't be used says why.
+    /// The error for an unusable reply says why.
     #[test]
     fn an_unusable_reply_says_why() {
         let hole = "*1\r\n*3\r\n:0\r\n:9\r\n*2\r\n$1\r\na\r\n:1\r\n";

@@ -15,19 +15,19 @@ use std::{
     thread,
 };
 
-/// Whether a value comes in two chunks, or whole.
+/// The framing of a value: in two chunks, or whole.
 #[derive(Clone, Copy, PartialEq)]
 enum Bodies {
     Whole,
     Chunked,
 }
 
-/// What a server does.
+/// The behaviour of a server.
 struct Habits {
     /// Requests that it answers on one connection before it closes it.
     per_connection: usize,
     bodies: Bodies,
-    /// Whom it sends everybody to.
+    /// The address that it redirects to.
     owner: Option<String>,
 }
 

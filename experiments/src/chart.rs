@@ -20,10 +20,10 @@ pub struct Figure {
     /// The name of its files, without extension.
     pub name: String,
     pub title: String,
-    /// What was measured, where and when, in parts that a line may end between; below the title, since a picture is often
-    /// shown without its page.
+    /// The target, place and date of the measurement, in parts that a line may end between; below the title, since a picture is
+    /// often shown without its page.
     pub subtitle: Vec<String>,
-    /// What to look at and how to read it; shown below the figure on the page.
+    /// Advice on what to look at and how to read it; shown below the figure on the page.
     pub caption: String,
     pub body: Body,
 }
@@ -69,7 +69,7 @@ const PALETTE: [RGBColor; STYLES] = [
     RGBColor(0x77, 0x77, 0x77),
 ];
 
-/// How many lines of one figure look different.
+/// The number of lines of one figure that look different.
 pub const STYLES: usize = 8;
 
 impl Figure {
@@ -181,7 +181,7 @@ impl Figure {
     }
 }
 
-/// What markers say of a point that are not whole.
+/// The markers of points that are not valid, with their explanations.
 const VERDICTS: [(Mark, &str); 3] = [
     (Mark::Hollow, "hollow: in doubt (SUSPECT)"),
     (Mark::Crossed, "crossed: not valid (INVALID)"),

@@ -3,14 +3,14 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fmt, fs, io};
+use std::{fs, io};
 
+use crate::cluster_error::ClusterError;
 use crate::compose::{self, Access, Compose, Images, Ours, Plan, Programs};
 use crate::machine::available_cpus;
-use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, ProcessError};
-use crate::schedule::{Deployment, Size};
+use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY};
 use crate::settings::{Protocol, cpu_list};
-use crate::target::{Means, Target};
+use crate::target::{Deployment, Means, Size, Target};
 
 /// A target that runs. What was started for it ends when this value is dropped.
 #[derive(Debug)]
@@ -50,17 +50,17 @@ impl Drop for Data {
     }
 }
 
-/// How and where to start.
+/// The place for a target: ports, CPUs, files and images.
 pub struct Site<'a> {
     pub trine: &'a Path,
     pub port: u16,
     pub cpus: Option<Vec<usize>>,
     pub log: &'a Path,
-    /// Where the target's data is, if it keeps any.
+    /// The target's data directory, if it keeps any data.
     pub data: &'a Path,
-    /// Where the programs are that a target had built.
+    /// The folder with the programs that a target had built.
     pub build: &'a Path,
-    /// What containers are made of.
+    /// The images for containers.
     pub images: &'a Images,
 }
 
@@ -74,7 +74,7 @@ impl Site<'_> {
 const PORTS_PER_SERVER: u16 = 100;
 /// A server that has ended may hold its ports for a moment longer: the kernel takes its rings down after it is gone.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
-/// What runs already answers at once, but for the way there.
+/// The longest time to connect to a target that runs already: it answers at once, but for the way there.
 const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ours are up within two seconds; others may load a snapshot first.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -208,7 +208,7 @@ impl Cluster {
                     return Err(ClusterError::Interrupted);
                 }
                 if START_TIMEOUT < began.elapsed() {
-                    return Err(ClusterError::NotReady { last_words: group.last_words() });
+                    return Err(ClusterError::NotReady { limit: START_TIMEOUT, last_words: group.last_words() });
                 }
                 std::thread::sleep(LOOK_EVERY);
             }
@@ -216,7 +216,7 @@ impl Cluster {
         Ok(Self { addresses, protocol, mode, command, groups, containers: None, _data: data })
     }
 
-    /// As [`launch`](Self::launch), each process in a container.
+    /// Launches it like [`launch`](Self::launch), each process in a container.
     fn contain(
         start: &Start,
         site: &Site<'_>,
@@ -239,7 +239,7 @@ impl Cluster {
                 }
                 () if interrupt.is_set() => return Err(ClusterError::Interrupted),
                 () if START_TIMEOUT < began.elapsed() => {
-                    return Err(ClusterError::NotReady { last_words: last_words() });
+                    return Err(ClusterError::NotReady { limit: START_TIMEOUT, last_words: last_words() });
                 }
                 () => std::thread::sleep(LOOK_EVERY),
             }
@@ -269,11 +269,11 @@ impl Cluster {
     }
 }
 
-/// What is to be started, and how it is spoken to.
+/// The processes to start, and the way to reach them.
 struct Start {
     /// The command line of each process.
     words: Vec<Vec<String>>,
-    /// Where each is reached.
+    /// The host of each.
     hosts: Vec<String>,
     ports: Vec<u16>,
     mode: &'static str,
@@ -285,13 +285,13 @@ impl Start {
         self.hosts.iter().zip(&self.ports).map(|(host, port)| format!("{host}:{port}")).collect()
     }
 
-    /// How it is spoken to, where that is to be said.
+    /// Returns the mode to give to the load generator, if it has to be given.
     fn mode(&self) -> Option<&'static str> {
         (self.protocol == Protocol::Resp && self.ports.len() == 1).then_some(self.mode)
     }
 }
 
-/// Where processes listen.
+/// The address that processes listen on.
 const LOCAL: &str = "127.0.0.1";
 
 /// The log of a target's second process and those after it.
@@ -384,82 +384,11 @@ fn check_free(ports: impl IntoIterator<Item = u16>) -> Result<(), ClusterError> 
     Ok(())
 }
 
-/// Why a target does not run.
-#[derive(Debug)]
-pub enum ClusterError {
-    /// Stop what listens there, or move the experiment's `port`.
-    PortTaken {
-        port: u16,
-        error: std::io::Error,
-    },
-    /// Lower the experiment's `port`, or start fewer servers.
-    NoSuchPort {
-        first: u16,
-        size: Size,
-    },
-    /// Start what should run there, or correct the address.
-    Unreachable {
-        address: String,
-        error: io::Error,
-    },
-    Process(ProcessError),
-    /// Install what containers need, or start processes.
-    Compose(String),
-    /// Make room there, or choose another folder for the results.
-    Data {
-        path: PathBuf,
-        error: io::Error,
-    },
-    /// It has said why, perhaps.
-    Ended {
-        status: String,
-        last_words: String,
-    },
-    NotReady {
-        last_words: String,
-    },
-    Interrupted,
-}
-
-impl std::error::Error for ClusterError {}
-
-impl fmt::Display for ClusterError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PortTaken { port, error } => write!(
-                formatter,
-                "port {port} cannot be used ({error}): stop what listens there, or set `port` in the experiment"
-            ),
-            Self::NoSuchPort { first, size } => write!(
-                formatter,
-                "{} servers of {} cores from port {first} need ports above 65535: lower `port` in the experiment",
-                size.servers, size.cores
-            ),
-            Self::Unreachable { address, error } => write!(
-                formatter,
-                "nothing can be measured at {address} ({error}): start a server there, or give the address of one that runs"
-            ),
-            Self::Process(error) => error.fmt(formatter),
-            Self::Compose(what) => write!(formatter, "a cluster of containers can't be had: {what}"),
-            Self::Data { path, error } => write!(formatter, "the target's data in {}: {error}", path.display()),
-            Self::Ended { status, last_words } => {
-                write!(formatter, "the target ended while it started ({status}): {last_words}")
-            }
-            Self::NotReady { last_words } => write!(
-                formatter,
-                "the target was not ready within {} s; it said: {last_words}",
-                START_TIMEOUT.as_secs()
-            ),
-            Self::Interrupted => formatter.write_str("interrupted"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Three servers of one core from 17000 listen where DESIGN says they do.
+    /// Three servers of one core from 17000 listen on the ports that `trine up` gives them.
     #[test]
     fn ports_are_known_before_anything_starts() {
         let ports = |first, servers, cores| super::ports(first, Size { servers, cores });

@@ -10,7 +10,7 @@ use crate::result::{Figures, Results, Verdict};
 use crate::statistics::{CONFIDENCE, REPEATS_TO_COMPARE, Ratio, compare, geometric_mean, holm};
 use crate::summary::{Percentile, Summary, summarise};
 
-/// What is compared.
+/// A compared quantity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Metric {
     Throughput,
@@ -104,7 +104,7 @@ struct Matched {
     changes: Vec<Option<Change>>,
 }
 
-/// How one metric changed at one point.
+/// The change of one metric at one point.
 #[derive(Clone, Copy)]
 struct Change {
     ratio: Ratio,
@@ -112,7 +112,7 @@ struct Change {
     p: f64,
 }
 
-/// What two folders have in common, and how they differ.
+/// The points that two folders have in common, and the differences between their conditions.
 pub struct Comparison {
     matched: Vec<Matched>,
     overall: Vec<Option<Ratio>>,
@@ -124,7 +124,7 @@ pub struct Comparison {
     invalid: usize,
 }
 
-/// What the conditions say of a comparison.
+/// The effect of the conditions on a comparison.
 pub struct Judgement {
     /// A line for each condition and place where it was met.
     pub met: Vec<String>,

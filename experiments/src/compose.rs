@@ -12,16 +12,14 @@ pub use images::Images;
 
 use guard::Guard;
 
-use crate::cluster::ClusterError;
+use crate::cluster_error::ClusterError;
 use crate::process::{Group, Interrupt, Invocation, LOOK_EVERY, find_program};
-use crate::schedule::Size;
 use crate::settings::cpu_list;
+use crate::target::{COMPOSE_SERVERS, Size};
 
-/// How many servers `compose.yaml` has.
-pub const SERVERS: u16 = 3;
 /// A busy machine makes containers slowly.
 const UP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a server of ours may take to be ready when `up` has returned.
+/// The longest time for a server of ours to become ready once `up` has returned.
 const READY_SECONDS: &str = "20";
 
 /// Ends a cluster when whoever started it says so, or is gone, whatever ended it: then what `up` was about may still come, so
@@ -42,7 +40,7 @@ pub struct Compose {
     pub processes: Vec<u32>,
 }
 
-/// What to start, and with what.
+/// Settings of a start.
 pub struct Plan<'a> {
     pub port: u16,
     pub cpus: Option<&'a [usize]>,
@@ -55,9 +53,9 @@ pub struct Ours<'a> {
     /// `trine`, to ask whether a server is ready.
     pub trine: &'a Path,
     pub size: Size,
-    /// Whether servers keep their data, in volumes that go with the containers.
+    /// True if servers keep their data, in volumes that are removed with the containers.
     pub directory: bool,
-    /// Whether servers know of each other.
+    /// True if servers share a topology.
     pub topology: bool,
     /// Flags of `trine serve`.
     pub settings: &'a [String],
@@ -88,10 +86,10 @@ impl Compose {
         let file = beside(plan.log, "env")?;
         let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         write(&file, &lines)?;
-        let services = (1..=SERVERS).map(service).collect();
+        let services = (1..=COMPOSE_SERVERS).map(service).collect();
         let mut compose = Self::guarded(program, folder, &["--env-file", &file], variables, services)?;
         compose.up(plan, interrupt)?;
-        for server in 0..SERVERS {
+        for server in 0..COMPOSE_SERVERS {
             let address = format!("127.0.0.1:{}", plan.port + 100 * server);
             let trine = ours.trine.display().to_string();
             let words = [&trine, "health", &address, "--wait", READY_SECONDS].map(str::to_owned).into();
@@ -222,10 +220,12 @@ fn run_to_end(
                 return Err(ClusterError::Ended { status: status.to_string(), last_words: group.last_words() });
             }
             None if interrupt.is_set() => return Err(ClusterError::Interrupted),
-            None if limit.is_some_and(|limit| limit < began.elapsed()) => {
-                return Err(ClusterError::NotReady { last_words: group.last_words() });
-            }
-            None => std::thread::sleep(LOOK_EVERY),
+            None => match limit {
+                Some(limit) if limit < began.elapsed() => {
+                    return Err(ClusterError::NotReady { limit, last_words: group.last_words() });
+                }
+                _ => std::thread::sleep(LOOK_EVERY),
+            },
         }
     }
 }
@@ -262,10 +262,10 @@ fn write(file: &str, text: &str) -> Result<(), ClusterError> {
     std::fs::write(file, text).map_err(|error| problem(format!("{file}: {error}")))
 }
 
-/// Where a machine has its programs and their libraries.
+/// The folders of a machine's programs and their libraries.
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
 
-/// What compose makes of programs: each a container, of an image in which there is nothing.
+/// Returns the Compose file for programs: each is a container, of an empty image.
 fn describe(image: &str, plan: &Plan<'_>, programs: &Programs<'_>) -> serde_json::Value {
     let mount = |folder: &Path, access| {
         let how = if access == Access::Read { "ro" } else { "rw" };
@@ -303,7 +303,7 @@ fn describe(image: &str, plan: &Plan<'_>, programs: &Programs<'_>) -> serde_json
     })
 }
 
-/// Where compose.yaml is: around the working directory, or around this program.
+/// Returns the folder of compose.yaml: an ancestor of the working directory, or of this program.
 fn folder() -> Result<PathBuf, ClusterError> {
     let here = std::env::current_dir().ok();
     let this = std::env::current_exe().ok();
@@ -335,7 +335,7 @@ fn compose_program() -> Result<Vec<String>, ClusterError> {
     Err(problem("neither `docker compose` nor docker-compose is installed".to_owned()))
 }
 
-/// What compose.yaml leaves open: CPUs and ports as experiments/compose/env lays them out, and what a target says.
+/// Returns the variables of compose.yaml: CPUs and ports as experiments/compose/env lays them out, and the target's settings.
 fn variables(folder: &Path, plan: &Plan<'_>, ours: &Ours<'_>) -> Result<Vec<(String, String)>, ClusterError> {
     let mut command = Command::new(folder.join("experiments/compose/env"));
     command.args(["--cores", &ours.size.cores.to_string(), "--port", &plan.port.to_string()]);

@@ -3,7 +3,7 @@
 use crate::result::Latency;
 use crate::summary::Summary;
 
-/// How many points a curve has for each nine.
+/// The number of points of a curve for each nine.
 const STEPS_PER_NINE: i32 = 12;
 
 /// Returns percentile and latency in microseconds from 50 % to 99.99 %, of the requests of all repeats together. It never

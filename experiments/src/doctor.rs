@@ -1,11 +1,11 @@
-//! What `trine doctor` found on the machine that measures.
+//! The findings of `trine doctor` on the machine that measures.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-/// As `trine doctor --json` writes it. What a later version adds is passed over.
+/// The output of `trine doctor --json`. Fields that a later version adds are ignored.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Doctor {
     /// `ok`, `warn` or `fail`.
@@ -37,7 +37,7 @@ impl Doctor {
         serde_json::from_slice(json).ok()
     }
 
-    /// What is not as it should be, in a line.
+    /// Returns a line with the findings that are not well.
     pub fn summary(&self) -> String {
         let remarkable = self.findings.iter().filter(|finding| finding.state != "ok");
         let said: Vec<_> = remarkable.map(|finding| format!("{}: {}", finding.name, finding.value)).collect();
@@ -49,7 +49,7 @@ impl Doctor {
 mod tests {
     use super::*;
 
-    /// What is well needs no words; what a later version adds does no harm.
+    /// The summary leaves out what is well and what a later version adds.
     #[test]
     fn the_summary_says_what_is_not_well() {
         let json = r#"{"version": 1, "state": "warn", "new": 1, "findings": [

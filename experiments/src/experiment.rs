@@ -14,9 +14,9 @@ use crate::target::{Means, Target};
 pub struct Experiment {
     /// The heading of the page of charts.
     pub title: String,
-    /// What the experiment is to find out: one sentence, above the charts.
+    /// The question that the experiment answers: one sentence, above the charts.
     pub question: String,
-    /// How often each point is measured. Intervals need two, comparisons three.
+    /// The number of times that each point is measured. Intervals need two, comparisons three.
     #[serde(default = "three")]
     pub repeats: u32,
     /// Decides the order of the points, and goes to the load generator.
@@ -26,7 +26,8 @@ pub struct Experiment {
     pub warmup: Span,
     #[serde(default = "Span::five_seconds")]
     pub duration: Span,
-    /// How often a point is measured again, each time with twice the warm-up, while its throughput was not steady.
+    /// The number of times that a point is measured again, each time with twice the warm-up, while its throughput was not
+    /// steady.
     #[serde(default = "one_retry")]
     pub steady_retries: u32,
     /// The first port of what is started here.
@@ -34,7 +35,7 @@ pub struct Experiment {
     pub port: u16,
     #[serde(default)]
     pub cpus: Cpus,
-    /// What somebody else has measured elsewhere, to set the results beside.
+    /// A result measured elsewhere by somebody else, to set the results beside.
     #[serde(default)]
     pub reference: Option<Reference>,
     #[serde(default)]
@@ -69,7 +70,7 @@ impl Experiment {
         Self::parse(&text, path)
     }
 
-    /// As [`Experiment::read`], from text; `path` is for errors.
+    /// Parses an experiment like [`Experiment::read`], from text; `path` is for errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ExperimentError> {
         let experiment: Self = toml::from_str(text)
             .map_err(|error| ExperimentError::NotAnExperiment { path: path.to_owned(), error: Box::new(error) })?;
@@ -311,7 +312,7 @@ mod tests {
         }
     }
 
-    /// Where Trine is pinned and another server is not, that is said with both names; where all are placed alike, nothing is.
+    /// If Trine is pinned and another server is not, a note names both; if all are placed alike, there is no note.
     #[test]
     fn targets_that_are_not_placed_alike_are_named() {
         let text = |cpus: &str, settings: &str| {

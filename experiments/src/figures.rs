@@ -1,4 +1,4 @@
-//! Which charts an experiment gets, and what stands in them.
+//! The charts of an experiment, and their contents.
 
 use crate::chart::{Axis, Body, Dot, Figure, Line, Mark, Panel, STYLES};
 use crate::point::{Dimension, Point, varying};
@@ -15,7 +15,7 @@ pub struct Series<'a> {
 
 /// Series that share their charts.
 pub struct Facet<'a> {
-    /// What sets it apart from other facets; empty where there is one.
+    /// The name that tells it from other facets; empty where there is one.
     pub name: String,
     pub x: Dimension,
     pub series: Vec<Series<'a>>,

@@ -1,4 +1,4 @@
-//! What the load generator is asked to do.
+//! Command lines of the load generator.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ pub struct Ask<'a> {
     pub task: Task<'a>,
 }
 
-/// Which part of a measurement a run of `trine-load` is.
+/// The part of a measurement that a run of `trine-load` does.
 #[derive(Clone, Copy, Debug)]
 pub enum Task<'a> {
     /// All of it.
     Whole,
     /// Writing and verifying the keys, for all load hosts.
     Keys,
-    /// What one of several load hosts measures, when there are keys. Its latencies also go to the file `hlog`.
+    /// The share of one of several load hosts, when there are keys. Its latencies also go to the file `hlog`.
     Part { member: Member, hlog: &'a Path },
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctor::Doctor;
 
-/// What a reader must know to judge or repeat a result.
+/// The environment of a result: all that a reader must know to judge or repeat it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Environment {
     pub started: String,
@@ -23,9 +23,9 @@ pub struct Environment {
     pub virtualisation: String,
     /// The commit that `trine` was built from; empty where it does not know.
     pub commit: String,
-    /// What each program says its version is.
+    /// The version that each program prints.
     pub versions: BTreeMap<String, String>,
-    /// What the server's own doctor found; nothing where its program has none yet.
+    /// The findings of the server's own doctor; `None` where its program has none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doctor: Option<Doctor>,
 }
@@ -128,14 +128,14 @@ fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
     text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
-/// How busy CPUs and processes were while a point was measured.
+/// The load of CPUs and processes while a point was measured.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Utilisation {
     /// Every CPU of the machine, by number: the share of time it was not idle.
     pub cpus: Vec<CpuBusy>,
     /// The processes of the target: CPU time over time, so a process on two cores reaches 2.
     pub target: Vec<ProcessBusy>,
-    /// What others took of the CPUs that the target may use.
+    /// The CPU time that other processes took of the CPUs that the target may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<Taken>,
 }
@@ -218,7 +218,7 @@ struct Ticks {
     stolen: u64,
 }
 
-/// Where others took more than this of a CPU that the target may use, a measurement is in doubt.
+/// The share of a CPU of the target that other processes may take before a measurement is in doubt.
 const TAKEN_MAX: f64 = 0.05;
 /// Less than this is not worth a record.
 const TAKEN_WORTH_TELLING: f64 = 0.01;
@@ -262,7 +262,8 @@ impl Watch {
         self.samples.push(Sample { at: Instant::now(), cpus: cpu_ticks(), processes });
     }
 
-    /// Whose a process is. A parent is always there unless it has just ended; then nobody knows any more, and it is another's.
+    /// Returns the owner of a process. A parent is always there unless it has just ended; then nobody knows any more, and it is
+    /// another's.
     fn owner(&self, mut pid: u32, all: &BTreeMap<u32, Process>) -> Owner {
         loop {
             match pid {
@@ -332,8 +333,8 @@ impl Watch {
         used
     }
 
-    /// What others took of the CPUs that the target may use, by CPU; of all CPUs together where it may use any. Nothing where
-    /// the target ran already: it may be one of the others, or on another machine.
+    /// Returns the CPU time that other processes took of the CPUs that the target may use, by CPU; of all CPUs together where
+    /// it may use any. Nothing where the target ran already: it may be one of the others, or on another machine.
     fn taken(
         &self,
         used: &BTreeMap<u32, (u64, usize)>,
@@ -461,8 +462,8 @@ mod tests {
         }
     }
 
-    /// What another process and the hypervisor took of the target's CPU is told, with who it was; what the target, the load
-    /// generator and the kernel used is not, nor what others used of CPUs that the target never runs on.
+    /// CPU time that another process or the hypervisor took of the target's CPUs is reported with its owner; time of the
+    /// target, the load generator and the kernel is not, nor time on CPUs that the target never runs on.
     #[test]
     fn what_others_took_is_told() {
         let name = |name: &str, owner| Name { name: name.to_owned(), owner };

@@ -11,6 +11,7 @@ mod settings;
 mod target;
 // Measuring.
 mod cluster;
+mod cluster_error;
 mod compose;
 mod doctor;
 mod load;
@@ -92,19 +93,20 @@ enum Subcommands {
     Run {
         /// The experiment file
         file: PathBuf,
-        /// Where results go [default: results/NAME, after the file]
+        /// Folder for results [default: results/NAME, after the file]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Set earlier results in the folder aside (as DIR.1, DIR.2, ...) and begin again
         #[arg(long)]
         fresh: bool,
-        /// Where `trine` and `trine-load` are [default: beside this program; within a workspace cargo first builds what is older than the code]
+        /// Folder with `trine` and `trine-load` [default: beside this program; within a workspace cargo first builds what is
+        /// older than the code]
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
         /// Measure what runs at this address, in place of the file's targets
         #[arg(long, value_name = "HOST:PORT", conflicts_with = "cluster")]
         address: Option<String>,
-        /// How targets of kind "trine" and "command" are started, whatever the file says
+        /// Way to start targets of kind "trine" and "command", in place of the file's
         #[arg(long, value_enum, value_name = "MEANS")]
         cluster: Option<Means>,
         /// Measure together with other load hosts, as the second of three: each takes its share of the connections and the
@@ -219,7 +221,7 @@ fn write_manual(folder: &Path) -> Result<ExitCode, Complaint> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to say before the program ends, and with which status.
+/// An error message and an exit status.
 struct Complaint {
     what: String,
     status: u8,
@@ -343,7 +345,7 @@ mod tests {
         assert!(!summary::summarise(&[sample::failed(sample::point(1, 0.0), 1)]).iter().all(is_sound));
     }
 
-    /// Who asks for help sees how it is done.
+    /// The help of every subcommand shows an example.
     #[test]
     fn every_subcommand_has_an_example() {
         CommandLine::command().debug_assert();

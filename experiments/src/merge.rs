@@ -64,7 +64,7 @@ fn begin(out: &Folder, first: &Folder, folders: &[Folder]) -> Result<(), MergeEr
     Ok(())
 }
 
-/// What one load host brought.
+/// The measurement of one load host.
 struct Measured {
     name: String,
     member: Member,
@@ -256,12 +256,12 @@ fn latency(histogram: &Histogram<u64>) -> Value {
 /// Latencies since requests were due, in nanoseconds, by second and kind: a HdrHistogram log.
 #[derive(Debug, Default)]
 struct Log {
-    /// When the measurement began, in seconds since 1970 by the clock of its host.
+    /// The time at which the measurement began, in seconds since 1970 by the clock of its host.
     began_s: f64,
     intervals: BTreeMap<(u64, String), Histogram<u64>>,
 }
 
-/// What was answered in one second.
+/// The replies of one second.
 struct Second {
     second: u64,
     count: u64,

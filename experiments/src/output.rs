@@ -11,12 +11,12 @@ macro_rules! eprint {
     ($($text:tt)*) => { $crate::output::say(format_args!($($text)*)) };
 }
 
-/// As `eprint!`, with a line's end.
+/// Prints like `eprint!`, with a line's end.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::say(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// What stands behind `eprintln!` of this module.
+/// Prints for the `eprintln!` of this module.
 pub fn say(text: fmt::Arguments<'_>) {
     let mut error = io::stderr().lock();
     let _ = error.write_all(text.to_string().as_bytes()).and_then(|()| error.flush());

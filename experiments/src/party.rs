@@ -16,7 +16,7 @@ use trine_client::{Error, Options};
 use crate::point::Point;
 use crate::process::Interrupt;
 
-/// Which of how many load hosts this is, as in `2/3`.
+/// The number of this load host among all of them, such as `2/3`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Member {
     /// From 1.
@@ -49,7 +49,7 @@ impl Member {
         (0 < concurrency).then(|| Point { concurrency, rate, ..point.clone() })
     }
 
-    /// Whether it writes the keys that all of them use.
+    /// Returns true if it writes the keys that all of them use.
     pub fn writes_keys(self) -> bool {
         self.number == 1
     }
@@ -68,9 +68,9 @@ pub struct Meeting {
     client: Client,
 }
 
-/// What a member adds who can't take part, so that the others do not wait.
+/// The number that a member adds if it can't take part, so that the others do not wait.
 const ABANDONED: i64 = 1 << 32;
-/// How often the counter is looked at: members begin within so much of each other.
+/// The time between two reads of the counter: members begin within so much of each other.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Counters go away by themselves.
 const KEPT_S: &str = "86400";
@@ -133,7 +133,7 @@ impl Meeting {
 pub enum MeetingError {
     /// The target could not be asked.
     Target(Error),
-    /// What should be the counter is something else, or was deleted.
+    /// The counter's key has another value, or was deleted.
     NoCounter,
     /// Some did not come. Are they all running, with the same `--meeting`?
     Alone {

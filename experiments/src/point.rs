@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What one run measures.
+/// The settings of one measurement.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Point {
     pub target: String,
@@ -165,7 +165,7 @@ fn counted(value: &str, noun: &str) -> String {
     format!("{value} {noun}{}", if value == "1" { "" } else { "s" })
 }
 
-/// What `trine-load --value-size` takes: a number of bytes, or text such as `10..1000` or `lognormal:5.0:0.5`.
+/// An argument of `trine-load --value-size`: a number of bytes, or text such as `10..1000` or `lognormal:5.0:0.5`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ValueSize(String);

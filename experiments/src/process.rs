@@ -34,12 +34,12 @@ impl Interrupt {
     }
 }
 
-/// How often a wait looks again.
+/// The time between two looks of a wait.
 pub const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a process may take to end by itself. A server that flushes to disk needs some of it.
+/// The longest time for a process to end by itself. A server that flushes to disk needs some of it.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What to start.
+/// A command line and its CPUs.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub words: Vec<String>,

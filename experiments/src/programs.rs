@@ -1,4 +1,4 @@
-//! Where the programs `trine` and `trine-load` are.
+//! The programs `trine` and `trine-load`: found, or built first.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! What a person sees while an experiment runs: one line that changes on a terminal, one line per run in a pipe.
+//! Progress of an experiment: one line that changes on a terminal, one line per run in a pipe.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};

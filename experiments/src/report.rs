@@ -413,7 +413,7 @@ mod tests {
         assert!(page.contains("no route to &lt;host&gt;") && svgs.contains("nothing was measured"));
     }
 
-    /// What is in doubt is drawn hollow: its marker is filled with white.
+    /// A doubtful point is drawn hollow: its marker is filled with white.
     #[test]
     fn doubt_is_hollow() {
         let hollow = "fill=\"#FFFFFF\"";
@@ -518,7 +518,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
-        /// Whatever was measured, every coordinate is a number within the picture.
+        /// All results give coordinates that are numbers within the picture.
         #[test]
         fn every_coordinate_is_in_the_picture(rates in prop::collection::vec(1e-3..1e8f64, 1..8)) {
             let runs: Vec<Run> = rates.iter().enumerate()

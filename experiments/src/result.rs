@@ -24,7 +24,7 @@ pub struct Run {
     pub started: String,
     /// Of the code that was measured, by what that says itself; empty where it does not.
     pub commit: String,
-    /// What was started to be measured; empty for a target that already ran.
+    /// The command line of the target; empty for a target that already ran.
     pub target_command: Vec<String>,
     pub load_command: Vec<String>,
     pub utilisation: Utilisation,
@@ -37,7 +37,7 @@ pub struct Run {
 pub enum Outcome {
     Measured {
         steadiness: Steadiness,
-        /// How often the point was measured until it was steady, or given up.
+        /// The number of times that the point was measured until it was steady, or given up.
         attempts: u32,
         load: Box<LoadReport>,
     },
@@ -47,7 +47,7 @@ pub enum Outcome {
     },
 }
 
-/// What kept a point from being measured.
+/// The reason why a point was not measured.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
@@ -93,7 +93,7 @@ pub struct Figures {
     pub wrong_values: u64,
     pub latency_since_due_us: Latencies,
     pub phases: Phases,
-    /// Where a number of operations was measured: SETs and GETs by themselves.
+    /// SETs and GETs by themselves, if a number of operations was measured.
     #[serde(default)]
     pub parts: Option<Parts>,
     #[serde(default)]
@@ -103,7 +103,7 @@ pub struct Figures {
     pub reasons: Vec<String>,
 }
 
-/// What the load generator found at the target's address.
+/// The target as the load generator saw it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Measured {
     /// The commit that the server says it was built from.
@@ -160,7 +160,7 @@ pub struct Latency {
     pub percentiles: Vec<(f64, f64)>,
 }
 
-/// How far a measurement can be trusted, from best to worst.
+/// The degree to which a measurement can be trusted, from best to worst.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
@@ -219,7 +219,7 @@ impl Run {
 #[derive(Clone, Debug)]
 pub struct Folder(pub PathBuf);
 
-/// What stands in a folder.
+/// The contents of a folder of results.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     /// One run for each point and repeat, in the order they were first measured. Where a failed run was repeated, the
@@ -240,7 +240,7 @@ impl Folder {
         self.0.join("environment.jsonl")
     }
 
-    /// Where the latencies of one run are, second by second, when several load hosts measured it.
+    /// Returns the file for the latencies of one run, second by second, when several load hosts measured it.
     pub fn hlog_file(&self, point: &Point, repeat: u32) -> PathBuf {
         let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
         let name: String = point.id().chars().map(plain).collect();
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!((latency.mean, latency.p50, latency.p99, latency.p999), (None, None, None, None));
     }
 
-    /// What is appended is read back, with everything that the load generator reported.
+    /// A run is read back as it was appended, with everything that the load generator reported.
     #[test]
     fn runs_come_back_whole() {
         let (_directory, folder) = folder();

@@ -114,7 +114,7 @@ mod tests {
         assert!(rows.iter().all(|(_, cells)| cells.len() == header.len()));
     }
 
-    /// Where nothing was counted there is no such table.
+    /// There is no such table if nothing was counted.
     #[test]
     fn a_timed_experiment_has_no_such_table() {
         assert!(table(&summarise(&sample::sweep(1, 1.0)), None).is_none());

@@ -22,19 +22,19 @@ mod runner;
 pub use error::RunError;
 use runner::{Party, Runner};
 
-/// What the command line says about a run.
+/// The command line's options for a run.
 pub struct Options<'a> {
     pub experiment: &'a Path,
     pub folder: Folder,
     /// Set earlier results aside instead of adding to them.
     pub fresh: bool,
-    /// Where `trine` and `trine-load` are, if not where they are looked for.
+    /// The folder with `trine` and `trine-load`, in place of the usual one.
     pub programs: Option<&'a Path>,
     /// Something that runs already, to be measured in place of the file's targets.
     pub address: Option<&'a str>,
-    /// Which of several load hosts this is, and what they call their meeting.
+    /// The number of this load host among several, and the name of their meeting.
     pub party: Option<(Member, &'a str)>,
-    /// How what is started here is started, where it is not the file that says so.
+    /// The way to start targets, in place of the file's.
     pub cluster: Option<Means>,
 }
 
@@ -149,7 +149,7 @@ fn claim(folder: &Folder, file: &Path, experiment: &Experiment) -> Result<(), Ru
     claim_text(folder, file, experiment, &text)
 }
 
-/// As [`claim`], with the text that is left there.
+/// Claims a folder like [`claim`], with the text that is stored there.
 fn claim_text(folder: &Folder, file: &Path, experiment: &Experiment, text: &[u8]) -> Result<(), RunError> {
     let copy = folder.experiment_file();
     let failed = |path: &Path, error| RunError::Io { path: path.to_owned(), error };
@@ -205,7 +205,7 @@ mod tests {
         Experiment::parse(text, Path::new("some.toml")).unwrap()
     }
 
-    /// What was measured is not measured again, wherever the experiment was interrupted; what failed is.
+    /// A measured point is not measured again, wherever the experiment was interrupted; a failed one is.
     #[test]
     fn an_interrupted_experiment_goes_on() {
         let planned = experiment().schedule();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::point::ValueSize;
 
-/// What varies: each list is one dimension, and every combination is a point. A list that is not given is empty.
+/// The dimensions that vary: every combination of their values is a point. A list that is not given is empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Vary {
@@ -31,7 +31,7 @@ pub struct Vary {
     pub cores: Choices<u16>,
 }
 
-/// What stays the same, as `trine-load` takes it. What is not given here is the load generator's default.
+/// The settings that do not vary, in `trine-load`'s form. A setting that is not given is the load generator's default.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workload {
@@ -46,7 +46,7 @@ pub struct Workload {
     pub keys: Option<u64>,
     pub key_size: Option<u64>,
     pub distribution: Option<String>,
-    /// Which keys a client's pipeline has.
+    /// The keys of a client's pipeline.
     pub batch: Option<Batch>,
     pub timeout: Option<Span>,
 }
@@ -108,7 +108,7 @@ impl Workload {
     }
 }
 
-/// Which keys a client's pipeline has.
+/// The keys of a client's pipeline.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Batch {
@@ -127,7 +127,7 @@ impl Batch {
     }
 }
 
-/// What the load generator speaks to a target.
+/// The protocol between the load generator and a target.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -196,7 +196,7 @@ impl Span {
     }
 }
 
-/// As whole seconds or milliseconds, which is what `trine-load` takes.
+/// Writes whole seconds or milliseconds, which is what `trine-load` takes.
 impl fmt::Display for Span {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_millis() {
@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// Which CPUs the servers may use, and which the load generator.
+/// The CPUs for the servers, and those for the load generator.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cpus {
@@ -233,7 +233,7 @@ pub struct Cpus {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum CpuChoice {
-    /// Whatever the program and the kernel choose.
+    /// Any: the program and the kernel choose.
     #[default]
     Any,
     /// A quarter of this machine's CPUs for the load, at least one; the others for the servers.
@@ -308,5 +308,5 @@ impl<'de> Deserialize<'de> for CpuChoice {
     }
 }
 
-/// What Linux can be built for (CONFIG_NR_CPUS goes up to 8192).
+/// The most CPUs that Linux can be built for (CONFIG_NR_CPUS goes up to 8192).
 const CPUS_MAX: usize = 8192;

@@ -1,9 +1,9 @@
-//! What a few repeats can say: means with intervals, whether a run was steady, and whether a difference is one.
+//! Statistics of a few repeats: means with intervals, steadiness of a run, and significance of a difference.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// How sure every interval here is.
+/// The confidence of every interval here.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A mean, and where the true mean lies with 95 % confidence.
@@ -73,7 +73,7 @@ fn students_t(freedom: f64) -> StudentsT {
     StudentsT::new(0.0, 1.0, freedom.max(1.0)).expect("the degrees of freedom are a positive number")
 }
 
-/// Whether throughput stayed where it was while it was measured.
+/// The steadiness of throughput during a measurement.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Steadiness {
@@ -145,12 +145,12 @@ pub fn steadiness(operations_per_second: &[f64]) -> Steadiness {
 /// degree of freedom, and its interval spans a factor of a hundred.
 pub const REPEATS_TO_COMPARE: usize = 3;
 
-/// How B compares with A: the ratio of geometric means, B over A.
+/// The ratio of B to A, of geometric means.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
     pub ratio: f64,
     pub interval: (f64, f64),
-    /// How likely so large a difference is by chance, were there none.
+    /// The probability of so large a difference by chance, were there none.
     pub p: f64,
     /// The standard error of the ratio's logarithm, and its degrees of freedom.
     error: f64,
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// What is flat is steady, what climbs or jumps is not, and a second or three prove nothing.
+    /// Flat throughput is steady, climbing or jumping throughput is not, and a second or three prove nothing.
     #[test]
     fn steadiness_sees_drift_and_noise() {
         assert_eq!(steadiness(&[100.0, 50.0, 100.0]), Steadiness::TooShortToJudge);

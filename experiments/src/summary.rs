@@ -1,4 +1,4 @@
-//! What the repeats of each point say together.
+//! Summaries of the repeats of each point.
 
 use std::cmp::Ordering;
 

@@ -1,11 +1,10 @@
-//! What is measured: servers that are started here, or run already.
+//! Targets of a measurement: servers that are started here, or run already.
 
 use serde::{Deserialize, Serialize};
 
-use crate::compose;
 use crate::settings::{Protocol, Vary};
 
-/// What is measured.
+/// A target of a measurement.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Target {
@@ -18,11 +17,11 @@ pub enum Target {
         servers: Option<u16>,
         #[serde(default)]
         cores: Option<u16>,
-        /// Whether its servers keep their data, in a directory that is made for each start and removed after it.
+        /// True if its servers keep their data, in a directory that is made for each start and removed after it.
         #[serde(default)]
         directory: bool,
-        /// Whether its servers know of each other. Without a topology each takes every key, and the load generator decides
-        /// whose a key is.
+        /// True if its servers share a topology. Without one each takes every key, and the load generator decides which server
+        /// has a key.
         #[serde(default = "yes")]
         topology: bool,
         #[serde(default)]
@@ -36,7 +35,7 @@ pub enum Target {
     Command {
         name: String,
         command: String,
-        /// How many are started, each with a port of its own. The load generator decides which of several has a key.
+        /// The number of processes, each with a port of its own. The load generator decides which of several has a key.
         #[serde(default = "one_server")]
         servers: u16,
         /// A crate beside the experiment's file that cargo builds before this is started.
@@ -44,10 +43,10 @@ pub enum Target {
         build: Option<String>,
         #[serde(default)]
         protocol: Protocol,
-        /// Whether to speak to it as a cluster.
+        /// True if the load generator speaks to it as a cluster.
         #[serde(default)]
         cluster: bool,
-        /// Whether each runs in a container, on a network like that of `compose.yaml`.
+        /// True if each process runs in a container, on a network like that of `compose.yaml`.
         #[serde(default)]
         containers: bool,
         /// A program without which this target is left out, with a note.
@@ -58,7 +57,7 @@ pub enum Target {
     Address {
         name: String,
         address: String,
-        /// Whether to speak to it as a cluster; the server is asked where this is left out.
+        /// True if the load generator speaks to it as a cluster; the server is asked where this is left out.
         #[serde(default)]
         cluster: Option<bool>,
         #[serde(default)]
@@ -74,16 +73,35 @@ fn yes() -> bool {
     true
 }
 
-/// How a cluster of ours is started.
+/// The way to start a cluster of ours.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Means {
-    /// As processes, with `trine up`.
+    /// Processes, by `trine up`.
     #[default]
     Processes,
-    /// As three containers, with compose.yaml.
+    /// Three containers, by compose.yaml.
     Compose,
 }
+
+/// A target at one size: started once, it serves a group of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    pub target: Target,
+    /// For a target of kind `trine`, and for no other.
+    pub size: Option<Size>,
+}
+
+/// The size of a target of kind `trine`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Size {
+    pub servers: u16,
+    /// Of each server.
+    pub cores: u16,
+}
+
+/// The number of servers in `compose.yaml`.
+pub const COMPOSE_SERVERS: u16 = 3;
 
 impl Target {
     pub fn name(&self) -> &str {
@@ -92,7 +110,7 @@ impl Target {
         }
     }
 
-    /// What the load generator speaks to it.
+    /// Returns the protocol between the load generator and it.
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Trine { protocol, .. } | Self::Command { protocol, .. } | Self::Address { protocol, .. } => *protocol,
@@ -145,10 +163,10 @@ impl Target {
         }
         if let Target::Trine { servers, cores, cluster, .. } = self {
             let sizes = vary.servers.or(servers.as_slice());
-            if *cluster == Means::Compose && sizes != [compose::SERVERS] {
+            if *cluster == Means::Compose && sizes != [COMPOSE_SERVERS] {
                 let what = format!(
                     "target `{name}` runs in the containers of compose.yaml, which are {0}: write servers = {0}",
-                    compose::SERVERS
+                    COMPOSE_SERVERS
                 );
                 return complain(name, what);
             }

@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(requests_ahead(bytes), whole);
 });
 
-/// What a session that gets the bytes in pieces would execute, and how that ends.
+/// Returns the requests that a session which gets the bytes in pieces would execute, and the error that ends them.
 fn requests(bytes: &[u8], ends: &[usize]) -> (Vec<Vec<Vec<u8>>>, Option<ProtocolError>) {
     let (mut decoder, mut start, mut requests) = (Decoder::default(), 0, Vec::new());
     for &end in ends {

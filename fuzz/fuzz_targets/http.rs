@@ -81,7 +81,7 @@ fuzz_target!(|input: &[u8]| {
     assert!(whole.starts_with(&executed(bytes, &ends)));
 });
 
-/// What a session that gets the bytes in pieces executes.
+/// Returns the requests that a session which gets the bytes in pieces executes.
 fn executed(bytes: &[u8], ends: &[usize]) -> Vec<Vec<Vec<u8>>> {
     let (mut session, mut decoder, mut shelf) = (Session::undecided(), Decoder::default(), Shelf::default());
     let mut start = 0;

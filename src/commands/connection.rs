@@ -169,7 +169,7 @@ fn reset(call: &mut Call<'_>) -> Outcome {
     client.reply_mode = ReplyMode::On;
     client.name = "".into();
     (client.no_evict, client.no_touch, client.read_only) = (false, false, false);
-    client.refused_multi = false;
+    client.transaction = None;
     call.reply.version = Version::Two;
     call.reply.simple("RESET");
     Outcome::Done

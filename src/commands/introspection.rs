@@ -235,6 +235,7 @@ fn flags(flags: Flags) -> Vec<&'static str> {
         (Flags::NOSCRIPT, "noscript"),
         (Flags::LOADING, "loading"),
         (Flags::STALE, "stale"),
+        (Flags::SKIP_SLOWLOG, "skip_slowlog"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
         (Flags::NO_ASYNC_LOADING, "no_async_loading"),
@@ -293,7 +294,7 @@ fn request_policy(row: &Command) -> Option<&'static str> {
         (_, "function|flush" | "memory|malloc-stats" | "memory|purge" | "ping" | "wait") => {
             Some("request_policy:all_shards")
         }
-        (Route::Here | Route::Keys | Route::SlotAt(_), _) => None,
+        (Route::Here | Route::Keys | Route::SlotAt(_) | Route::Watch, _) => None,
     }
 }
 
@@ -301,7 +302,7 @@ fn response_policy(row: &Command) -> Option<&'static str> {
     match row.route {
         Route::Here if row.name == "wait" => Some("response_policy:agg_min"),
         Route::Here if row.name == "memory|malloc-stats" => Some("response_policy:special"),
-        Route::Here | Route::Keys | Route::SlotAt(_) => Some("response_policy:all_succeeded"),
+        Route::Here | Route::Keys | Route::SlotAt(_) | Route::Watch => Some("response_policy:all_succeeded"),
         Route::CursorAt(_) => Some("response_policy:special"),
         Route::Split(merge) | Route::Everywhere(merge) => match merge {
             Merge::Ok | Merge::Here => Some("response_policy:all_succeeded"),
@@ -422,7 +423,7 @@ fn key_flags(name: &str, flags: Flags) -> &'static [&'static str] {
         "append" => &["RW", "insert"],
         "del" | "delifeq" | "unlink" => &["RM", "delete"],
         "exists" | "memory|usage" | "object|encoding" | "object|freq" | "object|idletime" | "object|refcount"
-        | "strlen" | "touch" | "type" => &["RO"],
+        | "strlen" | "touch" | "type" | "watch" => &["RO"],
         "expire" | "expireat" | "persist" | "pexpire" | "pexpireat" | "setrange" => &["RW", "update"],
         "getdel" => &["RW", "access", "delete"],
         "mset" | "psetex" | "setex" => &["OW", "update"],

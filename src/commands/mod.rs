@@ -14,6 +14,7 @@ pub mod server;
 pub mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod transactions;
 
 use crate::{
     client::{Client, Clients, Port},
@@ -121,6 +122,8 @@ impl Flags {
     /// Does not need the values that its keys have: those on disk are not read for it. Without it they are read first; see
     /// [`needed_keys`].
     pub const NO_VALUES: Self = Self(8192);
+    /// Not in the slow log.
+    pub const SKIP_SLOWLOG: Self = Self(16384);
     /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
@@ -152,14 +155,24 @@ pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Ite
     keys.indices(request.len())
 }
 
-/// Returns true if a command's records only take keys away: it is executed on a full disk, since it is the way out.
-pub fn frees_room(command: &Command) -> bool {
-    matches!(command.name, "del" | "delifeq" | "flushall" | "flushdb" | "getdel" | "unlink")
+/// The keys that a command takes away, and adds none: such a command is the way out of a full disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Relief {
+    /// It may add.
+    None,
+    /// Some keys go.
+    SomeKeys,
+    /// All keys go: nothing else makes room for certain.
+    AllKeys,
 }
 
-/// Returns true if the command removes all keys: nothing else makes room for certain.
-pub fn empties_all(command: &Command) -> bool {
-    matches!(command.name, "flushall" | "flushdb")
+/// Returns the keys that a command takes away.
+pub fn relief(command: &Command) -> Relief {
+    match command.name {
+        "flushall" | "flushdb" => Relief::AllKeys,
+        "del" | "delifeq" | "getdel" | "unlink" => Relief::SomeKeys,
+        _ => Relief::None,
+    }
 }
 
 /// Bytes of a record beside what the request gives of it, for each argument; at most one record is made of each.
@@ -197,6 +210,8 @@ pub enum Route {
     Here,
     /// To the core that owns its keys. All must be on one core.
     Keys,
+    /// As [`Keys`](Self::Keys), and the core that has the connection keeps the reply of another core (`WATCH`).
+    Watch,
     /// To the core that owns the slot named by this argument (`CLUSTER COUNTKEYSINSLOT 5`).
     SlotAt(u8),
     /// Split by key over the cores; the replies are put together so.
@@ -205,6 +220,14 @@ pub enum Route {
     Everywhere(Merge),
     /// To the core that the cursor in this argument names, and on to the next when that one is done (`SCAN`).
     CursorAt(u8),
+}
+
+impl Route {
+    /// Returns the route of a request all of whose keys turn out to be on one core.
+    #[inline]
+    pub fn to_one_core(self) -> Self {
+        if self == Self::Watch { self } else { Self::Keys }
+    }
 }
 
 /// How the replies of several cores become one.

@@ -170,7 +170,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new(
         "cores",
         Kind::Number,
-        "How many cores to use, by default all the process may run on and its CPU quota can keep busy; one shard on each",
+        "The number of cores, by default one on each CPU that the process may run on, and no more than its CPU quota has whole ones",
         |config| text_of(config.cores.as_ref()),
         |config, text| put(&mut config.cores, number(text, 1, 1024).map(Some)),
     )

@@ -288,7 +288,7 @@ fn cores_share_cpus_where_there_are_too_few() {
     assert_eq!(config.placement(&[4, 5]), [7, 7, 7]);
 }
 
-/// What a setting shows, it also takes: CONFIG GET, a restart and a file agree.
+/// Every setting takes the value that it shows: CONFIG GET, a restart and a file agree.
 #[test]
 fn every_setting_takes_what_it_shows() {
     let default = Config::default();
@@ -329,7 +329,7 @@ proptest! {
         prop_assert_eq!(units::size(&units::size_for_people(bytes)), Ok(bytes));
     }
 
-    /// Whatever is written in a file, it is refused or applied, and what was applied holds.
+    /// Any value in a file is refused or applied, and an applied one holds.
     #[test]
     fn any_value_is_refused_or_applied(row in 0..SETTINGS.len(), text in r"[0-9a-z:.,-]{0,12}") {
         let mut config = Config::default();
@@ -345,7 +345,7 @@ proptest! {
     }
 }
 
-/// What Redis can be set to and Trine cannot is known by its one value, which can be set again, and says why there is no other.
+/// A setting that Redis has and Trine lacks is known by its one value, which can be set again, and says why there is no other.
 #[test]
 fn settings_of_redis_that_are_none_here_say_why() {
     use super::foreign::FOREIGN;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::commands::info::human;
 
-/// What a core locks: a mebibyte for glommio's direct I/O, and its rings.
+/// The memory that a core locks: a mebibyte for glommio's direct I/O, and its rings.
 const LOCKED_BYTES_PER_CORE: u64 = 2 << 20;
 /// A cluster client connects to every core; below this, a lab's load generators run into the limit.
 const OPEN_FILES_MIN: u64 = 65_536;

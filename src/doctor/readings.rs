@@ -1,4 +1,4 @@
-//! What was read of a machine. `None`, or an empty text, is what the machine does not tell.
+//! Readings of a machine. `None`, or an empty text, stands for what the machine does not tell.
 
 use super::ring::Facts;
 
@@ -7,7 +7,7 @@ use super::ring::Facts;
 pub struct Readings {
     /// `uname -r`.
     pub kernel: String,
-    /// What is known where a ring like the server's was refused; `None` where it was made.
+    /// The facts about a refused ring like the server's; `None` where it was made.
     pub ring_refused: Option<Facts>,
     /// The environment says `--cpus any`.
     pub is_unpinned: bool,
@@ -15,28 +15,28 @@ pub struct Readings {
     pub pinning_refused: Option<String>,
     /// The limit of locked memory in bytes; `None` for unlimited.
     pub locked_bytes_max: Option<u64>,
-    /// Whether that limit does not count for this process (CAP_IPC_LOCK).
+    /// True if that limit does not count for this process (CAP_IPC_LOCK).
     pub may_lock: bool,
     /// The hard limit of open files, which a server raises its own to; `None` for unlimited.
     pub open_files_max: Option<u64>,
 
     /// The CPUs that this process may run on, ascending.
     pub cpus: Vec<usize>,
-    /// How many CPUs are online.
+    /// The number of CPUs online.
     pub cpus_online: usize,
-    /// How many CPUs' time the control group may use in any moment.
+    /// The number of CPUs that the control group's quota allows.
     pub cpu_quota: Option<f64>,
     /// The allowed CPUs by physical core: those that share one are in one list.
     pub cores: Vec<Vec<usize>>,
     /// The frequency governors of the allowed CPUs, each once.
     pub governors: Vec<String>,
-    /// Whether the processor may go faster than its rated frequency.
+    /// The switch of turbo, if the processor may go faster than its rated frequency.
     pub turbo: Option<Turbo>,
-    /// What the kernel reads the time from.
+    /// The kernel's clock source.
     pub clock_source: Option<String>,
-    /// What it could read it from.
+    /// The clock sources that the kernel could use.
     pub clock_sources: Vec<String>,
-    /// What runs this machine, if it is a virtual one.
+    /// The hypervisor, if this is a virtual machine.
     pub hypervisor: Option<String>,
     /// The share of time that the host gave to others while this machine wanted it, since it started.
     pub steal: Option<f64>,
@@ -47,16 +47,16 @@ pub struct Readings {
     pub memory_limit_bytes: Option<u64>,
     /// `always`, `madvise` or `never`.
     pub huge_pages: Option<String>,
-    /// Bytes of swap, and how many of them are in use.
+    /// Bytes of swap.
     pub swap_bytes: u64,
-    /// ... of which in use.
+    /// Bytes of swap in use.
     pub swap_used_bytes: u64,
 
     /// `net.core.somaxconn`.
     pub connections_waiting_max: Option<u64>,
     /// The ports that were tried.
     pub ports: Vec<Port>,
-    /// Whether they were asked for by number. Otherwise they are those that `trine serve` would take.
+    /// True if they were asked for by number. Otherwise they are those that `trine serve` would take.
     pub ports_were_named: bool,
     /// The range that the kernel takes ports of outgoing connections from.
     pub outgoing_ports: Option<(u16, u16)>,
@@ -65,7 +65,7 @@ pub struct Readings {
     pub disk: Option<Disk>,
 }
 
-/// Where to switch a processor's turbo off.
+/// The file that switches a processor's turbo off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Turbo {
     /// It is off.
@@ -81,24 +81,24 @@ pub enum Turbo {
 pub struct Port {
     /// Its number.
     pub number: u16,
-    /// What the kernel said; `None` where it is free.
+    /// The kernel's error; `None` where the port is free.
     pub refused: Option<String>,
 }
 
 /// A directory, and the disk below it.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    /// As it was asked for.
+    /// The path that was asked for.
     pub path: String,
     /// Why nothing can be written there. The rest then says nothing.
     pub refused: Option<String>,
     /// `ext4`, `xfs`, …
     pub file_system: String,
-    /// Whether writes can go past the kernel's cache.
+    /// True if writes can bypass the kernel's cache.
     pub is_direct: bool,
-    /// Whether the device writes a block through its cache when it is told to (FUA).
+    /// True if the device writes a block through its cache when asked to (FUA).
     pub has_fua: bool,
-    /// How long each of a number of writes of 4 KiB took until it was on disk, in microseconds, ascending.
+    /// The time that each of a number of writes of 4 KiB took until it was on disk, in microseconds, ascending.
     pub sync_us: Vec<u64>,
     /// Bytes that are free.
     pub free_bytes: u64,

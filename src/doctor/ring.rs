@@ -11,7 +11,7 @@ const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;
 const ENOSYS: i32 = 38;
 
-/// What is known of this machine when io_uring was refused.
+/// Facts about this machine when io_uring was refused.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The error's number.
@@ -26,12 +26,12 @@ pub struct Facts {
     pub memlock: Option<u64>,
 }
 
-/// What is in the way, and the way out.
+/// The cause of a refusal, and the way out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cause {
-    /// What is in the way.
+    /// The cause.
     pub reason: String,
-    /// What to do.
+    /// The fix.
     pub fix: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is said of machines that are data.
+//! Diagnoses of machines that are data.
 
 use super::{
     readings::{Disk, Port, Turbo},
@@ -211,7 +211,7 @@ fn an_untuned_container_is_told_all_that_is_in_its_way() {
     .assert_eq(&table(&examine(&untuned()), 100, false));
 }
 
-/// Whatever is not well has a reason and, wherever anything can be done, a fix.
+/// Every finding that is not well has a reason and, if anything can be done, a fix.
 #[test]
 fn what_is_not_well_has_a_reason_and_a_fix() {
     let diagnosis = examine(&untuned());

@@ -11,12 +11,14 @@ use super::{
 };
 use crate::{
     client::Client,
-    commands::{Now, Outcome},
+    commands::{Now, Outcome, Route},
     gateway::{self, Gather},
     resp::{Decoded, Decoder, Limits, Reply, Request},
     session::Ticket,
     shard::{Away, Shard, Share},
+    slot::Slot,
     store::Cold,
+    transaction::{Home, Watches},
     wal::Lsn,
 };
 
@@ -39,6 +41,14 @@ pub(super) struct Gathering {
 }
 
 impl Serving<'_> {
+    /// Notes that another core will say what there is to watch: see [`Engine::keep_watches`].
+    #[cold]
+    fn await_watches(&mut self, request: Request<'_>, core: u16, ticket: Ticket) {
+        let transaction = self.client.transaction.get_or_insert_default();
+        transaction.home.get_or_insert(Home { slot: Slot::of(request.arg(1)), core });
+        transaction.await_watches(ticket.0);
+    }
+
     /// Sends a request to the core that owns its keys, or its parts to several.
     pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
@@ -47,8 +57,15 @@ impl Serving<'_> {
             |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
         let me = self.shard.core.me.core;
         if let Some(core) = away.whole().filter(|&core| core != me) {
-            self.remote.ask(core.into(), item(None), |bytes| crate::resp::encode_request(bytes, request.args_from(0)));
+            let forwarded = std::mem::take(&mut self.shard.forwarded);
+            self.remote.ask(core.into(), item(None), |bytes| match &*forwarded {
+                [] => crate::resp::encode_request(bytes, request.args_from(0)),
+                forwarded => bytes.extend_from_slice(forwarded),
+            });
             return;
+        }
+        if away.route == Route::Watch {
+            self.await_watches(request, away.core, ticket);
         }
         let shard = &mut *self.shard;
         let random = self.random.u64(..);
@@ -278,10 +295,28 @@ impl Engine {
         gathering.held = gathering.held.max(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
+        let is_watch = self.shard.core.rows[usize::from(row)].route == Route::Watch;
         note_failure(&mut self.shard, row, &reply);
         if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
             connection.gathers = Vec::new();
         }
+        let (reply, goes_on) = if is_watch { self.keep_watches(id, ticket, reply) } else { (reply, false) };
         self.complete(id, ticket, if is_unwanted { Vec::new() } else { reply }, held);
+        if goes_on && let Some(connection) = self.connections.get_mut(id) {
+            connection.session.resume();
+            self.receive(id, &[]);
+        }
+    }
+
+    /// Keeps what another core has seen of the keys that a client watches. Returns the reply to the client, and true if its EXEC
+    /// has waited for this.
+    #[cold]
+    fn keep_watches(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>) -> (Vec<u8>, bool) {
+        let encoded = reply.strip_prefix(b"$").and_then(|rest| rest.splitn(2, |&byte| byte == b'\n').nth(1));
+        let watches = encoded.and_then(|encoded| Watches::decode(encoded.strip_suffix(b"\r\n")?));
+        let answer = if watches.is_some() { b"+OK\r\n".to_vec() } else { reply };
+        let client = self.shard.core.clients.get_mut(id.place());
+        let transaction = client.and_then(|client| client.transaction.as_mut());
+        (answer, transaction.is_some_and(|transaction| transaction.take_watches(ticket.0, watches)))
     }
 }

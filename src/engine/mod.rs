@@ -111,7 +111,8 @@ pub enum Rest {
 impl Engine {
     /// Makes the engine of a core. `files`: those that it comes back from, without which it keeps nothing. `seed`: for its random
     /// numbers.
-    pub fn new(shard: Shard, clock: Clock, now: Now, seed: u64, files: Option<CoreFiles>) -> Self {
+    pub fn new(mut shard: Shard, clock: Clock, now: Now, seed: u64, files: Option<CoreFiles>) -> Self {
+        shard.clock = Some(Box::new(move || clock.monotonic_us()));
         let core = &shard.core;
         let (me, cores) = (usize::from(core.me.core), usize::from(core.cores()));
         let remote = Remote::new(me, cores, core.config.log_backlog_bytes, now.monotonic_us);

@@ -121,6 +121,7 @@ impl Executor for Serving<'_> {
                 // CLIENT KILL on every core may have meant this client, by the part that was executed here.
                 if self.client.closing { Answer::LastLater } else { Answer::Later }
             }
+            Execution::Wait => Answer::NotYet,
         }
     }
 
@@ -215,7 +216,11 @@ impl Serving<'_> {
 
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
-        if let Some(text) = self.failure.take() {
+        if let Some(mut text) = self.failure.take() {
+            if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
+                // It was EXEC that waited for the values of its queue.
+                text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
+            }
             self.shard.core.statistics.errors.note(text.as_bytes());
             let start = output.len();
             Reply { output, version: self.client.version }.error(&text);
@@ -232,7 +237,7 @@ impl Serving<'_> {
             Outcome::Done => Answer::Here,
             Outcome::Stall(time) => {
                 self.clock.sleep(time);
-                Answer::Here
+                if self.shard.told == Lsn(0) { Answer::Here } else { Answer::Held(self.shard.told) }
             }
             Outcome::Shutdown => {
                 self.actions.push(Action::StopServer);

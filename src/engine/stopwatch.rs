@@ -10,7 +10,6 @@ use crate::{
     commands::{Flags, Keys, Now},
     resp::Request,
     shard::{Shard, Share},
-    statistics::Delay,
 };
 
 /// A request or a reply of so many bytes is measured by itself: to copy them takes as long as some looks at the clock.
@@ -143,23 +142,7 @@ impl Stopwatch {
     fn measure(&mut self, shard: &mut Shard, request: Request<'_>, client: &Client, now: Now) {
         let Some(ran) = shard.ran.take() else { return };
         let us = self.lap();
-        let core = &mut shard.core;
-        let is_counted = ran.share != Share::OtherPart;
-        if is_counted {
-            core.statistics.note(ran.found.index, us, 1);
-        } else {
-            core.statistics.note_more(ran.found.index, us);
-        }
-        if ran.found.command.keys != Keys::NONE {
-            core.statistics.slots.measured(ran.slot, us, ran.was_picked);
-        }
-        core.note_delay(Delay::Command, us, now.unix_us);
-        // Where the slow log takes everything, the first part stands for its request.
-        let limit_us = core.config.slowlog_log_slower_than.map(|limit| limit.as_micros() as u64);
-        if limit_us.is_some_and(|limit| limit <= us && (is_counted || limit != 0)) {
-            let length_max = core.config.slowlog_max_len;
-            core.statistics.slow_log.note(request, client, us, now, length_max);
-        }
+        shard.account(ran, us, request, client, now);
     }
 
     fn lap(&mut self) -> u64 {

@@ -154,6 +154,7 @@ impl Server {
         let away = match shard.execute(decoder.request(&bytes), &mut self.client, self.now, &mut output) {
             Execution::Done(_) => return output,
             Execution::Away(away) => away,
+            Execution::Wait => panic!("nothing is watched"),
         };
         let (shard, cores) = (&self.shards[me], self.shards.len() as u16);
         let Spread { parts, mut gather } =

@@ -11,16 +11,16 @@ const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// The most bytes of fields behind the last chunk; nobody reads them.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// How far the chunks of a body have been followed. Positions count from the body's start.
+/// The progress of a decoder of chunks. Positions count from the body's start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Chunks {
-    /// Where the next chunk, or the next line of the trailer, begins.
+    /// The position of the next chunk, or of the next line of the trailer.
     at: usize,
-    /// Where the trailer begins, once the last chunk has been seen.
+    /// The position of the trailer, once the last chunk has been seen.
     trailer: Option<usize>,
 }
 
-/// What is there of a body.
+/// The part of a body that has arrived.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cut<'a> {
     /// All of it, and where the next request begins.

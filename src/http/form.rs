@@ -48,7 +48,7 @@ pub fn field<'a>(form: &'a [u8], name: &'static str) -> Result<&'a [u8], Refusal
     found.ok_or_else(|| missing(name))
 }
 
-/// Whether a field's name, as it is written, stands for this one.
+/// Returns true if a field's name, in the form's encoding, stands for this one.
 fn is_name(written: &[u8], name: &str) -> bool {
     if memchr::memchr2(b'%', b'+', written).is_none() || 3 * name.len() < written.len() {
         return written == name.as_bytes();
@@ -219,7 +219,7 @@ mod tests {
             let _ = field(body.as_bytes(), "value").map(|value| decode(value, true, &mut Vec::new()));
         }
 
-        /// What a client encodes is what the server reads.
+        /// A field that a client encodes is read as it was.
         #[test]
         fn what_was_encoded_is_decoded(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let text = percent_encoding::percent_encode(&bytes, percent_encoding::NON_ALPHANUMERIC).to_string();

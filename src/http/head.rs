@@ -3,7 +3,7 @@
 use super::{HEADERS_MAX, Limits, Refusal};
 use std::mem::MaybeUninit;
 
-/// What a request wants done.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Method {
     /// Show.
@@ -20,7 +20,7 @@ pub enum Method {
     Unknown,
 }
 
-/// How the end of a request's body is found.
+/// The way to find the end of a request's body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Framing {
     /// There is none.
@@ -45,15 +45,15 @@ pub struct Head<'a> {
     /// The host, and maybe the port, that the request is for: that of the target where it names one, else `Host`. `None` for
     /// HTTP/1.0 without either, which no browser speaks.
     pub authority: Option<&'a [u8]>,
-    /// Whether the client speaks HTTP/1.0.
+    /// True if the client speaks HTTP/1.0.
     pub is_old: bool,
-    /// Whether it wants to send more by this connection.
+    /// True if it wants to send more by this connection.
     pub persists: bool,
-    /// How its body ends.
+    /// The framing of its body.
     pub framing: Framing,
-    /// Whether it waits to be told before it sends the body.
+    /// True if it waits for a response before it sends the body (`Expect: 100-continue`).
     pub expects_continue: bool,
-    /// Whether the body is compressed or the like.
+    /// True if the body is compressed or the like.
     pub is_encoded: bool,
     /// `Content-Type`.
     pub content_type: Option<&'a [u8]>,
@@ -61,7 +61,7 @@ pub struct Head<'a> {
     pub authorization: Option<&'a [u8]>,
     /// `User-Agent`.
     pub agent: Option<&'a [u8]>,
-    /// Where the body begins.
+    /// The position of the body.
     pub length: usize,
 }
 
@@ -94,7 +94,7 @@ pub fn parse<'a>(bytes: &'a [u8], searched: &mut usize, limits: &Limits) -> Resu
     }
 }
 
-/// Whether an empty line is in what has not been searched.
+/// Returns true if there is an empty line in the bytes that have not been searched.
 fn may_have_end(bytes: &[u8], searched: &mut usize) -> bool {
     // The end may have begun in what was searched.
     let new = &bytes[(*searched).min(bytes.len()).saturating_sub(3)..];
@@ -128,7 +128,7 @@ fn refusal(error: httparse::Error) -> Refusal {
     }
 }
 
-/// What is of interest in a request's fields.
+/// The fields of a request that matter here.
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
@@ -199,7 +199,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// How the body ends. What could be understood in two ways is not: somebody else may understand the other.
+    /// Returns the framing of the body. A head that could be understood in two ways is refused: another program may understand
+    /// it in the other.
     fn framing(&self, is_old: bool) -> Result<Framing, Refusal> {
         match (self.length, self.is_chunked) {
             (Some(_), true) => Err(Refusal::new(400, "Content-Length and Transfer-Encoding contradict each other")),
@@ -328,7 +329,7 @@ mod tests {
         }
     }
 
-    /// What is unclear, too much or of another time is refused with the status that says so.
+    /// A head that is unclear, too large or of another time is refused with the status that says so.
     #[test]
     fn what_a_head_may_not_say_is_refused() {
         for (text, expected) in [

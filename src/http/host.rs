@@ -1,4 +1,4 @@
-//! Which hosts a request may be for.
+//! The hosts that a request may be for.
 //!
 //! A web page whose name is made to point at this server's address (DNS rebinding) sends requests here that its browser takes for
 //! requests to the page's own server: it may read what is answered. Only the `Host` that the browser sends tells them apart, and it

@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// What is no text is not made one: 1 and "1" and 1.0 would be the same afterwards.
+    /// A value that is no text is refused with the reason: 1 and "1" and 1.0 would be the same afterwards.
     #[test]
     fn anything_else_is_refused_with_the_reason() {
         for (text, status, reason) in [

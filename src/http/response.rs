@@ -8,7 +8,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// What a reply answers.
+/// The kind of the request that a reply answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `/health`: there is no reply, this core answers.
@@ -19,15 +19,15 @@ pub enum Kind {
     Metrics,
     /// A key's value, or a null.
     Value,
-    /// Whether the key was free.
+    /// Set if absent: the reply says if the key was free.
     Stored,
     /// `OK`: so many keys.
     StoredAll(u32),
-    /// How many keys there were.
+    /// The number of keys that were removed.
     Removed,
 }
 
-/// How a response is to be sent, apart from what it says.
+/// The framing of a response, apart from its status and body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Manner {
     /// Without its body (HEAD).
@@ -38,12 +38,12 @@ pub struct Manner {
     pub is_old: bool,
 }
 
-/// How a reply becomes a response.
+/// The way to turn a reply into a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
-    /// What it answers.
+    /// The kind of request.
     pub kind: Kind,
-    /// How it is sent.
+    /// The framing.
     pub manner: Manner,
 }
 
@@ -109,7 +109,7 @@ fn bulk(output: &mut Vec<u8>, start: usize, content_type: &[u8], manner: Manner,
     output.truncate(start + length + shown);
 }
 
-/// What is told by a status and little else.
+/// Writes a response that is a status and little else.
 fn status(output: &mut Vec<u8>, start: usize, kind: Kind, manner: Manner, date: &Date) {
     let number = output.get(start + 1..).and_then(|rest| parse_i64(rest.strip_suffix(b"\r\n")?));
     output.truncate(start);

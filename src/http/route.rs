@@ -1,4 +1,4 @@
-//! What a request asks for, and the Redis request that it becomes.
+//! Routes: the Redis request that an HTTP request becomes.
 
 use super::{
     Limits, Refusal, body, form,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::resp::Words;
 
-/// What a request asks for, as far as its head tells.
+/// The meaning of a request's head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ask<'a> {
     /// `/health`: whether this core answers.
@@ -92,12 +92,12 @@ fn key_of_query<'a>(head: &Head<'a>) -> Result<KeyText<'a>, Refusal> {
 }
 
 impl Ask<'_> {
-    /// Whether everybody may ask this.
+    /// Returns true if anybody may ask this, without the password.
     pub fn is_public(&self) -> bool {
         matches!(self, Self::Health | Self::Ready)
     }
 
-    /// Whether a body belongs to it.
+    /// Returns true if a body belongs to it.
     pub fn takes_body(&self) -> bool {
         matches!(self, Self::Set(_) | Self::Store)
     }
@@ -190,7 +190,7 @@ impl Ask<'_> {
     }
 }
 
-/// What a body may be.
+/// The type of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum BodyType {
     Form,

@@ -1,6 +1,6 @@
 //! Telling HTTP from the Redis protocol by the first line.
 
-/// Which protocol the first bytes of a connection speak.
+/// The protocol of a connection, told by its first bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Told {
     /// Redis's, as arrays or as lines.
@@ -58,7 +58,7 @@ mod tests {
 
     const LINE_BYTES_MAX: usize = 64 * 1024;
 
-    /// What people type stays what it was; what an HTTP client sends is HTTP.
+    /// Inline commands stay RESP; a request line of HTTP is HTTP.
     #[test]
     fn the_first_line_tells() {
         for (bytes, told) in [
@@ -98,7 +98,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was told of the first bytes stays true with more behind them.
+        /// A protocol that was told by the first bytes stays with more bytes behind them.
         #[test]
         fn more_bytes_change_no_mind(
             line in prop_oneof!["(GET|PUT|SET|PING|HEAD) ?[/*hk]?[a-z]{0,4}( HTTP/1.[01])?\r?\n?", "[A-Z /.*\r\n0-9]{0,12}"],

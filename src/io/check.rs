@@ -21,7 +21,7 @@ use crate::{
     wal::{FileInfo, Left, Lsn, Report, frame::FileKind},
 };
 
-/// How often progress is shown.
+/// The time between two updates of the progress.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// Returns the command line of `trine check`.
@@ -78,7 +78,7 @@ fn not_in_use(directory: &Directory) -> Result<(), Failure> {
     directory.used_by().map_or(Ok(()), |holder| Err(refuse(holder)))
 }
 
-/// What is said of a shard.
+/// The verdict on a shard.
 struct Verdict {
     text: String,
     is_damaged: bool,
@@ -139,7 +139,7 @@ impl Check {
         Ok(Verdict { text: format!("DAMAGED\n  {}", damaged.join("\n  ")), is_damaged: true })
     }
 
-    /// Whether a hint is not what its segment would have it be.
+    /// Returns true if a hint differs from the one that its segment gives.
     fn has_changed(&self, hint: &FileInfo, report: &Report) -> Result<bool, Failure> {
         let position = report.segments.iter().position(|(number, _)| *number == hint.number);
         let Some(position) = position else { return Ok(false) };
@@ -155,7 +155,7 @@ impl Check {
         }
     }
 
-    /// Where a file that no start reads has changed.
+    /// Returns the first damage in a file that no start reads.
     fn first_damage(&mut self, file: &FileInfo) -> Result<Option<u64>, Failure> {
         let path = self.files.path_of(file.kind, file.number);
         let failed = |error: io::Error| unreadable(&RecoverError::Io(path.clone(), error));

@@ -28,7 +28,7 @@ use crate::{
 /// Why a subcommand did not do what it was asked.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was asked makes no sense; change the command. Exit status 2.
+    /// The command makes no sense; change it. Exit status 2.
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
@@ -90,7 +90,7 @@ pub(super) fn print_coloured(text: &str) -> Result<(), Failure> {
     print_while_read(text).map(|_| ())
 }
 
-/// As [`print_result`]. Returns false if nobody reads any more.
+/// Prints like [`print_result`]. Returns false if nobody reads any more.
 pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
     output::result(text.as_bytes()).map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }
@@ -308,7 +308,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// Who asks for help sees how it is done.
+    /// The help of every subcommand shows an example.
     #[test]
     fn every_subcommand_has_an_example() {
         for subcommand in command().get_subcommands() {

@@ -35,7 +35,8 @@ pub fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// The time that this process has had of the processors, in the kernel's hundredths of a second; nothing where it does not say.
+/// Returns the processor time that this process has used, in the kernel's hundredths of a second; nothing where it does not
+/// say.
 pub fn cpu_times() -> CpuTimes {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let [user_us, system_us] = parse_cpu_times(&text).unwrap_or_default();

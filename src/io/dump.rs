@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// What is printed of a file, and how many places of it are damaged.
+/// Returns the text of a file, and the number of damaged places in it.
 #[cfg(test)]
 pub(super) fn to_text(path: &Path, width: Option<usize>) -> io::Result<(String, usize)> {
     let (frames, header) = Frames::open(path)?;
@@ -109,7 +109,7 @@ impl Write for Output {
 /// Prints one file.
 struct Dump<W> {
     out: W,
-    /// How much of a key or a value is shown; `None`: no records at all.
+    /// The width that keys and values are cut to; `None`: no records at all.
     width: Option<usize>,
     kind: FileKind,
     /// The size that the file was made with; 0 where it does not say.
@@ -119,7 +119,7 @@ struct Dump<W> {
     /// The beginning of a record that the next frame goes on with.
     partial: Vec<u8>,
     is_sealed: bool,
-    /// How many places are not as they were written.
+    /// The number of places that are damaged.
     damaged: usize,
 }
 

@@ -1,18 +1,8 @@
-//! A core's executor: a thread, pinned unless that is not wanted, with glommio's reactor, set up the one way that FACTS found to work.
+//! The executor of a core: a thread, pinned by default, with glommio's reactor, set up in the one way that was found to work.
 
 use futures_lite::future::or;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement, timer::sleep};
-use std::{
-    cell::Cell,
-    fs,
-    future::Future,
-    io,
-    path::{Path, PathBuf},
-    sync::mpsc,
-    time::Duration,
-};
-
-use crate::allowance::{self, Group, Quota};
+use std::{cell::Cell, future::Future, io, num::NonZeroUsize, sync::mpsc, time::Duration};
 
 /// How often every executor wakes, whatever happens. glommio can go to sleep with a runnable task where its preempt timer
 /// fires just before the first task runs; a timer that is always armed ends that sleep. It also bounds how late a core
@@ -40,18 +30,10 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
-/// Returns the limits of CPU time that control groups set this process.
-pub fn quotas() -> Vec<Quota> {
-    let read = |path: PathBuf| fs::read_to_string(path).ok();
-    // Where there is no /proc to read there is nothing to be known of limits.
-    let text = |name: &str| read(Path::new("/proc/self").join(name)).unwrap_or_default();
-    let quota = |group: Group| match group {
-        Group::V2(folder) => Quota::from_v2(&read(folder.join("cpu.max"))?),
-        Group::V1(folder) => {
-            Quota::from_v1(&read(folder.join("cpu.cfs_quota_us"))?, &read(folder.join("cpu.cfs_period_us"))?)
-        }
-    };
-    allowance::groups(&text("cgroup"), &text("mountinfo")).into_iter().filter_map(quota).collect()
+/// Returns the number of CPUs that this process can keep busy, no more than [`allowed_cpus`]: a CPU quota of its control groups
+/// counts by whole CPUs. Of 1.5 CPUs two cores would use up each period's time together, and then both stand still.
+pub fn usable_cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get)
 }
 
 /// Starts a thread with an executor that runs `main` to its end, on `cpu` or, without one, wherever the kernel likes, and returns

@@ -9,7 +9,7 @@ use crate::wal::frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FrameH
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4 * FRAME_BYTES_MAX;
 
-/// What comes next in a file.
+/// The next part of a file.
 #[derive(Debug)]
 pub(super) enum Part<'a> {
     /// A whole frame at this offset, with its records.
@@ -21,11 +21,11 @@ pub(super) enum Part<'a> {
 /// Blocks in which no whole frame begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gap {
-    /// Where they begin.
+    /// The position of the first.
     pub(super) from: u64,
-    /// Where they end: with a whole frame, or the file.
+    /// The position of their end: a whole frame, or the end of the file.
     pub(super) to: u64,
-    /// What is wrong with the first.
+    /// The reason why the first is invalid.
     pub(super) why: Invalid,
     /// Nothing was ever written there.
     pub(super) is_blank: bool,
@@ -34,7 +34,7 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// What is in there, in words; and whether it was on disk once.
+    /// Returns a description of the contents, and true if it was on disk once.
     pub(super) fn describe(&self) -> (&'static str, bool) {
         match (self.is_end, self.is_blank, self.why) {
             (true, true, _) => ("zeros to the end of the file", false),
@@ -58,7 +58,7 @@ pub(super) struct Frames {
     /// The part of the file that is in memory, from there on.
     buffer: Vec<u8>,
     buffer_at: u64,
-    /// Where the next frame is looked for.
+    /// The position at which the next frame is looked for.
     offset: u64,
     /// A whole frame is there, this long.
     found: Option<usize>,
@@ -92,7 +92,7 @@ impl Frames {
         self.length
     }
 
-    /// Whether the header or the first frame says which frames belong to the file.
+    /// Returns true if the header or the first frame says which frames belong to the file.
     pub(super) fn have_identity(&self) -> bool {
         self.id != FileId::default()
     }
@@ -135,7 +135,7 @@ impl Frames {
         Ok(decoded.map(frame_bytes))
     }
 
-    /// What is in memory from the offset on; not empty before the end of the file.
+    /// Returns the bytes in memory from the offset on; not empty before the end of the file.
     fn rest(&self) -> &[u8] {
         usize::try_from(self.offset - self.buffer_at).ok().and_then(|at| self.buffer.get(at..)).unwrap_or_default()
     }

@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::cli::{Failure, configuration_without_flags, print_result};
 use crate::{config::Config, resp::encode_request, top::members::completed, topology::Topology};
 
-/// How long a server may take for each step: to accept, to take a request, to answer.
+/// The longest time for each step of a server: to accept, to take a request, to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries where there is time to `--wait`.
 const TRY_EVERY: Duration = Duration::from_millis(20);
@@ -77,7 +77,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// Where the server that is configured so listens for people of this machine.
+/// Returns the address at which a server of this configuration listens for this machine.
 fn own_address(config: &Config) -> Result<SocketAddr, String> {
     let host = match config.bind {
         IpAddr::V4(bind) if bind.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 const QUEUE_LINES: usize = 1024;
 /// A longer line is cut.
 const LINE_BYTES_MAX: usize = 8 << 10;
-/// How long a process that ends waits for its last lines to be written.
+/// The longest time that a process which ends waits for its last lines to be written.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 /// Between two tries of a standard error that does not block and has no room.
 const TRY_EVERY: Duration = Duration::from_millis(10);

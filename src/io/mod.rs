@@ -1,4 +1,4 @@
-//! What does: the only code that knows glommio, io_uring, sockets, clocks and threads.
+//! Input and output: the only code that knows glommio, io_uring, sockets, clocks and threads.
 
 #[macro_use]
 pub mod output;

@@ -1,4 +1,4 @@
-//! Whether io_uring can be had, and what is known of the machine where it can't; [`crate::doctor::ring`] says why.
+//! Probe of io_uring, and facts about the machine if it can't be had; [`crate::doctor::ring`] says why.
 
 use super::ring::Ring;
 use crate::doctor::ring::{Cause, Facts, diagnose, too_old};
@@ -27,8 +27,8 @@ pub fn refusal(kernel: &str) -> Option<Facts> {
     Some(Facts { code, kernel: kernel.to_owned(), sysctl, seccomp: field("Seccomp:"), memlock })
 }
 
-/// What else to say where a core has failed. One ring was to be had, but each core has some, and so have the other processes and
-/// containers of the same user: they all count against one limit.
+/// Returns advice for a core that has failed. One ring was to be had, but each core has some, and so have the other processes
+/// and containers of the same user: they all count against one limit.
 pub fn way_out(error: &io::Error) -> String {
     // glommio gives text alone, the second one where it looks at the limit by itself.
     let says = |text: &str| error.to_string().contains(text);

@@ -43,12 +43,12 @@ use crate::top::{
     table,
 };
 
-/// How wide a table is where there is no terminal that has a width.
+/// The width of a table where there is no terminal.
 const WIDTH: usize = 100;
 /// A table shows what a node says twice, so it waits this much longer than an interval for those that answer late.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What there is to react to.
+/// An event to react to.
 enum Event {
     /// A node has answered, or not.
     Heard { address: Address, at: Instant, answer: Box<Result<Reading, String>> },
@@ -132,7 +132,7 @@ fn size(text: &str) -> Result<(u16, u16), String> {
     Ok((width, height))
 }
 
-/// What is watched, and who watches.
+/// The servers that are watched, and the tasks that watch them.
 struct Watch {
     cluster: Cluster,
     credentials: Credentials,
@@ -141,11 +141,11 @@ struct Watch {
     events: Receiver<Event>,
     /// For those who are asked from now on.
     sender: Sender<Event>,
-    /// Who is asked how it is.
+    /// The tasks that ask nodes for their state.
     nodes: BTreeMap<Address, Asking>,
-    /// Who is asked which others there are.
+    /// The tasks that ask for the nodes of a cluster.
     _seeds: Vec<Asking>,
-    /// Which of the addresses have not yet led to what stands behind them.
+    /// The addresses whose nodes are not yet known.
     unknown: BTreeSet<Address>,
 }
 
@@ -215,7 +215,7 @@ impl Watch {
         }
     }
 
-    /// Whether a node was asked, and does not answer.
+    /// Returns true if a node was asked, and does not answer.
     fn is_down(&self, address: &str) -> bool {
         let is_down = |health: &Health| matches!(health, Health::Down { .. });
         self.cluster.nodes.iter().any(|node| node.address == address && is_down(&node.health))

@@ -4,7 +4,6 @@ use std::fs;
 
 use super::executor;
 use crate::{
-    allowance,
     config::Config,
     topology::{Server, Topology},
 };
@@ -56,8 +55,7 @@ fn usable_cpus<'a>(config: &Config, allowed: &'a [usize]) -> &'a [usize] {
     if config.cores.is_some() || !config.cpus.is_empty() {
         return allowed;
     }
-    let quotas = executor::quotas();
-    let usable = &allowed[..allowance::cores(allowed.len(), &quotas)];
+    let usable = &allowed[..allowed.len().min(executor::usable_cpu_count())];
     if usable.len() < allowed.len() {
         let (used, all) = (crate::config::list(usable), crate::config::list(allowed));
         tracing::warn!(

@@ -37,9 +37,9 @@ const STRIDE: u32 = 100;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Between two rounds of asking servers whether they are ready.
 const ASK_EVERY: Duration = Duration::from_millis(5);
-/// How long one port may take to answer.
+/// The longest time for one port to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
-/// Whoever answers PING with a longer line is no server of ours.
+/// The longest answer to PING. A longer line is no server's of ours.
 const LINE_BYTES_MAX: u64 = 1 << 10;
 
 /// Settings that come from the topology: variables for a single server would contradict it, and are not even judged.
@@ -282,8 +282,8 @@ fn wait_until_ready(
     }
 }
 
-/// Whether a server answers PING on this port: all of its cores have read their files. Where the password is another one than
-/// was expected, an answer has to do.
+/// Returns true if a server answers PING on this port: all of its cores have read their files. Where the password is another
+/// one than was expected, an answer has to do.
 fn answers(host: &str, port: u16, password: &[u8]) -> bool {
     let ask = || {
         let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;

@@ -21,7 +21,7 @@ fn shown(bench: &mut Bench, names: &[&str]) -> String {
     text(bench).split_inclusive('\n').filter(|line| is_meant(line)).collect()
 }
 
-/// What a scrape of a core looks like.
+/// A scrape of a core has all that it has counted.
 #[test]
 fn a_core_tells_what_it_has_counted() {
     let mut bench = Bench::new();

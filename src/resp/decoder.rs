@@ -10,14 +10,14 @@ use super::{
 };
 use std::fmt;
 
-/// What a request may cost before its sender is trusted. A request over a limit is a [`ProtocolError`].
+/// Limits of a request. A request over a limit is a [`ProtocolError`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// The most arguments of a request, its command included.
     pub arguments_max: usize,
     /// The most bytes of one argument.
     pub argument_bytes_max: usize,
-    /// Whether these are the limits of a client that has authenticated; the others are told so.
+    /// True if these are the limits of a client that has authenticated; the error of the others says so.
     pub is_authenticated: bool,
 }
 
@@ -35,15 +35,15 @@ const HEADER_BYTES_MAX: usize = 32;
 pub enum ProtocolError {
     /// The array header is no number, or over [`Limits::arguments_max`].
     MultibulkLength,
-    /// As [`Self::MultibulkLength`], before the client has authenticated.
+    /// Too many arguments like [`Self::MultibulkLength`], before the client has authenticated.
     UnauthenticatedMultibulkLength,
     /// A bulk header is no number, negative, or over [`Limits::argument_bytes_max`].
     BulkLength,
-    /// As [`Self::BulkLength`], before the client has authenticated.
+    /// Too long an argument like [`Self::BulkLength`], before the client has authenticated.
     UnauthenticatedBulkLength,
     /// Something other than a bulk string stands in a request.
     ExpectedBulk(u8),
-    /// As many bytes as a line may have, and no line end.
+    /// Too long an inline line: the most bytes of a line, and no end.
     InlineTooLong,
     /// An array header without a line end.
     MultibulkHeaderTooLong,
@@ -76,7 +76,7 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// What the decoder found.
+/// The result of decoding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decoded {
     /// A request; the next one begins this many bytes after its start. [`Decoder::request`] shows it.
@@ -97,7 +97,7 @@ pub struct Decoder {
     /// Arguments of an inline command, whose quotes are taken off.
     inline: Vec<u8>,
     is_inline: bool,
-    /// Where to go on in a request whose end has not arrived; 0 where none has begun.
+    /// The position to go on from in a request whose end has not arrived; 0 where none has begun.
     position: usize,
     /// Arguments that have not been seen yet, once the array header has been.
     remaining: usize,
@@ -111,7 +111,7 @@ struct Cut {
     /// Its arguments among all.
     first_span: u32,
     end_span: u32,
-    /// Where the next request begins.
+    /// The position of the next request.
     end: usize,
 }
 
@@ -277,7 +277,7 @@ impl Decoder {
 }
 
 impl Limits {
-    /// What a client may send before it has authenticated, as in Redis: eight arguments, with room for a long password.
+    /// Limits of a client before it has authenticated, as in Redis: eight arguments, with room for a long password.
     pub const UNAUTHENTICATED: Self = Self { arguments_max: 8, argument_bytes_max: 1024, is_authenticated: false };
 
     /// Returns the length that a line may have, its end included.
@@ -440,7 +440,7 @@ mod tests {
         }
     }
 
-    /// What a large request took is given back before the next one.
+    /// The memory of a large request is freed before the next one.
     #[test]
     fn a_large_request_leaves_no_memory_behind() {
         let limits = Limits { arguments_max: 1 << 20, argument_bytes_max: 100, is_authenticated: true };

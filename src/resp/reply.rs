@@ -2,7 +2,7 @@
 
 use super::decimal::{decimal, decimal_signed};
 
-/// How a client wants its replies: `HELLO 2` (as every connection begins) or `HELLO 3`.
+/// The version of the protocol for replies: `HELLO 2` (as every connection begins) or `HELLO 3`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Version {
     /// RESP2: nulls are empty bulks, maps are flat arrays.
@@ -14,7 +14,7 @@ pub enum Version {
 
 /// Writes replies behind what is already in `output`, in the client's version of the protocol.
 pub struct Reply<'a> {
-    /// Where replies go.
+    /// The buffer that replies are written to.
     pub output: &'a mut Vec<u8>,
     /// The client's version of the protocol.
     pub version: Version,

@@ -77,7 +77,7 @@ pub struct Words {
     spans: Vec<Span>,
 }
 
-/// What is kept of the memory of a large request.
+/// The most memory that is kept of a large request.
 const WORDS_KEPT: usize = 64 * 1024;
 
 impl Words {
@@ -133,7 +133,7 @@ impl Words {
         self.spans.push(Span { start, length });
     }
 
-    /// What has been put together.
+    /// Returns the request that has been put together.
     #[inline]
     pub fn request(&self) -> Request<'_> {
         Request { bytes: &self.bytes, spans: &self.spans }

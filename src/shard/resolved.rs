@@ -92,7 +92,7 @@ impl Shard {
 
 /// Returns true if a command takes so many arguments.
 #[inline]
-fn takes(command: &Command, length: usize) -> bool {
+pub(super) fn takes(command: &Command, length: usize) -> bool {
     let arity = i64::from(command.arity);
     if arity < 0 { -arity <= length as i64 } else { arity == length as i64 }
 }

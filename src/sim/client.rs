@@ -1,6 +1,11 @@
 //! Clients: what they ask, in pipelines, and what they make of the replies.
 
-use super::{model::Model, plan::Plan, tally::Tally, world::World};
+use super::{
+    model::{Model, Told, Watched},
+    plan::Plan,
+    tally::Tally,
+    world::World,
+};
 use crate::{
     client::{Client, Port},
     commands::{Now, Outcome},
@@ -31,6 +36,7 @@ pub(super) struct Connection {
     on_the_way: Vec<u8>,
     asked: usize,
     owed: VecDeque<Owed>,
+    transaction: Transaction,
     pub(super) is_sending: bool,
     pub(super) is_touched: bool,
     pub(super) is_paused: bool,
@@ -47,6 +53,7 @@ impl Connection {
             on_the_way: Vec::new(),
             asked: 0,
             owed: VecDeque::new(),
+            transaction: Transaction::default(),
             is_sending: false,
             is_touched: false,
             is_paused: false,
@@ -60,9 +67,10 @@ impl Connection {
             return;
         }
         for _ in 0..world.random.usize(1..=5) {
-            let words = self.plan.command(&mut world.random);
-            encode_request(&mut self.on_the_way, words.iter().map(Vec::as_slice));
-            self.asked += 1;
+            for words in self.plan.requests(&mut world.random) {
+                encode_request(&mut self.on_the_way, words.iter().map(Vec::as_slice));
+                self.asked += 1;
+            }
         }
     }
 
@@ -81,7 +89,15 @@ impl Connection {
     /// Executes what has arrived.
     pub(super) fn receive(&mut self, world: &mut World, shard: &mut Shard, decoder: &mut Decoder, bytes: &[u8]) {
         let World { model, tally, now, .. } = world;
-        let mut turn = Turn { shard, client: &mut self.client, now: *now, model, tally, owed: &mut self.owed };
+        let mut turn = Turn {
+            shard,
+            client: &mut self.client,
+            now: *now,
+            model,
+            tally,
+            owed: &mut self.owed,
+            transaction: &mut self.transaction,
+        };
         let received = self.session.receive(bytes, decoder, &self.backpressure, &mut turn);
         received.expect("clients send requests");
     }
@@ -111,6 +127,14 @@ struct Turn<'a> {
     model: &'a mut Model,
     tally: &'a mut Tally,
     owed: &'a mut VecDeque<Owed>,
+    transaction: &'a mut Transaction,
+}
+
+/// A transaction as its client knows it.
+#[derive(Default)]
+struct Transaction {
+    watched: Vec<Watched>,
+    queued: Option<Vec<Vec<Vec<u8>>>>,
 }
 
 impl Executor for Turn<'_> {
@@ -143,7 +167,7 @@ impl Executor for Turn<'_> {
         assert_eq!(execution, Execution::Done(Outcome::Done), "a shard that is alone answers everything there");
         let words: Vec<_> = request.args_from(0).collect();
         let (end, name) = (self.end(), words[0].escape_ascii());
-        let told = self.model.execute(&words, self.now.unix_millis(), (before < end).then_some(end));
+        let told = self.tell(&words, &output[start..], (before < end).then_some(end));
         assert!(output[start..] == told.reply, "{name} was answered with {}", output[start..].escape_ascii());
         self.owed.push_back(Owed { reply: told.reply, tells: told.tells });
         if self.shard.told == Lsn(0) {
@@ -155,6 +179,41 @@ impl Executor for Turn<'_> {
 }
 
 impl Turn<'_> {
+    /// What a request is to be answered. `reply`: what it was answered, which tells whether a transaction was executed.
+    fn tell(&mut self, words: &[&[u8]], reply: &[u8], end: Option<Lsn>) -> Told {
+        let now = self.now.unix_millis();
+        let known = |reply: &[u8]| Told { reply: reply.to_vec(), tells: 0 };
+        match (words, &mut self.transaction.queued) {
+            ([b"EXEC"], queued) => {
+                let queued = queued.take().expect("MULTI comes first");
+                let watched = std::mem::take(&mut self.transaction.watched);
+                if reply == b"*-1\r\n" {
+                    assert!(!watched.is_empty(), "a transaction without WATCH is executed");
+                    self.tally.note("transactions that a watched key stopped");
+                    return known(reply);
+                }
+                let is_stopped = watched.iter().any(|watched| self.model.has_changed(watched, now));
+                assert!(!is_stopped, "a transaction was executed though a watched key has changed");
+                self.tally.note_if(!watched.is_empty(), "transactions that no watched key stopped");
+                self.tally.note_if(end.is_some(), "transactions that wrote");
+                self.model.execute_all(&queued, now, end)
+            }
+            (words, Some(queued)) => {
+                queued.push(words.iter().map(|word| word.to_vec()).collect());
+                known(b"+QUEUED\r\n")
+            }
+            ([b"MULTI"], queued) => {
+                *queued = Some(Vec::new());
+                known(b"+OK\r\n")
+            }
+            ([b"WATCH", key], _) => {
+                self.transaction.watched.push(self.model.watch(key, now));
+                known(b"+OK\r\n")
+            }
+            (words, _) => self.model.execute(words, now, end),
+        }
+    }
+
     fn end(&self) -> Lsn {
         self.shard.store.log.as_ref().expect("a process has a log").end()
     }

@@ -40,6 +40,13 @@ pub(super) struct Told {
     pub(super) tells: u64,
 }
 
+/// A key as WATCH saw it.
+pub(super) struct Watched {
+    key: Vec<u8>,
+    value: Option<Value>,
+    changed: u64,
+}
+
 /// The keys of a shard, over all its lives.
 pub(super) struct Model {
     value_bytes_max: usize,
@@ -84,12 +91,49 @@ impl Model {
 
     /// Executes a request. `end`: where the log ends behind it, if it was recorded.
     pub(super) fn execute(&mut self, words: &[&[u8]], now: UnixMillis, end: Option<Lsn>) -> Told {
+        let (told, effects) = self.call(words, now, end.is_some());
+        if let Some(end) = end {
+            self.commands.push(Command { effects, end });
+        }
+        told
+    }
+
+    /// Executes a transaction: its effects are there as a whole, or not at all.
+    pub(super) fn execute_all(&mut self, queue: &[Vec<Vec<u8>>], now: UnixMillis, end: Option<Lsn>) -> Told {
+        let mut told = Told { reply: format!("*{}\r\n", queue.len()).into_bytes(), tells: 0 };
+        let mut all = Vec::new();
+        for words in queue {
+            let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
+            let (of_one, effects) = self.call(&words, now, end.is_some());
+            told.reply.extend(of_one.reply);
+            told.tells = told.tells.max(of_one.tells);
+            all.extend(effects);
+        }
+        if let Some(end) = end {
+            self.commands.push(Command { effects: all, end });
+        }
+        told
+    }
+
+    /// Notes how a key is.
+    pub(super) fn watch(&self, key: &[u8], now: UnixMillis) -> Watched {
+        let value = self.keys.get(key).filter(|value| value.expires_at.is_none_or(|at| now < at)).cloned();
+        Watched { key: key.to_vec(), value, changed: self.changed.get(key).copied().unwrap_or_default() }
+    }
+
+    /// Returns true if a key has changed since: by a command, or by its expiry.
+    pub(super) fn has_changed(&self, watched: &Watched, now: UnixMillis) -> bool {
+        let is = self.watch(&watched.key, now);
+        is.changed != watched.changed || is.value != watched.value
+    }
+
+    /// Executes a request, and returns what it is answered and its effects.
+    fn call(&mut self, words: &[&[u8]], now: UnixMillis, is_recorded: bool) -> (Told, Vec<Effect>) {
         let mut output = Vec::new();
         let mut call = Call { keys: &self.keys, now, effects: Vec::new(), value_bytes_max: self.value_bytes_max };
         call.execute(words, Reply { output: &mut output, version: Version::Two });
         let effects = call.effects;
-        assert!(effects.is_empty() || end.is_some(), "what changes keys is recorded");
-        let Some(end) = end else { return Told { reply: output, tells: self.shown(words) } };
+        assert!(effects.is_empty() || is_recorded, "what changes keys is recorded");
         let (number, changes) = (self.count() + 1, !effects.is_empty());
         for effect in &effects {
             match effect {
@@ -101,9 +145,8 @@ impl Model {
             }
             effect.apply(&mut self.keys);
         }
-        self.commands.push(Command { effects, end });
         // What was recorded to no effect (a key that had expired is removed) need not come back.
-        Told { reply: output, tells: if changes { number } else { self.shown(words) } }
+        (Told { reply: output, tells: if changes { number } else { self.shown(words) } }, effects)
     }
 
     /// The last command that changed any of a request's keys. No other word is a key's name.

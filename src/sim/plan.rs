@@ -2,13 +2,17 @@
 
 use crate::wal::frame::{BLOCK_BYTES, FRAME_BYTES_MAX};
 
-/// The longest value of most seeds. With this and the log's backlog, a frame fits into a segment.
+/// The longest value of most seeds. With a transaction of such and the log's backlog, a frame fits into a segment.
 const VALUE_BYTES_MAX: usize = 12 << 10;
 const BACKLOG_BYTES: usize = 12 << 10;
 /// One seed in so many has values over a frame's size. They take their time.
 const BIG_EVERY: u64 = 50;
 /// Commands of such a seed that have one.
 const BIG_ODDS: u8 = 20;
+
+/// Commands of a transaction at most, and bytes that are sent for them where no value is big.
+const QUEUE_MAX: usize = 3;
+const QUEUE_BYTES_MAX: usize = 12 << 10;
 
 /// A time that no life gets to.
 const FAR_AHEAD: &[u8] = b"2000000000000";
@@ -37,7 +41,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(seed: u64, random: &mut fastrand::Rng) -> Self {
         let has_big_values = seed % BIG_EVERY == BIG_EVERY - 1;
-        let small = random.usize(16..48) * BLOCK_BYTES;
+        let small = random.usize(24..48) * BLOCK_BYTES;
         Self {
             lives: random.usize(2..=6),
             clients: random.usize(1..=4),
@@ -51,6 +55,26 @@ impl Plan {
             long_odds: if random.bool() { 10 } else { 80 },
             has_big_values,
         }
+    }
+
+    /// One random request, or those of a transaction.
+    pub(super) fn requests(&self, random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
+        let mut commands: Vec<_> = (0..random.usize(1..=QUEUE_MAX)).map(|_| self.command(random)).collect();
+        let bytes: usize = commands.iter().flatten().map(Vec::len).sum();
+        if random.u8(..) < 190 || (QUEUE_BYTES_MAX < bytes && !self.has_big_values) {
+            commands.truncate(1);
+            return commands;
+        }
+        commands.insert(0, request("MULTI", []));
+        commands.push(request("EXEC", []));
+        if random.bool() {
+            commands.insert(0, request("WATCH", [self.key(random)]));
+            // Another client's command may come before or behind this one.
+            if random.bool() {
+                commands.insert(1, self.command(random));
+            }
+        }
+        commands
     }
 
     /// A random request.

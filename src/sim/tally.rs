@@ -24,6 +24,9 @@ const WANTED: &[&str] = &[
     "starts that cut the log",
     "starts without commands that were not on disk",
     "sweeps of expired keys",
+    "transactions that a watched key stopped",
+    "transactions that no watched key stopped",
+    "transactions that wrote",
     "walks that ended ahead of the log",
 ];
 

@@ -6,27 +6,27 @@ use std::{
     time::Duration,
 };
 
-/// How many intervals of throughput are remembered: as many as the widest terminal shows.
+/// The number of intervals of throughput that are remembered: as many as the widest terminal shows.
 const HISTORY_MAX: usize = 400;
 
 /// A node, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where it is reached.
+    /// The node's address.
     pub address: Address,
-    /// How many slots it owns.
+    /// The number of slots that it owns.
     pub slots: u32,
-    /// Whether it answers.
+    /// The state of its answers.
     pub health: Health,
-    /// What it said last, and when.
+    /// The last reading, and its time.
     pub last: Option<(Duration, Reading)>,
-    /// What happened between its last two answers.
+    /// The rates between its last two readings.
     pub rates: Option<Rates>,
     /// Commands a second, an interval each, the latest last.
     pub history: VecDeque<f64>,
 }
 
-/// Whether a node answers.
+/// The state of a node's answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Health {
     /// It has not been heard yet.
@@ -37,7 +37,7 @@ pub enum Health {
     Down {
         /// Since then, in the time of who watches.
         since: Duration,
-        /// What went wrong last.
+        /// The last error.
         reason: String,
     },
 }
@@ -45,7 +45,7 @@ pub enum Health {
 /// The nodes, by the address that led to them.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
-    /// Which nodes each of the addresses that were asked for led to.
+    /// The nodes behind each of the addresses that were asked for.
     groups: BTreeMap<Address, Vec<Address>>,
     /// All of them, in the order in which they were found.
     pub nodes: Vec<Node>,
@@ -129,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// Whether each node has two answers behind it, or none to be had.
+    /// Returns true if each node has given two answers, or cannot give any.
     pub fn is_settled(&self) -> bool {
         let is_settled = |node: &Node| node.rates.is_some() || matches!(node.health, Health::Down { .. });
         !self.nodes.is_empty() && self.nodes.iter().all(is_settled)

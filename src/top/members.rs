@@ -1,4 +1,4 @@
-//! Which nodes there are, from CLUSTER SLOTS.
+//! The nodes of a cluster, from CLUSTER SLOTS.
 
 use super::Address;
 use crate::{printable::printable, reply::Reply, slot::SLOT_COUNT};
@@ -10,9 +10,9 @@ const MEMBERS_MAX: usize = SLOT_COUNT as usize * 2;
 /// A node of a cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// Where it is reached.
+    /// The node's address.
     pub address: Address,
-    /// How many slots it owns; 0 for a node that copies another.
+    /// The number of slots that it owns; 0 for a node that copies another.
     pub slots: u32,
 }
 

@@ -1,23 +1,23 @@
-//! What happened between two readings of a node, and of several nodes together.
+//! Rates between two readings of a node, and of several nodes together.
 
 use super::reading::{Histogram, Reading, Slot};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What happened in a second, on average.
+/// Counts per second, on average.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Commands.
     pub operations: f64,
     /// Commands by name.
     pub commands: BTreeMap<String, CommandRate>,
-    /// Reads that found their key, and those that did not.
+    /// Reads that found their key.
     pub hits: f64,
-    /// ... that did not.
+    /// Reads that found no key.
     pub misses: f64,
     /// Seconds of work, by each of [`cores`](Self::cores) cores together.
     pub busy: f64,
-    /// How many cores that was.
+    /// The number of cores that `busy` is of.
     pub cores: f64,
     /// Bytes received.
     pub input_bytes: f64,
@@ -32,9 +32,9 @@ pub struct Rates {
 /// A command, in a second.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommandRate {
-    /// How often.
+    /// Calls per second.
     pub calls: f64,
-    /// How many microseconds were spent on it.
+    /// Microseconds that were spent on it per second.
     pub us: f64,
     /// The execution times of all calls of the interval; empty if they are not known.
     pub times: Histogram,
@@ -56,7 +56,7 @@ pub struct HotSlot {
 }
 
 impl Rates {
-    /// What happened between two readings, `seconds` apart. `None` where that can't be known: the server was started again
+    /// Returns the rates between two readings, `seconds` apart. `None` where they can't be known: the server was started again
     /// between them, or its counters were reset.
     pub fn between(before: &Reading, after: &Reading, seconds: f64) -> Option<Self> {
         if before.run_id != after.run_id || seconds <= 0.0 || after.operations < before.operations {
@@ -117,7 +117,7 @@ impl Rates {
         (0.0 < reads).then(|| self.hits / reads)
     }
 
-    /// How long a command was executed, on average, in microseconds.
+    /// Returns the mean execution time of a command, in microseconds.
     pub fn us_per_call(&self) -> Option<f64> {
         let (calls, us) =
             self.served().fold((0.0, 0.0), |(calls, us), command| (calls + command.calls, us + command.us));

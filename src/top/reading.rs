@@ -1,4 +1,4 @@
-//! What a node said of itself at one moment.
+//! A reading of a node: its answers at one moment.
 
 use crate::{printable::printable, reply::Reply};
 use std::collections::BTreeMap;
@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 pub struct Reading {
     /// The server that the node is a core of; empty where there is no such thing.
     pub server: String,
-    /// Which core of it.
+    /// The number of the core in its server.
     pub core: Option<u16>,
-    /// How many cores the server has; 1 where it does not say.
+    /// The number of the server's cores; 1 where it does not say.
     pub cores: u16,
     /// `trine 0.1.0`, `redis 7.0.15`, `valkey 8.0.1`.
     pub program: String,
     /// Another one after a restart.
     pub run_id: String,
-    /// Whether it copies another node.
+    /// True if it copies another node.
     pub is_replica: bool,
-    /// Whether it still reads its files.
+    /// True if it still reads its files.
     pub is_loading: bool,
-    /// Whether it says that it is part of a cluster.
+    /// True if it says that it is part of a cluster.
     pub is_cluster: bool,
     /// Seconds since its start.
     pub uptime_seconds: u64,
@@ -28,7 +28,7 @@ pub struct Reading {
     pub operations: u64,
     /// Reads that found their key.
     pub hits: u64,
-    /// ... that did not.
+    /// Reads that found no key.
     pub misses: u64,
     /// Bytes in use.
     pub memory_bytes: u64,
@@ -50,12 +50,12 @@ pub struct Reading {
     pub slots: Vec<Slot>,
 }
 
-/// What was counted of a command.
+/// Counters of a command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Command {
-    /// How often it was executed.
+    /// The number of calls.
     pub calls: u64,
-    /// How long that took altogether.
+    /// The time of all calls together, in microseconds.
     pub us: u64,
     /// The execution times since the start; empty if the server does not answer LATENCY HISTOGRAM.
     pub times: Histogram,
@@ -64,7 +64,7 @@ pub struct Command {
 /// Counts by execution time. The key is the upper bound of a bucket, in microseconds.
 pub type Histogram = BTreeMap<u64, u64>;
 
-/// What was counted of a slot.
+/// Counters of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Slot {
     /// Its number.

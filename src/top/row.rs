@@ -1,4 +1,4 @@
-//! What stands in a line: a node, a server with several, or all of them together.
+//! A row of the table: a node, a server with several, or all of them together.
 
 use super::{
     cluster::{Cluster, Health, Node},
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The order of rows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Sort {
-    /// As the nodes were found: in the order of their slots.
+    /// The order in which the nodes were found: that of their slots.
     #[default]
     Found,
     /// Commands a second.
@@ -19,7 +19,7 @@ pub enum Sort {
     Execution,
     /// The 99th percentile.
     P99,
-    /// How busy its cores are.
+    /// The load of its cores.
     Busy,
     /// Bytes.
     Memory,
@@ -31,7 +31,7 @@ pub enum Sort {
     Hits,
 }
 
-/// Which rows there are.
+/// The grouping of nodes into rows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Shape {
     /// Servers, and below each its cores.
@@ -43,7 +43,7 @@ pub enum Shape {
     Nodes,
 }
 
-/// What a row stands for.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -74,26 +74,26 @@ pub enum Condition {
 /// A row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What it stands for.
+    /// The kind of the row.
     pub kind: Kind,
     /// The server's name; empty where it has none.
     pub server: String,
     /// The node's address; empty for what has several.
     pub address: String,
-    /// What is written first in its line.
+    /// The first text of its line.
     #[serde(skip)]
     pub label: String,
-    /// How it is.
+    /// Its condition.
     pub state: Condition,
     /// Since how many seconds, and why, it does not answer; or how many of its nodes don't.
     pub note: String,
     /// `trine 0.1.0`, of a node that was heard.
     pub program: String,
-    /// Whether it copies another node.
+    /// True if it copies another node.
     pub is_replica: bool,
-    /// How many slots it owns.
+    /// The number of slots that it owns.
     pub slots: u32,
-    /// What happened; nothing where that is not known.
+    /// Its figures; `None` where they are not known.
     #[serde(flatten)]
     pub figures: Option<Figures>,
     /// Commands a second, an interval each.
@@ -101,12 +101,12 @@ pub struct Row {
     pub history: Vec<f64>,
 }
 
-/// What happened in the last interval, and how much there is.
+/// The figures of the last interval, and the totals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// Commands a second.
     pub operations_per_second: f64,
-    /// How long a command was executed, on average.
+    /// The mean execution time of a command, in microseconds.
     pub execution_us: Option<f64>,
     /// The 99th percentile of the time that a command was executed.
     pub p99_us: Option<f64>,
@@ -139,7 +139,7 @@ pub struct Command {
     pub name: String,
     /// Calls a second.
     pub calls_per_second: f64,
-    /// How long one was executed, on average.
+    /// The mean execution time, in microseconds.
     pub execution_us: f64,
     /// The median.
     pub p50_us: Option<f64>,
@@ -268,7 +268,7 @@ fn several(nodes: &[&Node], now: Duration) -> Row {
     }
 }
 
-/// What the nodes that answer did together; `None` where none is known to have done anything.
+/// Returns the sums of the nodes that answer; `None` where none is known to have done anything.
 fn figures(nodes: &[&Node]) -> Option<Figures> {
     let (mut rates, mut figures) = (Rates::default(), Figures::default());
     let mut is_known = false;
@@ -305,7 +305,7 @@ fn figures(nodes: &[&Node]) -> Option<Figures> {
     })
 }
 
-/// What a row is sorted by. A row of which nothing is known comes last.
+/// Returns the sort key of a row. A row of which nothing is known comes last.
 fn key(row: &Row, sort: Sort) -> f64 {
     let Some(figures) = &row.figures else { return -1.0 };
     match sort {

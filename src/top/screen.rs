@@ -1,4 +1,4 @@
-//! What the person at the terminal chose: the order, which rows, what is looked at closer.
+//! The state of the screen: order, grouping, selection.
 
 use super::{
     cluster::Cluster,
@@ -23,18 +23,18 @@ pub enum Key {
     Escape,
 }
 
-/// What is shown, and how.
+/// The state of the screen.
 #[derive(Clone, Debug, Default)]
 pub struct Screen {
     /// The order of rows.
     pub sort: Sort,
-    /// Whether the least comes first.
+    /// True if the least comes first.
     pub is_reversed: bool,
-    /// Which rows there are.
+    /// The grouping of nodes into rows.
     pub shape: Shape,
-    /// Whether the keys are explained.
+    /// True if the keys are explained.
     pub has_help: bool,
-    /// What is shown while time stands still: the cluster as it was, and when.
+    /// The cluster at the time of a freeze, and that time; `None` while the screen follows.
     pub frozen: Option<(Cluster, Duration)>,
     /// The row that is looked at closer, by its server's name and address.
     selected: Option<(String, String)>,
@@ -69,22 +69,22 @@ const SORTS: [(char, Sort); 9] = [
     ('i', Sort::Hits),
 ];
 
-/// What is to be drawn.
+/// The contents to draw.
 pub struct Picture {
     /// All rows.
     pub rows: Vec<Row>,
     /// All together.
     pub total: Row,
-    /// How many nodes there are.
+    /// The number of nodes.
     pub nodes: usize,
-    /// Which of the rows is looked at closer.
+    /// The index of the selected row.
     pub selected: Option<usize>,
     /// The first that is shown.
     pub first: usize,
 }
 
 impl Picture {
-    /// What is looked at closer: the selected row, else all together.
+    /// Returns the row to show in detail: the selected one, else all together.
     pub fn focus(&self) -> &Row {
         self.selected.map_or(&self.total, |position| &self.rows[position])
     }
@@ -137,7 +137,7 @@ impl Screen {
         self.selected = picture.rows.get(next).map(identity);
     }
 
-    /// What is to be drawn where there is room for `height` rows. The row that is looked at closer is among those.
+    /// Returns the contents to draw with room for `height` rows. The selected row is among those.
     pub fn picture(&mut self, cluster: &Cluster, now: Duration, height: usize) -> Picture {
         let (cluster, now) = self.frozen.as_ref().map_or((cluster, now), |(cluster, then)| (cluster, *then));
         let rows = rows(cluster, self.shape, self.sort, self.is_reversed, now);
@@ -152,7 +152,7 @@ impl Screen {
     }
 }
 
-/// What stays of a row when others come and go.
+/// Returns the part of a row that stays when others come and go.
 fn identity(row: &Row) -> (String, String) {
     match row.kind {
         Kind::Node => (String::new(), row.address.clone()),

@@ -5,7 +5,7 @@ use super::row::{Condition, Figures, Row, Sort};
 /// A column.
 #[derive(Clone, Copy)]
 pub struct Column {
-    /// What stands above it.
+    /// The title above it.
     pub title: &'static str,
     /// The order that its key chooses.
     pub sort: Option<Sort>,
@@ -38,7 +38,7 @@ const fn column(title: &'static str, width: usize, sort: Option<Sort>, value: fn
     Column { title, sort, width, value }
 }
 
-/// How a width is shared out.
+/// The widths of the columns.
 pub struct Layout {
     /// The first column's width.
     pub label: usize,
@@ -91,7 +91,7 @@ impl Layout {
     }
 }
 
-/// What `--once` prints.
+/// Returns the text that `--once` prints.
 pub fn text(rows: &[Row], total: &Row, width: usize) -> String {
     let layout = Layout::of(width).scaled_to(rows);
     let titles = layout.titles().into_iter().map(|(title, _)| title).collect::<String>();

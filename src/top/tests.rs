@@ -13,7 +13,7 @@ use crate::reply::{Decoder, Reply};
 use expect_test::expect;
 use std::time::Duration;
 
-/// What a core of Trine says.
+/// Returns a reading like that of a core of Trine.
 fn core(server: &str, core: u16, operations: u64, run: &str) -> Reading {
     let (hits, busy, us) = (operations / 4, operations * 5, operations * 2);
     let mut reading = Reading::of(&format!(
@@ -34,7 +34,7 @@ fn core(server: &str, core: u16, operations: u64, run: &str) -> Reading {
     reading
 }
 
-/// What a server calls itself is shown, and moves no terminal's cursor.
+/// A server's texts are shown, and move no terminal's cursor.
 #[test]
 fn a_terminal_does_not_obey_a_servers_texts() {
     let reading = Reading::of("redis_version:7\u{9b}2J\r\ntrine_server:\x1b]0;mine\x07\r\ntrine_core:1\r\n");
@@ -132,7 +132,7 @@ fn nodes_go_away_and_come_back() {
     assert_eq!(cluster.nodes[2].rates.as_ref().map(|rates| rates.operations), Some(10.0));
 }
 
-/// Who leaves the cluster leaves the screen; who was asked for by name and is of no cluster stays.
+/// A node that leaves the cluster leaves the screen; one that was asked for by name and is of no cluster stays.
 #[test]
 fn members_come_and_go() {
     let mut cluster = cluster();
@@ -156,7 +156,7 @@ fn counters_that_begin_again_give_no_rates() {
     assert_eq!(Rates::between(&before, &after, 0.0), None);
 }
 
-/// Where CPU time is counted by slot, the hottest of the interval comes first, not the hottest so far.
+/// If CPU time is counted by slot, the hottest of the interval comes first, not the hottest so far.
 #[test]
 fn the_hottest_slot_is_that_of_the_interval() {
     let with = |slots: &[(u16, u64)]| {
@@ -257,7 +257,7 @@ fn percentiles_are_of_the_interval_that_the_mean_is_of() {
     assert_eq!(percentile_us(&Histogram::new(), 50.0), None);
 }
 
-/// Whatever was counted, within whatever bounds.
+/// A larger percentile is never smaller, for all counts and bounds.
 #[test]
 fn a_larger_percentile_is_never_smaller() {
     let mut random = fastrand::Rng::with_seed(7);

@@ -1,4 +1,4 @@
-//! What can be wrong with a topology.
+//! Errors in a topology.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::slot::SLOT_COUNT;
 pub enum TopologyError {
     /// The text is not TOML, or not what a topology file holds. The message has line and column.
     Syntax {
-        /// What the TOML parser said.
+        /// The message of the TOML parser.
         message: String,
     },
     /// The file was written by another version. Use that version, or plan anew.
@@ -22,7 +22,7 @@ pub enum TopologyError {
     NoServers,
     /// There are more cores than slots. Use fewer.
     TooManyCores {
-        /// How many.
+        /// The number of them.
         count: usize,
     },
     /// A server's name is empty, or has other characters than letters, digits, `-`, `_` and `.`.
@@ -53,7 +53,7 @@ pub enum TopologyError {
         name: String,
         /// Its first core port.
         first: u16,
-        /// How many cores it has.
+        /// The number of its cores.
         cores: u16,
     },
     /// Two listeners would share a port of one host. Move one.
@@ -89,7 +89,7 @@ pub enum TopologyError {
     SlotsUnowned {
         /// The first of them.
         first: u16,
-        /// How many there are.
+        /// The number of them.
         count: usize,
     },
     /// There is no server of this name. Use one of those there are.

@@ -1,4 +1,4 @@
-//! What CLUSTER SLOTS, SHARDS, NODES, INFO, MYID and MYSHARDID answer, rendered once per epoch.
+//! Replies to CLUSTER SLOTS, SHARDS, NODES, INFO, MYID and MYSHARDID, rendered once per epoch.
 //!
 //! Thousands of clients ask at the same moment, when an experiment begins or the topology changes; each then gets bytes
 //! that are already there. The form is that of Redis 7.2, where every shard is a master without replicas.

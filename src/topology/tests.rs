@@ -55,7 +55,7 @@ fn going_from_three_servers_to_four_and_back_moves_a_quarter() {
     assert_eq!(four.epoch, Epoch::FIRST.next());
 }
 
-/// Whoever plans again for the same servers gets what there is; any change is a new epoch, though no slot moves.
+/// A new plan for the same servers gives the topology that there is; any change is a new epoch, though no slot moves.
 #[test]
 fn an_epoch_is_for_a_change() {
     let four = three().extend(server("four", 7300, 1)).unwrap();
@@ -268,7 +268,7 @@ fn a_shard_may_own_nothing() {
     assert_eq!(rendered.slots.bytes(Two)[..4], *b"*2\r\n");
 }
 
-/// How many slots have another owner, by the names of servers and the numbers of cores.
+/// Returns the number of slots that have another owner, by the names of servers and the numbers of cores.
 fn moved(old: &Topology, new: &Topology) -> usize {
     fn owner(topology: &Topology, slot: Slot) -> (&str, u16) {
         let ShardId { server, core } = topology.owner(slot);
@@ -286,7 +286,7 @@ fn assert_even(topology: &Topology) {
     assert!(loads.iter().max() <= loads.iter().min().map(|least| least + 1).as_ref(), "{loads:?}");
 }
 
-/// What the shards of a server own together.
+/// Returns the number of slots that the shards of a server own together.
 fn load_of(topology: &Topology, name: &str) -> usize {
     let number = topology.server_named(name).unwrap();
     topology.shards().filter(|shard| shard.server == number).map(|shard| load(topology, shard)).sum()

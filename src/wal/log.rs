@@ -57,6 +57,8 @@ pub struct Log {
     /// Where the command that is being executed began, and how many records it has made.
     command_at: usize,
     command_records: usize,
+    /// Commands end with [`end_together`](Self::end_together) alone.
+    is_together: bool,
     /// The keys that it has changed, by their hash; or all of them.
     changed: Vec<u64>,
     clears: bool,
@@ -128,6 +130,7 @@ impl Log {
             persisted_whole: end,
             command_at: 0,
             command_records: 0,
+            is_together: false,
             changed: Vec::new(),
             clears: false,
             cuts: VecDeque::new(),
@@ -219,7 +222,25 @@ impl Log {
         }
     }
 
+    /// Has the records of all commands until [`end_together`](Self::end_together) become one, as if one command had made them.
+    ///
+    /// # Panics
+    /// Inside a command.
+    pub fn begin_together(&mut self) {
+        assert!(self.command_records == 0 && !self.is_together, "a transaction begins between commands");
+        self.is_together = true;
+    }
+
+    /// Ends what [`begin_together`](Self::begin_together) began.
+    pub fn end_together(&mut self) {
+        self.is_together = false;
+        self.end_command();
+    }
+
     fn end_changes(&mut self) {
+        if self.is_together {
+            return;
+        }
         let mut shift = 0;
         if 1 < self.command_records {
             let header = together_header(self.pending.len() - self.command_at);

@@ -29,16 +29,17 @@ use trine_client::{Options, pipeline::Nanos};
 const LEAD: Duration = Duration::from_millis(2);
 /// Loading and verifying keep at least so many requests in flight per client.
 const BULK_DEPTH: usize = 32;
-/// ... and so many altogether, where clients are few: else a single one would spend its time waiting.
+/// The number of requests in flight altogether while writing or reading all keys, where clients are few: a single client with a
+/// short pipeline would spend its time waiting.
 const BULK_IN_FLIGHT: usize = 512;
-/// ... but no more than make up so many bytes of values.
+/// The bytes of values in flight while writing or reading all keys, which limit [`BULK_IN_FLIGHT`].
 const BULK_BYTES: usize = 1 << 20;
-/// How often the progress line is drawn.
+/// The time between two drawings of the progress line.
 const PROGRESS: Duration = Duration::from_millis(200);
 /// The bits of a writer's number that tell executors of a run apart; sixteen more tell runs apart.
 const EXECUTOR_BITS: u32 = 8;
 
-/// What is to be measured.
+/// The measurement to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) cpus: Vec<usize>,
@@ -61,7 +62,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// How many requests each client keeps in flight while it writes or reads all keys.
+    /// Returns the number of requests that each client keeps in flight while it writes or reads all keys.
     fn bulk_depth(&self) -> usize {
         let together = BULK_IN_FLIGHT.min(BULK_BYTES / self.sizes.typical().max(1) as usize);
         self.pipeline.max(BULK_DEPTH).max(together / self.concurrency.max(1))
@@ -76,7 +77,7 @@ pub(crate) struct LoadCpu {
     pub(crate) starved: f64,
 }
 
-/// What came of a phase.
+/// The outcome of a phase.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
@@ -86,7 +87,7 @@ pub(crate) struct Measured {
     pub(crate) due: Due,
     /// The whole phase, for loading and verifying.
     pub(crate) took: Duration,
-    /// When it was cut short, if it was.
+    /// The time at which it was cut short, if it was.
     cut: Option<Nanos>,
     pub(crate) hlog: Vec<u8>,
 }
@@ -173,7 +174,7 @@ impl Conductor {
         Ok(conductor)
     }
 
-    /// Whether phases are cut short from now on.
+    /// Returns true if phases are cut short from now on.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
     }

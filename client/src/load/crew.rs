@@ -51,11 +51,11 @@ pub(crate) struct Link {
     is_listed: bool,
 }
 
-/// What a crew was told.
+/// Instructions to a crew.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     pub(crate) workers: usize,
-    /// Whose a key is, until a server says that slots count.
+    /// The placement of keys on nodes, until a server says that slots count.
     pub(crate) placement: Placement,
     /// Follow MOVED, or 307.
     pub(crate) follow: bool,
@@ -93,7 +93,7 @@ pub(crate) struct Crew {
     source: Source,
     form: Form,
     freshness: Freshness,
-    /// Where the first value of a key stays: what is known of it.
+    /// The values seen so far, for an API where the first value of a key stays.
     first: Option<FirstValues>,
     /// In an open loop: when requests are due, and who is free to send them.
     schedule: Option<Schedule>,
@@ -176,13 +176,13 @@ impl Crew {
         Due { all: self.sent + unsent, unsent }
     }
 
-    /// As [`end`](Self::end), before its time: what is answered from now on is not counted.
+    /// Ends the phase like [`end`](Self::end), before its time: replies from now on are not counted.
     pub(crate) fn cut(&mut self, now: Nanos) -> Due {
         self.window.1 = self.window.1.min(now);
         self.end(now)
     }
 
-    /// Whether the phase has ended: nothing is in flight, and nothing more will be asked.
+    /// Returns true if the phase has ended: nothing is in flight, and nothing more will be asked.
     pub(crate) fn is_done(&self) -> bool {
         self.in_flight == 0 && self.schedule.is_none()
     }

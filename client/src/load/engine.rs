@@ -36,18 +36,18 @@ use trine_client::{Options, beat::beat, pipeline::Nanos, routing::Routing};
 /// the cache.
 const RECEIVE_BUFFERS: u16 = 512;
 const RECEIVE_BYTES: usize = 16 * 1024;
-/// What else to say where there is no ring.
+/// Advice to add to the error if the ring cannot be made.
 const NEEDS: &str =
     ". trine-load needs kernel 6.1 or newer, and no seccomp filter or sysctl in the way (kernel.io_uring_disabled)";
-/// How often what is not urgent is looked at, and a sleeping executor wakes at least.
+/// The time between two rounds of work that is not urgent; a sleeping executor wakes at least this often.
 const CHORES: Duration = Duration::from_millis(5);
 /// A request that is due sooner than this is waited for awake: a sleep may take this much longer than it should.
 const AWAKE_NS: u64 = 60_000;
-/// How often glommio's timers get their turn.
+/// The time between two runs of glommio's timers.
 const VISIT_NS: u64 = 2_000_000;
 /// A request that is due sooner than this is waited for in the ring: glommio's timers are so late at most.
 const NAP: Duration = Duration::from_micros(500);
-/// ... and a sleep ends so much before the request is due.
+/// The time before a request is due at which a sleep ends.
 const EARLY_NS: u64 = 50_000;
 
 /// The time since the program began.
@@ -67,14 +67,14 @@ pub(crate) struct Phase {
     /// Requests in flight per worker.
     pub(crate) depth: usize,
     pub(crate) schedule: Option<Schedule>,
-    /// When it begins. All executors begin together.
+    /// The time at which it begins. All executors begin together.
     pub(crate) begin: Nanos,
     /// The part of it that is measured, which may have no end but the source's. A phase without such a part ends when its
     /// source does, or with the first error.
     pub(crate) window: Option<(Nanos, Nanos)>,
 }
 
-/// What an executor tells the main thread.
+/// Messages from an executor to the main thread.
 pub(crate) enum News {
     /// It is connected.
     Ready,
@@ -88,20 +88,20 @@ pub(crate) enum News {
 
 /// The end of a phase.
 pub(crate) struct Done {
-    /// What no [`News::Second`] has told.
+    /// The counts that no [`News::Second`] has reported.
     pub(crate) tally: Box<Tally>,
     pub(crate) cpu: usize,
     /// Of the measured part: what share the executor's thread worked, without the time it only waited awake.
     pub(crate) busy: f64,
-    /// ... and what share it could have worked, but something else had its CPU.
+    /// The share that it could have worked, had nothing else used its CPU.
     pub(crate) starved: f64,
     /// Requests of an open loop that were due.
     pub(crate) due: Due,
-    /// When it was cut short, if it was.
+    /// The time at which it was cut short, if it was.
     pub(crate) cut: Option<Nanos>,
 }
 
-/// What an executor is given when it starts.
+/// Settings of an executor, given when it starts.
 pub(crate) struct Setup {
     pub(crate) cpu: usize,
     pub(crate) clock: Clock,
@@ -160,7 +160,7 @@ struct Engine {
     /// Time that was spent waiting awake.
     awake_ns: u64,
     chores: Nanos,
-    /// When glommio last had its turn.
+    /// The time at which glommio last ran.
     visited: Nanos,
 }
 
@@ -366,7 +366,7 @@ impl Engine {
         }
     }
 
-    /// What is looked at now and then: connections that were made, and requests that wait too long.
+    /// Does what is done now and then: takes over connections that were made, and finds requests that wait too long.
     fn do_chores(&mut self, now: Nanos) {
         while let Some((link, socket)) = self.connector.next() {
             match socket {
@@ -413,7 +413,7 @@ fn kind_of(error: &io::Error) -> String {
     }
 }
 
-/// How much of a while this thread worked.
+/// A meter of the share of a time that this thread worked.
 #[derive(Default)]
 struct Meter {
     begun: Option<(Nanos, u64, [u64; 2])>,

@@ -1,4 +1,4 @@
-//! What is known of keys whose first value stays: set if absent, and never removed.
+//! Checks of keys whose first value stays: set if absent, and never removed.
 //!
 //! Such a key has one value for ever, so there is no need to know what came before what: the version that a write was
 //! acknowledged with (200), or else the first one that was read, is the only one that anybody may see from then on. A write

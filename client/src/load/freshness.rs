@@ -1,4 +1,4 @@
-//! Whether a value that was read is older than it may be: an acknowledged write must not be lost or undone.
+//! Detection of stale reads: an acknowledged write must not be lost or undone.
 //!
 //! Writes are numbered as they are sent, but two that are in flight together may be executed in either order. So they are
 //! counted in epochs, and a value is stale only if its write had been *answered* before another write to its key was
@@ -16,13 +16,13 @@ const KEYS_MAX: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Epoch(u32);
 
-/// What one executor knows of its own writes.
+/// The writes of one executor, as far as they matter to its reads.
 #[derive(Debug)]
 pub(crate) struct Freshness {
     /// By key: a read sent from now on must not see a write of an earlier epoch.
     floors: Vec<Epoch>,
     writes: u64,
-    /// How many writes of each epoch have no answer, from `oldest` on.
+    /// The number of unanswered writes of each epoch, from `oldest` on.
     unanswered: VecDeque<u32>,
     /// Every write of an earlier epoch has its answer.
     oldest: u32,
@@ -68,7 +68,7 @@ impl Freshness {
         self.floors.get(key as usize).copied().unwrap_or_default()
     }
 
-    /// Whether the write with this number must not be seen by a read with this floor.
+    /// Returns true if the write with this number must not be seen by a read with this floor.
     #[inline]
     pub(crate) fn is_stale(number: u64, floor: Epoch) -> bool {
         Self::epoch(number) < floor

@@ -68,7 +68,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use trine_client::pipeline::Nanos;
 
-    /// What was written can be read again, second by second.
+    /// A log that was written can be read again, second by second.
     #[test]
     fn a_log_can_be_read_again() {
         let mut log = HistogramLog::begin(Duration::ZERO);

@@ -8,7 +8,7 @@
 pub(crate) mod request;
 pub(crate) mod response;
 
-/// Which of the two pairs of requests is made.
+/// The pair of HTTP requests that reads and writes a key.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Api {
     /// PUT /set/{key}, which leaves a key alone that exists, and GET /get/{key}

@@ -87,7 +87,7 @@ fn print(text: &[u8]) -> Result<(), String> {
     output::result(text).map(|_| ()).map_err(|error| format!("standard output: {error}"))
 }
 
-/// What a shell, or `man`, wants to know of the command line, if that is what was asked for.
+/// Returns the completions or the manual page, if the arguments ask for one.
 fn reference(arguments: &Arguments) -> Option<Vec<u8>> {
     if let Some(shell) = arguments.completions {
         return Some(manual::completions(Arguments::command(), shell));
@@ -229,7 +229,7 @@ fn measure(
         let measured = if is_wanted { conductor.measure(open)? } else { Measured::default() };
         return Ok((arguments.rate, measured, None));
     };
-    let mut search = Search::new(arguments.rate.unwrap_or(slo::FIRST_RATE));
+    let mut search = Search::new(slo::FIRST_RATE);
     let mut best: Option<(f64, Measured, bool)> = None;
     while let Some(rate) = search.next() {
         let measured = conductor.measure(Some((rate, arrivals)))?;
@@ -270,7 +270,7 @@ fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts
     }
 }
 
-/// What failed in a phase, if anything did.
+/// Returns the failure of a phase, if anything failed.
 fn failed(phase: &'static str, measured: &Measured) -> Option<Failed> {
     let errors = &measured.tally.errors;
     let (most, _) = errors.iter().max_by_key(|(_, count)| **count)?;

@@ -14,71 +14,72 @@ use trine::top::members;
 
 const EXAMPLES: &str = "\
 Examples:
-  trine-load                                          50 clients, half reads, against 127.0.0.1:7000
+  trine-load                                         50 clients, half reads, to 127.0.0.1:7000
   trine-load --concurrency 200 --pipeline 16 --read-share 0.9 --distribution zipf:0.99
-  trine-load --concurrency 50 --pipeline 16 --batch node   each pipeline to one node, as redis-benchmark --cluster
-  trine-load --rate 20000 --arrivals poisson          open loop: what latency do 20,000 requests a second get?
-  trine-load --slo 'p99<1ms' --duration 3s            the highest rate whose p99 stays below a millisecond
-  trine-load 10.0.0.1:6379 --single --json out.json   any server that speaks the Redis protocol
-  trine-load http://a:7000 http://b:7100              HTTP; each key has its server by a ring of 120 points a server
-  trine-load --operations 800 --concurrency 10        ten clients: 800 SETs each, and then 800 GETs
-  trine-load --no-load --duration 0s                  only check that everything that was written is still there
+  trine-load --pipeline 16 --batch node              a node each, as redis-benchmark --cluster
+  trine-load --rate 20000 --arrivals poisson         open loop: latency at 20,000 requests/s
+  trine-load --slo 'p99<1ms' --duration 3s           the highest rate with a p99 below 1 ms
+  trine-load 10.0.0.1:6379 --single --json out.json  any server of the Redis protocol
+  trine-load http://a:7000 http://b:7100             HTTP; keys placed by consistent hashing
+  trine-load --operations 800 --concurrency 10       ten clients: 800 SETs, then 800 GETs each
+  trine-load --no-load --duration 0s                 only check all values written before
 
-Closed loop (without --rate): each of --concurrency clients sends --pipeline requests together, and the next ones when all
-have their replies, as redis-benchmark does and whoever executes a pipeline. Open loop (--rate): requests are due at their
-times whatever the server does; one that can't be sent waits, and its latency counts from when it was due. In a cluster each
-client has a connection to every node and asks the owner of each key; --concurrency times --pipeline is the most that is in
-flight altogether. So a pipeline of 16 goes to three nodes as some five requests each, as a cluster client would split it; with
---batch node all of its keys are of one node, another one each time. --operations N measures no time but a number: each client SETs N new keys of its own, and then GETs each
-of them.
+Closed loop (without --rate): each of --concurrency clients sends --pipeline requests together, and the next ones when all \
+have their replies, as redis-benchmark does. Open loop (--rate): requests are due at their times however fast the server \
+is; one that can't be sent waits, and its latency counts from its due time. In a cluster each client has a connection to \
+every node and asks the owner of each key; at most --concurrency times --pipeline requests are in flight altogether. So a \
+pipeline of 16 goes to three nodes as some five requests each, as a cluster client would split it; with --batch node all of \
+its keys are of one node, another one each time. --operations N measures a number of requests in place of a time: each \
+client SETs N new keys of its own, and then GETs each of them.
 
-Over HTTP a SET is PUT /set/{key} and leaves a key alone that exists: 409 is an answer like 200 then, and what is checked is
-that the first value stays. --api store overwrites. Several addresses are servers that know nothing of each other, and keys are
-placed on them by consistent hashing; one address may answer with 307, which is followed and remembered.
+Over HTTP a SET is PUT /set/{key} and does not overwrite: 409 is an answer like 200, and the check is that the first value \
+stays. --api store overwrites. Several addresses are servers that do not know each other, and keys are placed on them by \
+consistent hashing (a ring of 120 points a server); one address may answer with 307, which is followed and remembered.
 
-Phases: load writes every key once, verify reads every key back, then warm-up and measurement. Every value is checked on
-every read, all of its bytes: a value that was not written for this key, is incomplete, missing, or older than a write that
+Phases: load writes every key once, verify reads every key back, then warm-up and measurement. Every value is checked on \
+every read, all of its bytes: a value that was not written for this key, is incomplete, missing, or older than a write that \
 was acknowledged before, is a wrong value.
 
-Ctrl-C ends the measurement, and the summary shows what was measured until then, marked so.
+Ctrl-C ends the measurement, and the summary shows the part that was measured, marked so.
 
-Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck, or others had more than a twentieth of its CPU); 4 INVALID
-(errors, wrong values, the rate was missed, or too few requests to tell); 130 interrupted; 1 nothing could be measured; 2 usage.";
+Exit status: 0 OK; 3 SUSPECT (the generator was the bottleneck, or other processes had more than a twentieth of its CPU); \
+4 INVALID (errors, wrong values, the rate was missed, or too few requests to tell); 130 interrupted; 1 nothing could be \
+measured; 2 usage.";
 
-/// Measures a server that speaks the Redis protocol, or a cluster of them: how many requests a second, and how fast.
+/// Measures throughput and latency of a server that speaks the Redis protocol, or of a cluster of them.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "trine-load", version = trine::built::VERSION, after_help = EXAMPLES, max_term_width = 120)]
-#[command(group(ArgGroup::new("open").args(["rate", "slo"]).multiple(true)))]
+#[command(group(ArgGroup::new("open").args(["rate", "slo"])))]
 pub(crate) struct Arguments {
-    /// Server to begin with, as PORT, HOST, HOST:PORT or http://HOST:PORT; a cluster's other nodes are learned from it. Several: servers
-    /// that know nothing of each other
+    /// Server, as PORT, HOST, HOST:PORT or http://HOST:PORT; a cluster's other nodes are learned from it. Several: servers
+    /// that do not know each other
     #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:7000", value_parser = parse_address)]
     addresses: Vec<Address>,
-    /// What the servers speak [default: resp, or http where an address says so]
+    /// Protocol of the servers [default: resp, or http where an address says so]
     #[arg(long)]
     protocol: Option<Protocol>,
-    /// Which requests of the HTTP API
+    /// Requests of the HTTP API to use
     #[arg(long, default_value = "set")]
     pub(crate) api: Api,
-    /// Take it as one node of a cluster (default: ask the server)
+    /// Treat the server as a node of a cluster [default: ask the server]
     #[arg(long, conflicts_with = "single")]
     pub(crate) cluster: bool,
-    /// Take it as a server of its own: all requests go to this address
+    /// Treat it as a server of its own: all requests go to this address
     #[arg(long)]
     pub(crate) single: bool,
-    /// Clients
+    /// Number of clients
     #[arg(long, short = 'c', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) concurrency: u32,
-    /// Requests that each client sends together
+    /// Number of requests that each client sends together
     #[arg(long, short = 'P', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pipeline: u32,
-    /// Which keys a client's pipeline has
+    /// Keys of a client's pipeline
     #[arg(long, default_value = "any", conflicts_with_all = ["rate", "slo", "operations"])]
     pub(crate) batch: Batch,
-    /// Requests a second (open loop); without it, as many as the server answers (closed loop)
+    /// Requests a second, in an open loop; without it, a closed loop
     #[arg(long, short = 'r', value_name = "OPS", value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
-    /// How requests are spread over time in an open loop [default: poisson]
+    /// Distribution of requests over time in an open loop [default: poisson]
     #[arg(long, requires = "open")]
     pub(crate) arrivals: Option<Arrivals>,
     /// Share of reads, from 0 to 1
@@ -90,35 +91,35 @@ pub(crate) struct Arguments {
     /// Length of keys in bytes
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(5..=65_536))]
     pub(crate) key_size: u32,
-    /// uniform, zipf[:0.99], sequential, hotspot[:0.2:0.8] or latest
+    /// Popularity of keys: uniform, zipf[:0.99], sequential, hotspot[:0.2:0.8] or latest
     #[arg(long, default_value = "uniform")]
     pub(crate) distribution: Distribution,
-    /// Bytes: 64, 10..1000, 64,128,256 or lognormal:5.0:0.5 (logarithm of the median, deviation)
+    /// Length of values in bytes: 64, 10..1000, 64,128,256 or lognormal:5.0:0.5 (logarithm of the median, deviation)
     #[arg(long, short = 'd', default_value = "64")]
     pub(crate) value_size: ValueSize,
-    /// Load before the measurement
+    /// Length of the warm-up before the measurement
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     pub(crate) warmup: Duration,
-    /// Each client SETs so many new keys of its own and then GETs each: instead of a warm-up and a duration
+    /// Number of new keys that each client SETs and then GETs, in place of a warm-up and a duration
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     #[arg(conflicts_with_all = ["rate", "slo", "warmup", "duration", "read_share", "keys", "distribution", "no_load", "no_verify"])]
     pub(crate) operations: Option<u64>,
     /// Length of the measurement; 0s for none
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
-    /// Don't write the keys first: an earlier run with the same keys has
+    /// Don't write the keys first: an earlier run has written the same keys
     #[arg(long)]
     pub(crate) no_load: bool,
     /// Don't read all keys back first
     #[arg(long)]
     pub(crate) no_verify: bool,
-    /// A key that is not there is no wrong value: the server evicts
+    /// Don't count a missing key as a wrong value: the server evicts
     #[arg(long)]
     pub(crate) allow_misses: bool,
-    /// CPUs to load from, one thread each, as in 1,2 or 4-7 [default: the last that is allowed]
+    /// CPUs of the load generator, one thread each, as in 1,2 or 4-7 [default: the last that is allowed]
     #[arg(long)]
     pub(crate) cpus: Option<String>,
-    /// The same seed draws the same keys, sizes and arrivals
+    /// Seed of keys, sizes and arrivals
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Write the results as JSON; - for standard output, in place of the summary
@@ -127,17 +128,17 @@ pub(crate) struct Arguments {
     /// Write latencies since due, second by second, as an HdrHistogram log (in nanoseconds)
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
-    /// Search for the highest rate that meets this, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max). A try
+    /// Search for the highest rate that meets this objective, as in 'p99<1ms' (mean, p50, p90, p95, p99, p999, p9999 or max). A try
     /// takes at least 100 requests for p99, 1,000 for p999
     #[arg(long, value_name = "OBJECTIVE")]
     pub(crate) slo: Option<Objective>,
     /// Password for AUTH, or HTTP's Basic authentication
     #[arg(long, env = "TRINE_PASSWORD", hide_env_values = true)]
     pub(crate) password: Option<OsString>,
-    /// How long to wait for a connection or a reply
+    /// Longest time to wait for a connection or a reply
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
-    /// No progress, and no summary
+    /// Show no progress and no summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// Print a script that completes this command line in a shell, and do nothing else
@@ -156,14 +157,16 @@ struct Address {
 }
 
 impl Arguments {
-    /// Whom to measure, and in which protocol.
+    /// Returns the addresses to measure and their protocol.
     ///
     /// # Errors
     /// Where one argument contradicts another, for people.
     pub(crate) fn whom(&self) -> Result<(Vec<String>, Protocol), String> {
         let urls = self.addresses.iter().filter(|address| address.is_url).count();
         let protocol = match self.protocol {
-            Some(Protocol::Resp) if 0 < urls => return Err("--protocol resp and an address with http://".into()),
+            Some(Protocol::Resp) if 0 < urls => {
+                return Err("--protocol resp does not go with an address of http://".into());
+            }
             Some(protocol) => protocol,
             None if urls == 0 => Protocol::Resp,
             None if urls == self.addresses.len() => Protocol::Http,
@@ -180,7 +183,7 @@ impl Arguments {
             return Err("--batch node is for keys that are drawn: uniform, zipf or hotspot".into());
         }
         match addresses.iter().enumerate().find(|(index, address)| addresses[..*index].contains(address)) {
-            Some((_, twice)) => Err(format!("{twice} is there twice")),
+            Some((_, twice)) => Err(format!("{twice} is given twice")),
             None => Ok((addresses, protocol)),
         }
     }
@@ -189,7 +192,7 @@ impl Arguments {
 fn parse_address(text: &str) -> Result<Address, String> {
     const URL: &str = "such an address is http://HOST:PORT, as in http://127.0.0.1:7000 or http://[::1]:7000";
     if text.starts_with("https://") {
-        return Err("TLS is not spoken here: write http://".into());
+        return Err("TLS is not supported: write http://".into());
     }
     let Some(url) = text.strip_prefix("http://") else {
         return Ok(Address { host_port: members::completed(text)?, is_url: false });
@@ -256,6 +259,7 @@ mod tests {
             &["--operations", "8", "--duration", "1s"],
             &["--operations", "8", "--rate", "5"],
             &["--batch", "node", "--rate", "5"],
+            &["--slo", "p99<1ms", "--rate", "5"],
             &["--batch", "node", "--operations", "5"],
         ] {
             assert!(Arguments::try_parse_from([&["trine-load"], arguments].concat()).is_err(), "{arguments:?}");

@@ -1,4 +1,4 @@
-//! Whose each key is. Hashing a key costs the generator more than most of what it does by itself, so it is done once a key.
+//! The owner of each key. Hashing a key costs the generator more than most of what it does by itself, so it is done once a key.
 
 use super::{target::Placement, wire::Wire};
 use trine::slot::Slot;
@@ -12,7 +12,7 @@ const UNKNOWN: u16 = u16::MAX;
 /// The owners of keys, by the keys' numbers.
 pub(crate) struct Owners {
     placement: Placement,
-    /// What the owner follows from and what never changes: a key's slot, or its node where keys are placed on a circle.
+    /// The fixed point that each key's owner follows from: its slot, or its node where keys are placed on a circle.
     points: Vec<u16>,
 }
 

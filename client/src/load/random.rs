@@ -1,41 +1,34 @@
 //! Random numbers from a seed: fast, repeatable, and good enough to draw keys, sizes and arrivals from.
 
-/// A generator of the wyrand family (Wang Yi, public domain).
+/// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(fastrand::Rng);
 
 impl Random {
     /// A stream of its own for each pair of seed and number.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        Self(mix(seed ^ mix(stream.wrapping_add(0x9e37_79b9_7f4a_7c15))))
+        Self(fastrand::Rng::with_seed(mix(seed ^ mix(stream.wrapping_add(0x9e37_79b9_7f4a_7c15)))))
     }
 
-    #[inline]
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0xa076_1d64_78bd_642f);
-        let product = u128::from(self.0) * u128::from(self.0 ^ 0xe703_7ed1_a0b4_28db);
-        (product >> 64) as u64 ^ product as u64
-    }
-
-    /// A number below `limit`, each as likely as the others to within one in 2^64.
+    /// Draws a number below `limit`, each as likely as the others.
     #[inline]
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+        self.0.u64(..limit)
     }
 
-    /// A number from 0 to below 1.
+    /// Draws a number from 0 to below 1.
     #[inline]
     pub(crate) fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.f64()
     }
 
-    /// From the exponential distribution with mean 1.
+    /// Draws from the exponential distribution with mean 1.
     #[inline]
     pub(crate) fn exponential(&mut self) -> f64 {
         -(1.0 - self.fraction()).ln()
     }
 
-    /// From the normal distribution with mean 0 and deviation 1 (Box and Muller).
+    /// Draws from the normal distribution with mean 0 and deviation 1 (Box and Muller).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (2.0 * self.exponential()).sqrt();
         radius * (std::f64::consts::TAU * self.fraction()).cos()
@@ -59,7 +52,7 @@ pub(crate) struct Zipf {
     theta: f64,
     /// The integral of the weight at 1.5, less 1.
     integral_first: f64,
-    /// ... and at count + 0.5.
+    /// The integral at count + 0.5.
     integral_last: f64,
     shortcut: f64,
 }
@@ -114,7 +107,7 @@ mod tests {
     fn a_seed_decides() {
         let draw = |seed, stream| {
             let mut random = Random::new(seed, stream);
-            [random.next(), random.next(), random.next()]
+            [(); 3].map(|()| random.below(u64::MAX))
         };
         assert_eq!(draw(1, 0), draw(1, 0));
         assert_ne!(draw(1, 0), draw(1, 1));

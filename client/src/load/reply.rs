@@ -8,7 +8,7 @@ use trine_client::{
     reply::{self, ReplyError},
 };
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Reply<'a> {
     /// The write is done.
@@ -34,7 +34,7 @@ pub(crate) enum Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// What is wrong with it, where it is no answer to what was asked.
+    /// Returns why the reply is no answer to the request.
     #[cold]
     pub(crate) fn complaint(&self) -> String {
         let text = |bytes: &[u8]| printable(String::from_utf8_lossy(bytes).trim()).into_owned();
@@ -51,7 +51,7 @@ impl Reply<'_> {
     }
 }
 
-/// What cuts replies out of a connection's bytes.
+/// The decoder of a connection's replies.
 #[derive(Debug)]
 pub(crate) enum Codec {
     Resp(reply::Decoder),

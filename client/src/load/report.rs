@@ -67,7 +67,7 @@ impl Report<'_> {
         errors
     }
 
-    /// Whether a number of operations was measured, in place of a time.
+    /// Returns true if a number of operations was measured, in place of a time.
     fn is_rounds(&self) -> bool {
         self.arguments.operations.is_some()
     }
@@ -207,8 +207,8 @@ impl Report<'_> {
         let (arguments, tally) = (self.arguments, &self.measured.tally);
         let nodes = self.target.routing.nodes().len();
         let whom = match self.target.mode() {
-            "cluster" => format!("cluster of {nodes} nodes"),
-            "ring" => format!("{nodes} servers, keys placed by us"),
+            "cluster" => format!("cluster of {}", count(nodes as f64, "node")),
+            "ring" => format!("{}, keys placed by us", count(nodes as f64, "server")),
             _ => "one server".into(),
         };
         let protocol = if self.target.protocol == Protocol::Http { ", HTTP" } else { "" };
@@ -217,13 +217,14 @@ impl Report<'_> {
         }
         writeln!(out, "{} ({}), {whom}{protocol}", self.target.name(), self.target.server)?;
         let batch = if arguments.batch == Batch::Node { " for one node each time" } else { "" };
-        write!(out, "{} clients x {} in flight{batch}, ", arguments.concurrency, arguments.pipeline)?;
+        let clients = count(arguments.concurrency.into(), "client");
+        write!(out, "{clients} x {} in flight{batch}, ", group(arguments.pipeline.into()))?;
         if let Some(operations) = arguments.operations {
             writeln!(
                 out,
-                "each {} SETs and then as many GETs; {} keys; values of {} bytes",
-                group(operations as f64),
-                group(self.keys() as f64),
+                "each {} and then as many GETs; {}; values of {} bytes",
+                count(operations as f64, "SET"),
+                count(self.keys() as f64, "key"),
                 arguments.value_size,
             )?;
         } else {
@@ -231,9 +232,9 @@ impl Report<'_> {
                 self.rate.map_or("closed loop".into(), |rate| format!("{} requests/s, {}", group(rate), self.arrivals));
             writeln!(
                 out,
-                "{rate}; {:.0} % reads; {} keys, {}; values of {} bytes",
+                "{rate}; {:.0} % reads; {}, {}; values of {} bytes",
                 arguments.read_share * 100.0,
-                group(arguments.keys as f64),
+                count(arguments.keys as f64, "key"),
                 arguments.distribution,
                 arguments.value_size,
             )?;
@@ -252,7 +253,8 @@ impl Report<'_> {
                 writeln!(out, "{rate:>14} ops/s{name}   ({} in {} s)", group(operations as f64), round(seconds, 3))?;
             }
             writeln!(out)?;
-            writeln!(out, "latency, µs           p50       p90       p99     p99.9       max      mean")?;
+            let titles = ["p50", "p90", "p99", "p99.9", "max", "mean"].map(|title| format!("{title:>10}"));
+            writeln!(out, "{:<16}{}", "latency", titles.concat())?;
             for (name, histograms) in [("due", &tally.since_due), ("sent", &tally.since_sent)] {
                 let all = [("", both(histograms)), (" GET", histograms[0].clone()), (" SET", histograms[1].clone())];
                 let is_mixed = !histograms[0].is_empty() && !histograms[1].is_empty();
@@ -264,7 +266,7 @@ impl Report<'_> {
         self.write_findings(out)
     }
 
-    /// What came before the measurement: its errors count as much.
+    /// Writes the phases before the measurement: their errors count as much.
     fn write_phases(&self, out: &mut String) -> std::fmt::Result {
         for (name, phase) in self.phases().filter(|(name, _)| *name != "measure") {
             let (answered, keys) =
@@ -272,12 +274,12 @@ impl Report<'_> {
             let part = if answered < keys { format!("{} of ", group(answered as f64)) } else { String::new() };
             let errors = match phase.tally.errors_total() {
                 0 => String::new(),
-                errors => format!(", {} errors", group(errors as f64)),
+                errors => format!(", {}", count(errors as f64, "error")),
             };
             writeln!(
                 out,
-                "{name}: {part}{} keys in {} s{errors}",
-                group(keys as f64),
+                "{name}: {part}{} in {} s{errors}",
+                count(keys as f64, "key"),
                 round(phase.took.as_secs_f64(), 3)
             )?;
         }
@@ -383,17 +385,31 @@ fn latency(histogram: &Histogram<u64>) -> Value {
 
 fn row(histogram: &Histogram<u64>) -> String {
     if histogram.is_empty() {
-        return ["-"; 6].map(|none| format!("{none:>9}")).join(" ");
+        return ["-"; 6].map(|none| format!("{none:>10}")).concat();
     }
-    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile) as f64);
-    let [p50, p90, p99, p999] = quantiles.map(|ns| ns / 1e3);
-    let (max, mean) = (histogram.max() as f64 / 1e3, histogram.mean() / 1e3);
-    format!("{p50:>9.1} {p90:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1} {mean:>9.1}")
+    let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile) as f64);
+    let latencies = [p50, p90, p99, p999, histogram.max() as f64, histogram.mean()];
+    latencies.map(|ns| format!("{:>10}", time(ns))).concat()
+}
+
+/// Returns a time in a unit that fits: `85.3 µs`, `12.40 ms`, `1.48 s`.
+fn time(ns: f64) -> String {
+    match ns {
+        ..999_950.0 => format!("{:.1} µs", ns / 1e3),
+        ..999_995_000.0 => format!("{:.2} ms", ns / 1e6),
+        _ => format!("{:.2} s", ns / 1e9),
+    }
+}
+
+/// Returns a number of things, such as `1 client` and `1,000 keys`.
+fn count(number: f64, noun: &str) -> String {
+    let s = if number == 1.0 { "" } else { "s" };
+    format!("{} {noun}{s}", group(number))
 }
 
 /// One try of a search, for people.
 fn tried_row(tried: &Tried, objective: &Objective) -> String {
-    let value = tried.value_us.map_or("-".into(), |us| format!("{us:.0}"));
+    let value = tried.value_us.map_or("-".into(), |us| time(us * 1e3));
     let said = match tried.outcome {
         Outcome::Met => "met".into(),
         Outcome::NotMet if tried.requests == 0 => "not met: no request was answered".into(),
@@ -402,7 +418,7 @@ fn tried_row(tried: &Tried, objective: &Objective) -> String {
             format!("too few requests to tell: {}, and it takes {}", tried.requests, objective.requests_min())
         }
     };
-    format!("{:>14} requests/s: {value:>10} µs  {said}", group(tried.rate))
+    format!("{:>14} requests/s: {value:>10}  {said}", group(tried.rate))
 }
 
 fn us(ns: u64) -> f64 {
@@ -431,7 +447,7 @@ fn group(number: f64) -> String {
 mod tests {
     use super::{super::tally::histogram, *};
 
-    /// Where no request was answered no latency is shown: not 0, which would be the best there is.
+    /// If no request was answered, no latency is shown: not 0, which would be the best there is.
     #[test]
     fn no_request_has_no_latency() {
         let mut latencies = [histogram(), histogram()];
@@ -443,7 +459,22 @@ mod tests {
         assert_eq!(row(&latencies[0]).split_whitespace().collect::<Vec<_>>(), ["-"; 6]);
         latencies[1].record(2000).unwrap();
         assert_eq!(super::latencies(&latencies)["all"]["min"], 2.0);
-        assert_eq!(row(&latencies[1]).len(), row(&latencies[0]).len());
+        assert_eq!(row(&latencies[1]).chars().count(), row(&latencies[0]).chars().count());
+    }
+
+    /// Times have a unit that fits, and one thing is no plural.
+    #[test]
+    fn quantities_are_readable() {
+        for (ns, expected) in [
+            (850.0, "0.8 µs"),
+            (85_300.0, "85.3 µs"),
+            (999_960.0, "1.00 ms"),
+            (12_400_000.0, "12.40 ms"),
+            (1_475_346_400.0, "1.48 s"),
+        ] {
+            assert_eq!(time(ns), expected, "{ns}");
+        }
+        assert_eq!((count(1.0, "client"), count(1000.0, "key")), ("1 client".into(), "1,000 keys".into()));
     }
 
     /// A try says in words what its figure can't.
@@ -451,9 +482,9 @@ mod tests {
     fn a_try_says_what_came_of_it() {
         let objective: Objective = "p99<2ms".parse().unwrap();
         for (requests, value_us, outcome, expected) in [
-            (0, None, Outcome::NotMet, "- µs  not met: no request was answered"),
-            (6, Some(900.0), Outcome::TooFew, "900 µs  too few requests to tell: 6, and it takes 100"),
-            (100, Some(900.0), Outcome::Met, "900 µs  met"),
+            (0, None, Outcome::NotMet, " -  not met: no request was answered"),
+            (6, Some(900.0), Outcome::TooFew, "900.0 µs  too few requests to tell: 6, and it takes 100"),
+            (100, Some(900.0), Outcome::Met, "900.0 µs  met"),
         ] {
             let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome }, &objective);
             assert!(said.contains("1,000 requests/s") && said.ends_with(expected), "{said}");

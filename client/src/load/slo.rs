@@ -4,7 +4,7 @@ use super::units::parse_duration;
 use hdrhistogram::Histogram;
 use std::{fmt, str::FromStr, time::Duration};
 
-/// What a latency shall stay below, such as `p99<1ms`.
+/// A limit of a latency percentile, such as `p99<1ms`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Objective {
     text: String,
@@ -111,7 +111,7 @@ impl Outcome {
     }
 }
 
-/// Where the search begins, unless told.
+/// The first rate of a search, by default.
 pub(crate) const FIRST_RATE: f64 = 10_000.0;
 /// Below this there is nothing to find.
 const RATE_MIN: f64 = 1.0;
@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Where no rate meets the objective, or every one does, the search ends all the same.
+    /// The search ends even if no rate meets the objective, or every one does.
     #[test]
     fn the_search_ends() {
         assert_eq!(search(1000.0, 0.5).found(), None);

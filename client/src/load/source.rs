@@ -1,4 +1,4 @@
-//! Where an executor's requests come from in each phase.
+//! The source of an executor's requests in each phase.
 
 use super::{
     random::Random,
@@ -8,7 +8,7 @@ use super::{
 /// With a hundred nodes of equal share one draw in 23,000 ends here.
 const TRIES: u32 = 1000;
 
-/// What one executor asks for next: what it does, the key's number, and a value's length.
+/// A generator of one executor's requests: kind, key number and length of the value.
 pub(crate) enum Source {
     /// Nothing more.
     Nothing,
@@ -85,7 +85,7 @@ impl Rounds {
 }
 
 impl Source {
-    /// What a worker asks for next; nothing where it has to wait, or nothing is left.
+    /// Returns a worker's next request, or `None` if it has to wait or nothing is left.
     #[inline]
     pub(crate) fn next(&mut self, worker: u32) -> Option<(Kind, u64, u32)> {
         match self {
@@ -109,8 +109,8 @@ impl Source {
         }
     }
 
-    /// What a worker asks for next, with a key that `is_wanted`, drawn with the popularity that it has among those. Where
-    /// [`TRIES`] draws find none, one that is not.
+    /// Returns a worker's next request, with a key that `is_wanted`, drawn with the popularity that it has among those. If
+    /// [`TRIES`] draws find none, the key is one that is not wanted.
     #[inline]
     pub(crate) fn next_where(
         &mut self,
@@ -146,8 +146,8 @@ mod tests {
     use std::collections::VecDeque;
 
     proptest! {
-        /// Whatever the depth, and in whatever order workers get their answers: each writes its own keys once, then reads
-        /// them once, and no read is asked before all writes of its worker are answered. Nobody is forgotten.
+        /// At any depth, and in any order of answers, each worker writes its own keys once, then reads them once, and no read
+        /// is asked before all writes of its worker are answered. Nobody is forgotten.
         #[test]
         fn rounds_write_all_then_read_all(
             count in 1_u64..20, depth in 1_usize..30, workers in 1_u32..4, picks in proptest::collection::vec(any::<u8>(), 0..200),

@@ -1,5 +1,4 @@
-//! What one executor counts in one second. Whole tallies travel to the main thread, which adds them up; no counter is
-//! shared.
+//! Counts of one executor in one second. Whole tallies travel to the main thread, which adds them up; no counter is shared.
 
 use super::workload::Kind;
 use hdrhistogram::Histogram;
@@ -20,12 +19,12 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("the bounds are sound")
 }
 
-/// What can be wrong with a value that was read.
+/// Wrong values that were read, by kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Wrong {
     /// Not what anybody wrote for this key.
     pub(crate) damaged: u64,
-    /// What a run in the other protocol wrote for this key.
+    /// Values that a run in the other protocol wrote for this key.
     pub(crate) foreign: u64,
     /// Older than a write that was acknowledged before the read was sent; or, where the first value of a key stays,
     /// another one, or a second write that was acknowledged.
@@ -55,7 +54,7 @@ impl Span {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 
-    /// How long it is.
+    /// Returns the time between the two ends.
     pub(crate) fn length(self) -> Duration {
         Duration::from_nanos(self.last.since(self.first))
     }
@@ -72,7 +71,7 @@ pub(crate) struct Tally {
     pub(crate) since_due: [Histogram<u64>; 2],
     /// Time since requests were handed to the kernel, by [`Kind`].
     pub(crate) since_sent: [Histogram<u64>; 2],
-    /// When requests that were answered were due and answered, by [`Kind`].
+    /// The times at which answered requests were due and answered, by [`Kind`].
     pub(crate) spans: [Span; 2],
     /// Writes of keys that had a value, which they kept.
     pub(crate) conflicts: u64,

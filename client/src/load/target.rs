@@ -1,4 +1,4 @@
-//! Whom we measure: one server or a cluster, of which kind and version.
+//! The target of a measurement: one server or a cluster, of which kind and version.
 
 use super::http::{
     request::authorization,
@@ -18,7 +18,7 @@ use trine_client::{
     routing::Routing,
 };
 
-/// What a target speaks.
+/// The protocol of a target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Protocol {
     /// The Redis protocol
@@ -27,7 +27,7 @@ pub(crate) enum Protocol {
     Http,
 }
 
-/// Whose a key is.
+/// The placement of keys on nodes.
 #[derive(Clone, Debug)]
 pub(crate) enum Placement {
     /// The first server's, who may know better.
@@ -38,7 +38,7 @@ pub(crate) enum Placement {
     Circle(Circle),
 }
 
-/// What a server says of itself.
+/// A server's description of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) addresses: Vec<String>,
@@ -52,12 +52,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Whether MOVED and 307 are followed.
+    /// Returns true if MOVED and 307 are followed.
     pub(crate) fn follows(&self) -> bool {
         self.protocol == Protocol::Http || matches!(self.placement, Placement::Slots)
     }
 
-    /// How keys are placed, in a word.
+    /// Returns the name of the placement.
     pub(crate) fn mode(&self) -> &'static str {
         match self.placement {
             Placement::First => "single",
@@ -72,7 +72,7 @@ impl Target {
     }
 }
 
-/// Whether requests go to the owners of their keys.
+/// The way to send requests: all to the owners of their keys, or to one server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mode {
     Ask,
@@ -201,7 +201,7 @@ fn commit(info: &str) -> Option<String> {
     Some(if is_dirty { format!("{commit} with local changes") } else { commit.to_owned() })
 }
 
-/// What happened, and what to do.
+/// Returns an explanation of an error, with what to do.
 pub(crate) fn explain(error: &Error, address: &str) -> String {
     match error {
         Error::Unreachable { source, address } => {
@@ -226,7 +226,7 @@ pub(crate) fn explain(error: &Error, address: &str) -> String {
     }
 }
 
-/// What an error reply means for who starts a measurement.
+/// Returns advice for an error reply at the start of a measurement.
 fn hint(text: &str, address: &str) -> String {
     let advice = match text.split(' ').next().unwrap_or_default() {
         "NOAUTH" => "The server wants a password: --password or TRINE_PASSWORD.",
@@ -243,7 +243,7 @@ fn hint(text: &str, address: &str) -> String {
     format!("{address} said: {text}\n{advice}").trim_end().into()
 }
 
-/// What an error reply while loading means.
+/// Returns an explanation of an error reply while loading.
 pub(crate) fn explain_reply(text: &str, address: &str) -> String {
     hint(text, address)
 }

@@ -20,10 +20,10 @@ pub(crate) struct Version(pub(crate) u64);
 
 /// Below this length a value has no version.
 const VERSIONED_BYTES: usize = 16;
-/// What one word and the next differ by: odd, so that no two words of a value are equal.
+/// The difference between one word and the next: odd, so that no two words of a value are equal.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What values are made of.
+/// The form of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Form {
     /// Bytes of any sort.
@@ -50,7 +50,7 @@ impl Form {
         8 <= value.len() && other.check(value, key).is_some()
     }
 
-    /// Whether a value of this length has a version.
+    /// Returns true if a value of this length has a version.
     #[inline]
     pub(crate) fn has_version(self, length: usize) -> bool {
         match self {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was written is accepted, with its version.
+        /// A value that was written is accepted, with its version.
         #[test]
         fn what_was_written_is_accepted(form in form(), key: u64, version: u64, length in 0_usize..300) {
             let expected = if length < versioned(form) { 0 } else { version };
@@ -215,7 +215,7 @@ mod tests {
             prop_assert!(value.iter().all(|letter| (b'a'..=b'p').contains(letter)));
         }
 
-        /// What a run in the other protocol wrote is told from damage, and damage is nobody's.
+        /// A value of a run in the other protocol is told from damage, and damage is attributed to no run.
         #[test]
         fn what_another_run_wrote_is_told(form in form(), key: u64, version: u64, length in 8_usize..300, at: proptest::sample::Index) {
             let other = if form == Form::Bytes { Form::Letters } else { Form::Bytes };

@@ -1,16 +1,16 @@
-//! Whether a measurement shows what it seems to show.
+//! The verdict on a measurement: valid, doubtful or void, with reasons.
 
 use super::crew::Due;
 
 /// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
 const BUSY_MAX: f64 = 0.95;
-/// Where others took more than this of a CPU of ours, latencies are theirs as well.
+/// The share of a CPU that other programs may take before the latencies are theirs as well.
 pub(crate) const STARVED_MAX: f64 = 0.05;
 /// A rate may be missed by this share, for what is just being sent at the end.
 const MISSED_SUSPECT: f64 = 0.01;
 const MISSED_INVALID: f64 = 0.05;
 
-/// How far a result can be believed.
+/// The degree to which a result can be trusted.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Verdict {
     /// It shows the server.
@@ -39,10 +39,10 @@ impl Verdict {
     }
 }
 
-/// What a verdict depends on.
+/// The facts that a verdict depends on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// Whether anything was measured, and how many replies there were.
+    /// The number of replies, if anything was measured.
     pub(crate) operations: Option<u64>,
     /// Requests that failed, by the phase in which they did.
     pub(crate) errors: Vec<Failed>,
@@ -57,17 +57,17 @@ pub(crate) struct Facts {
     pub(crate) unmet_objective: Option<String>,
     /// Why a search can't tell, if it can't.
     pub(crate) too_few: Option<String>,
-    /// How far it came before it was interrupted, if it was.
+    /// The progress at which it was interrupted, if it was.
     pub(crate) interrupted: Option<String>,
 }
 
 /// Requests that failed in one phase.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
-    /// As in "while verifying".
+    /// The phase, for "while verifying".
     pub(crate) phase: &'static str,
     pub(crate) count: u64,
-    /// What most of them failed with.
+    /// The most frequent error.
     pub(crate) most: String,
 }
 
@@ -158,7 +158,7 @@ mod tests {
         );
     }
 
-    /// What makes a result doubtful, and what makes it void.
+    /// Facts make a result doubtful or void.
     #[test]
     fn verdicts_follow_from_facts() {
         let good = Facts { operations: Some(1000), cpus: vec![(1, 0.9, 0.01)], ..Facts::default() };

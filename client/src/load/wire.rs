@@ -19,7 +19,7 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// How values look on this wire.
+    /// Returns the form of values on this wire.
     pub(crate) fn form(&self) -> Form {
         match self {
             Self::Resp(_) => Form::Bytes,
@@ -27,7 +27,7 @@ impl Wire {
         }
     }
 
-    /// What cuts the replies of a new connection out of its bytes.
+    /// Returns the decoder for the replies of a new connection.
     pub(crate) fn codec(&self) -> Codec {
         match self {
             Self::Resp(_) => Codec::default(),
@@ -35,7 +35,7 @@ impl Wire {
         }
     }
 
-    /// Whether the first value of a key stays.
+    /// Returns true if the first value of a key stays.
     pub(crate) fn keeps_first(&self) -> bool {
         matches!(self, Self::Http(requests) if requests.api() == http::Api::Set)
     }

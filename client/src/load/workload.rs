@@ -1,4 +1,4 @@
-//! What is asked for: which keys, how often read and how often written, and values of which size.
+//! The workload: the popularity of keys, the share of reads, and the sizes of values.
 
 use super::random::{Random, Zipf};
 use std::{fmt, str::FromStr};
@@ -8,7 +8,7 @@ const THETA: f64 = 0.99;
 /// The largest value that is drawn from a distribution without an end.
 const VALUE_BYTES_MAX: u32 = 16 << 20;
 
-/// Which keys are popular.
+/// The popularity of keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Distribution {
     /// All alike.
@@ -54,7 +54,7 @@ impl FromStr for Distribution {
 }
 
 impl Distribution {
-    /// Whether each key is drawn by itself, so that one can be passed over.
+    /// Returns true if each key is drawn by itself, so that one can be passed over.
     pub(crate) fn is_drawn(self) -> bool {
         !matches!(self, Self::Sequential | Self::Latest)
     }
@@ -72,7 +72,7 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// Which keys a client's pipeline has.
+/// The keys of a client's pipeline.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Batch {
     /// Any: each request goes to the owner of its key, so that a pipeline is split over the nodes as cluster clients split it.
@@ -91,7 +91,7 @@ impl Batch {
     }
 }
 
-/// How long values are, in bytes.
+/// The length of values, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ValueSize {
     /// Always so long.
@@ -167,7 +167,7 @@ impl ValueSize {
     }
 }
 
-/// What a request does.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Get = 0,

@@ -1,5 +1,4 @@
-//! What experiments compare with: the server that one writes on an afternoon. actix-web, its usual threads, and a mutex
-//! around a HashMap that all of them share.
+//! A plain HTTP server to compare with, as one writes it in an afternoon.
 //!
 //! ```text
 //! PUT /set/{key}   form field `value`   200, or 409 if the key exists
@@ -17,7 +16,7 @@ use std::{
 #[derive(Parser)]
 #[command(version, after_help = "Example:\n  trine-baseline --port 8000 --workers 2")]
 struct Arguments {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     #[arg(long, default_value_t = 8000)]

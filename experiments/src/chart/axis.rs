@@ -37,7 +37,7 @@ impl Axis {
         position.is_finite().then_some(position)
     }
 
-    /// As [`Axis::position`], moved to the nearer end where it lies beyond it.
+    /// Returns the [`Axis::position`], moved to the nearer end if it lies beyond the axis.
     pub fn clamped(&self, value: f64) -> Option<f64> {
         Some(self.position(value)?.clamp(0.0, 1.0))
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was measured stands within the axis made for it, and some ticks are named.
+        /// Every value stands within the axis made for it, and some ticks are named.
         #[test]
         fn values_stand_within_their_axis(values in prop::collection::vec(1e-3..1e9f64, 1..20)) {
             let axis = Axis::latency("p99".to_owned(), values.iter().copied());

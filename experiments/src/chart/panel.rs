@@ -38,7 +38,7 @@ pub struct Dot {
     pub label: Option<String>,
 }
 
-/// How a dot is drawn.
+/// The marker of a dot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
     /// The line alone.

@@ -26,7 +26,7 @@ impl Rasteriser {
         Self { options: usvg::Options { fontdb: Arc::new(fonts), ..usvg::Options::default() } }
     }
 
-    /// As on a machine that has none.
+    /// Makes one without fonts, for tests of a machine that has none.
     #[cfg(test)]
     pub fn without_fonts() -> Self {
         Self { options: usvg::Options::default() }

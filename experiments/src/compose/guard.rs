@@ -1,4 +1,4 @@
-//! Who cleans up when this program has ended, whatever ended it.
+//! A process that cleans up when this program has ended, even if it was killed.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::problem;
-use crate::cluster::ClusterError;
+use crate::cluster_error::ClusterError;
 
 /// A shell that waits for its input: a line `done` when this value is dropped, or the end of it when this program is gone.
 #[derive(Debug)]

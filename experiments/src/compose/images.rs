@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::guard::Guard;
 use super::{UP_TIMEOUT, project, run_to_end};
-use crate::cluster::ClusterError;
+use crate::cluster_error::ClusterError;
 use crate::process::Interrupt;
 
 /// Removes images when whoever made them says so, or is gone: then their containers may go only now, and an image may be in the
@@ -18,7 +18,7 @@ const GUARD: &str = "remove() { for image; do \
                      done; }; \
                      read -r word; remove \"$@\"; [ \"$word\" = done ] || { sleep 3; remove \"$@\"; }";
 
-/// What a run has made so far.
+/// The images that a run has made so far.
 #[derive(Debug, Default)]
 pub struct Images {
     guard: OnceCell<Guard>,

@@ -84,7 +84,7 @@ fn percentiles_are_of_all_requests() {
     assert!(again.contains("--out"), "{again}");
 }
 
-/// What one load host could not measure was not measured, and the reason names the host.
+/// A part that one load host could not measure is a failure of the whole, and the reason names the host.
 #[test]
 fn a_missing_part_is_a_failure() {
     let directory = tempfile::tempdir().unwrap();

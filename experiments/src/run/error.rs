@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::cluster::ClusterError;
+use crate::cluster_error::ClusterError;
 use crate::experiment::ExperimentError;
 use crate::party::MeetingError;
 use crate::programs::ProgramsError;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::RunError;
-use crate::cluster::{self, Cluster, ClusterError, Site};
+use crate::cluster::{self, Cluster, Site};
+use crate::cluster_error::ClusterError;
 use crate::compose::Images;
 use crate::experiment::Experiment;
 use crate::load::{Ask, Task};
@@ -23,9 +24,9 @@ use crate::settings::Span;
 use crate::statistics::{Steadiness, steadiness};
 use crate::target::Target;
 
-/// What `trine-load` may take beside warm-up and measurement: to load and verify its keys, and to give up on a server.
+/// The time that `trine-load` may take beside warm-up and measurement: to load and verify its keys, and to give up on a server.
 const LOAD_ALLOWANCE: Duration = Duration::from_secs(120);
-/// What is slower than this over a number of operations is given up.
+/// The throughput below which a measurement over a number of operations is given up.
 const OPERATIONS_PER_S_MIN: u64 = 1000;
 /// `trine-load` measured, and wrote its report, also with these.
 const EXIT_SUSPECT: i32 = 3;
@@ -37,14 +38,14 @@ pub(super) struct Runner<'a> {
     pub(super) experiment: &'a Experiment,
     pub(super) folder: &'a Folder,
     pub(super) programs: Programs,
-    /// Where the programs are that targets had built, by target.
+    /// The folders with the programs that targets had built, by target.
     pub(super) built: BTreeMap<String, PathBuf>,
-    /// What containers are made of, if there are any.
+    /// The images of containers, if there are any.
     pub(super) images: Images,
     pub(super) interrupt: Interrupt,
     pub(super) journal: Journal,
     pub(super) progress: Progress,
-    /// What tells points apart in the progress line.
+    /// The dimensions that tell points apart in the progress line.
     pub(super) dimensions: Vec<Dimension>,
     /// Of `trine`, as it says itself.
     pub(super) commit: String,
@@ -52,7 +53,7 @@ pub(super) struct Runner<'a> {
     pub(super) load_cpus: Option<Vec<usize>>,
 }
 
-/// What came of one attempt to measure.
+/// The outcome of one attempt to measure.
 struct Attempt {
     command: Vec<String>,
     utilisation: Utilisation,
@@ -319,13 +320,13 @@ impl Party {
         Ok(Self { member, meeting })
     }
 
-    /// What the load hosts meet for.
+    /// Returns the name of a meeting of the load hosts.
     fn occasion(point: &Point, repeat: u32) -> String {
         format!("{} repeat={repeat}", point.id())
     }
 }
 
-/// How long a load host waits for the others: they measure the point before this one, and write keys.
+/// Returns the longest time that a load host waits for the others: they measure the point before this one, and write keys.
 fn patience(experiment: &Experiment, warmup: Span) -> Duration {
     (warmup.0 + experiment.duration.0 + LOAD_ALLOWANCE) * 2
 }

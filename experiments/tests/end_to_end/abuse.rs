@@ -16,7 +16,7 @@ use std::{
 
 const MIB: usize = 1 << 20;
 
-/// As many descriptors for this process as the system allows.
+/// Raises this process's limit of descriptors as far as the system allows, and returns it.
 fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -24,7 +24,7 @@ fn raise_descriptor_limit() -> usize {
     limit.maximum.map_or(usize::MAX, |maximum| maximum as usize)
 }
 
-/// Whoever hangs up in the middle of a request leaves nothing behind.
+/// A client that hangs up in the middle of a request leaves nothing behind.
 #[test]
 fn half_requests_leave_nothing_behind() {
     let server = Server::start(1, &[]);

@@ -89,7 +89,7 @@ fn keys_of_several_slots_are_refused() {
     }
 }
 
-/// What `trine plan` writes is what `trine serve --topology` takes.
+/// A topology that `trine plan` writes is taken by `trine serve --topology`.
 #[test]
 fn a_planned_topology_can_be_served() {
     let port = free_ports(&[0, 1, 2, 100, 101, 102]);
@@ -137,7 +137,7 @@ fn settings_reach_every_server() {
     }
 }
 
-/// What makes no sense is refused before anything is started.
+/// Senseless settings are refused before anything is started.
 #[test]
 fn up_refuses_settings_that_make_no_sense() {
     let mut process =

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails in here fails the test, and says where")]
 
 use crate::{
-    durability::ledger::{HABITS, Ledger},
+    durability::{
+        ledger::{HABITS, Ledger},
+        machine::Skip,
+    },
     harness::{Process, eventually, free_ports, program, random},
     wire::Wire,
 };
@@ -47,10 +50,10 @@ impl Image {
     /// `None` where there is no Docker to make it with.
     fn build(name: &str) -> Option<Self> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        static COMPOSE: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
+        static COMPOSE: OnceLock<Result<Vec<String>, Skip>> = OnceLock::new();
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Err(reason) = COMPOSE.get_or_init(compose_program) {
-            eprintln!("SKIPPED: {reason}");
+            reason.report();
             return None;
         }
         let name = format!("trine-test-{name}-{}", std::process::id());
@@ -65,12 +68,14 @@ impl Drop for Image {
     }
 }
 
-fn compose_program() -> Result<Vec<String>, String> {
-    run(&["docker", "version"], &[]).map_err(|error| format!("no Docker engine answers: {error}"))?;
+fn compose_program() -> Result<Vec<String>, Skip> {
+    Command::new("docker").arg("--version").output().map_err(|error| Skip::Missing(format!("docker: {error}")))?;
+    let engine = run(&["docker", "version"], &[]);
+    engine.map_err(|error| Skip::Impossible(format!("no Docker engine answers: {error}")))?;
     if run(&["docker", "compose", "version"], &[]).is_ok() {
         return Ok(["docker", "compose"].map(str::to_owned).to_vec());
     }
-    run(&["docker-compose", "version"], &[])?;
+    run(&["docker-compose", "version"], &[]).map_err(Skip::Missing)?;
     Ok(vec!["docker-compose".to_owned()])
 }
 
@@ -78,7 +83,7 @@ fn compose_program() -> Result<Vec<String>, String> {
 struct Container(String);
 
 impl Container {
-    /// What `docker run` takes, as compose.yaml would have it, under a list of permitted calls.
+    /// Returns arguments of `docker run` that do as compose.yaml does, under a list of permitted calls.
     fn hardened(profile: &str) -> Vec<String> {
         let profile = format!("seccomp={profile}");
         let words = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--security-opt"];
@@ -157,8 +162,8 @@ fn the_image_is_one_program() {
     assert_eq!(files, ["trine", "var/lib/trine/README"], "{listed}");
 }
 
-/// Where any call outside the list kills who makes it, everything that a server does goes on: each durability, values on disk,
-/// snapshots, health, and an end in order.
+/// A server does all it can do even if any call outside the list kills it: each durability, values on disk, snapshots, health,
+/// and an end in order.
 #[test]
 fn the_permitted_calls_suffice_for_everything() {
     let Some(image) = Image::build("calls") else { return };
@@ -225,14 +230,14 @@ fn a_list_without_io_uring_is_named() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-/// A container that was given the time of less than one CPU has one core, and says so where there are more to run on.
+/// A container that was given the time of one and a half CPUs has one core, and says so if there are more to run on.
 #[test]
 fn cores_follow_the_quota_of_a_container() {
     let Some(image) = Image::build("quota") else { return };
     let name = format!("{}-server", image.name);
     let _container = Container(name.clone());
     let flags = "--dir '' --announce 127.0.0.1 --allow-wide-bind";
-    let start = format!("docker run --detach --name {name} --cpus 0.5 {} serve {flags}", image.name);
+    let start = format!("docker run --detach --name {name} --cpus 1.5 {} serve {flags}", image.name);
     run(&["sh", "-c", &start], &[]).unwrap();
     let server = Container(name);
     eventually("it is ready", || server.execute(&["health", "--wait", "5"]).ok());

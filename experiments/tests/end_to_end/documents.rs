@@ -1,4 +1,4 @@
-//! What the pages say can be done: their commands, flags, files and links; and that the workspace is built once.
+//! The pages keep their promises: their commands, flags, files and links work; and the workspace is built once.
 
 use crate::harness::program;
 use std::{
@@ -124,8 +124,8 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
-/// Whether one of our programs takes these arguments. Behind them it is asked for help, which it gives where it had nothing to
-/// complain of before.
+/// Checks that one of our programs takes these arguments. It is asked for help behind them, which it gives where it had nothing
+/// to complain of before.
 fn parses(name: &str, arguments: &[String]) -> Result<(), String> {
     let behind = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
     let (own, passed) = arguments.split_at(behind);
@@ -188,7 +188,7 @@ fn cargo(arguments: &[String], folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether words that name files of the repository name some that are there.
+/// Checks that words that name files of the repository name some that are there.
 fn files_exist(words: &[String], folder: &Path) -> Result<(), String> {
     for word in words {
         let path = word.rsplit_once('=').map_or(word.as_str(), |(_, value)| value);
@@ -204,7 +204,7 @@ fn files_exist(words: &[String], folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a word is a path into the repository: into a folder that is there and is not made by a command.
+/// Returns true if a word is a path into the repository: into a folder that is there and is not made by a command.
 fn is_ours(path: &str, folder: &Path) -> bool {
     let mut parts = path.split('/').skip_while(|part| *part == "..");
     let first = parts.next().unwrap_or_default();

@@ -205,8 +205,8 @@ fn a_slow_core_delays_its_own_requests_only() {
     assert_eq!(sleeper.reply().to_string(), "+OK");
 }
 
-/// What is asked of a slow core does not pile up in memory: a connection has a limited number of requests under way, and
-/// is then not read from.
+/// Requests to a slow core do not pile up in memory: a connection has a limited number of requests under way, and is then not
+/// read from.
 #[test]
 fn requests_for_a_slow_core_do_not_pile_up() {
     let server = Server::start(2, &["--debug-commands"]);
@@ -312,7 +312,7 @@ fn nothing_runs_behind_a_clients_kill_of_itself() {
     }
 }
 
-/// Who asks for large values of another core and reads none costs a bounded amount, whatever was asked first.
+/// A client that asks for large values of another core and reads none costs a bounded amount, in any order of requests.
 #[test]
 fn large_values_of_another_core_are_not_fetched_ahead_of_who_reads_them() {
     let server = Server::start(2, &[]);

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take that takes milliseconds on an idle machine. Only a failure waits this long.
+/// The longest time for anything that takes milliseconds on an idle machine. Only a failure waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks of [`eventually`].
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -109,8 +109,7 @@ pub struct Process {
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = Self::spawn(command.stderr(Stdio::piped()));
         let said = Arc::new(Mutex::new(String::new()));
         let (stderr, heard) = (child.stderr.take().expect("it is a pipe"), Arc::clone(&said));
         thread::spawn(move || {
@@ -123,8 +122,13 @@ impl Process {
 
     /// Starts a process whose standard error is the caller's affair: nothing that it says is heard.
     pub fn start_unheard(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, said: Arc::default() }
+        Self { child: Self::spawn(command), said: Arc::default() }
+    }
+
+    fn spawn(command: &mut Command) -> Child {
+        // A variable of the tests: a server would warn of it.
+        command.env_remove("TRINE_REQUIRE_ALL").stdin(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     pub fn id(&self) -> u32 {
@@ -146,7 +150,7 @@ impl Process {
         eventually("a process ends", || self.has_ended())
     }
 
-    /// What it has said so far.
+    /// Returns its output so far.
     pub fn said(&self) -> String {
         self.said.lock().expect("nobody panics with it in hand").clone()
     }
@@ -158,7 +162,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
     }
@@ -252,7 +256,7 @@ pub struct Cluster {
     pub port: u16,
     pub servers: u16,
     pub cores: u16,
-    /// What it printed until it was ready.
+    /// Its output until it was ready.
     pub table: String,
 }
 
@@ -300,7 +304,7 @@ impl Cluster {
     }
 }
 
-/// Whether a process of this number exists that has not ended.
+/// Returns true if a process of this number exists that has not ended.
 pub fn is_running(id: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")

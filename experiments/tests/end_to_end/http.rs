@@ -433,7 +433,7 @@ fn a_stock_client_is_served() {
     assert_eq!(clients.lines().filter(|line| line.contains("lib-name=http lib-ver=ureq/")).count(), 1, "{clients}");
 }
 
-/// What was answered with 200 is there after a kill, and so is what a 409 told of.
+/// A write that was answered with 200 is there after a kill, and so is a value that a 409 showed.
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
@@ -486,7 +486,7 @@ fn what_was_acknowledged_survives_a_kill() {
     assert!(200 < counts.iter().sum::<usize>(), "{counts:?}");
 }
 
-/// Where writes are refused for want of memory, a client is told so with 507, and balancers with 503.
+/// A server that refuses writes for want of memory answers a client with 507, and balancers with 503.
 #[test]
 fn a_full_server_says_so() {
     let server = Server::start(2, &["--max-memory", "8mb"]);

@@ -1,4 +1,4 @@
-//! How a server starts and how it ends.
+//! The start and the end of a server.
 
 use crate::{
     harness::{Process, Server, eventually, free_ports, program},
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a server may take to end.
+/// The longest time for a server to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// SIGTERM under load: a client gets the replies to a prefix of its requests, each whole and in order, and then the
@@ -63,7 +63,8 @@ fn a_server_that_is_told_to_stop_under_load_sends_what_it_owes() {
     }
 }
 
-/// What was read is finished: replies that wait for another core, or for the client to read, are sent before the end.
+/// Requests that were read are finished: replies that wait for another core, or for the client to read, are sent before the
+/// end.
 #[test]
 fn a_server_that_stops_finishes_what_it_has_read() {
     let mut server = Server::start(2, &["--debug-commands"]);
@@ -155,7 +156,7 @@ fn an_idle_server_ends_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// Where there is locked memory for one core and not for two, the server says so and ends, instead of going on without a core.
+/// If there is locked memory for one core and not for two, the server says so and ends, instead of going on without a core.
 #[test]
 fn a_core_without_locked_memory_ends_the_server() {
     // Root may lock what it likes, as long as it has the capability.
@@ -226,8 +227,8 @@ fn descriptors_for_files_are_kept_back() {
     assert_eq!(first.ask("GET k"), "w");
 }
 
-/// What Kubernetes and `docker --link` tell of a service called `trine` is no setting of any subcommand, and a flag goes before a
-/// variable that makes no sense.
+/// Variables that Kubernetes and `docker --link` set for a service called `trine` are no settings of any subcommand, and a flag
+/// goes before a variable that makes no sense.
 #[test]
 fn variables_of_a_service_called_trine_are_ignored() {
     let port = free_ports(&[0, 1]).to_string();

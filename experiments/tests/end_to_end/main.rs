@@ -5,6 +5,8 @@
 #![expect(unreachable_pub, reason = "a test program exports nothing: `pub` means for the other files of it")]
 
 mod harness;
+#[path = "../../../src/skip.rs"]
+mod skip;
 mod wire;
 
 mod abuse;
@@ -15,6 +17,7 @@ mod documents;
 mod durability;
 mod gateway;
 mod http;
+mod language;
 mod lifecycle;
 mod load;
 mod memory;
@@ -23,4 +26,5 @@ mod modules;
 mod output;
 mod seeing;
 mod settings;
+mod transactions;
 mod values;

@@ -20,7 +20,8 @@ const KEYS: usize = 512;
 /// Rounds after which every pool is as full as it gets, and those in which memory must not grow.
 const ROUNDS_BEFORE: usize = 150;
 const ROUNDS: usize = 350;
-/// What allocators and hash tables may take more in [`ROUNDS`]. A buffer that is lost in each round makes three times as much.
+/// The growth that allocators and hash tables may cause in [`ROUNDS`]. A buffer that is lost in each round makes three times as
+/// much.
 const GROWTH_MAX: usize = 12 << 20;
 
 /// Writes or reads the keys of a round in one pipeline.

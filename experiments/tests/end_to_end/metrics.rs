@@ -1,9 +1,10 @@
-//! What can be seen of a server: its metrics, and the dashboard that shows them.
+//! Metrics of a server, and the dashboard that shows them.
 
 mod prometheus;
 
 use crate::{
     harness::{Server, eventually},
+    skip::skip,
     wire::{Reply, Wire},
 };
 use prometheus::Prometheus;
@@ -175,7 +176,7 @@ fn promtool_finds_no_fault_with_the_metrics() {
         let command =
             Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let Ok(mut promtool) = command else {
-            return eprintln!("skipped: promtool is not installed (Debian: apt-get install prometheus)");
+            return skip("promtool is not installed (Debian: apt-get install prometheus)");
         };
         let mut input = promtool.stdin.take().expect("a pipe");
         std::io::Write::write_all(&mut input, metrics(port).as_bytes()).expect("it reads");
@@ -191,7 +192,7 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     let directory = tempfile::tempdir().expect("a folder");
     let server = talkative(&directory);
     let Some(prometheus) = Prometheus::start(&directory, server.port) else {
-        return eprintln!("skipped: prometheus is not installed (Debian: apt-get install prometheus)");
+        return skip("prometheus is not installed (Debian: apt-get install prometheus)");
     };
     // Errors and refusals of commands have no rate while nobody makes any, and a restart is a change that did not happen.
     let may_be_empty = ["Restarts"];

@@ -1,7 +1,8 @@
-//! What shows servers and machines to people: `trine top`, `trine doctor`, the manual and completions.
+//! Tools that show servers and machines to people: `trine top`, `trine doctor`, the manual and completions.
 
 use crate::{
     harness::{Cluster, Process, Server, eventually, free_ports, program},
+    skip::skip,
     wire::Wire,
 };
 use serde_json::Value;
@@ -68,8 +69,7 @@ fn top_watches_redis_server() {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]).stdout(Stdio::null());
     if Command::new("redis-server").arg("--version").output().is_err() {
-        eprintln!("skipped: redis-server is not installed");
-        return;
+        return skip("redis-server is not installed");
     }
     let _redis = Process::start(&mut command);
     let mut wire = eventually("redis-server answers", || Wire::try_connect(port).ok());
@@ -81,7 +81,7 @@ fn top_watches_redis_server() {
     assert!(node["program"].as_str().is_some_and(|program| program.starts_with("redis 7")), "{node}");
 }
 
-/// Who does not answer is named, and so is what is missing.
+/// Servers that do not answer are named, and so is the missing information.
 #[test]
 fn top_says_why_nobody_answers() {
     let port = free_ports(&[0]);
@@ -196,8 +196,8 @@ fn top_runs_on_a_terminal() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// What the doctor says is JSON of a form that stays, its exit status says whether anything is in the way, and the disk is
-/// measured and left as it was.
+/// The doctor's report is JSON of a form that stays, its exit status says if anything is in the way, and the disk is measured
+/// and left as it was.
 #[test]
 fn the_doctor_looks_at_this_machine() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -278,7 +278,7 @@ fn the_manual_is_whole() {
     fs::write(folder.path().join("trine-load.1"), load.stdout).expect("it can be written");
     let has_mandoc = Command::new("mandoc").arg("-T").arg("lint").stdin(Stdio::null()).output().is_ok();
     if !has_mandoc {
-        eprintln!("skipped in part: mandoc is not installed, so only the sections are looked at");
+        skip("mandoc is not installed, so only the sections are looked at");
     }
     let mut pages = 0;
     for entry in fs::read_dir(path).expect("it is there") {

@@ -1,4 +1,4 @@
-//! What an operator can set, seen from outside.
+//! Settings of an operator, seen from outside.
 
 use crate::{
     harness::{Server, eventually, program},
@@ -48,8 +48,8 @@ fn a_password_holds_for_the_whole_server_at_once() {
     }
 }
 
-/// Who guesses waits, longer with each guess; the right password is taken from the same address after that, and clients that are in
-/// notice nothing.
+/// Guesses of a password wait, longer with each guess; the right password is taken from the same address after that, and
+/// clients that are in notice nothing.
 #[test]
 fn passwords_are_guessed_slowly() {
     let server = Server::start(1, &["--requirepass", "secret"]);
@@ -103,7 +103,7 @@ fn before_the_password_requests_are_small() {
     assert_eq!(wire.request(&[b"SET", b"k", &vec![b'x'; 5000]]).to_string(), "+OK");
 }
 
-/// What CONFIG SET sets, CONFIG GET shows, in Redis's name for it and in ours, on every core.
+/// A setting that CONFIG SET sets is shown by CONFIG GET, in Redis's name for it and in ours, on every core.
 #[test]
 fn settings_can_be_changed_at_run_time() {
     let server = Server::start(2, &["--max-memory", "100mb"]);

@@ -21,7 +21,7 @@ pub enum Reply {
     Other(String),
 }
 
-/// As a line: `+OK`, `-ERR …`, `:1`, a bulk string as it is, `nil`, `[a b]`, `{k v}`.
+/// Writes a reply on a line: `+OK`, `-ERR …`, `:1`, a bulk string as it is, `nil`, `[a b]`, `{k v}`.
 impl fmt::Display for Reply {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = |open: char, close: char, elements: &[Self]| {
@@ -171,7 +171,7 @@ impl Wire {
         })
     }
 
-    /// Whether the server closes, with nothing more to say.
+    /// Returns true if the server closes, with nothing more to say.
     pub fn is_closed(&mut self) -> bool {
         match self.stream.fill_buf() {
             Ok(bytes) => bytes.is_empty(),

@@ -6,6 +6,7 @@ use crate::{
     client::{Client, ReplyMode},
     commands::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors},
     resp::{Version, parse_i64},
+    transaction::Transaction,
 };
 
 const NOSCRIPT: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
@@ -179,9 +180,14 @@ const REPLY_BUFFER_BYTES: usize = 16 * 1024;
 /// client.
 fn line(client: &Client, now_us: u64) -> String {
     let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
+    let transaction = client.transaction.as_deref();
+    let is_open = transaction.is_some_and(|transaction| transaction.is_open);
+    let queued = if is_open { transaction.map_or(0, Transaction::len) as i64 } else { -1 };
+    let watched = transaction.map_or(0, |transaction| transaction.watches().len());
+    let queue_bytes = transaction.map_or(0, Transaction::memory);
     let mut flags = String::new();
     for (is_set, flag) in
-        [(client.read_only, 'r'), (client.no_evict, 'e'), (client.no_touch, 'T'), (client.closing, 'c')]
+        [(client.read_only, 'r'), (is_open, 'x'), (client.no_evict, 'e'), (client.no_touch, 'T'), (client.closing, 'c')]
     {
         flags.extend(is_set.then_some(flag));
     }
@@ -192,8 +198,8 @@ fn line(client: &Client, now_us: u64) -> String {
     let buffered = client.output_bytes.min(REPLY_BUFFER_BYTES);
     let listed = client.output_bytes - buffered;
     format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf={} \
-         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={buffered} oll={} omem={listed} tot-mem={} events=r cmd={} user=default \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={queued} \
+         watch={watched} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={queue_bytes} rbs=0 rbp=0 obl={buffered} oll={} omem={listed} tot-mem={} events=r cmd={} user=default \
          redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.address,
@@ -204,7 +210,7 @@ fn line(client: &Client, now_us: u64) -> String {
         seconds(client.active_us),
         client.input_bytes,
         listed.div_ceil(REPLY_BUFFER_BYTES),
-        client.input_bytes + client.output_bytes + size_of::<Client>(),
+        client.input_bytes + client.output_bytes + queue_bytes + size_of::<Client>(),
         if client.last_command.is_empty() { "NULL" } else { client.last_command },
         if client.version == Version::Three { 3 } else { 2 },
         client.library_name,

@@ -41,7 +41,7 @@ fn connections_are_talked_about_in_the_words_of_redis() {
         CLIENT NO-EVICT on -> +OK
         CLIENT NO-EVICT x -> -ERR syntax error
         CLIENT NO-TOUCH ON -> +OK
-        CLIENT INFO -> $291 id=1 addr=127.0.0.1:50000 laddr=127.0.0.1:7000 fd=0 name=me age=0 idle=0 flags=eT db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=SIZE events=r cmd=client|info user=default redir=-1 resp=2 lib-name=redis-py(a_v1) lib-ver=1.2\n
+        CLIENT INFO -> $299 id=1 addr=127.0.0.1:50000 laddr=127.0.0.1:7000 fd=0 name=me age=0 idle=0 flags=eT db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=SIZE events=r cmd=client|info user=default redir=-1 resp=2 lib-name=redis-py(a_v1) lib-ver=1.2\n
         RESET -> +RESET
         CLIENT GETNAME -> $-1
         "#

@@ -106,7 +106,7 @@ fn outcome(bench: &mut Bench, words: &[&str]) -> Outcome {
     let request = decoder.request(&bytes);
     match bench.shard.execute(request, &mut bench.client, bench.now, &mut Vec::new()) {
         Execution::Done(outcome) => outcome,
-        Execution::Away(_) => panic!("there is one core"),
+        Execution::Away(_) | Execution::Wait => panic!("there is one core"),
     }
 }
 

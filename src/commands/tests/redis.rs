@@ -4,6 +4,7 @@
 use super::Bench;
 use crate::{
     commands::{Flags, Keys, keys, strings},
+    reply::Decoder,
     resp::{Version, encode_request},
     store::{Policy, UnixMillis},
 };
@@ -17,12 +18,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-type Word = Vec<u8>;
+pub(crate) type Word = Vec<u8>;
 pub(crate) type Words = Vec<Word>;
 
 /// A command that a failed test can show.
 #[derive(Clone)]
-struct Shown(Words);
+pub(crate) struct Shown(pub(crate) Words);
 
 impl fmt::Debug for Shown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +38,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts one; `None`, and a word about it, where it is not installed.
+    /// Starts one; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let spawned = Command::new("redis-server")
@@ -49,7 +50,7 @@ impl Redis {
         let process = match spawned {
             Ok(process) => process,
             Err(error) => {
-                println!("skipped: redis-server can't be started: {error}");
+                crate::skip::skip(&format!("redis-server can't be started: {error}"));
                 return None;
             }
         };
@@ -87,6 +88,25 @@ impl Redis {
     }
 }
 
+impl Redis {
+    /// The replies to commands that are sent together, each of which has one.
+    pub(crate) fn answers(&mut self, commands: &[Words]) -> Vec<Vec<u8>> {
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| encode_request(&mut bytes, command.iter().map(Vec::as_slice)));
+        self.stream.write_all(&bytes).expect("redis-server reads");
+        let (mut buffer, mut received, mut replies) = (vec![0; 1 << 16], Vec::new(), Vec::new());
+        while replies.len() < commands.len() {
+            let length = self.stream.read(&mut buffer).expect("redis-server answers");
+            assert!(0 < length, "redis-server is still there");
+            received.extend_from_slice(&buffer[..length]);
+            while let Some((_, length)) = Decoder::default().decode(&received).expect("a reply") {
+                replies.push(received.drain(..length).collect());
+            }
+        }
+        replies
+    }
+}
+
 impl Drop for Redis {
     fn drop(&mut self) {
         self.process.kill().expect("it is our child");
@@ -95,7 +115,7 @@ impl Drop for Redis {
 }
 
 /// How many cases a test runs, if `PROPTEST_CASES` does not say so.
-fn cases(usual: u32) -> u32 {
+pub(crate) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
@@ -133,7 +153,7 @@ fn agree(cases: u32, commands: impl Strategy<Value = Vec<Words>>) {
 
 /// Whether the replies say the same: to the byte, but for the order of keys, for time that has passed, and for numbers
 /// that tell of the insides.
-fn is_same(command: &[Word], ours: &[u8], theirs: &[u8]) -> bool {
+pub(crate) fn is_same(command: &[Word], ours: &[u8], theirs: &[u8]) -> bool {
     let sorted = |reply: &[u8]| {
         let mut lines: Words = reply.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
         lines.sort();
@@ -372,7 +392,7 @@ fn lifetimes() -> Vec<Vec<BoxedStrategy<Word>>> {
     ["EX", "PX", "EXAT", "PXAT"].map(|name| with(name, time())).into_iter().collect()
 }
 
-fn string_commands() -> Vec<BoxedStrategy<Words>> {
+pub(crate) fn string_commands() -> Vec<BoxedStrategy<Words>> {
     let none = || Vec::<Vec<BoxedStrategy<Word>>>::new();
     let set_options = || {
         let flags = ["NX", "XX", "GET", "GET", "KEEPTTL", "KEEPTTL", "PERSIST", "bogus", "EX"].map(flag);

@@ -112,7 +112,7 @@ fn all_damage_is_told() {
     .assert_eq(&check(&directory, 1));
 }
 
-/// What a running server has not finished writing is not taken for damage.
+/// A write that a running server has not finished is not taken for damage.
 #[test]
 fn a_directory_that_a_server_has_open_is_not_checked() {
     let (place, directory) = place("check-in-use");
@@ -213,7 +213,7 @@ fn files_are_printed_in_words() {
     "#]].assert_eq(&dump(&files.path_of(FileKind::Snapshot, 1_200_104), Some(6)));
 }
 
-/// What is behind damage is printed too, and where it is.
+/// Frames behind damage are printed too, with their positions.
 #[test]
 fn a_damaged_file_is_printed_as_far_as_that_goes() {
     let (_place, directory) = place("dump-damaged");

@@ -14,9 +14,9 @@ use crate::{
     wal::{aligned::Aligned, frame::BLOCK_BYTES},
 };
 
-/// How many writes are measured at most: enough for a 99th percentile to be more than a guess.
+/// The most writes that are measured: enough for a 99th percentile to be more than a guess.
 const WRITES_MAX: usize = 64;
-/// How long they may take together. A disk that takes longer has said enough.
+/// The longest time for all writes together. A disk that takes longer has shown enough.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Looks at the directory, or at the nearest above it that exists: `trine serve` makes its own.

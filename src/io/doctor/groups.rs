@@ -1,10 +1,10 @@
-//! What this process's control group may use, in both versions of control groups.
+//! Limits of this process's control group, in both versions of control groups.
 
 use std::{fs, path::Path};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// How many CPUs' time may be used in any moment: the tightest quota between this group and the root.
+/// Returns the number of CPUs that the group's quota allows: the tightest quota between this group and the root.
 pub(super) fn cpu_quota() -> Option<f64> {
     let two = files(None, "cpu.max").filter_map(|text| parse_cpu_max(&text));
     let quotas = files(Some("cpu"), "cpu.cfs_quota_us").zip(files(Some("cpu"), "cpu.cfs_period_us"));
@@ -12,7 +12,7 @@ pub(super) fn cpu_quota() -> Option<f64> {
     two.chain(one).min_by(f64::total_cmp)
 }
 
-/// How many bytes may be used.
+/// Returns the limit of memory, in bytes.
 pub(super) fn memory_limit() -> Option<u64> {
     let texts = files(None, "memory.max").chain(files(Some("memory"), "memory.limit_in_bytes"));
     texts.filter_map(|text| text.trim().parse().ok()).min()

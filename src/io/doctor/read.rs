@@ -68,7 +68,7 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
     }
 }
 
-/// Whether the environment says that cores run on any CPU. What else it says is not judged here.
+/// Returns true if the environment says that cores run on any CPU. Nothing else that it says is judged here.
 fn is_unpinned() -> bool {
     let others: Vec<_> = SETTINGS.iter().map(|setting| setting.name).filter(|&name| name != "cpus").collect();
     configuration_without_flags(&others).is_ok_and(|config| !config.is_pinned)
@@ -111,7 +111,7 @@ fn count(text: &str) -> usize {
     list(text).len()
 }
 
-/// Whether a thread may choose its CPU: it chooses those that it has.
+/// Checks that a thread may choose its CPU: it chooses those that it has.
 fn pin() -> rustix::io::Result<()> {
     let set: CpuSet = sched_getaffinity(None)?;
     sched_setaffinity(None, &set)

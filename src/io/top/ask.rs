@@ -21,19 +21,19 @@ use crate::{
 
 use super::Event;
 
-/// How long a connection may take to be made, and an answer to come.
+/// The longest time for a connection to be made, and for an answer to come.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether nodes came or went.
+/// The time between two requests for the list of nodes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// ... and how soon again where nobody could be asked.
+/// The time until the next one if no node could be asked.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The most bytes that an answer may have: that of a cluster with each slot on its own has some megabytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How many slots are asked for. They are ordered by all their time so far; the hottest of an interval is among the first of
-/// these unless it was cold until now.
+/// The number of slots that are asked for. They are ordered by all their time so far; the hottest of an interval is among the
+/// first of these unless it was cold until now.
 const SLOTS: &str = "64";
 
-/// Who we are to a server that wants to know.
+/// The name and password for servers that want them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
@@ -170,7 +170,7 @@ impl Connection {
     }
 }
 
-/// What an error says, with what to do where that is known.
+/// Returns the text of an error reply, with advice where there is some.
 fn refusal(reply: &Reply<'_>) -> Option<String> {
     let Reply::Error(text) = reply else { return None };
     let text = String::from_utf8_lossy(text);
@@ -223,7 +223,7 @@ fn reading(
     ask().map_err(|error| error.to_string())
 }
 
-/// Which nodes stand behind an address: those of its cluster, the cores of its server, or it alone.
+/// Returns the nodes behind an address: those of its cluster, the cores of its server, or it alone.
 fn found(address: &str, credentials: &Credentials) -> io::Result<Vec<Member>> {
     let (host, port) = split(address).map_err(io::Error::other)?;
     let mut connection = Connection::open(address, credentials)?;

@@ -1,4 +1,4 @@
-//! What the terminal would show, as SVG: for a page that says how it looks.
+//! The terminal's contents as SVG, for documentation.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ pub(super) fn svg(buffer: &Buffer) -> String {
     svg + "</svg>\n"
 }
 
-/// How a cell looks.
+/// The style of a cell.
 #[derive(Clone, Copy, PartialEq)]
 struct Look {
     ink: &'static str,

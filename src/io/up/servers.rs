@@ -13,9 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::io::{cli::Failure, server::READY};
 
-/// How long a server may take to end after SIGTERM: its own 5 s (`shutdown-timeout`) and some more.
+/// The longest time for a server to end after SIGTERM: its own 5 s (`shutdown-timeout`) and some more.
 const STOP_WITHIN: Duration = Duration::from_secs(7);
-/// How many of a server's last lines are repeated when it has ended.
+/// The number of a server's last lines that are repeated when it has ended.
 const LAST_LINES: usize = 5;
 
 /// The processes. They end with this one, whatever ends it.

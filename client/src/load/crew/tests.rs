@@ -89,7 +89,7 @@ fn a_circle_of_moved_ends() {
     assert_eq!(crew.tally.errors.get("MOVED"), Some(&1));
 }
 
-/// Where all workers are busy a request waits, and its due time stands.
+/// A request waits while all workers are busy, and its due time stands.
 #[test]
 fn an_open_loop_keeps_its_due_times() {
     let mut crew = crew(1, false);
@@ -247,7 +247,7 @@ fn a_closed_connection_is_no_error() {
     assert_eq!((crew.tally.operations, crew.tally.errors_total()), ([0, 3], 0));
 }
 
-/// Where the first value stays, 409 is as good an answer as 200; another value is wrong, and so is a second 200.
+/// If the first value stays, 409 is as good an answer as 200; another value is wrong, and so is a second 200.
 #[test]
 fn the_first_value_stays() {
     let mut crew = http_crew(orders(1, false), Api::Set);

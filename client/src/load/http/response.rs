@@ -41,9 +41,9 @@ impl fmt::Display for ResponseError {
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
-    /// Where to ask instead.
+    /// The address to ask instead.
     pub(crate) location: Option<&'a [u8]>,
-    /// What the server calls itself.
+    /// The name of the server's software.
     pub(crate) server: Option<&'a [u8]>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Decoder {
     is_over: bool,
 }
 
-/// What a head says.
+/// A parsed head.
 struct Head<'a> {
     bytes: usize,
     status: u16,
@@ -69,7 +69,7 @@ struct Head<'a> {
     server: Option<&'a [u8]>,
 }
 
-/// Where a body lies.
+/// The position of a body.
 enum Body {
     Whole(std::ops::Range<usize>),
     /// In `Decoder::body`.
@@ -77,7 +77,7 @@ enum Body {
 }
 
 impl Decoder {
-    /// Whether no response will follow.
+    /// Returns true if no response will follow.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
@@ -211,7 +211,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head<'_>>, ResponseError> {
     Ok(Some(head))
 }
 
-/// Whether a list of words, set apart by commas, has this one.
+/// Returns true if a list of words, separated by commas, contains this one.
 fn has_word(list: &[u8], word: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
 }
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(decode(STREAM, &(0..STREAM.len()).collect::<Vec<_>>()), Ok((expected(), true)));
     }
 
-    /// What ends a connection: `close`, and HTTP/1.0 unless it says otherwise.
+    /// A connection ends after `Connection: close`, and after HTTP/1.0 unless it says otherwise.
     #[test]
     fn the_last_response_is_known() {
         for (head, is_last) in [
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// What is no response, or one without an end, is an error at once.
+    /// A malformed response, or one without an end, is an error at once.
     #[test]
     fn nonsense_is_refused() {
         let response = |headers: &str| format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n");

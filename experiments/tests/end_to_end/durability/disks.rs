@@ -2,7 +2,7 @@
 
 use super::{
     ledger::{Door, HABITS, Habits, Ledger},
-    machine::{Device, Mount, Skip, image, skip},
+    machine::{Device, Mount, Skip, image},
     modes::{info, kill, stop},
 };
 use crate::{
@@ -35,7 +35,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     for (name, mount) in small {
         match mount() {
             Ok(mount) => fill_up(mount),
-            Err(reason) => skip(&format!("{name}: {reason}")),
+            Err(reason) => reason.about(name).report(),
         }
     }
 }
@@ -124,7 +124,7 @@ fn a_disk_that_fails_ends_the_server() {
     let disks = [(&["error"][..], &fails[..]), (&["cache", "error"], &[&fails[..], &["cache=writeback"]].concat())];
     for (filters, parameters) in disks {
         if let Err(reason) = fail(filters, parameters) {
-            skip(&format!("{filters:?}: {reason}"));
+            reason.about(&format!("{filters:?}")).report();
         }
     }
 }
@@ -177,7 +177,7 @@ fn fail(filters: &[&str], parameters: &[&str]) -> Result<(), Skip> {
 #[test]
 fn nothing_is_told_before_it_is_on_disk() {
     if let Err(reason) = stand_still() {
-        skip(&reason);
+        reason.report();
     }
 }
 
@@ -229,7 +229,7 @@ fn stand_still() -> Result<(), Skip> {
     Ok(())
 }
 
-/// Whatever is wrong with a directory, a line names it and says what to do, and the status is not 0.
+/// A directory that cannot be used is refused: a line names it and says what to do, and the status is not 0.
 #[test]
 fn a_directory_that_cannot_be_used_is_refused_in_a_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -257,7 +257,7 @@ fn a_directory_that_cannot_be_used_is_refused_in_a_line() {
     bytes[8] = 1;
     fs::write(&segment, &bytes).unwrap();
     match Mount::tmpfs(8) {
-        Err(reason) => skip(&format!("a read-only file system: {reason}")),
+        Err(reason) => reason.about("a read-only file system").report(),
         Ok(mount) => {
             super::machine::run("mount", &["-o", "remount,ro", mount.path().to_str().unwrap()]).unwrap();
             refused(&["--dir", &mount.join("data")], &["the file system is read-only"]);
@@ -325,7 +325,7 @@ const BACKLOG: usize = 4 << 20;
 #[test]
 fn a_disk_that_stands_still_bounds_memory() {
     if let Err(reason) = pile_up() {
-        skip(&reason);
+        reason.report();
     }
 }
 

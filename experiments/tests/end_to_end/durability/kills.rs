@@ -8,11 +8,11 @@ use crate::{
 use rustix::process::Signal;
 use std::{collections::BTreeSet, fs, path::Path, sync::atomic::AtomicBool, thread, time::Duration};
 
-/// How often a server is killed, in each of two directories: one with values in memory, one with values on disk. `LAB_KILLS`
-/// asks for more.
+/// The number of times that a server is killed, in each of two directories: one with values in memory, one with values on disk.
+/// `LAB_KILLS` asks for more.
 const KILLS: usize = 110;
 
-/// What happened to the servers of a directory; a test that got nowhere passes all checks.
+/// Counts of what happened to the servers of a directory; a test that got nowhere passes all checks.
 #[derive(Debug, Default)]
 struct Story {
     /// Lives that ended while clients wrote, while a snapshot was asked for besides, and while files were read.
@@ -61,7 +61,7 @@ fn what_was_acknowledged_survives_kills() {
     }
 }
 
-/// Where values live.
+/// The place of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Values {
     InMemory,

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-/// Where a writer connects.
+/// The port that a writer connects to.
 #[derive(Clone, Copy, Debug)]
 pub enum Door {
     Gateway,
@@ -30,7 +30,7 @@ impl Door {
     }
 }
 
-/// How a cell is written to.
+/// The kind of a cell, which decides how it is written to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// `SET`, with a number that grows with each.
@@ -48,7 +48,7 @@ enum Kind {
 struct Cell {
     kind: Kind,
     keys: Vec<String>,
-    /// What it may hold: the last that was acknowledged, and what has been sent since, in order.
+    /// The values that it may hold: the last that was acknowledged, and those sent since, in order.
     states: VecDeque<Option<Vec<u8>>>,
     /// The highest number that anybody was shown of it.
     seen: Arc<AtomicU64>,
@@ -71,11 +71,11 @@ pub struct Ledger {
     pub habits: Habits,
     /// Changes that were acknowledged.
     pub acknowledged: u64,
-    /// ... and those that were refused with `MISCONF`.
+    /// The number of writes that were refused with `MISCONF`.
     pub refused: u64,
 }
 
-/// How a writer writes.
+/// The behaviour of a writer.
 #[derive(Clone, Debug)]
 pub struct Habits {
     /// Requests that are sent together.
@@ -226,7 +226,7 @@ impl Ledger {
         self.check_by(server.port);
     }
 
-    /// As [`Ledger::check`], by this port.
+    /// Checks like [`Ledger::check`], by this port.
     #[track_caller]
     pub fn check_by(&mut self, port: u16) {
         let mut wire = Wire::connect(port);

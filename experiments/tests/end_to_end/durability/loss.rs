@@ -21,7 +21,7 @@ const TOP: &str = "ffffffffffffffff";
 
 type Damage = fn(&[PathBuf]);
 
-/// What can happen to the files of a shard, and to which of them: given are those whose names begin so, in order.
+/// Kinds of damage to the files of a shard, each with the files it applies to: those whose names begin so, in order.
 const DAMAGES: &[(&str, &str, Damage)] = &[
     ("the first block of the oldest segment is zeros", "log-", |logs| zero(&logs[0], 0, BLOCK)),
     ("the first block of a segment is zeros", "log-", |logs| zero(&logs[1], 0, BLOCK)),
@@ -97,7 +97,7 @@ fn write(wire: &mut Wire, keys: std::ops::Range<usize>) {
     keys.for_each(|_| assert_eq!(wire.reply().to_string(), "+OK"));
 }
 
-/// How many keys there are, and the beginning of each value.
+/// Reads all keys and returns the beginning of each value.
 fn read(server: &Server) -> Vec<String> {
     let mut wire = server.connect();
     let mut bytes = Vec::new();

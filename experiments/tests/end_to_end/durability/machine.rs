@@ -1,7 +1,10 @@
 //! Disks of a test's own: small ones, slow ones, ones that fail. Made of what root may do; elsewhere their tests say that they
 //! skip.
 
-use crate::harness::{Process, eventually};
+use crate::{
+    harness::{Process, eventually},
+    skip::skip,
+};
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -11,16 +14,51 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Why a test can't have a disk of its own here.
-pub type Skip = String;
+/// The reason why a test can't run here.
+#[derive(Debug)]
+pub enum Skip {
+    /// Something is missing that `.ci/run` installs, or does not work: a failure where `TRINE_REQUIRE_ALL` is set.
+    Missing(String),
+    /// This machine does not allow it: no root, no loop devices, no Docker engine.
+    Impossible(String),
+}
 
-/// Runs a command; its error is what it said.
+impl Skip {
+    /// Reports that a test skips, or fails where nothing may be missing.
+    #[track_caller]
+    pub fn report(&self) {
+        match self {
+            Self::Missing(what) => skip(what),
+            Self::Impossible(why) => eprintln!("SKIPPED: {why}"),
+        }
+    }
+
+    /// Adds what the reason is about.
+    pub fn about(self, subject: &str) -> Self {
+        match self {
+            Self::Missing(what) => Self::Missing(format!("{subject}: {what}")),
+            Self::Impossible(why) => Self::Impossible(format!("{subject}: {why}")),
+        }
+    }
+}
+
+/// Runs a command; its error is its standard error.
 pub fn run(command: &str, arguments: &[&str]) -> Result<String, Skip> {
-    let output = Command::new(command).args(arguments).output().map_err(|error| format!("{command}: {error}"))?;
+    let output = Command::new(command).args(arguments).output();
+    let output = output.map_err(|error| Skip::Missing(format!("{command}: {error}")))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(format!("{command} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        false => {
+            let error = String::from_utf8_lossy(&output.stderr);
+            Err(Skip::Missing(format!("{command} {arguments:?}: {}", error.trim())))
+        }
     }
+}
+
+/// Returns an error if this process may not use a device of the kernel.
+fn has_device(path: &str) -> Result<(), Skip> {
+    let device = fs::File::options().read(true).write(true).open(path);
+    device.map(drop).map_err(|error| Skip::Impossible(format!("{path}: {error}")))
 }
 
 /// A file system that is mounted, and unmounted when dropped.
@@ -36,24 +74,32 @@ impl Mount {
         Self::with(&["-t", "tmpfs", "-o", &size, "tmpfs"])
     }
 
-    /// What is on a block device, or in a file.
+    /// Mounts an ext4 that is on a block device, or in a file.
     pub fn ext4(device: &Path) -> Result<Self, Skip> {
         Self::ext4_with(device, "rw")
     }
 
-    /// ... with some of ext4's options.
+    /// Mounts one with some of ext4's options.
     pub fn ext4_with(device: &Path, options: &str) -> Result<Self, Skip> {
-        let options = format!("{}{options}", if device.starts_with("/dev") { "" } else { "loop," });
+        let is_device = device.starts_with("/dev");
+        if !is_device {
+            has_device("/dev/loop-control")?;
+        }
+        let options = format!("{}{options}", if is_device { "" } else { "loop," });
         Self::with(&["-t", "ext4", "-o", &options, device.to_str().expect("a path of ours")])
     }
 
     fn with(arguments: &[&str]) -> Result<Self, Skip> {
         if !rustix::process::geteuid().is_root() {
-            return Err("mounting a file system takes root".into());
+            return Err(Skip::Impossible("mounting a file system takes root".into()));
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().to_str().expect("a path of ours");
-        run("mount", &[arguments, &[path]].concat())?;
+        run("mount", &[arguments, &[path]].concat()).map_err(|skip| match skip {
+            // Root without the capability, as in a container.
+            Skip::Missing(what) if what.contains("permission denied") => Skip::Impossible(what),
+            skip => skip,
+        })?;
         Ok(Self { folder, is_mounted: true })
     }
 
@@ -92,8 +138,8 @@ impl Drop for Mount {
 
 /// A file with an empty ext4 file system of so many MiB.
 pub fn image(path: &Path, mib: u64) -> Result<(), Skip> {
-    let file = fs::File::create(path).map_err(|error| error.to_string())?;
-    file.set_len(mib << 20).map_err(|error| error.to_string())?;
+    let file = fs::File::create(path).and_then(|file| file.set_len(mib << 20));
+    file.map_err(|error| Skip::Impossible(format!("{}: {error}", path.display())))?;
     // Without the inode tables' lazy initialisation nothing is written to it but what we write.
     let options = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path.to_str().expect("a path of ours")];
     run("mkfs.ext4", &options).map(drop)
@@ -118,6 +164,8 @@ impl Device {
 
     /// `filters` and `parameters` as nbdkit takes them. In parameters, `FOLDER` stands for a folder of the device's own.
     pub fn new(image: &Path, filters: &[&str], parameters: &[&str]) -> Result<Self, Skip> {
+        has_device("/dev/fuse")?;
+        has_device("/dev/loop-control")?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path_of = |name: &str| folder.path().join(name).to_str().expect("a path of ours").to_owned();
         let (socket, disk) = (path_of("socket"), path_of("disk"));
@@ -136,7 +184,7 @@ impl Device {
             (is_there || nbdfuse.has_ended().is_some()).then_some(is_there)
         });
         if !is_there {
-            return Err(format!("nbdfuse: {}", nbdfuse.said()));
+            return Err(Skip::Missing(format!("nbdfuse: {}", nbdfuse.said())));
         }
         // Past the kernel's cache: a loop device that writes through it tells whoever syncs first of a write that failed, and
         // whoever syncs next that all is well.
@@ -145,7 +193,7 @@ impl Device {
         // one. So it is given no larger pieces than FUSE writes at once.
         let name = device.trim_start_matches("/dev/");
         let limit = fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "64");
-        limit.map_err(|error| format!("{device}'s limits can't be set: {error}"))?;
+        limit.map_err(|error| Skip::Impossible(format!("{device}'s limits can't be set: {error}")))?;
         Ok(Self { path: device.into(), folder, nbdkit: Some(nbdkit), nbdfuse: Some(nbdfuse) })
     }
 
@@ -197,9 +245,4 @@ fn start(command: &mut Command) -> Result<Process, Skip> {
     let name = command.get_program().to_string_lossy().into_owned();
     run(&name, &["--version"])?;
     Ok(Process::start(command.stdout(Stdio::null())))
-}
-
-/// Says why a test is skipped, for whoever reads its output.
-pub fn skip(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
 }

@@ -1,4 +1,4 @@
-//! What each durability promises, and what is told of snapshots.
+//! The promise of each durability, and the reports about snapshots.
 
 use super::ledger::{Door, HABITS, Habits, Ledger};
 use crate::{
@@ -16,7 +16,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What `interval` may lose.
+/// The writes that `interval` may lose: those of this time.
 const INTERVAL_LOSES: Duration = Duration::from_secs(2);
 
 /// A data directory, and how to start servers on it.
@@ -212,7 +212,7 @@ enum Frame {
     Seal,
 }
 
-/// What the last frame of a shard's log is; `None` where there is none.
+/// Returns the last frame of a shard's log; `None` where there is none.
 fn last_frame(shard: &Path) -> Option<Frame> {
     const BLOCK: usize = 4096;
     let mut segments: Vec<_> = fs::read_dir(shard).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -280,7 +280,7 @@ fn a_server_is_ready_when_all_of_its_cores_are() {
     }
 }
 
-/// Who comes while a server reads its files is told to wait, as by Redis; INFO says how far it is; then it serves.
+/// Clients that come while a server reads its files are told to wait, as by Redis; INFO shows the progress; then it serves.
 #[test]
 fn clients_that_come_early_are_told_to_wait() {
     const COUNT: usize = 100_000;
@@ -381,7 +381,7 @@ fn fifty_snapshots_leave_nothing_behind() {
     });
 }
 
-/// Whatever a command does to a key is there after a crash, expiry times included: of all commands that write.
+/// The effect of every command that writes is there after a crash, expiry times included.
 #[test]
 fn every_command_that_writes_is_logged() {
     let home = Home::new(&["--log-segment-bytes", "4mb", "--snapshot-log-bytes", "8mb"]);

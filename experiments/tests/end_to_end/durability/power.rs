@@ -4,13 +4,13 @@
 
 use super::{
     ledger::{Door, HABITS, Ledger},
-    machine::{Device, Mount, Skip, image, run, skip},
+    machine::{Device, Mount, Skip, image, run},
     modes::kill,
 };
 use crate::harness::{Server, random};
 use std::{fs, path::Path, sync::atomic::AtomicBool, thread, time::Duration};
 
-/// How often power is lost in each of the two ways. `LAB_POWER_LOSSES` asks for more, and then nothing may be skipped.
+/// The number of power losses in each of the two ways. `LAB_POWER_LOSSES` asks for more, and then nothing may be skipped.
 const LOSSES: usize = 3;
 
 fn losses() -> Option<usize> {
@@ -20,8 +20,8 @@ fn losses() -> Option<usize> {
 fn check(outcome: Result<(), Skip>) {
     match outcome {
         Ok(()) => {}
-        Err(reason) if losses().is_some() => panic!("{reason}"),
-        Err(reason) => skip(&reason),
+        Err(reason) if losses().is_some() => panic!("{reason:?}"),
+        Err(reason) => reason.report(),
     }
 }
 
@@ -37,7 +37,7 @@ fn power_loss_to_a_file_system_loses_nothing_acknowledged() {
     }));
 }
 
-/// As above, where the disk beneath loses its write cache.
+/// Power losses lose nothing acknowledged even if the disk beneath loses its write cache.
 #[test]
 fn power_loss_to_a_disk_loses_nothing_acknowledged() {
     check(loses_its_cache().and_then(|()| lose_power("disk", |file, _| caching(file), |_, disk| disk.lose_power())));

@@ -1,8 +1,8 @@
-//! What a server does on a disk that is full: what it refuses, what it still takes, and how it gets room again.
+//! A full disk: requests that a server refuses, those it still takes, and the way it gets room again.
 
 use super::{
     disks::try_serve,
-    machine::{Mount, skip},
+    machine::Mount,
     modes::{kill, stop},
 };
 use crate::{
@@ -24,7 +24,7 @@ fn on_a_small_disk(test: impl Fn(&Mount)) {
             test(&mount);
             mount.unmount();
         }
-        Err(reason) => skip(&reason),
+        Err(reason) => reason.report(),
     }
 }
 
@@ -248,7 +248,7 @@ fn a_full_disk_answers_one_deletion_after_the_other() {
     });
 }
 
-/// Where not even a block is free on the disk, values on disk are given up all the same once their keys have gone.
+/// Values on disk are given up once their keys are deleted, even if not a block is free on the disk.
 #[test]
 fn a_disk_without_a_free_block_is_emptied() {
     on_a_small_disk(|mount| {

@@ -167,7 +167,7 @@ fn help_lies_over_the_rows() {
     .assert_eq(&shown(80, 24, &[Key::Char('?')]));
 }
 
-/// Whatever size a terminal is given, also one in which nothing can be read, there is no panic.
+/// There is no panic at any size of a terminal, not even at one in which nothing can be read.
 #[test]
 fn any_size_is_drawn() {
     for (width, height) in (1..140).step_by(23).flat_map(|width| (1..50).step_by(6).map(move |height| (width, height)))

@@ -1,0 +1,451 @@
+//! Transactions: what is queued, and EXEC, which executes a queue with nothing in between and all its records as one.
+
+use super::{Away, CROSSSLOT, Execution, Owner, Ran, Resolved, Shard, Share};
+use crate::{
+    client::{Client, Port},
+    command::Found,
+    commands::{
+        Flags, Keys, Now, Outcome, Relief, Route,
+        errors::{LOADING, OUT_OF_MEMORY},
+        record_bytes_max, relief,
+    },
+    refusals::Refusals,
+    resp::{Reply, Request},
+    slot::Slot,
+    statistics::Delay,
+    store::{Cold, Key},
+    transaction::{self, Bounds, Home, Transaction, Watch, Watches},
+    wal::Lsn,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+const NOT_IN_A_TRANSACTION: &str = "ERR Command not allowed inside a transaction";
+const SEVERAL_CORES: &str = "CROSSSLOT the keys of a transaction must be on one core of this server: give them one hash tag, \
+                             such as {user7}, or start the server with --cores 1";
+const TOO_MANY_RECORDS: &str = "ERR the transaction would write more than 4 GiB";
+/// Bytes of a transaction's records at most: the log keeps them in memory until they are written, and a start reads them whole.
+const RECORD_BYTES_MAX: u64 = 4 << 30;
+
+/// What a queue needs before it is executed.
+#[derive(Default)]
+struct Needs {
+    commands: usize,
+    /// The first slot that this core does not own.
+    foreign: Option<Slot>,
+    /// Some command writes.
+    writes: bool,
+    /// Some write does not only take keys away.
+    adds: bool,
+    /// Some command may need memory.
+    grows: bool,
+    /// A bound of the bytes of the records.
+    record_bytes: u64,
+}
+
+/// Returns the error for a request that is refused before it has a place. It has a client's transaction discarded: at once by an
+/// EXEC, else by the EXEC to come.
+#[cold]
+pub(super) fn refused(request: Request<'_>, client: &mut Client, text: String) -> String {
+    if request.arg(0).eq_ignore_ascii_case(b"exec") {
+        client.transaction = None;
+        return because_of(&text);
+    }
+    if let Some(transaction) = &mut client.transaction {
+        transaction.abort();
+    }
+    text
+}
+
+fn because_of(text: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {}", text.strip_prefix("ERR ").unwrap_or(text))
+}
+
+/// Returns the queue that a request executes; it is empty for a request that is itself queued. `None`: the request is no part of a
+/// transaction.
+pub(super) fn queue_of<'a>(request: Request<'a>, client: &'a Client) -> Option<&'a [u8]> {
+    if let Some((_, requests)) = transaction::forwarded(request) {
+        return Some(requests);
+    }
+    let transaction = client.transaction.as_ref().filter(|transaction| transaction.is_open)?;
+    let is_here = request.arg(0).eq_ignore_ascii_case(b"exec") && !transaction.is_aborted();
+    Some(if is_here { transaction.requests() } else { b"" })
+}
+
+/// Returns true for commands about the connection that they come by, which another core does not have.
+fn is_about_connection(name: &str) -> bool {
+    matches!(name.split('|').next(), Some("asking" | "auth" | "client" | "hello" | "readonly" | "readwrite"))
+}
+
+impl Shard {
+    /// Answers a request of a client that has a transaction; `None`: the request is executed like any other.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what is known of a request, and who asks")]
+    pub(super) fn answer_in_transaction(
+        &mut self,
+        found: Found,
+        request: Request<'_>,
+        resolved: &Resolved,
+        place: &mut Result<Option<Away>, String>,
+        client: &mut Client,
+        now: Now,
+        reply: &mut Reply<'_>,
+    ) -> Option<Execution> {
+        let transaction = client.transaction.as_deref()?;
+        let name = found.command.name;
+        match (transaction.is_open, name) {
+            (false, "watch") => {
+                if let Ok(away) = *place
+                    && let Err(text) = self.check_home(transaction, client.port, resolved.slot, away)
+                {
+                    *place = Err(text);
+                }
+                return None;
+            }
+            (false, _) | (true, "discard" | "multi" | "quit" | "reset") => return None,
+            (true, "watch") => {
+                // It is refused wherever its keys are.
+                *place = Ok(None);
+                return None;
+            }
+            (true, "exec") => return Some(self.exec(found, client, now, reply)),
+            (true, _) => {}
+        }
+        let refusal = match place {
+            Err(text) => Err(std::mem::take(text)),
+            Ok(away) => self.place_in_transaction(found, resolved, *away, client),
+        };
+        let config = &self.core.config;
+        let bounds = Bounds { arguments_max: config.max_request_args, bytes_max: config.max_request_bytes };
+        let transaction = client.transaction.as_deref_mut()?;
+        match refusal.and_then(|home| transaction.queue(request, bounds).map(|()| home)) {
+            Ok(home) => {
+                transaction.home = transaction.home.or(home);
+                reply.simple("QUEUED");
+            }
+            Err(text) => {
+                transaction.abort();
+                reply.error(&text);
+                self.core.statistics.reject(found.index, &text);
+            }
+        }
+        Some(Execution::Done(Outcome::Done))
+    }
+
+    /// Returns where a command that is to be queued has its keys, if it has any, or why it is refused.
+    fn place_in_transaction(
+        &self,
+        found: Found,
+        resolved: &Resolved,
+        away: Option<Away>,
+        client: &Client,
+    ) -> Result<Option<Home>, String> {
+        let command = found.command;
+        let name = || command.name.replace('|', " ").to_ascii_uppercase();
+        // CLIENT REPLY would leave parts out of the reply to EXEC.
+        if command.flags.has(Flags::NO_MULTI) || command.name == "client|reply" {
+            return Err(NOT_IN_A_TRANSACTION.to_owned());
+        }
+        let Some(transaction) = client.transaction.as_deref() else { return Ok(None) };
+        let mut home = None;
+        let shares_gateway = client.port == Port::Gateway && 1 < self.core.cores();
+        if resolved.key_count != 0 {
+            home = Some(self.check_home(transaction, client.port, resolved.slot, away)?);
+        } else if away.is_some() || (shares_gateway && command.keys == Keys::NONE && command.route != Route::Here) {
+            let name = name();
+            return Err(format!("ERR {name} asks several cores of this server and can't be part of a transaction"));
+        } else if shares_gateway && is_about_connection(command.name) {
+            let name = name();
+            return Err(format!(
+                "ERR {name} is about the connection and can't be part of a transaction that another core may execute: \
+                 send it before MULTI"
+            ));
+        }
+        let core = home.map_or(self.core.me.core, |home| home.core);
+        let is_mine = core == self.core.me.core;
+        let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
+        // On a full disk these are the way out.
+        let writes = refusals.writes.filter(|_| relief(command) == Relief::None);
+        if let Some(text) = (Refusals { writes, ..refusals }).of(command.flags) {
+            return Err(text.to_owned());
+        }
+        // Whatever is queued takes memory.
+        if self.store.is_full() { Err(OUT_OF_MEMORY.to_owned()) } else { Ok(home) }
+    }
+
+    /// Returns where the keys of a request are, or the error if the transaction has others elsewhere.
+    fn check_home(
+        &self,
+        transaction: &Transaction,
+        port: Port,
+        slot: Slot,
+        away: Option<Away>,
+    ) -> Result<Home, String> {
+        if matches!(away, Some(Away { route: Route::Split(_), .. })) {
+            return Err(SEVERAL_CORES.to_owned());
+        }
+        let home = Home { slot, core: away.map_or(self.core.me.core, |away| away.core) };
+        let known = transaction.home.unwrap_or(home);
+        let is_cluster = port == Port::Core || self.core.has_topology;
+        match () {
+            () if is_cluster && known.slot != slot => Err(CROSSSLOT.to_owned()),
+            () if known.core != home.core => Err(SEVERAL_CORES.to_owned()),
+            () => Ok(home),
+        }
+    }
+
+    /// Executes a client's transaction, or has the core do so that owns its keys.
+    fn exec(&mut self, found: Found, client: &mut Client, now: Now, reply: &mut Reply<'_>) -> Execution {
+        if let Some(transaction) = client.transaction.as_deref_mut()
+            && !transaction.is_aborted()
+            && transaction.awaits_watches()
+        {
+            transaction.is_waiting = true;
+            return Execution::Wait;
+        }
+        let Some(transaction) = client.transaction.take() else { return Execution::Done(Outcome::Done) };
+        let me = self.core.me.core;
+        if transaction.is_aborted() {
+            return Execution::Done(self.fail_exec(found, ABORTED, client, reply));
+        }
+        if transaction.has_lost_watch() {
+            reply.null_array();
+            self.note_exec(found, client);
+            return Execution::Done(Outcome::Done);
+        }
+        let core = match transaction.home.map(|home| (home.slot, self.roles.of(home.slot))) {
+            None | Some((_, Owner::Here)) => me,
+            Some((_, Owner::Core(core))) => core,
+            Some((slot, Owner::Server | Owner::NotNow)) => {
+                let text = self.not_here(slot);
+                return Execution::Done(self.fail_exec(found, &text, client, reply));
+            }
+        };
+        if core == me {
+            let (watches, requests) = (transaction.watches(), transaction.requests());
+            return Execution::Done(self.run_transaction(found, watches, requests, client, now, reply));
+        }
+        self.forwarded = transaction.encode();
+        client.last_command = found.command.name;
+        Execution::Away(Away { route: Route::Keys, core, keys: Keys::NONE, row: found.index })
+    }
+
+    /// Executes a transaction that another core has sent.
+    pub(super) fn run_forwarded(
+        &mut self,
+        watches: &Watches,
+        requests: &[u8],
+        client: &mut Client,
+        now: Now,
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        let found = self.table.find(b"exec").expect("it is in the table");
+        self.run_transaction(found, watches, requests, client, now, reply)
+    }
+
+    /// Executes a queue of this core if no watched slot has changed: all of it, with nothing in between, its records as one.
+    fn run_transaction(
+        &mut self,
+        found: Found,
+        watches: &Watches,
+        requests: &[u8],
+        client: &mut Client,
+        now: Now,
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        let recorded = self.store.log.as_ref().map(|log| log.end());
+        let needs = self.needs_of(requests);
+        let watched = watches.iter().map(|watch| watch.slot).find(|&slot| self.roles.of(slot) != Owner::Here);
+        if let Some(slot) = needs.foreign.or(watched) {
+            let text = self.not_here(slot);
+            return self.fail_exec(found, &text, client, reply);
+        }
+        if watches.iter().any(|watch| self.has_changed(watch, now)) {
+            reply.null_array();
+            // It tells of a change that may not be on disk.
+            self.told = self.store.log.as_ref().filter(|log| log.has_uncommitted()).map_or(Lsn(0), |log| log.end());
+            self.note_exec(found, client);
+            return Outcome::Done;
+        }
+        if let Some(text) = self.refuse_transaction(&needs, now) {
+            let outcome = self.fail_exec(found, &because_of(text), client, reply);
+            self.told = self.told_since(recorded, Lsn(0));
+            return outcome;
+        }
+        if let Some(log) = &mut self.store.log {
+            log.begin_together();
+        }
+        reply.array(needs.commands);
+        let (mut told, mut stall) = (Lsn(0), Duration::ZERO);
+        transaction::each(requests, |request| {
+            if let Outcome::Stall(time) = self.run_queued(request, client, now, reply) {
+                stall += time;
+            }
+            told = told.max(self.told);
+        });
+        if let Some(log) = &mut self.store.log {
+            log.end_together();
+        }
+        self.told = self.told_since(recorded, told);
+        if needs.grows {
+            self.store.demote_excess(now.unix_millis());
+        }
+        self.note_exec(found, client);
+        if stall == Duration::ZERO { Outcome::Done } else { Outcome::Stall(stall) }
+    }
+
+    /// Executes one command of a queue.
+    fn run_queued(&mut self, request: Request<'_>, client: &mut Client, now: Now, reply: &mut Reply<'_>) -> Outcome {
+        let Ok(found) = self.table.find_for(request) else { unreachable!("commands are queued") };
+        let resolved = self.resolve(request);
+        if let Some(text) = resolved.fault.and_then(|fault| self.refuse(found, Some(fault), request, client)) {
+            reply.error(&text);
+            self.reject(found, &text, Share::Whole);
+            return Outcome::Done;
+        }
+        let recorded = self.store.log.as_ref().map(|log| log.end());
+        let began_us = self.clock.as_ref().map_or(0, |clock| clock());
+        // HELLO may have changed it.
+        let reply = Reply { output: &mut *reply.output, version: client.version };
+        let outcome = self.call(found, request, &resolved, Share::Whole, recorded, client, now, reply);
+        let us = self.clock.as_ref().map_or(0, |clock| clock()).saturating_sub(began_us);
+        if let Some(ran) = self.ran.take() {
+            self.account(ran, us, request, client, now);
+        }
+        outcome
+    }
+
+    /// Returns what a reply waits for: the records since then, if there are any, else what was `read`.
+    fn told_since(&self, recorded: Option<Lsn>, read: Lsn) -> Lsn {
+        match (&self.store.log, recorded) {
+            (Some(log), Some(recorded)) if log.has_uncommitted() && recorded < log.end() => log.end(),
+            _ => read,
+        }
+    }
+
+    /// Returns true if a key of a watched slot may have changed.
+    fn has_changed(&self, watch: &Watch, now: Now) -> bool {
+        self.store.slot_changes(watch.slot) != watch.changes
+            || watch.expires_at.is_some_and(|at| at <= now.unix_millis())
+    }
+
+    fn needs_of(&self, requests: &[u8]) -> Needs {
+        let mut needs = Needs::default();
+        // Bounds of the lengths of values that the queue has changed so far.
+        let mut lengths = BTreeMap::<Vec<u8>, usize>::new();
+        let value_bytes_max = self.core.config.proto_max_bulk_len;
+        let has_log = self.store.log.is_some();
+        transaction::each(requests, |request| {
+            let Ok(found) = self.table.find_for(request) else { unreachable!("commands are queued") };
+            let command = found.command;
+            needs.commands += 1;
+            needs.foreign = needs.foreign.or_else(|| self.find_foreign(found, request, &self.resolve(request)));
+            needs.grows |= command.flags.has(Flags::DENYOOM);
+            if !command.flags.has(Flags::WRITE) {
+                return;
+            }
+            needs.writes = true;
+            needs.adds |= relief(command) == Relief::None;
+            if !has_log {
+                return;
+            }
+            let length = |key: &[u8]| lengths.get(key).copied().unwrap_or_else(|| self.store.value_len(Key::of(key)));
+            let bytes = record_bytes_max(command, request, value_bytes_max, length);
+            needs.record_bytes = needs.record_bytes.saturating_add(bytes);
+            // No value is longer afterwards than the records of this command.
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let keys: Vec<_> = command.keys.indices(request.len()).map(|index| request.arg(index)).collect();
+            let longest = keys.iter().map(|key| length(key)).max().unwrap_or_default().max(bytes);
+            lengths.extend(keys.into_iter().map(|key| (key.to_vec(), longest)));
+        });
+        needs
+    }
+
+    /// Returns why none of a queue is executed: what it needs is there for all of it, or for nothing.
+    fn refuse_transaction(&mut self, needs: &Needs, now: Now) -> Option<&'static str> {
+        if self.core.persistence.is_loading {
+            return Some(LOADING);
+        }
+        if RECORD_BYTES_MAX < needs.record_bytes {
+            return Some(TOO_MANY_RECORDS);
+        }
+        if needs.writes {
+            if let Some(reason) = self.refuse_records(needs) {
+                return Some(reason);
+            }
+            let end = self.core.persistence.admission.map_or(Lsn(u64::MAX), |admission| admission.end());
+            self.store.evicts_until = Lsn(end.0.saturating_sub(needs.record_bytes));
+        }
+        let recorded = self.store.log.as_ref().map(|log| log.end());
+        if needs.grows && self.store.make_room(now.unix_millis()).is_err() {
+            return Some(OUT_OF_MEMORY);
+        }
+        // Evictions may have taken the room.
+        let has_evicted = recorded != self.store.log.as_ref().map(|log| log.end());
+        if needs.writes && has_evicted { self.refuse_records(needs) } else { None }
+    }
+
+    /// Returns why a queue's writes are refused, if their records have no room in the log's files.
+    fn refuse_records(&mut self, needs: &Needs) -> Option<&'static str> {
+        let persistence = &self.core.persistence;
+        let (Some(admission), Some(log)) = (&persistence.admission, &self.store.log) else {
+            return persistence.refusal;
+        };
+        let end = log.end();
+        if persistence.refusal.is_none() && admission.admits(end, needs.record_bytes) {
+            return None;
+        }
+        let relief = if needs.adds { Relief::None } else { Relief::SomeKeys };
+        self.look_for_room(relief, end, needs.record_bytes)
+    }
+
+    /// The values that a queue needs and that have to be fetched before any of it is executed.
+    pub(super) fn find_cold_of_queue(&self, requests: &[u8], now: Now) -> Vec<Cold> {
+        let mut cold = Vec::new();
+        transaction::each(requests, |request| {
+            let Ok(found) = self.table.find_for(request) else { return };
+            let keys = crate::commands::needed_keys(found.command, request).map(|index| Key::of(request.arg(index)));
+            cold.extend(keys.filter_map(|key| self.store.cold(key, now.unix_millis())));
+        });
+        cold
+    }
+
+    /// Answers EXEC with an error.
+    fn fail_exec(&mut self, found: Found, text: &str, client: &mut Client, reply: &mut Reply<'_>) -> Outcome {
+        reply.error(text);
+        self.core.statistics.commands[usize::from(found.index)].failed += 1;
+        self.core.statistics.errors.note(text.as_bytes());
+        self.note_exec(found, client);
+        Outcome::Done
+    }
+
+    /// Counts an EXEC.
+    fn note_exec(&mut self, found: Found, client: &mut Client) {
+        client.last_command = found.command.name;
+        self.core.statistics.requests += 1;
+        self.core.statistics.commands[usize::from(found.index)].calls += 1;
+        self.ran = Some(Ran { found, slot: Slot::default(), was_picked: false, share: Share::Whole });
+    }
+
+    /// Notes how long a command took that was measured by itself.
+    pub fn account(&mut self, ran: Ran, us: u64, request: Request<'_>, client: &Client, now: Now) {
+        let (core, command) = (&mut self.core, ran.found.command);
+        let is_counted = ran.share != Share::OtherPart;
+        if is_counted {
+            core.statistics.note(ran.found.index, us, 1);
+        } else {
+            core.statistics.note_more(ran.found.index, us);
+        }
+        if command.keys != Keys::NONE {
+            core.statistics.slots.measured(ran.slot, us, ran.was_picked);
+        }
+        core.note_delay(Delay::Command, us, now.unix_us);
+        // Where the slow log takes everything, the first part stands for its request.
+        let limit_us = core.config.slowlog_log_slower_than.map(|limit| limit.as_micros() as u64);
+        let is_slow = limit_us.is_some_and(|limit| limit <= us && (is_counted || limit != 0));
+        if is_slow && !command.flags.has(Flags::SKIP_SLOWLOG) {
+            let length_max = core.config.slowlog_max_len;
+            core.statistics.slow_log.note(request, client, us, now, length_max);
+        }
+    }
+}
