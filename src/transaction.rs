@@ -31,7 +31,7 @@ pub struct Transaction {
     pub is_waiting: bool,
 }
 
-/// Where a transaction's keys are.
+/// The place of a transaction's keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Home {
     /// The slot of the first key.
@@ -56,7 +56,7 @@ pub struct Watch {
     pub slot: Slot,
     /// The number of changes that the slot had seen; see [`Store::slot_changes`](crate::store::Store::slot_changes).
     pub changes: u64,
-    /// When the first of the slot's watched keys expires. A key whose time has come counts as changed.
+    /// The time at which the first of the slot's watched keys expires. A key whose time has come counts as changed.
     pub expires_at: Option<UnixMillis>,
 }
 
@@ -67,7 +67,7 @@ pub struct Watches(Vec<Watch>);
 /// The name of a request by which a core has another execute a transaction. No row has it, so that no client can send it.
 const FORWARDED: &[u8] = b"\0exec";
 
-/// What is queued was within the limits when it arrived.
+/// No limits: what is queued was within them when it arrived.
 const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
 

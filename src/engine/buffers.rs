@@ -60,7 +60,7 @@ impl Spare {
 mod tests {
     use super::*;
 
-    /// Whoever brings buffers, and never takes one: two pools that pass them on hold no more than they may.
+    /// Buffers are brought and never taken: two pools that pass them on hold no more than they may.
     #[test]
     fn the_bound_holds_for_buffers_that_come_from_elsewhere() {
         for bytes in [1, 4096, BUFFER_BYTES_MAX, BUFFER_BYTES_MAX + 1] {

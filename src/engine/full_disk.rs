@@ -110,7 +110,7 @@ struct Life<'a> {
     segments: BTreeMap<u64, Arc<SimFile>>,
     in_flight: Option<Aligned>,
     written_to: (u64, u64),
-    /// What the client has been sent.
+    /// The bytes that the client has been sent.
     replies: Vec<u8>,
     is_ready: bool,
     has_finished: bool,

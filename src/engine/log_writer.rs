@@ -14,7 +14,7 @@ use std::{io, mem};
 
 /// The time between two writes of a log that need not be synced at once: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
-/// ... or as soon as there is so much of it.
+/// Bytes of records that are written at once, whatever the time.
 const INTERVAL_BYTES: usize = FRAME_BYTES_MAX / 2;
 /// A log that has been silent for so long is sealed.
 const SILENCE_US: u64 = 500_000;

@@ -216,7 +216,7 @@ mod tests {
         measured
     }
 
-    /// Where the slow log takes everything, it has everything, pipelined or not; as in Redis with a threshold of 0.
+    /// A slow log that takes everything has everything, pipelined or not; as in Redis with a threshold of 0.
     #[test]
     fn a_threshold_of_zero_leaves_nothing_out() {
         let mut bench = Bench::new();

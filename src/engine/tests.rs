@@ -1,4 +1,4 @@
-//! What the engine does, event by event.
+//! The engine, event by event.
 
 use super::*;
 use crate::{
@@ -150,7 +150,7 @@ fn check(text: &str, expected: Expect) {
     expected.assert_eq(text);
 }
 
-/// What has come is answered when the turn ends, all of a connection's replies at once; the next when they have left.
+/// Requests are answered when the turn ends, all of a connection's replies at once; the next when they have left.
 #[test]
 fn replies_leave_at_the_end_of_a_turn() {
     let mut core = Core::new(1, 0, false, |_| ());

@@ -10,7 +10,7 @@ const TICK_US: u64 = 10_000;
 const IDLE_AFTER_US: u64 = 1_000_000;
 /// Entries that a tick looks at for expired ones: some 50 µs, half a percent of the core.
 const SWEEP_ENTRIES: usize = 500;
-/// ... and where a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
+/// Entries that the next tick looks at if a quarter of them had expired, so that a mass expiry is over soon: some 10 % of the core.
 const SWEEP_ENTRIES_BUSY: usize = 10_000;
 /// The time for which a tick evicts where the limit of memory was lowered: a tenth of the core, some 50,000 entries a second.
 const EVICT_US: u64 = 1_000;

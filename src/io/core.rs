@@ -33,11 +33,11 @@ use std::{
 
 /// The time after which a core that does not sleep looks after what glommio's blocking thread has done for its files.
 const VISIT: Duration = Duration::from_millis(2);
-/// ... and where it has none, after timers and signals alone: each visit is some eight system calls.
+/// The same for a core without files, which looks after timers and signals alone: each visit is some eight system calls.
 const VISIT_WITHOUT_FILES: Duration = TICK;
 /// The time after which a core that sleeps is woken, so that what is due now and then is done.
 const TICK: Duration = Duration::from_millis(10);
-/// ... and one that is idle. With its executor's heartbeat these are eight wake-ups a second.
+/// The same for one that is idle. With its executor's heartbeat these are eight wake-ups a second.
 const IDLE_TICK: Duration = Duration::from_millis(250);
 /// Parcels of a turn at most, so that connections get theirs.
 const PARCELS_PER_TURN: usize = 64;

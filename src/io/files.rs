@@ -27,16 +27,16 @@ use std::{
 /// The directory of one core, on a file system.
 #[derive(Clone, Debug)]
 pub struct OsFiles {
-    /// Where they are, and whose.
+    /// Their directory, and their owner.
     pub shard: ShardFiles,
-    /// How writes get to the disk.
+    /// The way of writes to the disk.
     pub way: Way,
 }
 
 /// The files of one core.
 pub type Layout = files::Layout<OsFiles>;
 
-/// How writes get to the disk: what the file system and the device offer.
+/// The way of writes to the disk: the best that the file system and the device offer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Way {
     /// Past the kernel's cache.
@@ -55,7 +55,7 @@ impl OsFiles {
         Layout::new(self, owner, segment_bytes)
     }
 
-    /// How the log's files are opened, with these flags besides.
+    /// Returns the options that the log's files are opened with, these flags included.
     pub fn options(&self, flags: i32) -> OpenOptions {
         let direct = if self.way.is_direct { libc::O_DIRECT } else { 0 };
         let mut options = OpenOptions::new();
@@ -197,7 +197,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Whether the device under this directory writes through its cache when it is told to; `false` where nobody knows.
+/// Returns true if the device under this directory writes through its cache when it is told to; false if nobody knows.
 pub(crate) fn has_fua(directory: &Path) -> bool {
     let Ok(metadata) = fs::metadata(directory) else { return false };
     let device = metadata.dev();

@@ -127,7 +127,7 @@ mod tests {
         (from, batch.replies.len())
     }
 
-    /// What finds its queue full waits in the outbox, and nothing overtakes anything.
+    /// A parcel that finds its queue full waits in the outbox, and nothing overtakes anything.
     #[test]
     fn parcels_arrive_in_order_though_the_queue_is_full() {
         let (mut one, mut two) = pair(4);

@@ -88,7 +88,7 @@ impl Recover {
         })
     }
 
-    /// As [`step`](Self::step), and says where each record is.
+    /// Does a [`step`](Self::step), and says where each record is.
     ///
     /// # Errors
     /// The shard must not start on these files.
@@ -113,7 +113,7 @@ impl Recover {
         self.recovery.progress()
     }
 
-    /// What was found so far; all of it once [`step`](Self::step) has said that there is no more to come.
+    /// Returns what was found so far; all of it once [`step`](Self::step) has said that there is no more to come.
     pub fn report(&self) -> &Report {
         self.recovery.report()
     }
