@@ -9,6 +9,9 @@ pub const IS_DIRTY: bool = matches!(env!("TRINE_BUILT_DIRTY").as_bytes(), b"1");
 /// The version with the commit, as `--version` prints it: `0.1.0 (commit 0123456789ab, with local changes)`.
 pub const VERSION: &str = env!("TRINE_BUILT_VERSION");
 
+/// The version of Redis whose commands these are. Clients and test suites choose what they do by it.
+pub const REDIS_VERSION: &str = "7.2.4";
+
 /// The commit as INFO tells it: zeros where it is unknown, as Redis does.
 pub fn git_sha1() -> &'static str {
     if COMMIT == "unknown" { "00000000" } else { COMMIT }

@@ -7,11 +7,7 @@
 
 mod families;
 
-use crate::{
-    commands::{Core, Now},
-    statistics::Times,
-    store::Store,
-};
+use crate::{core::Core, statistics::Times, store::Store, time::Now};
 pub use families::FAMILIES;
 use std::fmt::{self, Display, Write};
 

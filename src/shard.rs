@@ -6,9 +6,8 @@ mod transactions;
 
 use crate::{
     client::{Client, Port, ReplyMode},
-    command::{Found, Table},
     commands::{
-        Call, Core, Flags, Keys, Merge, Now, Outcome, Relief, Route,
+        Call, Command, Core, Flags, Found, Keys, Merge, Now, Outcome, Relief, Route, Table,
         errors::{LOADING, NO_ROOM, OUT_OF_MEMORY},
         needed_keys, record_bytes_max, relief,
     },
@@ -123,8 +122,7 @@ impl Shard {
     /// Makes a shard of what `core` says.
     pub fn new(store: Store, mut core: Core) -> Self {
         let table = Table::default();
-        core.rows = table.rows().to_vec();
-        core.statistics.commands = vec![CommandStatistics::default(); core.rows.len()];
+        core.statistics.commands = table.rows().iter().map(|row| CommandStatistics::of(row.name)).collect();
         let roles = Roles::new(&core.topology, core.me);
         let remote_refusals = vec![Refusals::default(); core.cores().into()].into();
         Self {
@@ -139,6 +137,11 @@ impl Shard {
             remote_refusals,
             core,
         }
+    }
+
+    /// Returns a row of the command table, by its number.
+    pub fn row(&self, number: u16) -> &'static Command {
+        self.table.rows()[usize::from(number)]
     }
 
     /// Replaces the topology. From here on no request is executed for a slot that this core does not own by it, also of those that
@@ -752,7 +755,6 @@ mod tests {
             topology,
             me,
             has_topology: 1 < servers,
-            rows: Vec::new(),
             process: Process::default(),
             persistence: Persistence::default(),
         };
@@ -927,7 +929,7 @@ mod tests {
     /// Calls of a command, those that failed, and requests that were refused before it ran.
     fn counts(bench: &Bench, name: &str) -> [u64; 3] {
         let core = &bench.shard.core;
-        let index = core.rows.iter().position(|row| row.name == name).expect("a command");
+        let index = core.statistics.commands.iter().position(|row| row.name == name).expect("a command");
         let counted = &core.statistics.commands[index];
         [counted.calls, counted.failed, counted.rejected]
     }

@@ -1,6 +1,6 @@
 //! The commands that took longest, lately (`SLOWLOG`).
 
-use crate::{client::Client, commands::Now, config::may_be_secret, resp::Request};
+use crate::{client::Client, config::may_be_secret, resp::Request, time::Now};
 use std::collections::VecDeque;
 
 /// A command that took long.

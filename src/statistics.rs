@@ -6,7 +6,7 @@ mod sampler;
 mod slots;
 mod times;
 
-use crate::{commands::Keys, resp::Request, slot::Slot, slow_log::SlowLog};
+use crate::{keys::Keys, resp::Request, slot::Slot, slow_log::SlowLog};
 pub use delays::{Delay, Delayed, Delays};
 pub use hot_keys::{Heat, HotKey, HotKeys};
 pub use sampler::Sampler;
@@ -123,7 +123,7 @@ impl Statistics {
         *self = Self {
             hot_keys: std::mem::take(&mut self.hot_keys),
             sampler: self.sampler.clone(),
-            commands: vec![CommandStatistics::default(); self.commands.len()],
+            commands: self.commands.iter().map(|command| CommandStatistics::of(command.name)).collect(),
             rate: self.rate,
             input_rate: self.input_rate,
             output_rate: self.output_rate,
@@ -173,6 +173,8 @@ impl Errors {
 /// What is counted of one command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommandStatistics {
+    /// The command's name.
+    pub name: &'static str,
     /// How often it ran.
     pub calls: u64,
     /// How often it answered with an error.
@@ -182,6 +184,13 @@ pub struct CommandStatistics {
     /// Microseconds that it took: measured for commands whose time depends on their data, and for the others their share
     /// of the batch that they came in.
     pub times: Times,
+}
+
+impl CommandStatistics {
+    /// Returns those of a command that has not run.
+    pub fn of(name: &'static str) -> Self {
+        Self { name, ..Self::default() }
+    }
 }
 
 /// How many a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.

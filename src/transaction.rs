@@ -6,7 +6,7 @@
 use crate::{
     resp::{Decoded, Decoder, Limits, Request, encode_request},
     slot::Slot,
-    store::UnixMillis,
+    time::UnixMillis,
 };
 
 /// A client that has sent MULTI or WATCH.

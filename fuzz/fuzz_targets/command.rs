@@ -42,7 +42,6 @@ fn shard() -> Shard {
         topology,
         me: ME,
         has_topology: false,
-        rows: Vec::new(),
         process: Process::default(),
         persistence: Persistence::default(),
     };

@@ -4,12 +4,10 @@ mod clients;
 
 use super::{Call, Command, Flags, Keys, Outcome, Route, cluster::NO_CLUSTER, errors};
 use crate::{
+    built::REDIS_VERSION,
     client::{ReplyMode, is_password},
     resp::{Version, parse_i64},
 };
-
-/// The version of Redis whose commands these are. Clients and test suites choose what they do by it.
-pub const REDIS_VERSION: &str = "7.2.4";
 
 const NOSCRIPT: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const BEFORE_AUTH: Flags = NOSCRIPT.and(Flags::FAST).and(Flags::NO_AUTH).and(Flags::ALLOW_BUSY);

@@ -1,8 +1,11 @@
 //! `INFO`: what a core knows of itself, in the fields that people and tools read from a Redis. On the gateway
 //! [`crate::gateway`] adds up those of all cores.
 
-use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, connection::REDIS_VERSION};
-use crate::{built, client::Port};
+use super::{Call, Command, Flags, Keys, Merge, Outcome, Route};
+use crate::{
+    built::{self, REDIS_VERSION},
+    client::Port,
+};
 use std::fmt::{Display, Write};
 
 /// The family's rows.
@@ -243,12 +246,12 @@ fn cpu(fields: &mut Fields, call: &Call<'_>) {
 
 fn command_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
-    for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
+    for counted in &core.statistics.commands {
         let (calls, us, rejected, failed) = (counted.calls, counted.times.sum_us, counted.rejected, counted.failed);
         if calls + rejected + failed + us == 0 {
             continue;
         }
-        let name = format!("cmdstat_{}", row.name);
+        let name = format!("cmdstat_{}", counted.name);
         let each = ratio(us, calls);
         let value =
             format!("calls={calls},usec={us},usec_per_call={each},rejected_calls={rejected},failed_calls={failed}");
@@ -264,10 +267,10 @@ fn error_stats(fields: &mut Fields, call: &Call<'_>) {
 
 fn latency_stats(fields: &mut Fields, call: &Call<'_>) {
     let core = &*call.core;
-    for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
+    for counted in &core.statistics.commands {
         if 0 < counted.times.count() {
             let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| counted.times.percentile(percent));
-            let name = format!("latency_percentiles_usec_{}", row.name);
+            let name = format!("latency_percentiles_usec_{}", counted.name);
             fields.add(&name, format!("p50={p50:.3},p99={p99:.3},p99.9={p999:.3}"));
         }
     }
@@ -319,7 +322,10 @@ pub fn ratio(dividend: u64, divisor: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::{CpuTimes, tests::Bench};
+    use crate::{
+        commands::{CpuTimes, tests::Bench},
+        statistics::CommandStatistics,
+    };
 
     /// How long keys have still to live is a mean of what the sweeps have seen; memory is that of tables and that of data.
     #[test]
@@ -396,7 +402,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.line("GET a");
         bench.shard.core.statistics.note(
-            bench.shard.core.rows.iter().position(|row| row.name == "get").unwrap() as u16,
+            bench.shard.core.statistics.commands.iter().position(|row| row.name == "get").unwrap() as u16,
             3,
             1,
         );
@@ -412,8 +418,8 @@ mod tests {
             let got = bench.line(line);
             assert_eq!(got.trim_end(), reply, "{line}");
             // So that the counts of this test stay out of the next line.
-            let info = bench.shard.core.rows.iter().position(|row| row.name == "info").unwrap();
-            bench.shard.core.statistics.commands[info] = Default::default();
+            let info = bench.shard.core.statistics.commands.iter().position(|row| row.name == "info").unwrap();
+            bench.shard.core.statistics.commands[info] = CommandStatistics::of("info");
         }
         for word in ["all", "everything"] {
             let text = bench.line(&format!("INFO {word}"));

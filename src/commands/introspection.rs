@@ -3,7 +3,7 @@
 
 mod docs;
 
-use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
+use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors, table::rows};
 use crate::{glob, resp::Reply};
 
 const PLAIN: Flags = Flags::LOADING.and(Flags::STALE);
@@ -44,25 +44,24 @@ fn is_listed(row: &Command) -> bool {
 }
 
 /// The commands that are no subcommands.
-fn top(call: &Call<'_>) -> Vec<&'static Command> {
-    call.core.rows.iter().copied().filter(|row| is_listed(row) && !row.name.contains('|')).collect()
+fn top() -> Vec<&'static Command> {
+    rows().filter(|row| is_listed(row) && !row.name.contains('|')).collect()
 }
 
 /// The row with this name: a command's, or `container|subcommand`.
-fn named(call: &Call<'_>, name: &[u8]) -> Option<&'static Command> {
-    let mut rows = call.core.rows.iter().copied().filter(|row| is_listed(row));
-    rows.find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
+fn named(name: &[u8]) -> Option<&'static Command> {
+    rows().filter(|row| is_listed(row)).find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn command(call: &mut Call<'_>) -> Outcome {
-    let rows = top(call);
+    let rows = top();
     call.reply.array(rows.len());
     rows.iter().for_each(|row| describe(&mut call.reply, row));
     Outcome::Done
 }
 
 fn count(call: &mut Call<'_>) -> Outcome {
-    let count = top(call).len();
+    let count = top().len();
     call.reply.integer(count as i64);
     Outcome::Done
 }
@@ -73,7 +72,7 @@ fn info(call: &mut Call<'_>) -> Outcome {
     }
     call.reply.array(call.request.len() - 2);
     for name in call.request.args_from(2) {
-        match named(call, name) {
+        match named(name) {
             Some(row) => describe(&mut call.reply, row),
             None => call.reply.null(),
         }
@@ -83,9 +82,9 @@ fn info(call: &mut Call<'_>) -> Outcome {
 
 fn docs_of(call: &mut Call<'_>) -> Outcome {
     let rows = if call.request.len() == 2 {
-        top(call)
+        top()
     } else {
-        call.request.args_from(2).filter_map(|name| named(call, name)).collect()
+        call.request.args_from(2).filter_map(|name| named(name)).collect()
     };
     call.reply.map(rows.len());
     rows.iter().for_each(|row| docs::document(&mut call.reply, row));
@@ -93,8 +92,7 @@ fn docs_of(call: &mut Call<'_>) -> Outcome {
 }
 
 fn list(call: &mut Call<'_>) -> Outcome {
-    let mut rows = call.core.rows.clone();
-    rows.retain(|row| is_listed(row));
+    let mut rows: Vec<_> = rows().filter(|row| is_listed(row)).collect();
     if call.request.len() == 5 && call.is(2, "FILTERBY") {
         let value = call.request.arg(4).to_ascii_lowercase();
         if call.is(3, "PATTERN") {
@@ -117,7 +115,7 @@ fn list(call: &mut Call<'_>) -> Outcome {
 /// The keys of the command that stands behind `COMMAND GETKEYS`, and its row.
 fn keys_of<'a>(call: &Call<'a>) -> Result<(&'static Command, Vec<&'a [u8]>), &'static str> {
     let invalid = "ERR Invalid command specified";
-    let mut row = named(call, call.request.arg(2)).filter(|row| !row.name.contains('|')).ok_or(invalid)?;
+    let mut row = named(call.request.arg(2)).filter(|row| !row.name.contains('|')).ok_or(invalid)?;
     if !row.subcommands.is_empty()
         && let Some(name) = call.request.get(3)
     {

@@ -76,7 +76,6 @@ pub(crate) fn shard(cores: u16, core: u16, policy: Policy) -> Shard {
         topology,
         me,
         has_topology: false,
-        rows: Vec::new(),
         process: Process::default(),
         persistence: Persistence::default(),
     };

@@ -295,7 +295,7 @@ impl Engine {
         gathering.held = gathering.held.max(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
-        let is_watch = self.shard.core.rows[usize::from(row)].route == Route::Watch;
+        let is_watch = self.shard.row(row).route == Route::Watch;
         note_failure(&mut self.shard, row, &reply);
         if connection.gathers.is_empty() && GATHERS_KEPT < connection.gathers.capacity() {
             connection.gathers = Vec::new();

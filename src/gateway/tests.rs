@@ -430,7 +430,7 @@ fn a_replys_length_is_known_whatever_it_holds() {
 /// The metrics of a core, with some commands and errors.
 fn metrics_of(core: u16, cores: u16, gets: u64, code: &str) -> String {
     let mut shard = shard(cores, core, Policy::default());
-    let row = shard.core.rows.iter().position(|row| row.name == "get").expect("a row");
+    let row = shard.core.statistics.commands.iter().position(|row| row.name == "get").expect("a row");
     shard.core.statistics.commands[row].calls = gets;
     if !code.is_empty() {
         shard.core.statistics.errors.note(code.as_bytes());

@@ -204,7 +204,6 @@ async fn serve(seed: Seed) -> io::Result<()> {
         has_topology: config.topology.is_some(),
         clients: Clients::default(),
         statistics: Statistics::default(),
-        rows: Vec::new(),
         config,
         topology,
         me,

@@ -5,7 +5,7 @@ use super::{
     Kind::{self, Counter, Gauge, Histogram},
     Samples, Source,
 };
-use crate::{commands::connection::REDIS_VERSION, statistics::CommandStatistics};
+use crate::{built::REDIS_VERSION, statistics::CommandStatistics};
 
 /// Of the process.
 const PROCESS: &[&str] = &[];
@@ -208,9 +208,9 @@ pub static FAMILIES: &[Family] = &[
 
 /// Shows each command that a client has tried.
 fn each_command(from: &Source<'_>, mut show: impl FnMut(&'static str, &CommandStatistics)) {
-    for (row, counted) in from.core.rows.iter().zip(&from.core.statistics.commands) {
+    for counted in &from.core.statistics.commands {
         if 0 < counted.calls + counted.rejected {
-            show(row.name, counted);
+            show(counted.name, counted);
         }
     }
 }

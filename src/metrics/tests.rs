@@ -111,7 +111,7 @@ fn the_text_is_what_prometheus_reads() {
     for line in ["SET a 1", "GET a", "NOSUCH"] {
         bench.line(line);
     }
-    let get = bench.shard.core.rows.iter().position(|row| row.name == "get").expect("a row");
+    let get = bench.shard.core.statistics.commands.iter().position(|row| row.name == "get").expect("a row");
     bench.shard.core.statistics.note(get as u16, 3, 2);
     let text = text(&mut bench);
     let (mut families, mut series) = (Vec::new(), Vec::new());

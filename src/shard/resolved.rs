@@ -2,8 +2,7 @@
 
 use super::Shard;
 use crate::{
-    command::Found,
-    commands::{Command, Keys},
+    commands::{Command, Found, Keys},
     resp::Request,
     slot::Slot,
 };

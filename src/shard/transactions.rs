@@ -3,9 +3,8 @@
 use super::{Away, CROSSSLOT, Execution, Owner, Ran, Resolved, Shard, Share};
 use crate::{
     client::{Client, Port},
-    command::Found,
     commands::{
-        Flags, Keys, Now, Outcome, Relief, Route,
+        Flags, Found, Keys, Now, Outcome, Relief, Route,
         errors::{LOADING, OUT_OF_MEMORY},
         record_bytes_max, relief,
     },

@@ -1,6 +1,7 @@
 use crate::{
     commands::{
         Command, Flags, Route,
+        table::rows,
         tests::{
             Bench, check,
             redis::{Redis, Words},
@@ -45,7 +46,7 @@ fn commands_are_described_as_redis_describes_them() {
 #[test]
 fn no_command_is_left_out() {
     let mut bench = Bench::new();
-    let rows = bench.shard.core.rows.clone();
+    let rows: Vec<_> = rows().collect();
     for row in &rows {
         assert!(!row.summary.is_empty() && !row.since.is_empty() && !row.group.is_empty(), "{}", row.name);
         let container = row.name.split('|').next().expect("there is a first part");
@@ -62,10 +63,7 @@ fn no_command_is_left_out() {
 /// What clients are told follows from where the gateway sends a command: what it does not split is not to be split.
 #[test]
 fn tips_follow_from_the_route() {
-    let tips = |name: &str| {
-        let rows = Bench::new().shard.core.rows;
-        super::tips(rows.iter().find(|row| row.name == name).expect("a row")).join(" ")
-    };
+    let tips = |name: &str| super::tips(rows().find(|row| row.name == name).expect("a row")).join(" ");
     let to_all_nodes = "request_policy:all_nodes response_policy:all_succeeded";
     for (name, expected) in [
         ("msetnx", ""),
@@ -82,7 +80,7 @@ fn tips_follow_from_the_route() {
     ] {
         assert_eq!(tips(name), expected, "{name}");
     }
-    for row in Bench::new().shard.core.rows.iter().filter(|row| !row.flags.has(Flags::REFUSED)) {
+    for row in rows().filter(|row| !row.flags.has(Flags::REFUSED)) {
         let is_split = super::tips(row).contains(&"request_policy:multi_shard");
         assert_eq!(is_split, matches!(row.route, Route::Split(_)), "{}", row.name);
     }
@@ -111,8 +109,8 @@ const DIFFERENT: &[&str] = &[
 fn descriptions_are_those_of_a_real_redis_server() {
     let Some(mut redis) = Redis::start() else { return };
     let mut bench = Bench::new();
-    let is_asked = |row: &&&Command| row.subcommands.is_empty() && !row.flags.has(Flags::REFUSED);
-    let rows: Vec<_> = bench.shard.core.rows.iter().filter(is_asked).collect();
+    let is_asked = |row: &&Command| row.subcommands.is_empty() && !row.flags.has(Flags::REFUSED);
+    let rows: Vec<_> = rows().filter(is_asked).collect();
     let question = |name: &str| ["COMMAND", "INFO", name].map(|word| word.into()).to_vec();
     let questions: Vec<Words> = rows.iter().map(|row| question(row.name)).collect();
     let mut differing = Vec::new();

@@ -107,7 +107,7 @@ fn histogram(call: &mut Call<'_>) -> Outcome {
         asked.len() == 0 || asked.any(is_meant)
     };
     let mut found = Vec::new();
-    for (row, counted) in core.rows.iter().zip(&core.statistics.commands) {
+    for counted in &core.statistics.commands {
         // Redis counts whole microseconds: what took less stands with the first.
         let mut steps: Vec<(u64, u64)> = Vec::new();
         for (us, count) in counted.times.steps() {
@@ -117,8 +117,8 @@ fn histogram(call: &mut Call<'_>) -> Outcome {
                 _ => steps.push((us, count)),
             }
         }
-        if !steps.is_empty() && is_asked(row.name) {
-            found.push((row.name, counted.calls, steps));
+        if !steps.is_empty() && is_asked(counted.name) {
+            found.push((counted.name, counted.calls, steps));
         }
     }
     let reply = &mut call.reply;

@@ -138,7 +138,8 @@ fn slow_commands_are_kept() {
 #[test]
 fn times_are_shown_as_a_histogram() {
     let mut bench = Bench::new();
-    let get = bench.shard.core.rows.iter().position(|row| row.name == "get").expect("it is there") as u16;
+    let get =
+        bench.shard.core.statistics.commands.iter().position(|row| row.name == "get").expect("it is there") as u16;
     check_on(&mut bench, "GET a -> $-1\nGET a -> $-1\nGET a -> $-1");
     for (us, calls) in [(0, 1), (1, 1), (100, 1)] {
         bench.shard.core.statistics.note(get, us, calls);

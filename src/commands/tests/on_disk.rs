@@ -2,8 +2,7 @@
 
 use super::{Bench, encode_request};
 use crate::{
-    command::Table,
-    commands::{Command, Flags, Keys, Outcome, Route, needed_keys, record_bytes_max},
+    commands::{Command, Flags, Keys, Outcome, Route, Table, needed_keys, record_bytes_max},
     resp::{Decoder, Limits, Request},
     shard::Execution,
     store::{Key, Policy, UnixMillis},

@@ -391,11 +391,11 @@ fn commands_of_a_transaction_are_counted() {
     for (name, expected) in
         [("multi", [3, 0, 0]), ("exec", [2, 1, 0]), ("set", [1, 0, 0]), ("incr", [1, 1, 0]), ("get", [0, 0, 1])]
     {
-        let index = core.rows.iter().position(|row| row.name == name).expect("a command");
+        let index = core.statistics.commands.iter().position(|row| row.name == name).expect("a command");
         let counted = &core.statistics.commands[index];
         assert_eq!([counted.calls, counted.failed, counted.rejected], expected, "{name}");
     }
-    let index = core.rows.iter().position(|row| row.name == "set").expect("a command");
+    let index = core.statistics.commands.iter().position(|row| row.name == "set").expect("a command");
     assert_eq!(core.statistics.commands[index].times.sum_us, 20_000);
     let errors: Vec<_> = core.statistics.errors.by_code().collect();
     assert_eq!(errors, [("ERR", 2), ("EXECABORT", 1)]);

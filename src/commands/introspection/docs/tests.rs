@@ -13,8 +13,7 @@ use crate::{
 };
 
 fn rows() -> Vec<&'static Command> {
-    let rows = Bench::new().shard.core.rows;
-    rows.into_iter().filter(|row| !row.flags.has(Flags::REFUSED)).collect()
+    crate::commands::table::rows().filter(|row| !row.flags.has(Flags::REFUSED)).collect()
 }
 
 /// Every row that is listed has its documentation, once, and nothing else has.
