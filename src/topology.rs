@@ -5,9 +5,12 @@
 //! comes next is a new topology with a higher epoch.
 
 mod balance;
+pub mod document;
 mod error;
 mod file;
+pub mod placement;
 mod render;
+pub mod steps;
 
 use std::ops::RangeInclusive;
 

@@ -5,8 +5,15 @@ use std::ops::Range;
 /// Gives every slot an owner below `shards` so that loads differ by at most one. Of the slots that have an owner, no
 /// more move than that needs; those that have none go next to their new owner's others where there is room.
 pub(super) fn even_out(owners: &mut [Option<u16>], shards: usize) -> Vec<u16> {
-    let loads = loads(owners, shards);
-    let targets = targets(&loads, owners.len());
+    let weights = vec![1; shards];
+    let targets = targets(&loads(owners, shards), &weights, owners.len());
+    give_out(owners, &targets)
+}
+
+/// Gives every slot an owner so that each shard owns as many as its target says; the targets add up to all slots. Of the
+/// slots that have an owner, no more move than that needs.
+pub(super) fn give_out(owners: &mut [Option<u16>], targets: &[usize]) -> Vec<u16> {
+    let loads = loads(owners, targets.len());
     let mut wanting: Vec<usize> =
         targets.iter().zip(&loads).map(|(target, load)| target.saturating_sub(*load)).collect();
     let mut surplus: Vec<usize> =
@@ -23,20 +30,22 @@ pub(super) fn even_out(owners: &mut [Option<u16>], shards: usize) -> Vec<u16> {
     owners.iter().map(|owner| owner.expect("the shares add up to all slots")).collect()
 }
 
-/// Returns how many slots each shard ought to own. The shares that are one larger go to those that own most already:
-/// each of them then keeps one slot more.
-fn targets(loads: &[usize], slots: usize) -> Vec<usize> {
-    let shards = loads.len();
-    let mut by_load: Vec<usize> = (0..shards).collect();
-    by_load.sort_by_key(|&shard| std::cmp::Reverse(loads[shard]));
-    let mut targets = vec![slots / shards; shards];
-    for &shard in &by_load[..slots % shards] {
+/// Returns the number of slots that each shard ought to own, in proportion to its weight. What cannot be divided goes to
+/// those that lose most by rounding, and among equals to those that own most already: each of them then keeps one slot more.
+pub(super) fn targets(loads: &[usize], weights: &[u64], slots: usize) -> Vec<usize> {
+    let total: u64 = weights.iter().sum();
+    let quota = |weight: u64| (weight * slots as u64 / total, weight * slots as u64 % total);
+    let mut targets: Vec<usize> = weights.iter().map(|&weight| quota(weight).0 as usize).collect();
+    let left = slots - targets.iter().sum::<usize>();
+    let mut by_need: Vec<usize> = (0..loads.len()).collect();
+    by_need.sort_by_key(|&shard| std::cmp::Reverse((quota(weights[shard]).1, loads[shard])));
+    for &shard in &by_need[..left] {
         targets[shard] += 1;
     }
     targets
 }
 
-fn loads(owners: &[Option<u16>], shards: usize) -> Vec<usize> {
+pub(super) fn loads(owners: &[Option<u16>], shards: usize) -> Vec<usize> {
     let mut loads = vec![0; shards];
     for &owner in owners.iter().flatten() {
         loads[usize::from(owner)] += 1;

@@ -120,7 +120,7 @@ fn owners(servers: &[FileServer]) -> Result<Vec<u16>, TopologyError> {
 }
 
 /// Returns the first and last slot of `0-5460` or `77`.
-fn read(range: &str) -> Option<(u16, u16)> {
+pub(super) fn read(range: &str) -> Option<(u16, u16)> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let slot = |text: &str| text.trim().parse().ok().and_then(Slot::new).map(Slot::number);
     let (first, last) = (slot(first)?, slot(last)?);
