@@ -174,6 +174,8 @@ const DEMOTIONS_PER_WRITE: usize = 64;
 const BYTES_PER_DEMOTION: usize = 64;
 /// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
 const RANDOM_KEY_TRIES: usize = 100;
+/// Bytes of all tables without an entry, as memory counts them: but for the counts of changes, which say nothing of keys.
+const TABLES_BYTES: usize = SLOT_COUNT as usize * (size_of::<Table>() - size_of::<u64>());
 /// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
 /// entries. Half as many again would do; growing and shrinking in turn must not.
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
@@ -188,7 +190,7 @@ impl Store {
     /// Makes an empty store. `seed` keys the hash, so that who doesn't know it can't choose keys that collide.
     pub fn new(seed: u64, policy: Policy) -> Self {
         let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
-        let memory = size_of_val(&*tables);
+        let memory = TABLES_BYTES;
         Self {
             tables,
             hasher: FixedState::with_seed(seed),
@@ -248,7 +250,7 @@ impl Store {
     /// Returns the bytes of memory for tables, of [`memory`](Self::memory): the rest is that of keys and values.
     pub fn table_memory(&self) -> usize {
         let tables: usize = self.tables.iter().map(|table| table.entries.allocation_size()).sum();
-        tables + size_of_val(&*self.tables)
+        tables + TABLES_BYTES
     }
 
     /// Bytes of memory for keys, values and tables, as asked of the allocator.
@@ -554,7 +556,7 @@ impl Store {
         self.length = 0;
         *self.census = Census::new();
         self.expiring = 0;
-        self.memory = size_of_val(&*self.tables);
+        self.memory = TABLES_BYTES;
         if let Some(places) = &mut self.places {
             places.clear();
         }

@@ -14,6 +14,7 @@ const NOT_DONE: &[&str] = &[
     "src/client",
     "src/command",
     "src/commands",
+    "src/core",
     "src/gateway",
     "src/glance",
     "src/io/directory",
