@@ -1,6 +1,6 @@
 //! The arguments of a request that are keys.
 
-/// Which arguments of a command are keys, as `COMMAND` tells clients: first, last (negative from the end), step.
+/// The arguments of a command that are keys, as `COMMAND` tells clients: first, last (negative from the end), step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Keys {
     /// The first key's index; 0 for a command without keys.

@@ -190,7 +190,7 @@ impl fmt::Display for SlotRange {
     }
 }
 
-/// What ought to become of a server.
+/// The wanted state of a server.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ServerState {
     /// It has copies, and gets its share of them.
@@ -208,7 +208,7 @@ pub struct Member {
     pub incarnation: Option<Incarnation>,
     /// Earlier incarnations that copies still name, in order.
     pub former: Vec<Incarnation>,
-    /// What ought to become of it.
+    /// Its wanted state.
     pub state: ServerState,
     /// The share of each of its cores, compared with other servers' cores. At least 1.
     pub weight: u16,

@@ -233,7 +233,7 @@ fn ids_are_read_as_they_are_written() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What was written is read back as the same, and its revision is found without reading all of it.
+    /// A document that was written is read back as the same, and its revision is found without reading all of it.
     #[test]
     fn a_document_survives_its_text(document in strategies::document()) {
         let text = document.to_toml();

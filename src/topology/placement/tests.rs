@@ -122,7 +122,7 @@ fn first(count: usize) -> usize {
     usize::from(count == 1000)
 }
 
-/// What is there already is what ought to be: nothing moves.
+/// A plan is the placement that is wanted: nothing moves.
 #[test]
 fn a_plan_is_at_rest() {
     for (cores, copies) in

@@ -193,7 +193,7 @@ proptest! {
         }
     }
 
-    /// What a failover does is the same whatever else the document holds: nothing of the deposed server that the other has in
+    /// A failover does the same whatever else the document holds: nothing of the deposed server that the other has in
     /// sync stays with it, and nobody else loses a primary.
     #[test]
     fn a_failover_takes_all_and_nothing_else(document in strategies::document()) {
