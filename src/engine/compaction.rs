@@ -159,6 +159,22 @@ impl Compaction {
         ((is_moving && has_room && !self.waits) || matches!(self.phase, Phase::Begun(_)), None)
     }
 
+    /// Ends what is under way, of a core that stops: begins nothing. Returns the segment that is given up, if the log begins behind
+    /// it by now: the log may need its room.
+    pub(super) fn wind_up(&mut self, work: &mut Work<'_>) -> Option<u32> {
+        match (self.job.take(), std::mem::replace(&mut self.phase, Phase::Idle)) {
+            (None, Phase::Begun(begin)) | (Some(Ok(_)), Phase::Beginning(begin)) => {
+                self.release(work, begin);
+                Some(self.segment)
+            }
+            (None, phase) => {
+                self.phase = phase;
+                None
+            }
+            (Some(_), _) => None,
+        }
+    }
+
     /// Takes what a job has done.
     fn take(&mut self, done: Done, work: &mut Work<'_>) {
         self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle), done) {

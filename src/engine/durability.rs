@@ -106,7 +106,7 @@ impl Engine {
                 values.as_mut().and_then(|values| values.hints.as_mut()).expect("values are on disk").job_done(outcome);
             }
             (Desk::Release, _) => {
-                writer.iter_mut().for_each(LogWriter::released);
+                writer.iter_mut().for_each(|writer| writer.released(outcome.is_err()));
                 if let Err(error) = outcome {
                     tracing::warn!(%error, "files that nobody needs any more could not be set aside");
                 }

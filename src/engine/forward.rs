@@ -53,8 +53,17 @@ impl Serving<'_> {
     pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
-        let item =
-            |part| Item { connection, ticket, part, version, no_touch, is_unwanted, request_bytes: 0, reply_end: 0 };
+        let item = |part| Item {
+            connection,
+            ticket,
+            part,
+            version,
+            no_touch,
+            is_unwanted,
+            request_bytes: 0,
+            closes: false,
+            reply_end: 0,
+        };
         let me = self.shard.core.me.core;
         if let Some(core) = away.whole().filter(|&core| core != me) {
             let forwarded = std::mem::take(&mut self.shard.forwarded);
@@ -130,6 +139,7 @@ pub(super) fn note_failure(shard: &mut Shard, row: u16, reply: &[u8]) {
 fn lend(passed: &mut Client, item: &Item) {
     passed.version = item.version;
     passed.no_touch = item.no_touch;
+    passed.closing = false;
 }
 
 impl Engine {
@@ -193,6 +203,7 @@ impl Engine {
             let share = Share::of(item.part.map(usize::from));
             let (client, now) = (&mut self.remote.client, self.now);
             let outcome = self.shard.execute_passed(request, &resolved, share, client, now, &mut batch.replies);
+            item.closes = self.remote.client.closing;
             let output_bytes = batch.replies.len().saturating_sub(start);
             stopwatch.note(&mut self.shard, request, &self.remote.client, self.now, output_bytes);
             match outcome {
@@ -253,6 +264,11 @@ impl Engine {
             is_relieved |= self.remote.note_answer(from, item.request_bytes);
             let reply = batch.replies[start..item.reply_end].to_vec();
             start = item.reply_end;
+            if item.closes
+                && let Some(connection) = self.connections.get_mut(item.connection)
+            {
+                connection.session.closing = true;
+            }
             match item.part {
                 Some(part) => {
                     self.note_keys(item, part.into(), batch.keys);

@@ -48,6 +48,11 @@ impl Hints {
         self.job.end(outcome);
     }
 
+    /// Ends what is under way, of a core that stops: the hint that was being written is left to the next start.
+    pub(super) fn wind_up(&mut self) {
+        self.job.take();
+    }
+
     /// Goes on for a moment, if its time has come. `left`: the segments that are needed and not written to any more, in order.
     /// `is_log_busy`: the log's own writes go first. `is_full`: the log can't grow, and a hint would take its room. Returns how
     /// many hints were written.

@@ -10,7 +10,7 @@ use crate::{
         room::{Admission, Grow, Room},
     },
 };
-use std::{io, mem};
+use std::{collections::VecDeque, io, mem};
 
 /// The time between two writes of a log that need not be synced at once: what `interval` can lose.
 const INTERVAL_US: u64 = 1_000_000;
@@ -64,8 +64,10 @@ pub(super) struct LogWriter {
     next: NextSegment,
     /// Bytes of records that are to be moved yet, on a full disk.
     set_aside: u64,
-    /// Jobs under way that set segments aside.
-    releases: usize,
+    /// The jobs under way on files that nobody needs any more: the segments that each sets aside.
+    releases: VecDeque<Vec<u64>>,
+    /// Segments that could not be set aside, to be tried again with the next.
+    unreleased: Vec<u64>,
     /// The position at which the log went on when the server started: that of the first segment that it has written to.
     start: Lsn,
     /// Segments in use, in order; the active one is the last once it has a frame.
@@ -108,7 +110,8 @@ impl LogWriter {
             frame_at: (0, 0),
             next: NextSegment::new(*next_number),
             set_aside: 0,
-            releases: 0,
+            releases: VecDeque::new(),
+            unreleased: Vec::new(),
             start: report.end,
             used: used.collect(),
             flight: Flight::None(Aligned::new(FRAME_BYTES_MAX)),
@@ -345,7 +348,8 @@ impl LogWriter {
     /// Gives up the segments all of whose records come before `lsn`, since nobody needs them.
     pub(super) fn release_before(&mut self, lsn: Lsn, state: &mut Persistence, actions: &mut Actions) {
         let count = self.ended().take_while(|(_, end)| *end <= lsn).count();
-        let numbers: Vec<_> = self.used.drain(..count).map(|used| used.number).collect();
+        let mut numbers = mem::take(&mut self.unreleased);
+        numbers.extend(self.used.drain(..count).map(|used| used.number));
         state.log_bytes = self.used_bytes();
         // The next try comes behind that, and finds what has become free.
         self.next.try_soon();
@@ -354,17 +358,21 @@ impl LogWriter {
 
     /// Begins a job for files that nobody needs any more.
     pub(super) fn release(&mut self, job: Job, actions: &mut Actions) {
-        self.releases += 1;
+        let numbers = if let Job::Release { numbers, .. } = &job { numbers.clone() } else { Vec::new() };
+        self.releases.push_back(numbers);
         actions.push(Action::Start(Desk::Release, job));
     }
 
     /// Returns true while segments are being set aside: that makes room.
     pub(super) fn is_releasing(&self) -> bool {
-        0 < self.releases
+        !self.releases.is_empty()
     }
 
-    /// Notes that segments have been set aside.
-    pub(super) fn released(&mut self) {
-        self.releases -= 1;
+    /// Notes the end of the first job on files that nobody needs any more. `has_failed`: its segments are to be tried again.
+    pub(super) fn released(&mut self, has_failed: bool) {
+        let numbers = self.releases.pop_front().expect("what ends was begun");
+        if has_failed {
+            self.unreleased.extend(numbers);
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Item {
     pub is_unwanted: bool,
     /// Bytes of the request.
     pub request_bytes: usize,
+    /// True if the client is to be closed behind the reply: it has asked for more than it may be owed.
+    pub closes: bool,
     /// The end of its reply in [`Batch::replies`].
     pub reply_end: usize,
 }

@@ -266,7 +266,8 @@ impl Engine {
             self.tick();
         }
         self.settle();
-        let has_more = self.write_log(is_idle);
+        // Executing what had waited may have made replies that leave with the next turn.
+        let has_more = self.write_log(is_idle) | !self.connections.touched.is_empty();
         self.tell_refusals();
         self.remote.flush(&mut self.actions);
         self.ticks.has_worked = !is_idle || has_more;

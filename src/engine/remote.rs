@@ -130,6 +130,7 @@ mod tests {
             no_touch: false,
             is_unwanted: false,
             request_bytes: 0,
+            closes: false,
             reply_end: 0,
         }
     }

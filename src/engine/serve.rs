@@ -287,6 +287,8 @@ impl Engine {
             connection.session.receive(bytes, &mut self.scratch.decoder, &connection.backpressure, &mut serving);
         serving.stopwatch.finish(serving.shard, self.now);
         let braked_until = serving.password_at.filter(|&at| password_at != Some(at));
+        // It is about a request that still waits for other values, if it has not been told yet.
+        connection.fetching.failure = serving.failure;
         let Unfinished { early, saves, foreseen, awaited } = serving.unfinished;
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {

@@ -252,10 +252,10 @@ impl Engine {
     fn write_hints(&mut self) {
         let (Some(durability), Some(log)) = (&mut self.durability, &self.shard.store.log) else { return };
         let (Some(values), Some(writer)) = (&mut durability.values, &durability.writer) else { return };
+        let Some(hints) = &mut values.hints else { return };
         if self.stopping.is_begun() {
-            return;
-        }
-        if let Some(hints) = &mut values.hints {
+            hints.wind_up();
+        } else {
             let state = (log.persisted_end() < log.end(), writer.is_full());
             let written = hints.advance(writer.left(), state, self.now.monotonic_us, &mut self.actions);
             self.shard.core.persistence.hints_written += written;
@@ -279,16 +279,18 @@ impl Engine {
     fn compact(&mut self, is_idle: bool) -> bool {
         let Some(durability) = &mut self.durability else { return false };
         let (Some(values), Some(writer)) = (&mut durability.values, &mut durability.writer) else { return false };
-        if self.stopping.is_begun() {
-            return false;
-        }
+        let is_stopping = self.stopping.is_begun();
         let live_percent = self.shard.core.config.log_live_percent;
         let (store, state) = (&mut self.shard.store, &mut self.shard.core.persistence);
         let (random, actions) = (&mut self.random, &mut self.actions);
         let allocated = self.shard.grow.as_ref().map_or(0, |reserve| reserve.allocated());
         let mut work = Work { store, writer, state, live_percent, allocated, random, actions };
         let budget = if is_idle { MOVE_US_IDLE } else { MOVE_US_BUSY };
-        let (has_more, released) = values.compaction.advance(&mut work, self.clock, budget);
+        let (has_more, released) = if is_stopping {
+            (false, values.compaction.wind_up(&mut work))
+        } else {
+            values.compaction.advance(&mut work, self.clock, budget)
+        };
         if let Some(segment) = released {
             values.reads.forget(segment, &mut self.actions);
         }

@@ -229,6 +229,7 @@ impl Driver {
                 action => self.disk.as_mut().expect("files belong to a directory").perform(&mut self.ring, action),
             }
         }
+        assert!(self.engine.actions.is_empty(), "nothing that answers an action asks for another");
         self.engine.actions = actions;
         self.mesh.flush();
         None

@@ -22,9 +22,10 @@ const ABORTED: &str = "EXECABORT Transaction discarded because of previous error
 const NOT_IN_A_TRANSACTION: &str = "ERR Command not allowed inside a transaction";
 const SEVERAL_CORES: &str = "CROSSSLOT the keys of a transaction must be on one core of this server: give them one hash tag, \
                              such as {user7}, or start the server with --cores 1";
-const TOO_MANY_RECORDS: &str = "ERR the transaction would write more than 4 GiB";
-/// Bytes of a transaction's records at most: the log keeps them in memory until they are written, and a start reads them whole.
-const RECORD_BYTES_MAX: u64 = 4 << 30;
+const TOO_MANY_RECORDS: &str = "ERR the values that the transaction would write are longer than max-request-bytes together: \
+                                send it in parts";
+const TOO_LARGE_A_REPLY: &str = "ERR the transaction was executed, and its reply is larger than output-hard-limit: ask for \
+                                 fewer values at a time";
 
 /// What a queue needs before it is executed.
 #[derive(Default)]
@@ -274,13 +275,19 @@ impl Shard {
         if let Some(log) = &mut self.store.log {
             log.begin_together();
         }
+        let (start, reply_bytes_max) = (reply.output.len(), self.core.config.output_hard_limit);
         reply.array(needs.commands);
-        let (mut told, mut stall) = (Lsn(0), Duration::ZERO);
+        let (mut told, mut stall, mut is_too_large) = (Lsn(0), Duration::ZERO, false);
         transaction::each(requests, |request| {
             if let Outcome::Stall(time) = self.run_queued(request, client, now, reply) {
                 stall += time;
             }
             told = told.max(self.told);
+            // What writes must still run. A small queue may ask for a large value many times.
+            is_too_large |= reply_bytes_max < reply.output.len() - start;
+            if is_too_large {
+                reply.output.truncate(start);
+            }
         });
         if let Some(log) = &mut self.store.log {
             log.end_together();
@@ -289,7 +296,12 @@ impl Shard {
         if needs.grows {
             self.store.demote_excess(now.unix_millis());
         }
-        self.note_exec(found, client);
+        if is_too_large {
+            client.closing = true;
+            self.fail_exec(found, TOO_LARGE_A_REPLY, client, reply);
+        } else {
+            self.note_exec(found, client);
+        }
         if stall == Duration::ZERO { Outcome::Done } else { Outcome::Stall(stall) }
     }
 
@@ -365,7 +377,8 @@ impl Shard {
         if self.core.persistence.is_loading {
             return Some(LOADING);
         }
-        if RECORD_BYTES_MAX < needs.record_bytes {
+        // The log keeps them in memory until they are on disk, and a start reads them whole.
+        if self.core.config.max_request_bytes as u64 <= needs.record_bytes {
             return Some(TOO_MANY_RECORDS);
         }
         if needs.writes {

@@ -96,7 +96,8 @@ impl<F: Files> Layout<F> {
             self.files.write_at(&file, &buffer.bytes()[..BLOCK_BYTES], 0)?;
             self.files.sync(&file)?;
             self.files.rename(&unfinished, &name)?;
-            self.files.sync_directory()?;
+            // Its name may not be on disk: it is no segment.
+            self.files.sync_directory().inspect_err(|_| drop(self.files.rename(&name, &unfinished)))?;
             Ok(Segment { file: Arc::new(file), id, number, bytes: self.segment_bytes })
         };
         finish().inspect_err(|_| {
@@ -120,17 +121,22 @@ impl<F: Files> Layout<F> {
     }
 
     /// Sets segments aside that hold nothing any more which a snapshot does not: for the next use, or for good. `is_full`: as
-    /// few as can be are kept.
+    /// few as can be are kept. Those that are not there are passed over, so that it can be tried again.
     ///
     /// # Errors
-    /// As the file system says. What is left is read again by the next recovery, to no effect.
+    /// As the file system says. The segments from the one that failed on are left, so that there is never a gap in the log; the
+    /// next recovery reads them again, to no effect.
     pub fn release(&self, numbers: &[u64], is_full: bool) -> io::Result<()> {
         let max = if is_full { SPARES_MAX_FULL } else { SPARES_MAX };
         let changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let released = numbers.iter().try_for_each(|&number| {
             self.remove_hint(number)?;
             let (name, spare) = (names::name_of(FileKind::Segment, number), names::spare_name(number));
-            let is_of_use = self.files.size_of(&name)? == self.segment_bytes && self.spares() < max;
+            let bytes = match self.files.size_of(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                bytes => bytes?,
+            };
+            let is_of_use = bytes == self.segment_bytes && self.spares() < max;
             if is_of_use && !self.files.names()?.contains(&spare) && self.files.rename(&name, &spare).is_ok() {
                 self.spares.count(1);
                 return Ok(());
