@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     commands::tests::shard,
     config::{Config, Durability},
-    store::Policy,
+    store::{Key, Policy, UnixMillis},
     wal::{Aligned, Desk, Done, Job, LogBegun, Report, Segment, frame::BLOCK_BYTES, frame::FileId, room::Grow},
 };
 use expect_test::{Expect, expect};
@@ -312,6 +312,39 @@ fn a_request_is_forwarded_to_the_core_that_has_the_key() {
         send 0 +OK\r\n+PONG\r\n
     "]],
     );
+}
+
+/// A client that has asked another core for more than it may be owed is closed, and nobody else is.
+#[test]
+fn a_client_that_asks_another_core_for_too_much_is_closed() {
+    let mut cores = [0, 1].map(|core| Core::new(2, core, false, |config| config.output_hard_limit = 1000));
+    let [greedy, modest] = [0, 1].map(|place| cores[0].connect(place, Port::Gateway));
+    cores[1].engine.shard.store.put(Key::of(b"foo"), &[b'x'; 600], None, UnixMillis(0));
+    for line in ["MULTI", "GET foo", "GET foo", "EXEC"] {
+        cores[0].receive(greedy, line);
+    }
+    cores[0].receive(modest, "EXISTS foo");
+    let (1, asked) = cores[0].message() else { panic!("it goes to core 1") };
+    cores[1].engine.handle(Event::Message(0, asked));
+    let (0, reply) = cores[1].message() else { panic!("it goes to core 0") };
+    cores[0].engine.handle(Event::Message(1, reply));
+    check(
+        &cores[0].turn(),
+        expect![[r#"
+        send 1 :1\r\n
+    "#]],
+    );
+    cores[0].engine.handle(Event::Sent(greedy));
+    cores[0].engine.handle(Event::Sent(modest));
+    check(
+        &cores[0].turn(),
+        expect![[r#"
+        send 0 -ERR the transaction was executed, and its reply is larger than output-hard-limit: ask for fewer values at a time\r\n
+    "#]],
+    );
+    cores[0].engine.handle(Event::Sent(greedy));
+    cores[0].engine.handle(Event::Sent(modest));
+    check(&cores[0].turn(), expect![""]);
 }
 
 /// The gateway hands each connection to the core with the fewest, and refuses who comes when there are as many as may be.

@@ -325,6 +325,62 @@ fn what_has_no_room_on_disk_is_refused_as_a_whole() {
     );
 }
 
+/// A short queue can ask for one large value many times: its writes run, and its client gets an error and is closed.
+#[test]
+fn the_reply_to_exec_is_bounded() {
+    let mut bench = Bench::new();
+    bench.shard.core.config.output_hard_limit = 1000;
+    let value = "x".repeat(300);
+    check_on(
+        &mut bench,
+        &format!(
+            "SET a {value} -> +OK
+             MULTI -> +OK
+             GET a -> +QUEUED
+             GET a -> +QUEUED
+             GET a -> +QUEUED
+             EXEC -> *3 $300 {value} $300 {value} $300 {value}"
+        ),
+    );
+    assert!(!bench.client.closing);
+    check_on(
+        &mut bench,
+        "MULTI -> +OK
+         GET a -> +QUEUED
+         GET a -> +QUEUED
+         GET a -> +QUEUED
+         GET a -> +QUEUED
+         SET b 1 -> +QUEUED
+         EXEC -> -ERR the transaction was executed, and its reply is larger than output-hard-limit: ask for fewer values at a time
+         GET b -> $1 1",
+    );
+    assert!(bench.client.closing);
+}
+
+/// What a queue would write is kept in memory until it is on disk, so that it has the bound of a request: a few short commands
+/// can make long values.
+#[test]
+fn the_records_of_a_transaction_are_bounded() {
+    let mut bench = Bench::new();
+    bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), false)));
+    bench.shard.core.config.max_request_bytes = 100_000;
+    let error = "-EXECABORT Transaction discarded because of: the values that the transaction would write are longer than \
+                 max-request-bytes together: send it in parts";
+    check_on(
+        &mut bench,
+        &format!(
+            "MULTI -> +OK
+             SETRANGE a 60000 x -> +QUEUED
+             EXEC -> *1 :60001
+             MULTI -> +OK
+             SETRANGE b 60000 x -> +QUEUED
+             SETRANGE c 60000 x -> +QUEUED
+             EXEC -> {error}
+             EXISTS b c -> :0"
+        ),
+    );
+}
+
 /// All effects are one record, in the log's bytes; the reply waits for it. A read waits for what it shows.
 #[test]
 fn the_effects_of_a_transaction_are_one_record() {
