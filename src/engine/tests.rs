@@ -319,6 +319,7 @@ fn a_request_is_forwarded_to_the_core_that_has_the_key() {
 fn a_client_that_asks_another_core_for_too_much_is_closed() {
     let mut cores = [0, 1].map(|core| Core::new(2, core, false, |config| config.output_hard_limit = 1000));
     let [greedy, modest] = [0, 1].map(|place| cores[0].connect(place, Port::Gateway));
+    cores[0].engine.connections.by_core[0] = 2;
     cores[1].engine.shard.store.put(Key::of(b"foo"), &[b'x'; 600], None, UnixMillis(0));
     for line in ["MULTI", "GET foo", "GET foo", "EXEC"] {
         cores[0].receive(greedy, line);
@@ -344,7 +345,9 @@ fn a_client_that_asks_another_core_for_too_much_is_closed() {
     );
     cores[0].engine.handle(Event::Sent(greedy));
     cores[0].engine.handle(Event::Sent(modest));
-    check(&cores[0].turn(), expect![""]);
+    check(&cores[0].turn(), expect![[r#"
+        Close(ConnectionId { place: 0, generation: 0 })
+    "#]]);
 }
 
 /// The gateway hands each connection to the core with the fewest, and refuses who comes when there are as many as may be.

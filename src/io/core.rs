@@ -133,8 +133,9 @@ impl Driver {
     /// Gives the engine everything that has happened. Returns how many things did.
     fn take_events(&mut self) -> io::Result<usize> {
         let Self { ring, engine, mesh, control, disk, arrived, cores, .. } = self;
+        let mut jobs = 0;
         if let Some(disk) = disk {
-            disk.take_events(|event| engine.handle(event));
+            jobs = disk.take_events(|event| engine.handle(event));
             engine.load(|position, file, offset, buffer| disk.read_at_start(position, file, offset, buffer));
         }
         if control.stopping.load(Ordering::Relaxed) {
@@ -178,7 +179,7 @@ impl Driver {
         for (port, is_handed_over, socket) in std::mem::take(arrived) {
             self.accept(port, is_handed_over, socket);
         }
-        Ok(completions + parcels)
+        Ok(jobs + completions + parcels)
     }
 
     fn accept(&mut self, port: Port, is_handed_over: bool, socket: TcpStream) {

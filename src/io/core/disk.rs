@@ -71,8 +71,9 @@ impl Disk {
         self.reader.read((position, file), offset, buffer)
     }
 
-    /// Shows the jobs that have ended, in order, and reads that have failed before they began.
-    pub(super) fn take_events(&mut self, mut show: impl FnMut(Event<'_>)) {
+    /// Shows the jobs that have ended, in order, and reads that have failed before they began. Returns how many there were.
+    pub(super) fn take_events(&mut self, mut show: impl FnMut(Event<'_>)) -> usize {
+        let mut events = self.failed_reads.len();
         while let Some(finished) = self.jobs.take_finished() {
             let number = match &finished.outcome {
                 Ok(Done::Segment(segment)) => Some(segment.number),
@@ -80,11 +81,13 @@ impl Disk {
                 Ok(_) | Err(_) => None,
             };
             self.segments.extend(number.zip(finished.file));
+            events += 1;
             show(Event::JobDone(finished.desk, finished.outcome));
         }
         for (token, buffer, error) in self.failed_reads.drain(..) {
             show(Event::Read(token, buffer, Err(error)));
         }
+        events
     }
 
     /// Returns true if there are events to be taken at once.
