@@ -345,9 +345,12 @@ fn a_client_that_asks_another_core_for_too_much_is_closed() {
     );
     cores[0].engine.handle(Event::Sent(greedy));
     cores[0].engine.handle(Event::Sent(modest));
-    check(&cores[0].turn(), expect![[r#"
+    check(
+        &cores[0].turn(),
+        expect![[r#"
         Close(ConnectionId { place: 0, generation: 0 })
-    "#]]);
+    "#]],
+    );
 }
 
 /// The gateway hands each connection to the core with the fewest, and refuses who comes when there are as many as may be.

@@ -106,7 +106,7 @@ pub(super) fn check_settings(flags: &[&String], unheeded: &[&str]) -> Result<Con
         let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         Failure::Usage(format!("behind --: {problem} (trine serve --help lists all settings)"))
     })?;
-    validated(assemble(&matches, unheeded)?)
+    validated(assembled(&matches, unheeded)?)
 }
 
 /// Takes out of an error what stands where no value belongs: with a password in the command line it may be the rest of it, behind a
@@ -201,10 +201,13 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
     if let Some(&parent) = matches.get_one::<i32>("parent") {
         end_with(parent)?;
     }
-    let config = configuration(matches)?;
+    let (config, unknown) = assemble(matches, &[])?;
+    let config = validated(config)?;
     // Before the log has its thread, which a signal would otherwise end, and with it the server.
     server::block_signals().map_err(|error| Failure::Failed(format!("signals can't be blocked: {error}")))?;
     log_to_stderr(&config.log)?;
+    // By the log's thread: nobody may be reading, and a server starts nevertheless.
+    unknown.iter().for_each(|name| logging::say(&unheeded_variable(name)));
     let served = serve(config).map_err(Failure::Failed);
     logging::flush();
     served
@@ -214,12 +217,24 @@ fn start_serving(matches: &ArgMatches, serve: fn(Config) -> Result<(), String>) 
 /// `unheeded`. Flags may say more, so that this need not be all that a server needs.
 pub(super) fn configuration_without_flags(unheeded: &[&str]) -> Result<Config, Failure> {
     let matches = serve_command().no_binary_name(true).try_get_matches_from([""; 0]);
-    assemble(&matches.expect("no flag is needed"), unheeded)
+    assembled(&matches.expect("no flag is needed"), unheeded)
 }
 
 /// Returns the configuration, if it makes sense as a whole.
+#[cfg(test)]
 fn configuration(matches: &ArgMatches) -> Result<Config, Failure> {
-    validated(assemble(matches, &[])?)
+    validated(assembled(matches, &[])?)
+}
+
+/// Returns the configuration, and says which variables are none of it.
+fn assembled(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> {
+    let (config, unknown) = assemble(matches, unheeded)?;
+    unknown.iter().for_each(|name| eprintln!("{}", unheeded_variable(name)));
+    Ok(config)
+}
+
+fn unheeded_variable(name: &str) -> String {
+    format!("trine: {} is no setting; ignored", printable(name))
 }
 
 fn validated(config: Config) -> Result<Config, Failure> {
@@ -228,8 +243,8 @@ fn validated(config: Config) -> Result<Config, Failure> {
 }
 
 /// Puts the configuration together: the file, over it the environment, over that the flags. A variable whose setting has a flag,
-/// or is `unheeded`, is not even judged.
-fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> {
+/// or is `unheeded`, is not even judged. The names are those of variables that look like settings and are none.
+fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<(Config, Vec<String>), Failure> {
     let usage = |error: crate::config::ConfigError| Failure::Usage(error.to_string());
     let mut config = Config::default();
     let path = match matches.get_one::<String>("config") {
@@ -242,9 +257,7 @@ fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> 
     }
     // A name that is no text is none of ours. A value that is none is a setting's business, and not passed over.
     let variables = env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.into_vec()));
-    for unknown in config.apply_environment(wanted(variables, matches, unheeded)).map_err(usage)? {
-        eprintln!("trine: {} is no setting; ignored", printable(&unknown));
-    }
+    let unknown = config.apply_environment(wanted(variables, matches, unheeded)).map_err(usage)?;
     for setting in SETTINGS {
         if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
             && let Some(value) = matches.get_raw(setting.name).and_then(|mut values| values.next_back())
@@ -254,7 +267,7 @@ fn assemble(matches: &ArgMatches, unheeded: &[&str]) -> Result<Config, Failure> 
             config.apply(setting.name, value, &place).map_err(usage)?;
         }
     }
-    Ok(config)
+    Ok((config, unknown))
 }
 
 /// Returns a variable's value as text; `None` where it is not set.

@@ -30,6 +30,8 @@ fn a_server_serves_on_where_its_log_can_not_be_written() {
     for (name, stderr) in [("full", full()), ("gone", gone().into()), ("stuck", stuck.into())] {
         let port = free_ports(&[0, 1]);
         let mut command = Command::new(program("trine"));
+        // A variable that is none of its settings is told too, before the log has begun.
+        command.env("TRINE_NOTHING", "1");
         command.args(["serve", "--cores", "1", "--log", "trace", "--dir"]).arg(folder.path().join(name));
         command.args(["--parent", &std::process::id().to_string(), "--port", &port.to_string()]);
         let mut process = Process::start_unheard(command.stdout(Stdio::null()).stderr(stderr));
