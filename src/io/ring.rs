@@ -28,6 +28,7 @@
 mod alarm;
 mod bell;
 mod buffers;
+mod connecting;
 mod files;
 mod waiting;
 
@@ -68,6 +69,8 @@ pub enum Event<'a> {
     /// These bytes are about to be [`Received`](Self::Received). Those of several connections are shown before the first of
     /// them is, so that what they ask for can be fetched from memory for all at once.
     Coming(&'a [u8]),
+    /// What [`Ring::connect`] began is a connection now.
+    Connected(ConnectionId),
     /// Bytes have arrived.
     Received(ConnectionId, &'a [u8]),
     /// What was given to [`Ring::send`] has been sent; there may be more now.
@@ -100,6 +103,8 @@ struct Connection {
     sent: usize,
     sending: bool,
     receiving: Receiving,
+    /// [`Ring::connect`] has begun it, and its end is not known.
+    connecting: bool,
     /// The caller is done with it; it goes when nothing is in flight any more.
     closing: bool,
     /// Something has arrived since, which nobody wants.
@@ -144,6 +149,7 @@ enum Operation {
     Sync = 7,
     Read = 8,
     Alarm = 9,
+    Connect = 10,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -245,6 +251,13 @@ impl Ring {
 
     /// Takes a connected socket and begins to receive from it.
     pub fn adopt(&mut self, socket: TcpStream) -> ConnectionId {
+        let id = self.take_place(socket, false);
+        self.arm(id);
+        id
+    }
+
+    /// Gives a socket a place.
+    fn take_place(&mut self, socket: TcpStream, connecting: bool) -> ConnectionId {
         // Replies leave when they are handed over, not when there is a packet full of them. A failure costs latency only.
         let _ = socket.set_nodelay(true);
         let place = self.free.pop().unwrap_or_else(|| {
@@ -258,13 +271,12 @@ impl Ring {
             sent: 0,
             sending: false,
             receiving: Receiving::Off,
+            connecting,
             closing: false,
             has_discarded: false,
         }));
         self.connections += 1;
-        let id = ConnectionId { place, generation: slot.generation };
-        self.arm(id);
-        id
+        ConnectionId { place, generation: slot.generation }
     }
 
     /// The number of connections, those included that are closing.
@@ -356,6 +368,7 @@ impl Ring {
         connection.closing = true;
         // Ends what is in flight; its completions free the place. Fails where the peer has gone already.
         let _ = connection.socket.shutdown(Shutdown::Both);
+        self.stop_connecting(id);
         self.release(id);
     }
 
@@ -431,6 +444,7 @@ impl Ring {
             kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
             kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),
             kind if kind == Operation::Send as u64 => self.sent(id, result, on_event),
+            kind if kind == Operation::Connect as u64 => self.has_connected(id, result, on_event),
             kind if kind == Operation::Write as u64 => {
                 let Some(writing) = &mut self.writing else { return };
                 writing.written = Some(result);
@@ -525,7 +539,8 @@ impl Ring {
     /// Frees the place of a closing connection that the kernel has nothing of any more.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        if connection.closing && !connection.sending && connection.receiving == Receiving::Off {
+        let is_in_use = connection.sending || connection.connecting || connection.receiving != Receiving::Off;
+        if connection.closing && !is_in_use {
             if connection.has_discarded {
                 // A reset, as for what is unread when a socket is closed: the kernel has taken it, and may have told nobody since
                 // that there is room again. Whoever waits for that would wait for as long as the kernel remembers the connection,
