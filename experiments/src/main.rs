@@ -24,6 +24,7 @@ mod run;
 // What was measured, and what it says.
 mod compare;
 mod distribution;
+mod history;
 mod merge;
 mod result;
 mod statistics;
@@ -74,10 +75,12 @@ Examples:
   trine-lab list
   trine-lab run experiments/quick.toml --address 10.0.0.1:7001 --member 1/2 --meeting today     and 2/2 elsewhere
   trine-lab merge --out results/both one two
+  trine-lab record 127.0.0.1:7001 --out history.jsonl; trine-lab check history.jsonl
 
 Exit status:
-  0    done; with compare, no condition was met
-  1    with compare: a condition was met, or a point that A measured failed in B
+  0    done; with compare, no condition was met; with check, every history is linearizable
+  1    with compare: a condition was met, or a point that A measured failed in B; with check: a history is not linearizable, or
+       could not be decided
   2    the command line, an experiment file or a folder is not right, or there is nothing to compare
   3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
@@ -156,6 +159,39 @@ enum Subcommands {
         #[arg(default_value = "experiments")]
         folder: PathBuf,
     },
+    /// Ask a running store for the same few keys by many clients at once, and write down what each was told and when
+    #[command(
+        after_help = "Examples:\n  trine-lab record 127.0.0.1:7001 --out history.jsonl\n  trine-lab record 10.0.0.1:7001 10.0.0.2:7001 --clients 8 --time 1m --out history.jsonl\n\nServers may be killed meanwhile: requests without a reply stay open. MOVED is followed. Keys are {history:N}:…, and are expected not to exist."
+    )]
+    Record {
+        /// Servers to begin with
+        #[arg(required = true, value_name = "HOST:PORT")]
+        addresses: Vec<String>,
+        /// File to write, as JSON lines
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Clients at the same time
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
+        clients: u64,
+        /// Groups of three keys: the fewer, the more clients meet
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
+        groups: u64,
+        /// Time to record for
+        #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+        time: Duration,
+        /// Seed of the random choices [default: another each time]
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Say whether histories are linearizable: whether one store that does one thing after the other could have told all that
+    #[command(
+        after_help = "Examples:\n  trine-lab check history.jsonl\n\nA line is {\"client\":0,\"called_ns\":5,\"returned_ns\":9,\"commands\":[[\"INCR\",\"a\"]],\"replies\":[1]}; several commands are a transaction, and without returned_ns and replies it is not known whether they were executed."
+    )]
+    Check {
+        /// Files of JSON lines
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Print a script that completes this command line in a shell
     #[command(after_help = "Examples:\n  trine-lab completions bash > /etc/bash_completion.d/trine-lab")]
     Completions {
@@ -196,6 +232,11 @@ fn main() -> ExitCode {
         Subcommands::Chart { folder } => show(&Folder(folder)).map(|_| ExitCode::SUCCESS),
         Subcommands::Compare { a, b, fail_if, json } => compare(&Folder(a), &Folder(b), &fail_if, json),
         Subcommands::List { folder } => list(&folder),
+        Subcommands::Record { addresses, out, clients, groups, time, seed } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            record(&history::record::Options { addresses, clients, groups, time, seed }, &out)
+        }
+        Subcommands::Check { files } => check(&files),
         Subcommands::Completions { shell } => print(&manual::completions(CommandLine::command(), shell)),
         Subcommands::Man { out } => write_manual(&out),
     };
@@ -314,6 +355,62 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a history and writes it.
+fn record(options: &history::record::Options, out: &Path) -> Result<ExitCode, Complaint> {
+    let complain = |error: io::Error| Complaint { what: format!("{}: {error}", out.display()), status: EXIT_WRONG };
+    // Before the work, not behind it.
+    let mut file = io::BufWriter::new(std::fs::File::create(out).map_err(complain)?);
+    eprintln!(
+        "trine-lab: {} clients for {}, seed {}",
+        options.clients,
+        humantime::format_duration(options.time),
+        options.seed
+    );
+    let recording = history::record::record(options)
+        .map_err(|error| Complaint { what: format!("{}: {error}", options.addresses.join(" ")), status: EXIT_WRONG })?;
+    for operation in &recording.operations {
+        serde_json::to_writer(&mut file, operation)?;
+        io::Write::write_all(&mut file, b"\n").map_err(complain)?;
+    }
+    io::Write::flush(&mut file).map_err(complain)?;
+    let open = recording.operations.iter().filter(|operation| operation.returned_ns.is_none()).count();
+    let (all, refused) = (recording.operations.len(), recording.refused);
+    line(format_args!("{}: {all} operations, {open} of them without a reply; {refused} refused", out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says of each history whether it is linearizable.
+fn check(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
+    let mut status = ExitCode::SUCCESS;
+    for file in files {
+        let operations = history::read(file)
+            .map_err(|error| Complaint { what: format!("{}: {error}", file.display()), status: EXIT_WRONG })?;
+        let (verdict, counts) = history::check::check(&operations, history::check::SITUATIONS_MAX);
+        let about = format!(
+            "{}: {} operations on {} groups of keys, {} without a reply",
+            file.display(),
+            counts.operations,
+            counts.groups,
+            counts.open
+        );
+        if verdict != history::check::Verdict::Linearizable {
+            status = ExitCode::from(EXIT_CONDITION);
+        }
+        match verdict {
+            history::check::Verdict::Linearizable => line(format_args!("{about}: linearizable"))?,
+            history::check::Verdict::Violation(violation) => {
+                line(format_args!("{about}: NOT linearizable"))?;
+                line(printable(violation.to_string().trim_end()))?;
+            }
+            history::check::Verdict::Undecided { keys } => {
+                let keys = printable(&keys.join(", ")).into_owned();
+                line(format_args!("{about}: undecided for {keys}: too many without a reply, or too many at once"))?;
+            }
+        }
+    }
+    Ok(status)
 }
 
 /// Prints rows in columns as wide as they need to be.

@@ -16,6 +16,7 @@ mod containers;
 mod documents;
 mod durability;
 mod gateway;
+mod histories;
 mod http;
 mod language;
 mod lifecycle;
