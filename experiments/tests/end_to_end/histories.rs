@@ -46,7 +46,7 @@ fn history_over_kills(file: &Path, settings: &[&str]) -> (String, Output) {
     (fs::read_to_string(file).expect("it was written"), checked)
 }
 
-/// What many clients are told over kills is what one store could have told that does one thing after the other.
+/// One store that does one thing after the other could have told what many clients are told over kills.
 #[test]
 fn a_history_over_kills_is_linearizable() {
     let folder = tempfile::tempdir().expect("a folder");
