@@ -10,12 +10,12 @@ use super::{
     command::{Command, State, agree},
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt,
 };
 
-/// Looks at so many situations of one group of keys at most; a history that needs more is not decided.
-pub const SITUATIONS_MAX: usize = 20_000_000;
+/// Looks at so many situations of one group of keys at most: some gigabytes. A history that needs more is not decided.
+pub const SITUATIONS_MAX: usize = 10_000_000;
 /// Shows so many operations of a violation.
 const SHOWN: usize = 12;
 
@@ -164,7 +164,7 @@ enum Stop {
 }
 
 /// A situation: what was executed, and what it led to. Operations are positions in the order of their calls.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug)]
 struct Situation {
     /// Every closed operation before this position was executed.
     low: usize,
@@ -173,6 +173,32 @@ struct Situation {
     /// The open operations that were executed, in order.
     opened: Vec<usize>,
     state: State,
+}
+
+/// The situations that were looked at.
+///
+/// With the same closed operations executed and the same state, whoever has executed fewer of the open ones can do all that
+/// others can: so that open operations which nobody has seen do not double the work each.
+#[derive(Default)]
+struct Seen {
+    opened: HashMap<(usize, Vec<usize>, State), Vec<Vec<usize>>>,
+    count: usize,
+}
+
+impl Seen {
+    /// Notes a situation. Returns false if it leads nowhere that one before does not.
+    fn is_new(&mut self, situation: &Situation) -> bool {
+        let Situation { low, ahead, opened, state } = situation;
+        let known = self.opened.entry((*low, ahead.clone(), state.clone())).or_default();
+        let is_within = |few: &[usize], many: &[usize]| few.iter().all(|index| many.binary_search(index).is_ok());
+        if known.iter().any(|other| is_within(other, opened)) {
+            return false;
+        }
+        known.retain(|other| !is_within(opened, other));
+        known.push(opened.clone());
+        self.count += 1;
+        true
+    }
 }
 
 /// A situation on the way, and what may come next.
@@ -197,7 +223,8 @@ impl<'a> Search<'a> {
 
     fn run(&self, situations_max: usize) -> Result<(), Stop> {
         let first = self.settled(Situation { low: 0, ahead: Vec::new(), opened: Vec::new(), state: State::new() });
-        let mut seen = HashSet::from([first.clone()]);
+        let mut seen = Seen::default();
+        seen.is_new(&first);
         let mut furthest = (self.explained(&first), first.clone());
         let mut way = vec![self.step(first)];
         while let Some(step) = way.last_mut() {
@@ -210,10 +237,10 @@ impl<'a> Search<'a> {
             };
             let Some(next) = self.execute(&step.situation, index) else { continue };
             let next = self.settled(next);
-            if !seen.insert(next.clone()) {
+            if !seen.is_new(&next) {
                 continue;
             }
-            if situations_max < seen.len() {
+            if situations_max < seen.count {
                 return Err(Stop::TooMany);
             }
             let explained = self.explained(&next);
