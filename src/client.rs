@@ -68,8 +68,8 @@ pub struct Client {
     pub read_only: bool,
     /// Its transaction, from `MULTI` or `WATCH` on.
     pub transaction: Option<Box<Transaction>>,
-    /// True after `CLIENT KILL` or `QUIT`: the connection is closed once the replies to earlier requests have been
-    /// sent.
+    /// True if the connection is to be closed, after `QUIT` or `CLIENT KILL`. Its own request is answered first; a
+    /// client that another one has killed is cut off.
     pub closing: bool,
     /// The number of its requests so far.
     pub requests: u64,

@@ -4,7 +4,7 @@
 //! request that arrives alone are recognized. Keys of requests that arrive together are prefetched by the session after
 //! it has decoded them (`Executor::fetch_foreseen`). The decoders decide what the bytes mean.
 
-/// The most digits of a length: more bytes do not arrive at once.
+/// The most digits of a length: no argument of a greater one arrives whole.
 const DIGITS_MAX: usize = 9;
 /// The most bytes of a path that are searched for the end of a key.
 const PATH_KEY_BYTES_MAX: usize = 256;
