@@ -20,7 +20,8 @@ pub struct Statistics {
     pub connections_received: u64,
     /// The number of connections that were closed at once because `maxclients` was reached.
     pub connections_rejected: u64,
-    /// The number of requests executed here; several parts of one request that a gateway split count once.
+    /// The number of requests executed here. A request that a gateway has split counts once, on the core that executes
+    /// its first part.
     pub requests: u64,
     /// The bytes of requests.
     pub input_bytes: u64,
@@ -93,7 +94,8 @@ impl Statistics {
         }
         let (mut key, mut key_slot) = (request.arg(keys.first as usize), slot);
         if 1 < count {
-            // One of them stands for all, so that each is as likely to be seen as its own command would make it.
+            // One key, chosen at random, stands for all: each is then counted as often as if it had a command of its
+            // own.
             let picked = self.sampler.below(count);
             let index = keys.indices(request.len()).nth(picked).expect("it is below their count");
             key = request.arg(index);

@@ -50,11 +50,11 @@ impl Delay {
     /// Returns advice for the operator (`LATENCY DOCTOR`).
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Command => "SLOWLOG GET says which",
+            Self::Command => "SLOWLOG GET lists the slow commands",
             Self::Turn => {
-                "more was at hand than the core can do in that time, or the CPU was taken from it: give it one of its own"
+                "the core had more work than fits that time, or others used its CPU: give it a CPU of its own"
             }
-            Self::LogSync => "the disk is slow or busy: --durability interval does not wait for it",
+            Self::LogSync => "the disk is slow or busy: with --durability interval replies do not wait for it",
         }
     }
 }
