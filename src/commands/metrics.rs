@@ -1,4 +1,5 @@
-//! `METRICS`: what a core tells Prometheus; [`crate::metrics`] has the table. On the gateway it is what all cores tell.
+//! `METRICS`: the metrics of a core for Prometheus; [`crate::metrics`] has the table. On the gateway, those of all
+//! cores.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route};
 use crate::metrics::{Source, render};
