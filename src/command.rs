@@ -175,7 +175,7 @@ pub enum Route {
     Split(Merge),
     /// Every core; the replies are merged.
     Everywhere(Merge),
-    /// The core that the cursor in this argument names, and after it the next ones (`SCAN`).
+    /// The core that the cursor in this argument names, and the next one once that is done (`SCAN`).
     CursorAt(u8),
 }
 
@@ -194,7 +194,7 @@ pub enum Merge {
     Ok,
     /// The sum of integers.
     Sum,
-    /// The smallest of integers (`LASTSAVE`: by then all cores have saved).
+    /// The smallest of integers (`LASTSAVE`: every core has saved since then).
     Least,
     /// A map from names to integers, with the same names on all cores: each integer is the sum (`MEMORY STATS`).
     Sums,
@@ -306,7 +306,7 @@ impl<'a> Call<'a> {
 
     /// Returns true if the client's connection is on this core. For a request that another core has forwarded,
     /// [`client`](Self::client) is a stand-in whose id is 0.
-    pub fn is_at_home(&self) -> bool {
+    pub fn is_local_client(&self) -> bool {
         self.client.id != 0
     }
 

@@ -108,7 +108,7 @@ fn server(fields: &mut Fields, call: &Call<'_>) {
 }
 
 fn clients(fields: &mut Fields, call: &Call<'_>) {
-    fields.add("connected_clients", call.core.clients.len() + usize::from(call.is_at_home()));
+    fields.add("connected_clients", call.core.clients.len() + usize::from(call.is_local_client()));
     fields.add("cluster_connections", 0);
     fields.add("maxclients", call.core.config.maxclients);
     for name in ["client_recent_max_input_buffer", "client_recent_max_output_buffer", "blocked_clients"] {

@@ -12,7 +12,7 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn metrics(call: &mut Call<'_>) -> Outcome {
-    let clients = call.core.clients.len() + usize::from(call.is_at_home());
+    let clients = call.core.clients.len() + usize::from(call.is_local_client());
     let text = render(&Source { core: call.core, store: call.store, now: call.now, clients });
     call.reply.bulk(text.as_bytes());
     Outcome::Done

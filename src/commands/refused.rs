@@ -35,7 +35,7 @@ fn by_topology(call: &mut Call<'_>) -> Outcome {
 }
 
 fn one_database(call: &mut Call<'_>) -> Outcome {
-    refuse(call, "there is one database, 0: use a prefix, or another server")
+    refuse(call, "there is only database 0: use a prefix, or another server")
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     fn refusals_say_what_to_use_instead() {
         check(
             "REPLICAOF no one -> -ERR REPLICAOF is not supported: the topology file assigns the slots to servers (trine plan)
-             MOVE a 1 -> -ERR MOVE is not supported: there is one database, 0: use a prefix, or another server
+             MOVE a 1 -> -ERR MOVE is not supported: there is only database 0: use a prefix, or another server
              COMMAND INFO move cluster|meet -> *2 $-1 $-1
              COMMAND LIST FILTERBY PATTERN [mrs][opl][la][vi]* -> *0",
         );

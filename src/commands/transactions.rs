@@ -73,7 +73,7 @@ fn watch(call: &mut Call<'_>) -> Outcome {
     for key in call.request.args_from(1) {
         watches.add(call.store.watch(Key::of(key), now));
     }
-    if !call.is_at_home() {
+    if !call.is_local_client() {
         call.reply.bulk(&watches.encode());
         return Outcome::Done;
     }

@@ -114,6 +114,8 @@ where
         .map_err(failed)?;
     match begun.recv() {
         Ok(()) => Ok(executor),
-        Err(_) => Err(executor.join().err().map_or_else(|| io::Error::other("it ended before it began"), failed)),
+        Err(_) => {
+            Err(executor.join().err().map_or_else(|| io::Error::other("the executor ended before it began"), failed))
+        }
     }
 }

@@ -12,9 +12,9 @@
 //!
 //! ```text
 //! loop {
-//!     ring.turn(|event| …);      submits what the last turn queued, takes what has arrived, shows it to you
-//!     ring.send(connection, …);  queues replies; nothing is copied, nothing leaves yet
-//!     ring.wait(…).await;        where nothing had arrived: sleeps until the kernel or a peer rings the bell
+//!     ring.turn(|event| …);      submits queued operations, takes completions, shows them as events
+//!     ring.send(connection, …);  queues replies; nothing is copied, and nothing is sent yet
+//!     ring.wait(…).await;        if there was no completion: sleeps until one arrives or the bell is rung
 //! }
 //! ```
 //!

@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 #[derive(Clone, Debug)]
 pub struct HotKeys {
     keys: Vec<HotKey>,
-    /// Accesses of all keys, decayed like theirs.
+    /// Accesses of all keys, decayed like the counts of each.
     total: f64,
     /// The seconds that the counts cover, decayed like the counts.
     seconds: f64,

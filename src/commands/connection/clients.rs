@@ -163,7 +163,7 @@ fn list(call: &mut Call<'_>) -> Outcome {
     let shown =
         |client: &Client| is_asked == Kind::Normal && ids.as_ref().is_none_or(|ids| ids.contains(&(client.id as i64)));
     let mut text = String::new();
-    if call.is_at_home() && shown(call.client) {
+    if call.is_local_client() && shown(call.client) {
         text += &line(call.client, call.now.monotonic_us);
     }
     for (_, client) in call.core.clients.iter().filter(|(_, client)| shown(client)) {
@@ -225,13 +225,13 @@ struct Filter<'a> {
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     kind: Option<Kind>,
-    spares_me: bool,
+    skips_self: bool,
 }
 
 impl<'a> Filter<'a> {
     /// Parses the options of `CLIENT KILL`. Fails with Redis's error reply if they are invalid.
     fn read(call: &Call<'a>) -> Result<Self, String> {
-        let mut filter = Self { spares_me: true, ..Self::default() };
+        let mut filter = Self { skips_self: true, ..Self::default() };
         for at in (2..call.request.len()).step_by(2) {
             let Some(value) = call.request.get(at + 1) else { return Err(errors::SYNTAX.into()) };
             if call.is(at, "ID") {
@@ -248,7 +248,7 @@ impl<'a> Filter<'a> {
                     return Err(format!("ERR No such user '{}'", String::from_utf8_lossy(value)));
                 }
             } else if call.is(at, "SKIPME") && (call.is(at + 1, "yes") || call.is(at + 1, "no")) {
-                filter.spares_me = call.is(at + 1, "yes");
+                filter.skips_self = call.is(at + 1, "yes");
             } else {
                 return Err(errors::SYNTAX.into());
             }
@@ -256,7 +256,7 @@ impl<'a> Filter<'a> {
         Ok(filter)
     }
 
-    fn means(&self, client: &Client) -> bool {
+    fn matches(&self, client: &Client) -> bool {
         self.id.is_none_or(|id| id == client.id)
             && self.address.is_none_or(|address| address == client.address.as_bytes())
             && self.local_address.is_none_or(|address| address == client.local_address.as_bytes())
@@ -274,8 +274,8 @@ fn kill(call: &mut Call<'_>) -> Outcome {
             Err(text) => return call.fail(&text),
         }
     };
-    let mut count = call.core.clients.close_if(|client| filter.means(client));
-    if call.is_at_home() && !filter.spares_me && filter.means(call.client) {
+    let mut count = call.core.clients.close_if(|client| filter.matches(client));
+    if call.is_local_client() && !filter.skips_self && filter.matches(call.client) {
         call.client.closing = true;
         count += 1;
     }
