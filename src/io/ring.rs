@@ -1,4 +1,5 @@
-//! A core's ring: all its sockets, and the writes of its log, on one io_uring, driven by one glommio task.
+//! A core's ring: all its sockets, and the reads and writes of its log's files, on one io_uring, driven by one glommio
+//! task.
 //!
 //! glommio's own TCP stream needs a system call for each receive and each send, and is interrupted for each completion;
 //! this ring takes everything that has arrived in one call, and submits all replies of a turn in the next. There is one

@@ -21,7 +21,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Registers `count` (a power of two) buffers of `size` bytes and gives all of them to the kernel.
+    /// Registers `count` buffers (a power of two) of `size` bytes, and gives all of them to the kernel.
     pub(super) fn register(uring: &IoUring, count: u16, size: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15, "the kernel wants a power of two, 32,768 at most");
         let length = usize::from(count) * size_of::<types::BufRingEntry>();
@@ -73,7 +73,8 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         if !self.ring.is_null() {
             let length = usize::from(self.count) * size_of::<types::BufRingEntry>();
-            // SAFETY: mapped in `register` with this length. The ring has cancelled what was in flight before this.
+            // SAFETY: mapped in `register` with this length. The ring has cancelled all operations in flight before
+            // this.
             unsafe { libc::munmap(self.ring.cast(), length) };
         }
     }
