@@ -328,6 +328,7 @@ impl Driver {
                 }
                 Event::Failed(id, error) => broken.extend(position(id).map(|index| (index, error))),
                 Event::Coming(_)
+                | Event::Connected(_)
                 | Event::Sent(_)
                 | Event::Accepted(..)
                 | Event::AcceptFailed(..)

@@ -146,6 +146,7 @@ impl Driver {
             note_ready(engine, control, *cores);
             let event = match event {
                 ring::Event::Coming(bytes) => Event::Coming(bytes),
+                ring::Event::Connected(_) => unreachable!("this core connects to nobody"),
                 ring::Event::Received(id, bytes) => Event::Received(id, bytes),
                 ring::Event::Sent(id) => Event::Sent(id),
                 ring::Event::Ended(id) => Event::Ended(id),

@@ -28,6 +28,7 @@
 mod alarm;
 mod bell;
 mod buffers;
+mod connecting;
 mod files;
 mod waiting;
 
@@ -68,6 +69,8 @@ pub enum Event<'a> {
     /// These bytes are about to be [`Received`](Self::Received). Those of several connections are shown before the
     /// first of them is received, so that the keys that they ask for can be prefetched together.
     Coming(&'a [u8]),
+    /// The attempt that [`Ring::connect`] began has succeeded: the connection is open.
+    Connected(ConnectionId),
     /// Bytes have arrived.
     Received(ConnectionId, &'a [u8]),
     /// The bytes given to [`Ring::send`] have been sent; the next send may be queued.
@@ -102,6 +105,8 @@ struct Connection {
     sent: usize,
     sending: bool,
     receiving: Receiving,
+    /// True while an attempt to connect is in flight ([`Ring::connect`]).
+    connecting: bool,
     /// True once the caller has closed it; it is freed when nothing of it is in flight.
     closing: bool,
     /// True if bytes have arrived since it was closed.
@@ -147,6 +152,7 @@ enum Operation {
     Sync = 7,
     Read = 8,
     Alarm = 9,
+    Connect = 10,
 }
 
 const GENERATIONS: u32 = 1 << 28;
@@ -248,6 +254,13 @@ impl Ring {
 
     /// Takes a connected socket and begins to receive from it.
     pub fn adopt(&mut self, socket: TcpStream) -> ConnectionId {
+        let id = self.take_place(socket, false);
+        self.arm(id);
+        id
+    }
+
+    /// Puts a socket into a free place.
+    fn take_place(&mut self, socket: TcpStream, connecting: bool) -> ConnectionId {
         // Replies are to be sent at once, not when they fill a packet. A failure costs latency only.
         let _ = socket.set_nodelay(true);
         let place = self.free.pop().unwrap_or_else(|| {
@@ -261,13 +274,12 @@ impl Ring {
             sent: 0,
             sending: false,
             receiving: Receiving::Off,
+            connecting,
             closing: false,
             has_discarded: false,
         }));
         self.connections += 1;
-        let id = ConnectionId { place, generation: slot.generation };
-        self.arm(id);
-        id
+        ConnectionId { place, generation: slot.generation }
     }
 
     /// Returns the number of connections, including those that are closing.
@@ -361,6 +373,7 @@ impl Ring {
         connection.closing = true;
         // Ends the operations in flight; their completions free the place. Fails if the peer has gone already.
         let _ = connection.socket.shutdown(Shutdown::Both);
+        self.stop_connecting(id);
         self.release(id);
     }
 
@@ -438,6 +451,7 @@ impl Ring {
             kind if kind == Operation::Accept as u64 => self.accepted(id.place(), result, flags, on_event),
             kind if kind == Operation::Receive as u64 => self.received(id, result, flags, on_event),
             kind if kind == Operation::Send as u64 => self.sent(id, result, on_event),
+            kind if kind == Operation::Connect as u64 => self.has_connected(id, result, on_event),
             kind if kind == Operation::Write as u64 => {
                 let Some(writing) = &mut self.writing else { return };
                 writing.written = Some(result);
@@ -533,7 +547,8 @@ impl Ring {
     /// Frees the place of a closing connection, unless an operation of it is in flight.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        if connection.closing && !connection.sending && connection.receiving == Receiving::Off {
+        let is_in_use = connection.sending || connection.connecting || connection.receiving != Receiving::Off;
+        if connection.closing && !is_in_use {
             if connection.has_discarded {
                 // A reset, as the kernel sends when a socket is closed with unread bytes. Here the bytes have been
                 // read, and the peer may not have been told since that there is room again: without a reset it would

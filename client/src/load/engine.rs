@@ -295,6 +295,7 @@ impl Engine {
                 Event::Ended(id) => broken.extend(link_of(id).map(|link| (link, "connection closed".into()))),
                 Event::Failed(id, error) => broken.extend(link_of(id).map(|link| (link, kind_of(&error)))),
                 Event::Coming(_)
+                | Event::Connected(_)
                 | Event::Accepted(..)
                 | Event::AcceptFailed(..)
                 | Event::Written(..)

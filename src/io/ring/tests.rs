@@ -470,3 +470,80 @@ fn a_bell_ends_a_nap() {
     };
     with_ring((8, 4096), PREEMPT, main, |_| {});
 }
+
+/// Turns the ring until its last connection, which is closing, is gone. There must be no event.
+async fn empty(ring: &mut Ring) {
+    while !ring.is_empty() {
+        if ring.turn(|event| panic!("{event:?}")).unwrap() == 0 {
+            ring.wait(|| false).await.unwrap();
+        }
+    }
+}
+
+/// A ring connects to a listener, and both sides can send.
+#[test]
+fn a_ring_connects() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let main = async move |mut ring: Ring| {
+        let id = ring.connect(address).unwrap();
+        turn_until(&mut ring, |event| matches!(event, Event::Connected(other) if other == id)).await;
+        ring.send(id, b"ping".to_vec());
+        turn_until(&mut ring, |event| matches!(event, Event::Received(other, b"pong") if other == id)).await;
+        ring.close(id);
+        empty(&mut ring).await;
+    };
+    with_ring((8, 4096), PREEMPT, main, |_| {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4];
+        socket.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"ping");
+        socket.write_all(b"pong").unwrap();
+        assert_eq!(socket.read(&mut bytes).unwrap(), 0, "it is closed");
+    });
+}
+
+/// Without a listener the attempt fails, and its place is free once it is closed.
+#[test]
+fn a_ring_learns_that_nobody_listens() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let main = async move |mut ring: Ring| {
+        for _ in 0..3 {
+            let Ok(id) = ring.connect(address) else { continue };
+            let mut kind = None;
+            turn_until(&mut ring, |event| {
+                let Event::Failed(other, error) = event else { return false };
+                kind = Some(error.kind());
+                other == id
+            })
+            .await;
+            assert_eq!(kind, Some(io::ErrorKind::ConnectionRefused));
+            ring.close(id);
+            assert!(ring.is_empty());
+        }
+    };
+    with_ring((8, 4096), PREEMPT, main, |_| {});
+}
+
+/// An attempt without an answer can be cancelled by closing it, and has no further events.
+#[test]
+fn an_attempt_to_connect_can_be_given_up() {
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let family = rustix::net::AddressFamily::INET;
+    let listener = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None).unwrap();
+    rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let listener = TcpListener::from(listener);
+    let address = listener.local_addr().unwrap();
+    // Its queue has room for one.
+    let _first = TcpStream::connect(address).unwrap();
+    let main = async move |mut ring: Ring| {
+        let id = ring.connect(address).unwrap();
+        ring.turn(|event| panic!("{event:?}")).unwrap();
+        assert!(!ring.is_empty(), "it waits for its place in the queue");
+        ring.close(id);
+        empty(&mut ring).await;
+    };
+    with_ring((8, 4096), PREEMPT, main, |_| {});
+    drop(listener);
+}
