@@ -1,25 +1,25 @@
-//! A client as its shard knows it: who it is, how it wants its replies, and what it may do.
+//! A connection's client: its identity, its protocol and reply settings, and its permissions.
 
 use crate::{brake::Brake, resp::Version, transaction::Transaction};
 
-/// Which kind of port a client came in by. One port has one role.
+/// The kind of port that a client connected to. A port has one kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Port {
-    /// The server's own port: any core takes the request and passes it to the core that owns the key.
+    /// The server's own port: any core takes the request and forwards it to the core that owns the key.
     Gateway,
-    /// A core's port: speaks cluster, and answers for its own slots alone.
+    /// A core's port: it is a node of a Redis cluster, and answers only for its own slots.
     Core,
 }
 
-/// Whether a client wants replies at all (`CLIENT REPLY`).
+/// The reply mode of a client (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ReplyMode {
     /// Every request is answered.
     #[default]
     On,
-    /// None is, until it is switched on again.
+    /// No request is answered until the mode is set to [`On`](Self::On).
     Off,
-    /// The reply to this request and to the next is left out.
+    /// The replies to this request and to the next one are left out.
     SkipNext,
     /// The reply to this request is left out.
     Skip,
@@ -28,56 +28,59 @@ pub enum ReplyMode {
 /// One connection's client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Unique in its server over time.
+    /// The client's id, never used twice by a server (`CLIENT ID`).
     pub id: u64,
-    /// Its place among its core's connections (`CLIENT LIST`: `fd`).
+    /// The index of its connection among its core's connections (`CLIENT LIST`: `fd`).
     pub place: usize,
-    /// Its address, `host:port`.
+    /// The client's address, `host:port`.
     pub address: Box<str>,
-    /// The address that it connected to.
+    /// The server's address that it connected to, `host:port`.
     pub local_address: Box<str>,
-    /// The kind of port that it came in by.
+    /// The kind of port that it connected to.
     pub port: Port,
-    /// When it connected, in microseconds since the server began: wall time jumps.
+    /// The time at which it connected, in microseconds since the server began: wall-clock time may jump.
     pub connected_us: u64,
-    /// When it last sent a request, by the same clock.
+    /// The time of its last request, by the same clock.
     pub active_us: u64,
-    /// How it wants its replies.
+    /// The version of the Redis protocol in which it gets its replies (`HELLO`).
     pub version: Version,
-    /// Whether it has given the password, or needs none.
+    /// True once it has sent the password; always true where none is required.
     pub authenticated: bool,
-    /// Whether it wants replies.
+    /// The requests that are answered.
     pub reply_mode: ReplyMode,
-    /// `CLIENT SETNAME`.
+    /// The name that it has given itself (`CLIENT SETNAME`).
     pub name: Box<str>,
-    /// `CLIENT SETINFO LIB-NAME`.
+    /// The name of its library (`CLIENT SETINFO LIB-NAME`).
     pub library_name: Box<str>,
-    /// `CLIENT SETINFO LIB-VER`.
+    /// The version of its library (`CLIENT SETINFO LIB-VER`).
     pub library_version: Box<str>,
-    /// The last command, as the table names it; empty before the first.
+    /// The name of its last command, as in the command table; empty before the first.
     pub last_command: &'static str,
-    /// `CLIENT NO-EVICT`.
+    /// The state of `CLIENT NO-EVICT`.
     pub no_evict: bool,
-    /// `CLIENT NO-TOUCH`: its reads leave no trace in an entry's use.
+    /// True after `CLIENT NO-TOUCH on`: its reads do not change when, or how often, a key was used.
     pub no_touch: bool,
-    /// It speaks HTTP: it knows nothing of slots, and keys of several may go together.
+    /// True if the connection speaks HTTP: such a client knows nothing of slots, so its requests may have keys of
+    /// several.
     pub speaks_http: bool,
-    /// `READONLY`: remembered, since clients ask; every shard owns what it serves.
+    /// True after `READONLY`: kept because clients ask for it; it changes nothing, since a shard owns all that it
+    /// serves.
     pub read_only: bool,
-    /// Its transaction, from MULTI or WATCH on.
+    /// Its transaction, from `MULTI` or `WATCH` on.
     pub transaction: Option<Box<Transaction>>,
-    /// Set by `CLIENT KILL` and `QUIT`: close it once what it is owed has been sent.
+    /// True if the connection is to be closed, after `QUIT` or `CLIENT KILL`. Its own request is answered first; a
+    /// client that another one has killed is cut off.
     pub closing: bool,
-    /// Requests so far.
+    /// The number of its requests so far.
     pub requests: u64,
-    /// Bytes that it has sent of a request whose end has not arrived (`CLIENT LIST`: `qbuf`).
+    /// Bytes received of a request that is not complete yet (`CLIENT LIST`: `qbuf`).
     pub input_bytes: usize,
-    /// Bytes that it is owed (`CLIENT LIST`: `obl` and `omem`).
+    /// Bytes of replies that have not been sent yet (`CLIENT LIST`: `obl` and `omem`).
     pub output_bytes: usize,
 }
 
 impl Client {
-    /// A client that has just connected, at this time since the server began.
+    /// Creates a client that connected at `now_us`, in microseconds since the server began.
     pub fn new(id: u64, address: &str, local_address: &str, port: Port, authenticated: bool, now_us: u64) -> Self {
         Self {
             id,
@@ -107,8 +110,8 @@ impl Client {
     }
 }
 
-/// Whether a password is the expected one. Compares in a time that depends on the length of what was given, and not on how
-/// much of it is right.
+/// Returns true if a password is the expected one. The time that this takes depends on the length of the given
+/// password, and not on how much of it is right.
 pub fn is_password(given: &[u8], expected: &[u8]) -> bool {
     let mut difference = given.len() ^ expected.len();
     for (position, &byte) in given.iter().enumerate() {
@@ -118,20 +121,20 @@ pub fn is_password(given: &[u8], expected: &[u8]) -> bool {
     std::hint::black_box(difference) == 0
 }
 
-/// All clients of a shard but the one that is being served, which whoever serves it has taken out.
+/// The clients of a shard, except the one whose request is being executed: that one is taken out meanwhile.
 #[derive(Debug, Default)]
 pub struct Clients {
     places: Vec<Option<Box<Client>>>,
     count: usize,
-    /// The places of clients that were told to close ([`close_if`](Self::close_if)). The driver takes them after each
-    /// turn, and closes those that are still there and still [`closing`](Client::closing).
+    /// The places of clients that [`close_if`](Self::close_if) has marked. The engine takes them out of here after each
+    /// turn, and closes the connections of those that are still there and still [`closing`](Client::closing).
     pub closed: Vec<usize>,
-    /// Who has sent wrong passwords, and waits before the next is looked at.
+    /// The delays of addresses that have sent wrong passwords.
     pub brake: Brake,
 }
 
 impl Clients {
-    /// Puts a client in its place: the place of its connection in the ring.
+    /// Puts a client into a place: the index of its connection in the ring.
     pub fn put(&mut self, place: usize, mut client: Box<Client>) {
         client.place = place;
         if self.places.len() <= place {
@@ -142,35 +145,35 @@ impl Clients {
         self.count += 1;
     }
 
-    /// Takes a client out, to serve it or for good.
+    /// Takes a client out of its place, to execute its request or because it has disconnected.
     pub fn take(&mut self, place: usize) -> Option<Box<Client>> {
         let client = self.places.get_mut(place)?.take();
         self.count -= usize::from(client.is_some());
         client
     }
 
-    /// The client in this place, if it is there.
+    /// Returns the client in a place, if there is one.
     pub fn get_mut(&mut self, place: usize) -> Option<&mut Client> {
         self.places.get_mut(place)?.as_deref_mut()
     }
 
-    /// Whether there is a client in this place that is to be closed.
+    /// Returns true if there is a client in this place and it is to be closed.
     pub fn is_closing(&self, place: usize) -> bool {
         self.places.get(place).and_then(Option::as_ref).is_some_and(|client| client.closing)
     }
 
-    /// How many are in their places.
+    /// Returns the number of clients.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether none is in its place.
+    /// Returns true if there is no client.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Marks the clients that are meant as closing, notes their places in [`closed`](Self::closed), and returns how many
-    /// they are.
+    /// Marks the clients that match as closing, adds their places to [`closed`](Self::closed), and returns their
+    /// number. Clients that are closing already do not count.
     pub fn close_if(&mut self, is_meant: impl Fn(&Client) -> bool) -> i64 {
         let mut closed = Vec::new();
         for (place, client) in self.iter_mut().filter(|(_, client)| !client.closing && is_meant(client)) {
@@ -181,12 +184,12 @@ impl Clients {
         closed.len() as i64
     }
 
-    /// The clients and their places.
+    /// Iterates over the clients, each with its place.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Client)> {
         self.places.iter().enumerate().filter_map(|(place, client)| Some((place, &**client.as_ref()?)))
     }
 
-    /// As [`iter`](Self::iter), to mark those that are to be closed.
+    /// Iterates over the clients, each with its place, so that they can be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Client)> {
         self.places.iter_mut().enumerate().filter_map(|(place, client)| Some((place, &mut **client.as_mut()?)))
     }

@@ -1,6 +1,7 @@
-//! A command: a row of the table, which says what it takes, where it goes and what it needs, and the function that runs it.
+//! A command: a row of the command table, which states its arguments, its route and its needs, and the function that
+//! runs it.
 //!
-//! [`crate::commands`] has the rows, a file for each family, and the table that finds them by name.
+//! [`crate::commands`] has the rows, a file for each family of commands, and the table that finds a row by its name.
 
 pub use crate::keys::Keys;
 use crate::{
@@ -12,112 +13,114 @@ use crate::{
     time::{Now, UnixMillis},
 };
 
-/// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
+/// A row of the command table: the facts that `COMMAND` tells clients, and the function that runs the command.
 pub struct Command {
-    /// In lower case; a subcommand's is `container|subcommand`.
+    /// The name in lower case; a subcommand's is `container|subcommand`.
     pub name: &'static str,
-    /// The number of arguments, the name included; negative for "at least".
+    /// The number of arguments, the name included; a negative number stands for "at least".
     pub arity: i16,
-    /// What it does and needs.
+    /// The command's properties.
     pub flags: Flags,
-    /// Which arguments are keys.
+    /// The arguments that are keys.
     pub keys: Keys,
-    /// Where it goes on a gateway.
+    /// The cores that execute it if it came by the gateway.
     pub route: Route,
-    /// What it does, in Redis's words of one line (`COMMAND DOCS`).
+    /// One line of documentation, in Redis's words (`COMMAND DOCS`).
     pub summary: &'static str,
-    /// The version of Redis that brought it.
+    /// The version of Redis that introduced it.
     pub since: &'static str,
-    /// Its family, as Redis names it: `string`, `generic`, `connection`, `server`, `cluster`.
+    /// The family that Redis puts it in: `string`, `generic`, `connection`, `server`, `cluster`.
     pub group: &'static str,
-    /// The function.
+    /// The function that runs it.
     pub run: Run,
-    /// Its subcommands, where it is a container.
+    /// The subcommands of a container; empty for other commands.
     pub subcommands: &'static [Command],
 }
 
-/// A command's function. Arity is checked; for a command with keys, so is that this shard owns them.
+/// A command's function. It is called with the right number of arguments, and, for a command with keys, on the shard
+/// that owns them.
 pub type Run = fn(&mut Call<'_>) -> Outcome;
 
-/// What a command does and needs. Names and meanings are those of Redis's command flags.
+/// A set of properties of a command. Names and meanings are those of Redis's command flags, except for
+/// [`NO_VALUES`](Self::NO_VALUES) and [`REFUSED`](Self::REFUSED), which Redis does not have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Flags(pub u16);
 
 impl Flags {
-    /// No flag.
+    /// The empty set.
     pub const NONE: Self = Self(0);
-    /// Changes keys.
+    /// The command may change keys.
     pub const WRITE: Self = Self(1);
-    /// Reads keys.
+    /// It reads keys.
     pub const READONLY: Self = Self(2);
-    /// May need memory: refused at the limit.
+    /// It may need memory, and is refused where `max-memory` is used up.
     pub const DENYOOM: Self = Self(4);
-    /// For operators.
+    /// It is for operators.
     pub const ADMIN: Self = Self(8);
-    /// Constant or logarithmic time.
+    /// It takes constant or logarithmic time.
     pub const FAST: Self = Self(16);
-    /// Before AUTH too.
+    /// It is also executed before AUTH.
     pub const NO_AUTH: Self = Self(32);
-    /// Answered while a server reads its data.
+    /// It is executed while the server loads its data.
     pub const LOADING: Self = Self(64);
-    /// Answered by a replica with old data.
+    /// It is executed by a replica whose data is old.
     pub const STALE: Self = Self(128);
-    /// Not from a script.
+    /// It is not allowed in a script.
     pub const NOSCRIPT: Self = Self(256);
-    /// Answered while a script runs, were there scripts.
+    /// It is executed while a script runs. There are no scripts here; `COMMAND` reports the flag.
     pub const ALLOW_BUSY: Self = Self(512);
-    /// Not in a transaction.
+    /// It is not allowed in a transaction.
     pub const NO_MULTI: Self = Self(2048);
-    /// Not while a server reads its data from another.
+    /// It is not executed while a replica loads its data from another server.
     pub const NO_ASYNC_LOADING: Self = Self(4096);
-    /// Does not need the values that its keys have: those on disk are not read for it. Without it they are read first; see
-    /// [`needed_keys`].
+    /// It does not need the values of its keys: those on disk are not read for it. Without this flag they are read
+    /// before it is executed; see [`needed_keys`].
     pub const NO_VALUES: Self = Self(8192);
-    /// Not in the slow log.
+    /// It does not appear in the slow log.
     pub const SKIP_SLOWLOG: Self = Self(16384);
-    /// Not here: answered with an error that says what to use instead. `COMMAND` does not list it.
+    /// It is not supported: the reply is an error that says what to use instead. `COMMAND` does not list it.
     pub const REFUSED: Self = Self(1024);
 
-    /// Both.
+    /// Returns the flags of both sets.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether all of `other` is in it.
+    /// Returns true if all flags of `other` are set.
     #[inline]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// The keys whose values a request needs, by their indices.
+/// Returns the indices of the keys whose values a request needs.
 pub fn needed_keys(command: &Command, request: Request<'_>) -> impl Iterator<Item = usize> {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    // SET needs what was there only where it is told so.
+    // SET needs the old value only with one of these options.
     let needs = !command.flags.has(Flags::NO_VALUES)
         && (command.name != "set"
             || (3 < request.len() && request.args_from(3).any(|word| is(word, "get") || is(word, "ifeq"))));
     let keys = match command.name {
         _ if !needs => Keys::NONE,
-        // What is overwritten is not needed.
+        // The value that is overwritten is not needed.
         "copy" | "rename" | "renamenx" => Keys::ONE,
         _ => command.keys,
     };
     keys.indices(request.len())
 }
 
-/// The keys that a command takes away, and adds none: such a command is the way out of a full disk.
+/// The keys that a command removes without adding any: such a command can make room on a full disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Relief {
-    /// It may add.
+    /// The command may add keys or bytes.
     None,
-    /// Some keys go.
+    /// It removes some keys.
     SomeKeys,
-    /// All keys go: nothing else makes room for certain.
+    /// It removes all keys: only this is certain to make room.
     AllKeys,
 }
 
-/// Returns the keys that a command takes away.
+/// Returns the keys that a command removes.
 pub fn relief(command: &Command) -> Relief {
     match command.name {
         "flushall" | "flushdb" => Relief::AllKeys,
@@ -126,11 +129,12 @@ pub fn relief(command: &Command) -> Relief {
     }
 }
 
-/// Bytes of a record beside what the request gives of it, for each argument; at most one record is made of each.
+/// The most bytes that a record has besides those of the request, for each argument: an argument makes one record at
+/// most.
 const RECORD_OVERHEAD_MAX: usize = 32;
 
-/// Returns a bound of the bytes of records that a write appends to the log, its evictions left out. `value_len`: the length of
-/// a key's value. `value_bytes_max`: the longest value that there may be.
+/// Returns the most bytes of records that a write can append to the log, evictions not included. `value_len`: returns
+/// the length of a key's value. `value_bytes_max`: the longest value that is allowed.
 #[inline]
 pub fn record_bytes_max(
     command: &Command,
@@ -140,125 +144,127 @@ pub fn record_bytes_max(
 ) -> u64 {
     let given = request.encoded_bytes() + RECORD_OVERHEAD_MAX * request.len();
     let rewritten = match command.name {
-        // A record has the whole value, whatever part of it has changed.
+        // A record holds the whole value, even if only a part has changed.
         "append" | "copy" | "rename" | "renamenx" => value_len(request.arg(1)),
         "setrange" => {
             let offset = crate::resp::parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
             value_len(request.arg(1)).max(offset.unwrap_or_default().min(value_bytes_max))
         }
-        // All digits of a long double.
+        // All digits of the largest long double.
         "incrbyfloat" => 5 * 1024,
         _ => 0,
     };
     (given + rewritten) as u64
 }
 
-/// Where a command goes that came in by the gateway. On a core's port every command stays where it is, but what changes the
-/// server's settings ([`Merge::Here`]): a server has one password, whichever port it was set by.
+/// The cores that execute a command that came by the gateway. On a core's port every command is executed by that core,
+/// except those that change the server's settings ([`Merge::Here`]): a server has one password, by whichever port it
+/// was set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route {
-    /// Any core can answer: the one that has the connection does.
+    /// The core that has the connection: any core could answer.
     Here,
-    /// To the core that owns its keys. All must be on one core.
+    /// The core that owns the keys. All must be on one core.
     Keys,
-    /// As [`Keys`](Self::Keys), and the core that has the connection keeps the reply of another core (`WATCH`).
+    /// The core that owns the keys, as with [`Keys`](Self::Keys); the core that has the connection keeps the reply too
+    /// (`WATCH`).
     Watch,
-    /// To the core that owns the slot named by this argument (`CLUSTER COUNTKEYSINSLOT 5`).
+    /// The core that owns the slot which this argument names (`CLUSTER COUNTKEYSINSLOT 5`).
     SlotAt(u8),
-    /// Split by key over the cores; the replies are put together so.
+    /// Each core that owns some of the keys, with a part of the request; the replies are merged.
     Split(Merge),
-    /// To every core; the replies are put together so.
+    /// Every core; the replies are merged.
     Everywhere(Merge),
-    /// To the core that the cursor in this argument names, and on to the next when that one is done (`SCAN`).
+    /// The core that the cursor in this argument names, and the next one once that is done (`SCAN`).
     CursorAt(u8),
 }
 
 impl Route {
-    /// Returns the route of a request all of whose keys turn out to be on one core.
+    /// Returns the route of a request whose keys are all on one core.
     #[inline]
     pub fn to_one_core(self) -> Self {
         if self == Self::Watch { self } else { Self::Keys }
     }
 }
 
-/// How the replies of several cores become one.
+/// The way in which the replies of several cores become one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Merge {
-    /// All are `+OK`, or the first error.
+    /// `+OK` if all are, or else the first error.
     Ok,
     /// The sum of integers.
     Sum,
-    /// The least of integers (`LASTSAVE`: all have been saved since).
+    /// The smallest of integers (`LASTSAVE`: every core has saved since then).
     Least,
-    /// A map of names and integers, the same on all: each integer is the sum (`MEMORY STATS`).
+    /// A map from names to integers, with the same names on all cores: each integer is the sum (`MEMORY STATS`).
     Sums,
-    /// One array (or set) of all elements; for [`Route::Split`], in the order of the keys.
+    /// An array (or a set) of all elements; for [`Route::Split`], in the order of the keys.
     Elements,
-    /// Texts of whole lines, one behind the other (`CLIENT LIST`).
+    /// All texts, one behind the other; each is made of whole lines (`CLIENT LIST`).
     Lines,
-    /// `INFO`: fields that add up are added.
+    /// The text of `INFO`, in which fields that can be added are added.
     Info,
-    /// `LATENCY HISTOGRAM`: for each command the sums of all.
+    /// The sums for each command (`LATENCY HISTOGRAM`).
     Histograms,
-    /// `METRICS`: of each family the samples of all, one core's behind the other's.
+    /// The samples of each family, one core's behind the other's (`METRICS`).
     Metrics,
-    /// Arrays of things that have numbers: the first of all, by one of their numbers, in the order that the request asks for
+    /// The first elements of all arrays, sorted by one of their numbers, in the order that the request asks for
     /// (`CLUSTER SLOT-STATS`, `HOTKEYS`).
     Ranked,
-    /// A random one that is no null (`RANDOMKEY`), each as likely as its core has keys.
+    /// A random reply that is not null; the chance of each is its core's share of the keys (`RANDOMKEY`).
     First,
-    /// The reply of the core that has the connection; the others' are for their effect (`CONFIG SET`).
+    /// The reply of the core that has the connection; the others run for their effect (`CONFIG SET`).
     Here,
 }
 
-/// What came of a command. Its reply is in the output either way.
+/// The outcome of a command: what its caller must do next. The reply, if any, is in the output already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// The reply may leave.
+    /// The reply may be sent.
     Done,
-    /// `DEBUG SLEEP`: the core stops for this long, for tests that need a slow core.
+    /// The core must block for this long (`DEBUG SLEEP`), for tests that need a slow core.
     Stall(std::time::Duration),
-    /// `SHUTDOWN`: the server stops as it does at a signal. There is no reply.
+    /// The server must stop, as after a signal (`SHUTDOWN`). There is no reply.
     Shutdown,
-    /// `SAVE`: the reply comes when the snapshot that the core was asked for is there.
+    /// The core must take a snapshot, and the reply follows when that is finished (`SAVE`).
     Save,
 }
 
-/// One call of a command: what was asked, who asked, and what it works on.
+/// One call of a command: the request, its client, and the state that it works on.
 pub struct Call<'a> {
     /// The command's name and arguments.
     pub request: Request<'a>,
-    /// The row that was found for it.
+    /// The command's row.
     pub command: &'static Command,
-    /// The slot of its first key; [`Slot`] 0 where it has none.
+    /// The slot of its first key; slot 0 if it has none.
     pub slot: Slot,
     /// The time.
     pub now: Now,
-    /// Where the reply goes.
+    /// The reply, to be written to.
     pub reply: Reply<'a>,
-    /// Who asked.
+    /// The client that sent the request.
     pub client: &'a mut Client,
     /// The shard's keys.
     pub store: &'a mut Store,
-    /// What the shard knows besides its keys.
+    /// The shard's state besides its keys.
     pub core: &'a mut Core,
 }
 
 impl<'a> Call<'a> {
-    /// The command's first argument as a key, its slot known.
+    /// Returns the request's first key, with the slot that is known already.
     #[inline]
     pub fn key(&self) -> Key<'a> {
         Key { bytes: self.request.arg(self.command.keys.first as usize), slot: self.slot }
     }
 
-    /// Wall-clock time in the store's unit.
+    /// Returns the wall-clock time in the store's unit.
     #[inline]
     pub fn millis(&self) -> UnixMillis {
         self.now.unix_millis()
     }
 
-    /// What a read of a key finds, and where the reply to it goes. The read of a client that asked for it (`CLIENT
-    /// NO-TOUCH`) leaves no trace in the entry's use.
+    /// Reads a key. Returns its entry, and the reply to write to. The read of a client with `CLIENT NO-TOUCH` changes
+    /// neither when nor how often the key was used.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> (Option<&Entry>, &mut Reply<'a>) {
         let now = self.millis();
@@ -266,25 +272,25 @@ impl<'a> Call<'a> {
         (found, &mut self.reply)
     }
 
-    /// Notes a use of a key that a write finds and leaves as it is, and returns true if it is there. A client that asked for it
-    /// (`CLIENT NO-TOUCH`) leaves no trace.
+    /// Counts a use of a key that a write finds and leaves unchanged, and returns true if the key exists. For a client
+    /// with `CLIENT NO-TOUCH` no use is counted.
     pub fn note_use(&mut self, key: Key<'_>) -> bool {
         let now = self.millis();
         if self.client.no_touch { self.store.peek(key, now).is_some() } else { self.store.note_use(key, now) }
     }
 
-    /// Answers with an error and is done.
+    /// Replies with an error.
     pub fn fail(&mut self, text: &str) -> Outcome {
         self.reply.error(text);
         Outcome::Done
     }
 
-    /// Whether the client was told that this is a cluster: a core's port always is one, a gateway with a topology.
+    /// Returns true if the client sees a Redis cluster: on a core's port always, on a gateway if there is a topology.
     pub fn is_cluster(&self) -> bool {
         self.client.port == Port::Core || self.core.has_topology
     }
 
-    /// Answers with the lines of a container's `HELP`.
+    /// Replies with the lines of a container's `HELP`.
     pub fn help(&mut self, lines: &[&str]) -> Outcome {
         let container = self.command.name.split('|').next().unwrap_or_default().to_ascii_uppercase();
         self.reply.array(lines.len() + 3);
@@ -293,51 +299,51 @@ impl<'a> Call<'a> {
         Outcome::Done
     }
 
-    /// Whether an argument is this word, in any case.
+    /// Returns true if an argument is this word, in any case.
     pub fn is(&self, index: usize, word: &str) -> bool {
         self.request.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Whether the client is at this core. For a part of a request that came by another core, [`client`](Self::client) is a
-    /// stand-in, whose id is 0.
-    pub fn is_at_home(&self) -> bool {
+    /// Returns true if the client's connection is on this core. For a request that another core has forwarded,
+    /// [`client`](Self::client) is a stand-in whose id is 0.
+    pub fn is_local_client(&self) -> bool {
         self.client.id != 0
     }
 
-    /// An argument, to be shown in an error.
+    /// Returns an argument as text for an error.
     pub fn text(&self, index: usize) -> String {
         String::from_utf8_lossy(self.request.arg(index)).into_owned()
     }
 
-    /// Whether the client speaks RESP3.
+    /// Returns true if the client speaks RESP3.
     pub fn is_resp3(&self) -> bool {
         self.reply.version == Version::Three
     }
 }
 
 impl Command {
-    /// A row without documentation or subcommands; see [`doc`](Self::doc) and [`with`](Self::with).
+    /// Creates a row without documentation or subcommands; see [`doc`](Self::doc) and [`with`](Self::with).
     pub const fn new(name: &'static str, arity: i16, flags: Flags, keys: Keys, route: Route, run: Run) -> Self {
         Self { name, arity, flags, keys, route, summary: "", since: "", group: "", run, subcommands: &[] }
     }
 
-    /// The row of a container. Its arity asks for a subcommand, so that one of these is called instead of it.
+    /// Creates the row of a container. Its arity demands a subcommand, which is then called instead of it.
     pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Self {
         let never: Run = |call| call.fail("ERR syntax error");
         Self::new(name, -2, Flags::NONE, Keys::NONE, Route::Here, never).with(subcommands)
     }
 
-    /// The row with its documentation.
+    /// Returns the row with documentation.
     pub const fn doc(self, group: &'static str, since: &'static str, summary: &'static str) -> Self {
         Self { group, since, summary, ..self }
     }
 
-    /// The row of a container, with its subcommands.
+    /// Returns the row of a container with subcommands.
     pub const fn with(self, subcommands: &'static [Command]) -> Self {
         Self { subcommands, ..self }
     }
 
-    /// A subcommand's name without its container's.
+    /// Returns the name without the container's.
     pub fn short_name(&self) -> &'static str {
         self.name.split_once('|').map_or(self.name, |(_, name)| name)
     }

@@ -1,4 +1,5 @@
-//! The state of a core besides its keys: settings, clients, counts, the topology, the process and how its files do.
+//! The state of a core besides its keys: settings, clients, statistics, the topology, the process, and the state of its
+//! log and snapshots.
 
 use crate::{
     client::Clients,
@@ -9,101 +10,103 @@ use crate::{
     wal::{Lsn, room::Admission},
 };
 
-/// What a shard knows besides its keys.
+/// A shard's state besides its keys.
 pub struct Core {
-    /// What its operator set.
+    /// The operator's settings.
     pub config: Config,
-    /// Its clients, but for the one that is being served.
+    /// The clients, except the one whose request is being executed.
     pub clients: Clients,
-    /// What it counted.
+    /// The shard's statistics.
     pub statistics: Statistics,
-    /// Who owns which slots.
+    /// The owners of all slots.
     pub topology: Topology,
-    /// The replies that follow from it.
+    /// The replies that are made from the topology alone.
     pub rendered: Rendered,
-    /// Which shard this is.
+    /// The id of this shard.
     pub me: ShardId,
-    /// Whether the topology was given. Without one the server owns every slot, and its gateway looks like a plain Redis.
+    /// True if the operator has given a topology. Without one the server owns every slot, and its gateway looks like a
+    /// plain Redis.
     pub has_topology: bool,
     /// The process that the shard runs in.
     pub process: Process,
-    /// What becomes of its keys when it ends.
+    /// The state of its log and snapshots.
     pub persistence: Persistence,
 }
 
-/// How a shard's log and snapshots are doing, and what is asked of them. Who does the work keeps it up to date.
+/// The state of a shard's log and snapshots, and the requests to them. The code that writes them keeps it up to date.
 #[derive(Clone, Debug, Default)]
 pub struct Persistence {
-    /// Its files are being read: few commands are answered.
+    /// True while the shard reads its files. Few commands are executed meanwhile (`Flags::LOADING`).
     pub is_loading: bool,
-    /// How much of them has been read, of 1.
+    /// The part of the files that has been read, from 0 to 1.
     pub loaded: f64,
-    /// Whether there is a data directory, and a log in it.
+    /// True if there is a data directory.
     pub has_directory: bool,
-    /// Whether there is a log in it.
+    /// True if there is a log in the data directory.
     pub has_log: bool,
-    /// Why writes are refused for the time being, as an error reply says it.
+    /// The error reply that writes get while they are refused.
     pub refusal: Option<&'static str>,
-    /// Which writes the log's files have room for. Without a log, every write is admitted.
+    /// The positions of the log up to which there is room in its files. Without a log, every write is admitted.
     pub admission: Option<Admission>,
-    /// `BGSAVE` has asked for a snapshot.
+    /// True if a snapshot has been requested and has not begun: by `BGSAVE` or `SAVE`, or by a recovery that has lost
+    /// records.
     pub wants_snapshot: bool,
-    /// When the one was begun that is being written, in microseconds since the server began.
+    /// The time at which the snapshot that is being written began, in microseconds since the server began.
     pub snapshot_since: Option<u64>,
-    /// When the last one was finished.
+    /// The time at which the last snapshot was finished; 0 before the first.
     pub saved_at: UnixMillis,
-    /// How long it took.
+    /// The seconds that the last snapshot took.
     pub save_seconds: Option<u64>,
-    /// Whether the last try failed.
+    /// True if the last attempt at a snapshot failed.
     pub save_failed: bool,
-    /// Where the log ended when the last snapshot began: what is behind it is in the log alone.
+    /// The end of the log when the last snapshot began: records behind it are in the log alone.
     pub saved_lsn: Lsn,
-    /// Bytes of the log's files.
+    /// The bytes of the log's files.
     pub log_bytes: u64,
-    /// Bytes of the last snapshot.
+    /// The bytes of the last snapshot.
     pub snapshot_bytes: u64,
-    /// Writes of the log, in microseconds from when each was handed to the kernel until it was on disk.
+    /// The durations of the log's writes, each from when it was handed to the kernel until it was on disk.
     pub syncs: Times,
-    /// The longest.
+    /// The longest of these durations, in microseconds.
     pub sync_us_max: u64,
-    /// Values that were read from the log's files because somebody needed them.
+    /// The number of values that were read from the log's files for requests.
     pub value_reads: u64,
-    /// Their bytes.
+    /// The bytes of these values.
     pub value_read_bytes: u64,
-    /// How many could not be read.
+    /// The number of values that could not be read.
     pub value_read_errors: u64,
-    /// Segments that were given up after what was live in them had been moved.
+    /// The number of segments that compaction has released, after it had moved their live records.
     pub segments_released: u64,
-    /// Hints of segments that were written.
+    /// The number of segment hints written.
     pub hints_written: u64,
-    /// Segments that the start did not have to read, since there was a hint.
+    /// The number of segments that were not read at the start, because each had a hint.
     pub segments_hinted: u64,
 }
 
-/// What INFO tells of the process.
+/// The process, as INFO shows it.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Its number.
+    /// The process id.
     pub id: u32,
-    /// Forty hexadecimal digits, drawn when it started.
+    /// Forty random hexadecimal digits, chosen at the start.
     pub run_id: String,
-    /// The kernel, as `uname` tells it.
+    /// The kernel's name and version, and the processor's architecture.
     pub os: String,
-    /// The machine's name, or the container's.
+    /// The name of the machine or container.
     pub host_name: String,
-    /// Its binary.
+    /// The path of the executable file.
     pub executable: String,
-    /// When it started.
+    /// The time at which it started.
     pub started_at: UnixMillis,
-    /// Bytes of it in memory, as of the last tick.
+    /// The bytes of resident memory, as of the last tick.
     pub resident_bytes: u64,
-    /// Bytes of memory that the machine has.
+    /// The bytes of the machine's memory.
     pub total_memory_bytes: u64,
-    /// What it has had of the processors.
+    /// The CPU time that it has used.
     pub cpu: CpuTimes,
 }
 
-/// How long all threads of a process have run.
+/// The CPU time of all threads of a process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CpuTimes {
     /// Microseconds in the process's own code.
@@ -113,18 +116,18 @@ pub struct CpuTimes {
 }
 
 impl Core {
-    /// The number of cores of this server.
+    /// Returns the number of cores of this server.
     #[inline]
     pub fn cores(&self) -> u16 {
         self.topology.servers()[usize::from(self.me.server)].cores
     }
 
-    /// Returns the time of the last save; before the first, that of the start.
+    /// Returns the time of the last snapshot; before the first, that of the server's start.
     pub fn last_save(&self) -> UnixMillis {
         if self.persistence.saved_at.0 == 0 { self.process.started_at } else { self.persistence.saved_at }
     }
 
-    /// Notes that something took so many microseconds, if that is long.
+    /// Notes an event that took `us` microseconds, if that is at least `latency-monitor-threshold`.
     #[inline]
     pub fn note_delay(&mut self, event: Delay, us: u64, unix_us: u64) {
         if self.config.latency_monitor_threshold.is_some_and(|limit| limit.as_micros() as u64 <= us) {

@@ -1,16 +1,17 @@
-//! Which key the bytes ask for that have just arrived, at a glance.
+//! The key of bytes that have just arrived, guessed before they are decoded, so that it can be prefetched.
 //!
-//! A guess, for the sake of the processor's cache: nothing depends on it being right, so it looks at no more than what most
-//! requests look like that come alone. What comes with others a session has fetched together with them, when it has decoded
-//! them (`Executor::fetch_foreseen`). The decoders decide what the bytes are.
+//! The guess serves the processor's cache alone: nothing depends on it being right, so only the common forms of a
+//! request that arrives alone are recognized. Keys of requests that arrive together are prefetched by the session after
+//! it has decoded them (`Executor::fetch_foreseen`). The decoders decide what the bytes mean.
 
-/// A length with more digits is no arrival's.
+/// The most digits of a length: no argument of a greater one arrives whole.
 const DIGITS_MAX: usize = 9;
-/// A path's key is looked for no further than this.
+/// The most bytes of a path that are searched for the end of a key.
 const PATH_KEY_BYTES_MAX: usize = 256;
 
-/// The key that bytes ask for which are one request: in the Redis protocol its first argument, in HTTP what follows in the path
-/// of `GET /get/` and `PUT /set/`. `None` where it has none, is not whole, or another follows in the Redis protocol.
+/// Returns the key of bytes that are one whole request: in the Redis protocol the first argument, in HTTP the rest of
+/// the path behind `GET /get/` or `PUT /set/`. `None` if the request has no key or is not complete, or if another
+/// follows it in the Redis protocol.
 #[inline]
 pub fn only_key(bytes: &[u8]) -> Option<&[u8]> {
     match bytes.first()? {
@@ -35,7 +36,7 @@ fn only_first_argument(bytes: &[u8]) -> Option<&[u8]> {
     found.filter(|_| rest.is_empty())
 }
 
-/// The number between this sign and the end of its line, and what is behind that.
+/// Returns the number between `sign` and the end of the line, and the bytes behind that line.
 #[inline]
 fn number(bytes: &[u8], sign: u8) -> Option<(usize, &[u8])> {
     let (first, mut rest) = bytes.split_first()?;
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The key of a request that looks as most do and comes alone, and nothing of others.
+    /// The key of a common request that arrives alone is found; of other bytes none is.
     #[test]
     fn a_glance_sees_what_common_requests_ask_for() {
         let get = "*2\r\n$3\r\nGET\r\n$3\r\nfoo\r\n";
@@ -90,7 +91,7 @@ mod tests {
         }
     }
 
-    /// No more is looked at of a path than a key in it may be long.
+    /// The end of a key is not searched for beyond [`PATH_KEY_BYTES_MAX`].
     #[test]
     fn a_long_path_is_not_searched() {
         let path = |length: usize| format!("GET /get/{} HTTP/1.1\r\n", "x".repeat(length)).into_bytes();
@@ -109,7 +110,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is in a request that is well formed, its key is seen; of a part of it none, and none where there is more.
+        /// The key of a well-formed request is found, whatever its arguments are. Of a part of the request none is
+        /// found, nor where more bytes follow.
         #[test]
         fn well_formed_requests_are_seen_whole(args in prop::collection::vec(any::<Vec<u8>>(), 1..5), end: prop::sample::Index) {
             let bytes = request(&args);
@@ -119,7 +121,7 @@ mod tests {
             prop_assert_eq!(only_key(&more), None);
         }
 
-        /// Random bytes, also such as begin like a request, are guessed at without a panic.
+        /// Random bytes, some of which begin like a request, cause no panic.
         #[test]
         fn random_bytes_are_looked_at(
             begin in prop::sample::select(vec!["", "*", "*2\r\n$", "*2\r\n$3\r\nGET\r\n$", "GET /get/", "PUT /set/"]),

@@ -1,20 +1,20 @@
-//! What a core refuses for the time being, as the other cores of its server are told of it.
+//! The requests that a core refuses at the moment, as it tells the other cores of its server.
 
 use crate::commands::{Flags, errors::OUT_OF_MEMORY};
 
-/// What a core refuses for the time being. A core tells the others when this changes, so that none of them begins a request of
-/// several parts one of which would be refused. The word is on its way for some microseconds: a part can still be refused
-/// after others have run.
+/// The requests that a core refuses at the moment. It tells the other cores when this changes, so that none of them
+/// begins a request of several parts of which one would be refused. The message takes some microseconds: a part can
+/// still be refused after others have run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Refusals {
-    /// Writes, with this error.
+    /// The error that writes get, if they are refused.
     pub writes: Option<&'static str>,
-    /// Commands that may need memory.
+    /// True if commands that may need memory are refused.
     pub growth: bool,
 }
 
 impl Refusals {
-    /// Returns the error that a command with these flags would get.
+    /// Returns the error that a command with these flags would get, if it is refused.
     pub fn of(self, flags: Flags) -> Option<&'static str> {
         if flags.has(Flags::WRITE) && self.writes.is_some() {
             return self.writes;

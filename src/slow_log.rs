@@ -1,39 +1,39 @@
-//! The commands that took longest, lately (`SLOWLOG`).
+//! The slow log: the last commands that took longer than a limit (`SLOWLOG`).
 
 use crate::{client::Client, config::may_be_secret, resp::Request, time::Now};
 use std::collections::VecDeque;
 
-/// A command that took long.
+/// An entry of the slow log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SlowCommand {
-    /// Counted up from 0 on its core.
+    /// The number of the entry, counted from 0 on its core.
     pub id: u64,
-    /// When it had run, in seconds since 1970-01-01 UTC.
+    /// The time at which the command had run, in seconds since 1970-01-01 UTC.
     pub unix_seconds: u64,
-    /// How long it took, in microseconds.
+    /// The time that it took, in microseconds.
     pub us: u64,
-    /// Its name and arguments, trimmed, and without secrets.
+    /// Its name and arguments: long ones are cut off, and secrets left out.
     pub args: Vec<Box<[u8]>>,
-    /// Whose it was.
+    /// The address of the client that sent it.
     pub client_address: Box<str>,
-    /// `CLIENT SETNAME`.
+    /// The name of that client (`CLIENT SETNAME`).
     pub client_name: Box<str>,
 }
 
-/// A bounded list of them, the newest first.
+/// The slow log of a core: a bounded list of commands, the newest first.
 #[derive(Clone, Debug, Default)]
 pub struct SlowLog {
     commands: VecDeque<SlowCommand>,
     next_id: u64,
 }
 
-/// Arguments that are kept of a command, as in Redis: the last says how many more there were.
+/// The most arguments that are kept of a command, as in Redis. If there are more, the last one kept says how many.
 const ARGS_MAX: usize = 32;
-/// Bytes that are kept of an argument, as in Redis.
+/// The most bytes that are kept of an argument, as in Redis.
 const ARG_BYTES_MAX: usize = 128;
 
 impl SlowLog {
-    /// Notes a command that took so long, and forgets the oldest beyond `length_max`.
+    /// Adds a command that took `us` microseconds, and removes the oldest entries beyond `length_max`.
     pub fn note(&mut self, request: Request<'_>, client: &Client, us: u64, now: Now, length_max: usize) {
         let kept = if request.len() <= ARGS_MAX { request.len() } else { ARGS_MAX - 1 };
         let shown = |index| if is_secret(request, index) { REDACTED.into() } else { trimmed(request.arg(index)) };
@@ -53,23 +53,23 @@ impl SlowLog {
         self.shorten(length_max);
     }
 
-    /// Forgets the oldest beyond `length_max`.
+    /// Removes the oldest entries beyond `length_max`.
     pub fn shorten(&mut self, length_max: usize) {
         self.commands.truncate(length_max);
     }
 
-    /// The commands, the newest first.
+    /// Iterates over the entries, the newest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &SlowCommand> {
         self.commands.iter()
     }
 
-    /// Forgets them all.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.commands.clear();
     }
 }
 
-/// Stands for a secret, as in Redis.
+/// The text that replaces a secret, as in Redis.
 const REDACTED: &[u8] = b"(redacted)";
 
 /// Returns true if the argument at `index` may be a password or a user's name: of AUTH, of the AUTH in a HELLO (or a MIGRATE), of ACL
@@ -81,7 +81,7 @@ fn is_secret(request: Request<'_>, index: usize) -> bool {
         return 1 <= index;
     }
     if is(0, "config") && is(1, "set") {
-        // Where a value is missing, what follows is out of step.
+        // Where a value is missing, names and values behind it have changed places.
         let is_value = index % 2 == 1 || request.len() % 2 == 1;
         return 3 <= index && is_value && request.get(index - 1).is_some_and(may_be_secret);
     }
@@ -117,7 +117,7 @@ mod tests {
         args.map(|arg| String::from_utf8_lossy(arg).into_owned()).collect::<Vec<_>>().join(" ")
     }
 
-    /// No argument is shown that may be a secret, however it is written, and all others are.
+    /// Arguments that may be secret are not shown, in any spelling of the command; all others are.
     #[test]
     fn secrets_are_not_shown() {
         for (line, expected) in [

@@ -1,4 +1,4 @@
-//! What a shard counts of its work, for INFO and for whoever measures it.
+//! A shard's statistics, for INFO, METRICS and the commands that show one of them.
 
 mod delays;
 mod hot_keys;
@@ -13,78 +13,80 @@ pub use sampler::Sampler;
 pub use slots::{SlotUse, SlotUses};
 pub use times::Times;
 
-/// What a shard counted since it began, or since `CONFIG RESETSTAT`.
+/// A shard's statistics since its start, or since `CONFIG RESETSTAT`.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// Connections that were accepted.
+    /// The number of accepted connections.
     pub connections_received: u64,
-    /// Connections that were refused, or closed at a limit.
+    /// The number of connections that were closed at once because `maxclients` was reached.
     pub connections_rejected: u64,
-    /// Requests that were executed here, a part of one for a gateway included.
+    /// The number of requests executed here. A request that a gateway has split counts once, on the core that executes
+    /// its first part.
     pub requests: u64,
-    /// Bytes of requests.
+    /// The bytes of requests.
     pub input_bytes: u64,
-    /// Bytes of replies.
+    /// The bytes of replies.
     pub output_bytes: u64,
-    /// Error replies.
+    /// The error replies.
     pub errors: Errors,
-    /// Requests that this core passed on to another (gateway).
+    /// The number of requests that this core has forwarded to another (gateway).
     pub passed_on: u64,
-    /// The most bytes that the store had, as seen when what had arrived together was executed.
+    /// The most bytes that the store has had, seen after each batch of requests.
     pub memory_peak: usize,
-    /// By command, in the order of the table's rows.
+    /// The statistics of each command, in the order of the table's rows.
     pub commands: Vec<CommandStatistics>,
-    /// Microseconds in which the core worked: in turns of the main loop that found something to do. The rest it slept, or
-    /// looked in vain.
+    /// Microseconds in which the core worked, in turns of the main loop that found something to do. It spent the rest
+    /// asleep or in turns that found nothing.
     pub busy_us: u64,
-    /// These turns.
+    /// The durations of the turns that found something to do.
     pub turns: Times,
-    /// How long requests waited, from the beginning of the turn in which they were taken from the kernel to when what came
-    /// with them on their connection began to be executed.
+    /// The time that requests waited, from the beginning of the turn that took them from the kernel until the execution
+    /// of their batch began.
     pub queue_delay: Times,
-    /// The longest that the requests of one connection, as they arrived together, kept the core.
+    /// The longest time that a batch took: requests that arrived together on one connection.
     pub batch_us_max: u64,
-    /// Requests a second, lately.
+    /// Recent requests per second.
     pub rate: Rate,
-    /// Bytes of requests a second, lately.
+    /// Recent bytes of requests per second.
     pub input_rate: Rate,
-    /// Bytes of replies a second, lately.
+    /// Recent bytes of replies per second.
     pub output_rate: Rate,
-    /// The slowest of them.
+    /// The slow log.
     pub slow_log: SlowLog,
-    /// What else took long.
+    /// The events that took long.
     pub delays: Delays,
-    /// Which requests are looked at more closely.
+    /// The choice of the requests that are sampled.
     pub sampler: Sampler,
-    /// From these: what each slot costs.
+    /// The use of each slot, from the samples.
     pub slots: SlotUses,
-    /// From these: which keys are asked for most.
+    /// The keys with the most accesses, from the samples.
     pub hot_keys: HotKeys,
 }
 
 impl Statistics {
-    /// Notes that a command, by the number of its row, took so many microseconds for so many calls.
+    /// Counts `calls` calls of a command that took `us` microseconds together. `index`: the number of the command's
+    /// row.
     #[inline]
     pub fn note(&mut self, index: u16, us: u64, calls: u64) {
         self.commands[usize::from(index)].times.note(us, calls);
     }
 
-    /// Notes that another part of a command that is counted already took so many microseconds.
+    /// Adds `us` microseconds to a command whose call has been counted with another part of it.
     pub fn note_more(&mut self, index: u16, us: u64) {
         self.commands[usize::from(index)].times.sum_us += us;
     }
 
-    /// Notes a turn of the main loop that found something to do.
+    /// Counts a turn of the main loop that found something to do.
     #[inline]
     pub fn note_turn(&mut self, us: u64) {
         self.busy_us += us;
         self.turns.note_each(us, 1);
     }
 
-    /// Notes a request that was picked by the [`sampler`](Self::sampler).
-    #[cold]
+    /// Adds a request that the [`sampler`](Self::sampler) has picked to the use of its slot and to the hot keys.
     ///
     /// `count`: the number of its keys. `slot`: that of the first.
+    #[cold]
     pub fn note_sample(&mut self, keys: Keys, count: usize, request: Request<'_>, slot: Slot, output_bytes: usize) {
         let weight = self.sampler.take();
         if count == 0 {
@@ -92,7 +94,8 @@ impl Statistics {
         }
         let (mut key, mut key_slot) = (request.arg(keys.first as usize), slot);
         if 1 < count {
-            // One of them stands for all, so that each is as likely to be seen as its own command would make it.
+            // One key, chosen at random, stands for all: each is then counted as often as if it had a command of its
+            // own.
             let picked = self.sampler.below(count);
             let index = keys.indices(request.len()).nth(picked).expect("it is below their count");
             key = request.arg(index);
@@ -104,20 +107,22 @@ impl Statistics {
         self.hot_keys.note(key, accesses, (input_bytes + output_bytes) * u64::from(weight));
     }
 
-    /// Notes how many bytes the store has.
+    /// Notes the bytes that the store has now.
     #[inline]
     pub fn note_memory(&mut self, bytes: usize) {
         self.memory_peak = self.memory_peak.max(bytes);
     }
 
-    /// Notes that a request was refused with this text before its command, by the number of its row, ran.
+    /// Counts a request that was refused with this error before its command ran. `index`: the number of the command's
+    /// row.
     #[cold]
     pub fn reject(&mut self, index: u16, text: &str) {
         self.commands[usize::from(index)].rejected += 1;
         self.errors.note(text.as_bytes());
     }
 
-    /// Begins anew (`CONFIG RESETSTAT`). The slow log and events have resets of their own, and the peak of memory none, as in Redis.
+    /// Resets the statistics (`CONFIG RESETSTAT`). As in Redis, the slow log and the events that took long have
+    /// commands of their own for that, and the peak of memory has none.
     pub fn reset(&mut self, monotonic_us: u64) {
         self.hot_keys.clear(monotonic_us);
         *self = Self {
@@ -136,21 +141,21 @@ impl Statistics {
     }
 }
 
-/// Error replies, in all and by code.
+/// The numbers of error replies: in total, and by code.
 #[derive(Clone, Debug, Default)]
 pub struct Errors {
-    /// All of them.
+    /// All error replies.
     pub total: u64,
-    /// By code, in the order of the codes.
+    /// The number of each code, sorted by code.
     codes: Vec<(Box<str>, u64)>,
 }
 
-/// Codes that are told apart. They are words of ours, some twenty, so that the others would be a defect; it is not to cost
+/// The most codes that are counted. The server has some twenty, so that more would be a defect, and that must not cost
 /// memory.
 const ERROR_CODES_MAX: usize = 64;
 
 impl Errors {
-    /// Notes an error reply, which begins with its code.
+    /// Counts an error reply, which begins with its code.
     #[cold]
     pub fn note(&mut self, text: &[u8]) {
         self.total += 1;
@@ -164,36 +169,36 @@ impl Errors {
         }
     }
 
-    /// The codes in their order, and how often each was answered.
+    /// Iterates over the codes in their order, each with its number of replies.
     pub fn by_code(&self) -> impl Iterator<Item = (&str, u64)> {
         self.codes.iter().map(|(code, count)| (&**code, *count))
     }
 }
 
-/// What is counted of one command.
+/// The statistics of one command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommandStatistics {
     /// The command's name.
     pub name: &'static str,
-    /// How often it ran.
+    /// The number of calls.
     pub calls: u64,
-    /// How often it answered with an error.
+    /// The number of calls whose reply was an error.
     pub failed: u64,
-    /// How often it was refused before it ran.
+    /// The number of requests that were refused before it ran.
     pub rejected: u64,
-    /// Microseconds that it took: measured for commands whose time depends on their data, and for the others their share
-    /// of the batch that they came in.
+    /// The durations of its calls: measured for commands whose time depends on their data, and for the others their
+    /// share of their batch's time.
     pub times: Times,
 }
 
 impl CommandStatistics {
-    /// Returns those of a command that has not run.
+    /// Returns the statistics of a command that has not run.
     pub fn of(name: &'static str) -> Self {
         Self { name, ..Self::default() }
     }
 }
 
-/// How many a second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
+/// A rate per second over the last sixteen ticks, as Redis's `instantaneous_ops_per_sec`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     samples: [u64; 16],
@@ -203,7 +208,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Notes how many there were so far, and the time.
+    /// Adds a sample: the count so far, and the time.
     pub fn note(&mut self, count: u64, monotonic_us: u64) {
         let elapsed = monotonic_us.saturating_sub(self.at_us).max(1);
         let per_second = count.saturating_sub(self.count) * 1_000_000 / elapsed;
@@ -211,7 +216,7 @@ impl Rate {
         *self = Self { position: self.position.wrapping_add(1), count, at_us: monotonic_us, ..*self };
     }
 
-    /// The mean of the last samples.
+    /// Returns the mean of the last samples.
     pub fn per_second(&self) -> u64 {
         self.samples.iter().sum::<u64>() / self.samples.len() as u64
     }
@@ -221,7 +226,7 @@ impl Rate {
 mod tests {
     use super::*;
 
-    /// All are counted, and by code those whose code is one of the first.
+    /// All replies are counted, but only the codes that come first get a count of their own.
     #[test]
     fn error_codes_have_a_bound() {
         let mut errors = Errors::default();

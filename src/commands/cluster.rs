@@ -1,4 +1,5 @@
-//! `CLUSTER`: who owns which slots, and what is in them. What depends on the topology alone was rendered with it.
+//! `CLUSTER`: the owners of slots, and the keys in slots. Replies that depend on the topology alone were rendered with
+//! it.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
 use crate::{
@@ -22,7 +23,7 @@ const fn refused(name: &'static str) -> Command {
     row(name, -2, ADMIN.and(Flags::REFUSED), refuse).doc(
         "cluster",
         "3.0.0",
-        "Refused: which server owns which slots is written in the topology file.",
+        "Refused: the topology file assigns the slots to servers.",
     )
 }
 
@@ -74,10 +75,10 @@ pub static COMMANDS: &[Command] = &[
     ]).doc("cluster", "3.0.0", "A container for Redis Cluster commands."),
 ];
 
-/// What every subcommand answers where nobody was told of a cluster, as a plain Redis does.
+/// The reply of every subcommand to a client that does not see a cluster, as from a plain Redis.
 pub(super) const NO_CLUSTER: &str = "ERR This instance has cluster support disabled";
 
-/// Runs `answer` where the client was told of a cluster.
+/// Runs `answer` if the client sees a cluster.
 fn in_cluster(call: &mut Call<'_>, answer: impl FnOnce(&mut Call<'_>)) -> Outcome {
     if !call.is_cluster() {
         return call.fail(NO_CLUSTER);
@@ -121,7 +122,7 @@ fn keyslot(call: &mut Call<'_>) -> Outcome {
     in_cluster(call, |call| call.reply.integer(Slot::of(call.request.arg(2)).number().into()))
 }
 
-/// A number as a slot.
+/// Returns the slot with this number.
 fn slot(number: i64) -> Option<Slot> {
     u16::try_from(number).ok().and_then(Slot::new)
 }
@@ -148,7 +149,7 @@ fn getkeysinslot(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-/// There are no replicas yet, but there are nodes that could have some.
+/// Replies with an empty list for a known node: there are no replicas yet.
 fn replicas(call: &mut Call<'_>) -> Outcome {
     in_cluster(call, |call| match call.core.topology.shard_of_node(call.request.arg(2)) {
         Some(_) => call.reply.array(0),
@@ -159,7 +160,7 @@ fn replicas(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-/// `CLUSTER SLOT-STATS`, as Redis 8.2 and Valkey 8 have it. Time and bytes are estimated from sampled requests.
+/// Executes `CLUSTER SLOT-STATS` of Redis 8.2 and Valkey 8. Time and bytes are estimated from sampled requests.
 fn slot_stats(call: &mut Call<'_>) -> Outcome {
     in_cluster(call, |call| {
         let chosen = SlotQuery::read(call.request).map(|query| {
@@ -187,34 +188,34 @@ fn slot_stats(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-/// What is told of a slot.
+/// The names of a slot's metrics.
 const SLOT_METRICS: [&str; 4] = ["key-count", "cpu-usec", "network-bytes-in", "network-bytes-out"];
 
 fn slot_counts(keys: usize, uses: SlotUse) -> [u64; SLOT_METRICS.len()] {
     [keys as u64, uses.cpu_ns / 1000, uses.input_bytes, uses.output_bytes]
 }
 
-/// Which slots `CLUSTER SLOT-STATS` asks for, and in which order.
+/// The slots that `CLUSTER SLOT-STATS` asks for, and their order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SlotQuery {
-    /// From one to another, both included.
+    /// The slots from the first to the last, both included.
     Range(Slot, Slot),
-    /// The first by one of the numbers that are told of a slot.
+    /// The first slots when sorted by one of their metrics.
     Ordered {
-        /// Its name.
+        /// The name of the metric.
         by: &'static str,
-        /// Whether the smallest are first.
+        /// True if the smallest come first.
         ascending: bool,
-        /// How many.
+        /// The number of slots.
         limit: usize,
     },
 }
 
 impl SlotQuery {
-    /// Reads it from the arguments behind the subcommand.
+    /// Parses the arguments behind the subcommand.
     ///
     /// # Errors
-    /// What is wrong with them, as an error reply.
+    /// Fails with an error reply if they are invalid.
     pub fn read(request: Request<'_>) -> Result<Self, String> {
         let is = |index: usize, word: &str| {
             request.get(index).is_some_and(|arg: &[u8]| arg.eq_ignore_ascii_case(word.as_bytes()))
@@ -260,7 +261,7 @@ impl SlotQuery {
             Self::Range(first, last) => counts.retain(|(slot, _)| (first..=last).contains(slot)),
             Self::Ordered { by, ascending, limit } => {
                 let metric = SLOT_METRICS.iter().position(|name| *name == by).expect("it was found there");
-                // Stable: slots that have the same stay in their order.
+                // A stable sort: slots with equal metrics stay in their order.
                 if ascending {
                     counts.sort_by_key(|(_, counts)| counts[metric]);
                 } else {
@@ -276,7 +277,7 @@ impl SlotQuery {
 fn refuse(call: &mut Call<'_>) -> Outcome {
     in_cluster(call, |call| {
         let name = call.command.name.replace('|', " ").to_ascii_uppercase();
-        let instead = "which server owns which slots is written in the topology file (trine plan)";
+        let instead = "the topology file assigns the slots to servers (trine plan)";
         call.reply.error(&format!("ERR {name} is not supported: {instead}"));
     })
 }
@@ -322,7 +323,7 @@ mod tests {
         commands::tests::{Bench, check, check_on},
     };
 
-    /// A plain client of a server without a topology is told what a plain Redis tells.
+    /// A client of a server without a topology gets the replies of a plain Redis.
     #[test]
     fn a_plain_gateway_knows_no_cluster() {
         check(
@@ -372,7 +373,7 @@ mod tests {
              CLUSTER SLOT-STATS ORDERBY key-count LIMIT 0 -> -ERR Limit has to lie in between 1 and 16384 (maximum number of slots).
              CLUSTER SLOT-STATS ORDERBY key-count ASC DESC -> -ERR syntax error
              CLUSTER SLOT-STATS ORDERBY foo -> -ERR Unrecognized sort metric for ORDERBY.
-             CLUSTER SETSLOT 1 NODE x -> -ERR CLUSTER SETSLOT is not supported: which server owns which slots is written in the topology file (trine plan)
+             CLUSTER SETSLOT 1 NODE x -> -ERR CLUSTER SETSLOT is not supported: the topology file assigns the slots to servers (trine plan)
              HELLO 3
              CLUSTER SLOT-STATS SLOTSRANGE 0 0 -> *1 *2 :0 %4 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0"
                 .replace("ID", &id)

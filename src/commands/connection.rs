@@ -1,4 +1,4 @@
-//! Commands about the connection that they come by. `CLIENT` has a file of its own.
+//! Commands about the client's own connection. `CLIENT` has a file of its own.
 
 mod clients;
 
@@ -63,8 +63,8 @@ fn auth(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Whether these let a client in. There is one user, `default`; without a password configured, any will do, as in Redis. Wrong ones
-/// of a stranger are noted: the next will wait.
+/// Returns true if the user and the password are right. There is one user, `default`; without a configured password any
+/// will do, as in Redis. A wrong one of an unauthenticated client is noted, and delays the next from its address.
 fn is_right(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> bool {
     let expected = call.core.config.requirepass.0.as_slice();
     let is_right = user == b"default" && (expected.is_empty() || is_password(password, expected));
@@ -186,7 +186,8 @@ fn select(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// `READONLY`, `READWRITE` and `ASKING` change nothing: there are no replicas to read from, and no `ASK` is ever sent.
+/// Executes `READONLY`, `READWRITE` and `ASKING`. They change nothing: there are no replicas to read from, and no `ASK`
+/// is ever sent.
 fn cluster_mode(call: &mut Call<'_>, read_only: bool) -> Outcome {
     if !call.is_cluster() {
         return call.fail(NO_CLUSTER);

@@ -1,4 +1,4 @@
-//! `HOTKEYS`: the keys that are asked for most. Each core counts its own; the gateway puts the hottest of all together.
+//! `HOTKEYS`: the keys with the most accesses. Each core counts its own; the gateway merges the lists of all cores.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, errors};
 use crate::{resp::parse_i64, slot::Slot};
@@ -8,12 +8,13 @@ use crate::{resp::parse_i64, slot::Slot};
 pub static COMMANDS: &[Command] = &[
     Command::new("hotkeys", -1, Flags::ADMIN.and(Flags::LOADING).and(Flags::STALE), Keys::NONE,
         Route::Everywhere(Merge::Ranked), hot_keys).doc("server", "7.2.4",
-        "Returns the keys that were asked for most in the last half a minute, from sampled requests."),
+        "Returns the keys with the most accesses in the last half a minute, from sampled requests."),
 ];
 
-/// How many are told of if nobody says how many.
+/// The number of keys in a reply without `COUNT`.
 pub const SHOWN: usize = 10;
-/// The field that keys are ranked by: what is sure, so that what came last among many alike is not first.
+/// The field that keys are ranked by. It counts only accesses that are certain: otherwise the last of many keys that
+/// are alike would be first.
 pub const RANKED_BY: &str = "ops-per-sec-min";
 
 fn hot_keys(call: &mut Call<'_>) -> Outcome {
@@ -54,8 +55,8 @@ fn hot_keys(call: &mut Call<'_>) -> Outcome {
 mod tests {
     use crate::commands::tests::{Bench, check, check_on};
 
-    /// Each key with its slot, how often a second it was asked for lately and how much of that is sure, its part of all
-    /// accesses on its core, and bytes that came and went.
+    /// Each key is shown with its slot, its recent accesses per second and the certain part of them, its share of all
+    /// accesses on its core, and the bytes of its requests and replies.
     #[test]
     fn hot_keys_are_told_in_their_order() {
         check(
@@ -75,7 +76,7 @@ mod tests {
         );
     }
 
-    /// Counts begin anew with the other statistics.
+    /// Hot keys are reset with the other statistics.
     #[test]
     fn hot_keys_are_reset_with_the_statistics() {
         let mut bench = Bench::new();

@@ -1,5 +1,5 @@
-//! `INFO`: what a core knows of itself, in the fields that people and tools read from a Redis. On the gateway
-//! [`crate::gateway`] adds up those of all cores.
+//! `INFO`: the state of a core, in the fields that people and tools know from Redis. On the gateway [`crate::gateway`]
+//! adds up the fields of all cores.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route};
 use crate::{
@@ -15,10 +15,10 @@ pub static COMMANDS: &[Command] = &[
         .doc("server", "1.0.0", "Returns information and statistics about the server."),
 ];
 
-/// A section's name, whether `INFO` without arguments has it, and its fields.
+/// A section: its name, true if `INFO` without arguments includes it, and the function that writes its fields.
 type Section = (&'static str, bool, fn(&mut Fields, &Call<'_>));
 
-/// The sections in Redis's order, and one of our own.
+/// The sections in Redis's order, and Trine's own.
 const SECTIONS: &[Section] = &[
     ("Server", true, server),
     ("Clients", true, clients),
@@ -36,13 +36,13 @@ const SECTIONS: &[Section] = &[
     ("Trine", true, trine),
 ];
 
-/// Lines of `name:value`.
+/// The text of the reply: lines of `name:value`.
 #[derive(Default)]
 struct Fields(String);
 
 impl Fields {
     fn add(&mut self, name: &str, value: impl Display) {
-        // Writing to a text can't fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.0, "{name}:{value}\r\n");
     }
 
@@ -108,7 +108,7 @@ fn server(fields: &mut Fields, call: &Call<'_>) {
 }
 
 fn clients(fields: &mut Fields, call: &Call<'_>) {
-    fields.add("connected_clients", call.core.clients.len() + usize::from(call.is_at_home()));
+    fields.add("connected_clients", call.core.clients.len() + usize::from(call.is_local_client()));
     fields.add("cluster_connections", 0);
     fields.add("maxclients", call.core.config.maxclients);
     for name in ["client_recent_max_input_buffer", "client_recent_max_output_buffer", "blocked_clients"] {
@@ -143,7 +143,7 @@ fn memory(fields: &mut Fields, call: &Call<'_>) {
     fields.add("lazyfree_pending_objects", 0);
 }
 
-/// Fields that tools read, and our own behind them.
+/// Writes the fields that tools read, and then Trine's own.
 fn persistence(fields: &mut Fields, call: &Call<'_>) {
     let (persistence, log) = (&call.core.persistence, call.store.log.as_deref());
     let (end, persisted) =
@@ -155,7 +155,7 @@ fn persistence(fields: &mut Fields, call: &Call<'_>) {
         fields.add("loading_start_time", call.core.process.started_at.0 / 1000);
         fields.add("loading_loaded_perc", format!("{:.2}", persistence.loaded * 100.0));
     }
-    // Of our log's bytes, since nobody counts changes that leave none.
+    // In bytes of the log: changes that write no record are not counted.
     fields.add("rdb_changes_since_last_save", end.0 - persistence.saved_lsn.0.min(end.0));
     fields.add("rdb_bgsave_in_progress", u8::from(persistence.snapshot_since.is_some()));
     fields.add("rdb_last_save_time", call.core.last_save().0 / 1000);
@@ -236,7 +236,7 @@ fn replication(fields: &mut Fields, call: &Call<'_>) {
     fields.add("repl_backlog_active", 0);
 }
 
-/// Of the process: every core says the same.
+/// Writes the CPU time of the process: the same on every core.
 fn cpu(fields: &mut Fields, call: &Call<'_>) {
     let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
     let times = call.core.process.cpu;
@@ -298,13 +298,13 @@ fn trine(fields: &mut Fields, call: &Call<'_>) {
     fields.add("trine_turns", core.statistics.turns.count());
     fields.add("trine_passed_on", core.statistics.passed_on);
     fields.add("trine_batch_usec_max", core.statistics.batch_us_max);
-    // Of a server the slowest core's.
+    // The gateway shows the slowest core's.
     for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
         fields.add(&format!("trine_queue_usec_{name}_max"), core.statistics.queue_delay.percentile(percent).ceil());
     }
 }
 
-/// Bytes as Redis writes them for people: `512B`, `1.50K`, `3.00M`.
+/// Returns bytes as Redis writes them for people: `512B`, `1.50K`, `3.00M`.
 pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["K", "M", "G", "T"];
     if bytes < 1024 {
@@ -314,7 +314,7 @@ pub fn human(bytes: u64) -> String {
     format!("{:.2}{}", bytes as f64 / f64::from(1 << 10).powi(power as i32), UNITS[power as usize - 1])
 }
 
-/// A quotient with two decimals, 0 where there is nothing to divide by.
+/// Returns a quotient with two decimals; 0 if the divisor is 0.
 pub fn ratio(dividend: u64, divisor: u64) -> String {
     format!("{:.2}", if divisor == 0 { 0.0 } else { dividend as f64 / divisor as f64 })
 }
@@ -327,7 +327,8 @@ mod tests {
         statistics::CommandStatistics,
     };
 
-    /// How long keys have still to live is a mean of what the sweeps have seen; memory is that of tables and that of data.
+    /// The average time to live is the mean that sweeps have seen; memory is divided into that of tables and that of
+    /// data.
     #[test]
     fn keys_and_memory_are_told_in_the_fields_of_redis() {
         let mut bench = Bench::new();
@@ -353,7 +354,7 @@ mod tests {
         assert!(bench.line("INFO stats").contains("instantaneous_input_kbps:64.00 "), "a sixteenth of 1024");
     }
 
-    /// What `PROTOCOL.md` lists: exporters and client suites read these.
+    /// The fields that exporters and the test suites of clients read are present.
     #[test]
     fn info_has_the_fields_that_tools_read() {
         let mut bench = Bench::new();
@@ -396,7 +397,7 @@ mod tests {
         assert!(!text.contains("cmdstat_"));
     }
 
-    /// Sections by name, in any case, several or all.
+    /// Sections can be chosen by name, in any case, one, several or all.
     #[test]
     fn sections_can_be_asked_for() {
         let mut bench = Bench::new();
@@ -417,7 +418,7 @@ mod tests {
         ] {
             let got = bench.line(line);
             assert_eq!(got.trim_end(), reply, "{line}");
-            // So that the counts of this test stay out of the next line.
+            // Keeps the counts of INFO itself out of the next reply.
             let info = bench.shard.core.statistics.commands.iter().position(|row| row.name == "info").unwrap();
             bench.shard.core.statistics.commands[info] = CommandStatistics::of("info");
         }
@@ -427,7 +428,7 @@ mod tests {
         }
     }
 
-    /// In seconds, as Redis has it.
+    /// CPU time is shown in seconds, as in Redis.
     #[test]
     fn the_time_of_processors_is_shown() {
         let mut bench = Bench::new();
@@ -436,7 +437,7 @@ mod tests {
         assert_eq!(text.trim_end(), "$55 # CPU used_cpu_sys:0.020450 used_cpu_user:61.000000");
     }
 
-    /// A peak is never below what is used now, and stays where it was when that is given back.
+    /// The peak is never below the present use, and stays when memory is freed.
     #[test]
     fn the_peak_of_memory_stays() {
         let mut bench = Bench::new();
@@ -456,7 +457,7 @@ mod tests {
         assert!(field(&mut bench, "used_memory") < full);
     }
 
-    /// What is refused before it runs is no call of its command, and an error as every other.
+    /// A request that is refused before it runs is not a call of its command, but its error is counted like any other.
     #[test]
     fn errors_are_counted_by_their_code() {
         let mut bench = Bench::new();
@@ -476,7 +477,7 @@ mod tests {
         assert_eq!(bench.line("INFO errorstats").trim_end(), "$14 # Errorstats");
     }
 
-    /// As `bytesToHuman` of Redis.
+    /// Bytes are written like by `bytesToHuman` of Redis.
     #[test]
     fn bytes_are_written_for_people() {
         for (bytes, text) in [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (1536, "1.50K"), (25_276_510_208, "23.54G")]

@@ -1,5 +1,5 @@
-//! `COMMAND`: what clients learn of the commands. redis-py can't call one that is not listed here, cluster clients find
-//! the keys by it.
+//! `COMMAND`: the commands, described for clients. redis-py cannot call a command that is not listed here, and cluster
+//! clients find the keys of a request by it.
 
 mod docs;
 
@@ -34,7 +34,7 @@ pub static COMMANDS: &[Command] = &[
     ]),
 ];
 
-/// The rows that clients are told of.
+/// Returns the rows that clients see.
 fn listed(rows: &'static [Command]) -> impl Iterator<Item = &'static Command> {
     rows.iter().filter(|row| is_listed(row))
 }
@@ -43,12 +43,12 @@ fn is_listed(row: &Command) -> bool {
     !row.flags.has(Flags::REFUSED)
 }
 
-/// The commands that are no subcommands.
+/// Returns the commands that are not subcommands.
 fn top() -> Vec<&'static Command> {
     rows().filter(|row| is_listed(row) && !row.name.contains('|')).collect()
 }
 
-/// The row with this name: a command's, or `container|subcommand`.
+/// Returns the row with this name: a command's, or `container|subcommand`.
 fn named(name: &[u8]) -> Option<&'static Command> {
     rows().filter(|row| is_listed(row)).find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
 }
@@ -112,7 +112,7 @@ fn list(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// The keys of the command that stands behind `COMMAND GETKEYS`, and its row.
+/// Returns the row and the keys of the command behind `COMMAND GETKEYS`.
 fn keys_of<'a>(call: &Call<'a>) -> Result<(&'static Command, Vec<&'a [u8]>), &'static str> {
     let invalid = "ERR Invalid command specified";
     let mut row = named(call.request.arg(2)).filter(|row| !row.name.contains('|')).ok_or(invalid)?;
@@ -148,7 +148,7 @@ fn getkeysandflags(call: &mut Call<'_>) -> Outcome {
     match keys_of(call) {
         Err(text) => call.reply.error(text),
         Ok((row, keys)) => {
-            // What was there is read where it is asked for.
+            // The old value is read only with one of these options.
             let mut options = call.request.args_from(5.min(call.request.len()));
             let reads = |word: &[u8]| word.eq_ignore_ascii_case(b"get") || word.eq_ignore_ascii_case(b"ifeq");
             let is_set = row.name == "set";
@@ -193,7 +193,7 @@ fn help(call: &mut Call<'_>) -> Outcome {
     ])
 }
 
-/// Ten elements, as `COMMAND` has them since Redis 7.
+/// Writes a row as the ten elements that `COMMAND` has had since Redis 7.
 fn describe(reply: &mut Reply<'_>, row: &Command) {
     reply.array(10);
     reply.bulk(row.name.as_bytes());
@@ -223,7 +223,7 @@ fn words(reply: &mut Reply<'_>, words: &[&str]) {
     words.iter().for_each(|word| reply.simple(word));
 }
 
-/// The flags in Redis's words and order.
+/// Returns the names of flags, in Redis's words and order.
 fn flags(flags: Flags) -> Vec<&'static str> {
     let names = [
         (Flags::WRITE, "write"),
@@ -243,7 +243,8 @@ fn flags(flags: Flags) -> Vec<&'static str> {
     names.into_iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| name).collect()
 }
 
-/// The categories of Redis's access control, in Redis's order: from the flags, as Redis does it, and from the family.
+/// Returns the categories of Redis's access control, in Redis's order. As in Redis, they follow from the flags and from
+/// the family.
 fn categories(row: &Command) -> Vec<&'static str> {
     let is_container = !row.subcommands.is_empty() && row.arity == -2;
     let container = row.name.split('|').next().unwrap_or_default();
@@ -267,13 +268,13 @@ fn categories(row: &Command) -> Vec<&'static str> {
     categories.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name).collect()
 }
 
-/// What clients of a cluster do with a command that concerns more than one node, in Valkey's words: where it is sent, and how
-/// the replies become one. Both follow from where the gateway sends the row.
+/// Returns the tips for clients of a cluster, in Valkey's words: where to send a command that concerns several nodes,
+/// and how to merge the replies. Both follow from the row's route on the gateway.
 fn tips(row: &Command) -> Vec<&'static str> {
     let request = request_policy(row);
     let policies = [request, request.and(response_policy(row))].into_iter().flatten();
     let hint = nondeterminism(row.name);
-    // The order is Redis's, so that descriptions are the same to the byte.
+    // The order is Redis's, so that descriptions are equal to the byte.
     let is_hint_last = matches!(row.name, "keys" | "randomkey" | "slowlog|get" | "slowlog|len");
     let (first, last) = if is_hint_last { (None, hint) } else { (hint, None) };
     first.into_iter().chain(policies).chain(last).collect()
@@ -283,11 +284,12 @@ fn request_policy(row: &Command) -> Option<&'static str> {
     match (row.route, row.name) {
         (Route::Split(_), _) => Some("request_policy:multi_shard"),
         (Route::CursorAt(_), _) => Some("request_policy:special"),
-        // The gateway asks every core for these, since its cores are one node to its clients; cluster clients ask one node.
+        // The gateway asks every core for these, since all cores are one node to its clients; cluster clients ask one
+        // node.
         (Route::Everywhere(_), "bgsave" | "client|kill" | "client|list" | "debug" | "lastsave" | "save") => None,
         (Route::Everywhere(_), _) if row.flags.has(Flags::ADMIN) => Some("request_policy:all_nodes"),
         (Route::Everywhere(_), _) => Some("request_policy:all_shards"),
-        // Any core of a server answers for all of it, but not for other servers.
+        // Any core of a server answers for the whole server, but not for other servers.
         (_, "client|setinfo" | "client|setname" | "config|rewrite") => Some("request_policy:all_nodes"),
         (_, "function|flush" | "memory|malloc-stats" | "memory|purge" | "ping" | "wait") => {
             Some("request_policy:all_shards")
@@ -306,7 +308,7 @@ fn response_policy(row: &Command) -> Option<&'static str> {
             Merge::Ok | Merge::Here => Some("response_policy:all_succeeded"),
             Merge::Sum => Some("response_policy:agg_sum"),
             Merge::Least => Some("response_policy:agg_min"),
-            // Clients put arrays together as they are, but for those of LATENCY.
+            // Clients concatenate arrays unless told otherwise, except those of LATENCY.
             Merge::Elements if row.name.starts_with("latency|") => Some("response_policy:special"),
             Merge::Elements | Merge::Ranked => None,
             Merge::First | Merge::Histograms | Merge::Info | Merge::Lines | Merge::Metrics | Merge::Sums => {
@@ -356,11 +358,11 @@ fn nondeterminism(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Where some of a command's keys stand, and what it does with them.
+/// A key specification: the positions of some of a command's keys, and what the command does with them.
 struct KeySpec {
     flags: &'static [&'static str],
     first: i16,
-    /// Relative to the first, or negative from the end.
+    /// The last key's index, relative to the first; negative counts from the end.
     last: i16,
     step: i16,
 }
@@ -409,13 +411,13 @@ fn key_specs(row: &Command) -> Vec<KeySpec> {
     }
 }
 
-/// What SET does that reads nothing.
+/// The key flags of a SET that reads nothing.
 const OVERWRITES: &[&str] = &["OW", "update"];
-/// What SET does with GET or IFEQ.
+/// The key flags of a SET with GET or IFEQ.
 const READS_AND_WRITES: &[&str] = &["RW", "access", "update"];
 
-/// What a command does with its keys, in Redis's words: `RO`, `RW`, `OW` and `RM` say whether it reads, overwrites or
-/// removes them.
+/// Returns the flags of a command's keys, in Redis's words: `RO`, `RW`, `OW` and `RM` say whether it reads, overwrites
+/// or removes them.
 fn key_flags(name: &str, flags: Flags) -> &'static [&'static str] {
     match name {
         "append" => &["RW", "insert"],

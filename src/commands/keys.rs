@@ -1,5 +1,5 @@
-//! Commands on keys, whatever their values are. Expiry, walks over all keys, and questions about one have files of
-//! their own.
+//! Commands on keys, for values of any type. Expiry, scans of all keys, and questions about one key have files of their
+//! own.
 
 mod expire;
 mod memory;
@@ -18,12 +18,12 @@ const WRITE: Flags = Flags::WRITE;
 const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
-/// A row for a command whose only key is its first argument, and that does not need its value.
+/// Creates a row for a command whose only key is its first argument, and which does not need the key's value.
 const fn row(name: &'static str, arity: i16, flags: Flags, run: super::Run) -> Command {
     Command::new(name, arity, flags.and(Flags::NO_VALUES), Keys::ONE, Route::Keys, run)
 }
 
-/// A row for a command that does the same to each of its keys and counts, and does not need their values.
+/// Creates a row for a command that does the same to each of its keys and counts, and which does not need their values.
 const fn counting_row(name: &'static str, flags: Flags, run: super::Run) -> Command {
     Command::new(name, -2, flags.and(Flags::NO_VALUES), Keys::ALL, Route::Split(Merge::Sum), run)
 }
@@ -77,7 +77,7 @@ pub static COMMANDS: &[Command] = &[
         "Asynchronously deletes one or more keys."),
 ];
 
-/// Answers with how many of the keys, one named twice counting twice, `is_counted` says yes to.
+/// Replies with the number of keys for which `is_counted` returns true. A key that is named twice counts twice.
 fn count(call: &mut Call<'_>, is_counted: impl Fn(&mut Call<'_>, Key<'_>, UnixMillis) -> bool) -> Outcome {
     let now = call.millis();
     let keys = call.request.args_from(1);
@@ -94,7 +94,7 @@ fn exists(call: &mut Call<'_>) -> Outcome {
     count(call, |call, key, now| call.store.look(key, now).is_some())
 }
 
-/// Notes a use even for a client whose other reads leave none: that is what it is for.
+/// Counts a use of each key, for a client with CLIENT NO-TOUCH too: that is the purpose of the command.
 fn touch(call: &mut Call<'_>) -> Outcome {
     count(call, |call, key, now| call.store.get(key, now).is_some())
 }
@@ -129,7 +129,7 @@ fn copy(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Whether `REPLACE` is among them. `DB` may name the only database that there is.
+/// Returns true if `REPLACE` is among the options. `DB` may name the only database that there is.
 fn copy_options<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<bool, &'static str> {
     let mut is_replacing = false;
     while let Some(word) = words.next() {
@@ -164,7 +164,8 @@ fn renamenx(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Moves a key's entry to another key, if `may` says so when told whether that is taken. `None` where there is no entry.
+/// Moves a key's entry to another key if `may` returns true; its argument is true if that key exists. `None` if there
+/// is no entry to move.
 fn rename_if(call: &mut Call<'_>, may: impl Fn(bool) -> bool) -> Option<bool> {
     let (from, to, now) = (call.key(), Key::of(call.request.arg(2)), call.millis());
     if !call.note_use(from) {

@@ -1,4 +1,5 @@
-//! `METRICS`: what a core tells Prometheus; [`crate::metrics`] has the table. On the gateway it is what all cores tell.
+//! `METRICS`: the metrics of a core for Prometheus; [`crate::metrics`] has the table. On the gateway, those of all
+//! cores.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route};
 use crate::metrics::{Source, render};
@@ -11,7 +12,7 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn metrics(call: &mut Call<'_>) -> Outcome {
-    let clients = call.core.clients.len() + usize::from(call.is_at_home());
+    let clients = call.core.clients.len() + usize::from(call.is_local_client());
     let text = render(&Source { core: call.core, store: call.store, now: call.now, clients });
     call.reply.bulk(text.as_bytes());
     Outcome::Done

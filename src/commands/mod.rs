@@ -1,4 +1,4 @@
-//! The commands: one file per family, each a list of rows and their functions; [`table`] finds them by name.
+//! The commands: one file per family, each with a list of rows and their functions; [`table`] finds a row by its name.
 
 pub mod cluster;
 pub mod connection;

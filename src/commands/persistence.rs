@@ -1,4 +1,4 @@
-//! Commands about snapshots, and about whether a server has its data.
+//! Commands about snapshots, and `READY`: the server has its data and accepts writes.
 
 use super::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors};
 
@@ -19,7 +19,7 @@ pub static COMMANDS: &[Command] = &[
     row("lastsave", 1, LASTSAVE, Route::Everywhere(Merge::Least), lastsave).doc("server", "1.0.0",
         "Returns the Unix timestamp of the last successful save to disk."),
     row("ready", 1, READY, Route::Everywhere(Merge::Ok), ready).doc("server", "7.2.4",
-        "Returns OK if the server has its data and takes writes, or why not. Trine's own."),
+        "Returns OK if the server has loaded its data and accepts writes, or else the error of a write. Trine's own."),
     row("save", 1, ADMIN.and(Flags::NO_MULTI), Route::Everywhere(Merge::Ok), save).doc("server", "1.0.0",
         "Synchronously saves the database(s) to disk."),
 ];
@@ -41,7 +41,7 @@ fn bgsave(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Answered when the snapshot is there. Unlike in Redis, everybody else is served meanwhile.
+/// Asks for a snapshot; the reply follows when it is finished. Unlike in Redis, other clients are served meanwhile.
 fn save(call: &mut Call<'_>) -> Outcome {
     if let Some(text) = refusal(call) {
         return call.fail(text);
@@ -58,13 +58,13 @@ fn refusal(call: &Call<'_>) -> Option<&'static str> {
     (persistence.wants_snapshot || persistence.snapshot_since.is_some()).then_some(IN_PROGRESS)
 }
 
-/// Before the first save it is the time of the start, as in Redis.
+/// Replies with the time of the last save; before the first, as in Redis, with that of the start.
 fn lastsave(call: &mut Call<'_>) -> Outcome {
     call.reply.integer((call.core.last_save().0 / 1000) as i64);
     Outcome::Done
 }
 
-/// For whoever decides where requests go: the errors are those that a write would get.
+/// Replies with the error that a write would get, or `OK`: for load balancers and orchestrators.
 fn ready(call: &mut Call<'_>) -> Outcome {
     let persistence = &call.core.persistence;
     if persistence.is_loading {

@@ -1,4 +1,4 @@
-//! What is refused on purpose, with a word on what to use instead. `COMMAND` does not list these.
+//! Commands that are refused on purpose, with an error that says what to use instead. `COMMAND` does not list them.
 
 use super::{Call, Command, Flags, Keys, Outcome, Route, Run};
 
@@ -7,7 +7,7 @@ const fn row(name: &'static str, run: Run) -> Command {
 }
 
 const fn replication(name: &'static str, since: &'static str) -> Command {
-    row(name, by_topology).doc("server", since, "Refused: which server holds what is written in the topology file.")
+    row(name, by_topology).doc("server", since, "Refused: the topology file assigns the slots to servers.")
 }
 
 const fn database(name: &'static str, since: &'static str) -> Command {
@@ -31,11 +31,11 @@ fn refuse(call: &mut Call<'_>, instead: &str) -> Outcome {
 }
 
 fn by_topology(call: &mut Call<'_>) -> Outcome {
-    refuse(call, "which server holds which slots is written in the topology file (trine plan)")
+    refuse(call, "the topology file assigns the slots to servers (trine plan)")
 }
 
 fn one_database(call: &mut Call<'_>) -> Outcome {
-    refuse(call, "there is one database, 0; use a prefix, or another server")
+    refuse(call, "there is only database 0: use a prefix, or another server")
 }
 
 #[cfg(test)]
@@ -43,10 +43,10 @@ mod tests {
     use crate::commands::tests::check;
 
     #[test]
-    fn who_is_refused_is_told_what_to_use_instead() {
+    fn refusals_say_what_to_use_instead() {
         check(
-            "REPLICAOF no one -> -ERR REPLICAOF is not supported: which server holds which slots is written in the topology file (trine plan)
-             MOVE a 1 -> -ERR MOVE is not supported: there is one database, 0; use a prefix, or another server
+            "REPLICAOF no one -> -ERR REPLICAOF is not supported: the topology file assigns the slots to servers (trine plan)
+             MOVE a 1 -> -ERR MOVE is not supported: there is only database 0: use a prefix, or another server
              COMMAND INFO move cluster|meet -> *2 $-1 $-1
              COMMAND LIST FILTERBY PATTERN [mrs][opl][la][vi]* -> *0",
         );

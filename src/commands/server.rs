@@ -66,7 +66,8 @@ fn config_get(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Each core does this to its own copy, by whichever port it comes, and the one that has the connection answers.
+/// Changes the core's copy of the settings. Every core does so, by whichever port the command came, and the core that
+/// has the connection replies.
 fn config_set(call: &mut Call<'_>) -> Outcome {
     let args: Vec<_> = call.request.args_from(2).collect();
     if !args.len().is_multiple_of(2) {
@@ -114,7 +115,8 @@ fn dbsize(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Whether an optional argument is `ASYNC` or `SYNC`. Here both mean the same.
+/// Returns true if the argument at `index`, which is optional and the last, is `ASYNC` or `SYNC`. Both mean the same
+/// here.
 fn is_flush_mode(call: &Call<'_>, index: usize) -> bool {
     let is_mode = call.is(index, "ASYNC") || call.is(index, "SYNC");
     call.request.len() <= index || (call.request.len() == index + 1 && is_mode)
@@ -129,7 +131,7 @@ fn flush(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Test suites begin with it. There are no functions.
+/// Does nothing, since there are no functions: test suites begin with this command.
 fn function_flush(call: &mut Call<'_>) -> Outcome {
     if !is_flush_mode(call, 2) {
         return call.fail("ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
@@ -154,7 +156,7 @@ fn role(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// There are no replicas: none has what was written, and none will.
+/// Replies with 0 at once: there are no replicas, so no wait would change that.
 fn wait(call: &mut Call<'_>) -> Outcome {
     if parse_i64(call.request.arg(1)).is_none() {
         return call.fail(errors::NOT_AN_INTEGER);
@@ -180,7 +182,7 @@ fn shutdown(call: &mut Call<'_>) -> Outcome {
     match (aborts, call.request.len()) {
         (true, 2) => call.fail("ERR No shutdown in progress."),
         (true, _) => call.fail(errors::SYNTAX),
-        // As in Redis, the end of the connection is the answer.
+        // As in Redis, the end of the connection is the reply.
         (false, _) => Outcome::Shutdown,
     }
 }
@@ -192,7 +194,7 @@ fn debug(call: &mut Call<'_>) -> Outcome {
         return call.fail(NO_DEBUG);
     }
     if call.is(1, "SLEEP") && call.request.len() == 3 {
-        // As `strtod` in Redis: what is no number is none.
+        // Like `strtod` in Redis: a text that is not a number counts as 0.
         let seconds = call.text(2).parse().unwrap_or(0.0);
         call.reply.ok();
         return Outcome::Stall(Duration::try_from_secs_f64(seconds).unwrap_or_default());

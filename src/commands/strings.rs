@@ -1,4 +1,4 @@
-//! Commands on strings. `SET` and what is like it, numbers, and the longest common subsequence have files of their own.
+//! Commands on strings. The variants of `SET`, numbers, and the longest common subsequence have files of their own.
 
 mod lcs;
 mod long_double;
@@ -14,7 +14,7 @@ const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const GROW_FAST: Flags = GROW.and(Flags::FAST);
 
-/// A row for a command whose only key is its first argument, as nearly all are.
+/// Creates a row for a command whose only key is its first argument, as with nearly all.
 const fn row(name: &'static str, arity: i16, flags: Flags, run: super::Run) -> Command {
     Command::new(name, arity, flags, Keys::ONE, Route::Keys, run)
 }
@@ -49,9 +49,9 @@ pub static COMMANDS: &[Command] = &[
     Command::new("lcs", -3, READ, Keys::TWO, Route::Keys, lcs::lcs).doc("string", "7.0.0",
         "Finds the longest common substring."),
     Command::new("mget", -2, READ_FAST, Keys::ALL, Route::Split(Merge::Elements), mget).doc("string", "1.0.0",
-        "Returns the string values of one or more keys; atomically where one core has them all."),
+        "Returns the string values of one or more keys; atomically if one core owns them all."),
     Command::new("mset", -3, GROW.and(Flags::NO_VALUES), Keys::PAIRS, Route::Split(Merge::Ok), mset).doc("string", "1.0.1",
-        "Creates or modifies the string values of one or more keys; atomically where one core has them all."),
+        "Creates or modifies the string values of one or more keys; atomically if one core owns them all."),
     Command::new("msetnx", -3, GROW.and(Flags::NO_VALUES), Keys::PAIRS, Route::Keys, msetnx).doc("string", "1.0.1",
         "Atomically modifies the string values of one or more keys only when all keys don't exist."),
     row("psetex", 4, GROW.and(Flags::NO_VALUES), set::psetex).doc("string", "2.6.0",
@@ -70,7 +70,7 @@ pub static COMMANDS: &[Command] = &[
         "Returns a substring from a string value."),
 ];
 
-/// A value that would have more than `proto-max-bulk-len` bytes.
+/// The value would be longer than `proto-max-bulk-len` bytes.
 const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 fn get(call: &mut Call<'_>) -> Outcome {
@@ -133,7 +133,7 @@ fn msetnx(call: &mut Call<'_>) -> Outcome {
     if call.request.len().is_multiple_of(2) {
         return call.fail(&errors::wrong_number_of_arguments(call));
     }
-    // The first that is taken is used by it.
+    // The first key that exists counts as used.
     let is_free = !call.request.args_from(1).step_by(2).any(|key| call.note_use(Key::of(key)));
     if is_free {
         put_pairs(call);
@@ -142,7 +142,7 @@ fn msetnx(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Puts keys and values in turn.
+/// Puts the pairs of keys and values.
 fn put_pairs(call: &mut Call<'_>) {
     let now = call.millis();
     let mut words = call.request.args_from(1);
@@ -204,8 +204,8 @@ fn getrange(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// The bytes from `start` to `end`, both included. Negative positions count from the end, and those out of range are
-/// moved to the nearest in range, so that -100 to -50 of a short string is its first byte: so it is in Redis.
+/// Returns the bytes from `start` to `end`, both included. As in Redis, negative positions count from the end, and
+/// positions out of range are moved to the nearest in range, so that -100 to -50 of a short string is its first byte.
 fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
     if start < 0 && end < 0 && end < start {
         return b"";
@@ -306,7 +306,7 @@ mod tests {
         );
     }
 
-    /// The limit is the configuration's, and is checked before anything is allocated.
+    /// The limit is that of the settings, and it is checked before anything is allocated.
     #[test]
     fn a_value_has_a_greatest_length() {
         let mut bench = Bench::new();
@@ -325,8 +325,8 @@ mod tests {
         );
     }
 
-    /// A request of a few bytes may ask for any number of copies of a large value. Whoever does is told so, gets none of
-    /// them, and is let go.
+    /// A request of a few bytes may ask for any number of copies of a large value. Its client gets an error and none of
+    /// them, and is disconnected.
     #[test]
     fn mget_shows_no_more_than_a_reply_may_hold() {
         let mut bench = Bench::new();
@@ -357,7 +357,8 @@ mod tests {
         );
     }
 
-    /// A write that finds a key and leaves it as it is has used it, unless its client asked to leave no trace.
+    /// A write that finds a key and leaves it unchanged counts as a use of it, except for a client with CLIENT
+    /// NO-TOUCH.
     #[test]
     fn a_write_that_changes_nothing_is_a_use() {
         for line in
@@ -375,7 +376,8 @@ mod tests {
         }
     }
 
-    /// Reads are counted, and those of writes are not, as in Redis; a client may read without leaving a trace.
+    /// Reads count as hits or misses, and as in Redis those of writes do not; reads of a client with CLIENT NO-TOUCH do
+    /// not count as uses.
     #[test]
     fn reads_are_hits_or_misses() {
         let mut bench = Bench::new();

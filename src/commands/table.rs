@@ -1,4 +1,4 @@
-//! The command table: every row of every family, found by name.
+//! The command table: the rows of all families, found by name.
 
 use super::{
     cluster, connection, hot_keys, info, introspection, keys, metrics, persistence, refused, server, strings,
@@ -22,16 +22,16 @@ static FAMILIES: &[&[Command]] = &[
     refused::COMMANDS,
 ];
 
-/// A row and its number, which statistics are kept under.
+/// A row and its number. The command's statistics are stored under the number.
 #[derive(Clone, Copy)]
 pub struct Found {
-    /// The row: a subcommand's own where the container has it.
+    /// The row: for a container, that of the subcommand if there is such.
     pub command: &'static Command,
     /// Its position in [`Table::rows`].
     pub index: u16,
 }
 
-/// Why a request names no command. The texts are Redis's own.
+/// The reason why a request names no command. The texts are Redis's own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unknown {
     /// No row has this name.
@@ -42,15 +42,16 @@ pub enum Unknown {
 
 /// All commands.
 pub struct Table {
-    /// Every row, each container followed by its subcommands.
+    /// All rows, each container followed by its subcommands.
     rows: Vec<&'static Command>,
-    /// The name of each row, as [`Name::of`] it; [`Name::LONG`] where that does not tell it from every other text.
+    /// The name of each row, converted by [`Name::of`]; [`Name::LONG`] if that does not distinguish it from all other
+    /// texts.
     names: Vec<Name>,
-    /// Open addressing by [`Name::place`]: a row's position + 1, or 0.
+    /// A hash table with open addressing by [`Name::place`]: a row's position + 1, or 0.
     places: Box<[u16; PLACES]>,
 }
 
-/// Places of the hash table: some eight for each command, so that a probe nearly always hits or misses at once.
+/// The places of the hash table: some eight for each command, so that a probe nearly always hits or misses at once.
 const PLACES: usize = 1024;
 
 /// Returns every row, each container followed by its subcommands.
@@ -76,12 +77,12 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Every row, each container followed by its subcommands.
+    /// Returns all rows, each container followed by its subcommands.
     pub fn rows(&self) -> &[&'static Command] {
         &self.rows
     }
 
-    /// Finds a command that is no subcommand, in any case.
+    /// Finds a command that is not a subcommand, in any case.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Found> {
         let short = Name::of(name);
@@ -96,10 +97,10 @@ impl Table {
         }
     }
 
-    /// Finds the row for a request: a container's subcommand where the request names one.
+    /// Finds the row of a request's command: the subcommand's, if the command is a container and the request names one.
     ///
     /// # Errors
-    /// [`Unknown`], which [`Unknown::text`] says in Redis's words.
+    /// Fails if there is no such command or subcommand; [`Unknown::text`] returns the error reply.
     #[inline]
     pub fn find_for(&self, request: Request<'_>) -> Result<Found, Unknown> {
         let found = self.find(request.arg(0)).ok_or(Unknown::Command)?;
@@ -123,10 +124,10 @@ impl Table {
 }
 
 impl Unknown {
-    /// Redis's words for it.
+    /// Returns the error reply, in Redis's words.
     #[cold]
     pub fn text(self, request: Request<'_>) -> String {
-        // As Redis, which prints at most 128 bytes of the name and of all arguments.
+        // Redis, too, prints at most 128 bytes of the name and of all arguments.
         let name =
             |index| String::from_utf8_lossy(&request.arg(index)[..request.arg(index).len().min(128)]).into_owned();
         match self {
@@ -150,8 +151,8 @@ impl Unknown {
     }
 }
 
-/// A name as two numbers, the same in upper and lower case: its length, and its bytes if it has at most eight, else its first and
-/// last four.
+/// A name as two numbers that do not depend on its case: its length, and its bytes if it has at most eight, else its
+/// first and last four.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Name {
     bytes: u64,
@@ -159,17 +160,18 @@ struct Name {
 }
 
 impl Name {
-    /// The name of a row that has more than eight bytes, or others than letters: two texts may be the same as numbers.
+    /// Stands for a row's name of more than eight bytes, or with bytes that are not letters: other texts may have the
+    /// same numbers.
     const LONG: Self = Self { bytes: 0, length: 0 };
 
-    /// Returns the numbers of a name. Setting a bit of each byte makes capitals small; of two texts of letters that are the same
-    /// afterwards, one is the other in another case.
+    /// Returns the numbers of a name. Setting a bit of each byte turns capitals into small letters; of two texts of
+    /// letters that are equal afterwards, one is the other in another case.
     #[inline]
     fn of(name: &[u8]) -> Self {
         let length = name.len();
         let word = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
         let bytes = match (name.first_chunk(), name.last_chunk()) {
-            // Where they overlap, they are the same.
+            // Bytes that both have are equal.
             (Some(first), Some(last)) => word(first) | word(last) << (8 * (length.min(8) - 4)),
             _ if length == 0 => 0,
             _ => [0, length / 2, length - 1].iter().fold(0, |word, &at| word | u64::from(name[at]) << (8 * at)),
@@ -183,7 +185,7 @@ impl Name {
         if is_short { Self::of(name.as_bytes()) } else { Self::LONG }
     }
 
-    /// Returns where a search for the name begins.
+    /// Returns the place at which a search for the name begins.
     #[inline]
     fn place(self) -> usize {
         let word = self.bytes ^ ((self.length as u64) << 32);
@@ -197,7 +199,7 @@ mod tests {
     use crate::command::Flags;
     use expect_test::expect_file;
 
-    /// The families as the page shows them: the group of `COMMAND DOCS` and a title.
+    /// The families in the order of the page: the group of `COMMAND DOCS`, and the title.
     const GROUPS: [(&str, &str); 7] = [
         ("string", "Strings"),
         ("generic", "Keys"),
@@ -208,23 +210,23 @@ mod tests {
         ("transactions", "Transactions"),
     ];
 
-    /// The rules of transactions, below their commands.
+    /// The rules of transactions, printed below their commands.
     const TRANSACTIONS: &str = "\n\
-        - MULTI queues what follows, and each command is checked as it is queued. An error then has EXEC discard the transaction \
-        (`EXECABORT`), as in Redis. EXEC executes the queue with nothing in between. All of it is in the log, or nothing.\n\
+        - MULTI queues the commands that follow, and each is checked as it is queued. After an error EXEC discards the transaction \
+        (`EXECABORT`), as in Redis. EXEC executes the queue with nothing in between. The log has all of its effects, or none.\n\
         - The keys of a transaction, watched ones too, are in one slot: on a core's port and in a cluster (`CROSSSLOT` \
         otherwise). On the gateway of a server that stands alone they are on one core: give them one hash tag, such as \
         `{user7}`. With `--cores 1` any keys go together.\n\
         - On a gateway of several cores, commands that ask all cores (`FLUSHALL`, `DBSIZE`, `KEYS`, ...) and those about the \
         connection (`CLIENT`, `HELLO`, `AUTH`) are refused in a transaction. `CLIENT REPLY`, `SAVE` and `SHUTDOWN` are refused \
         in every transaction.\n\
-        - WATCH is about slots: EXEC answers with a null where any key of a watched key's slot has changed since, by anybody, \
-        by expiry and eviction too. It may do so where the watched key itself has not changed: try again, as after any other \
-        null.\n\
+        - WATCH is about slots: EXEC answers with a null if any key in the slot of a watched key has changed since, by any client, \
+        by expiry or by eviction. So there may be a null although the watched key itself has not changed: try again, as after \
+        any other null.\n\
         - A queue has the bounds of one request, `max-request-args` and `max-request-bytes`, and its records take at most 4 GiB. \
-        A transaction that memory or the disk has no room for is refused as a whole, before any of it runs.\n";
+        A transaction for which there is no room in memory or on the disk is refused as a whole, before any of it runs.\n";
 
-    /// A command of each type, family or feature of Redis that the page, and README.md, say is missing.
+    /// One command of each type, family or feature of Redis that is missing according to the page and to README.md.
     const MISSING: [&str; 16] = [
         "lpush",
         "hset",
@@ -244,7 +246,8 @@ mod tests {
         "acl",
     ];
 
-    /// The page that lists all commands is the table. `UPDATE_EXPECT=1 cargo test -p trine --lib commands::table` writes it anew.
+    /// The page that lists all commands agrees with the table. `UPDATE_EXPECT=1 cargo test -p trine --lib
+    /// commands::table` writes it.
     #[test]
     fn the_page_of_commands_is_the_table() {
         let table = Table::default();
@@ -278,7 +281,7 @@ mod tests {
         expect_file!["README.md"].assert_eq(&page);
     }
 
-    /// What README.md says is missing is missing: who adds it changes the page.
+    /// Commands that are missing according to README.md are missing: if one is added, the page must change.
     #[test]
     fn what_is_said_to_be_missing_is() {
         let table = Table::default();

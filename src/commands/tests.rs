@@ -1,4 +1,4 @@
-//! A shard that takes lines and gives replies, for the tests of commands.
+//! The bench for tests of commands: a shard that executes lines of text and returns the replies.
 
 mod on_disk;
 pub(crate) mod redis;
@@ -14,7 +14,7 @@ use crate::{
     topology::{Server, ShardId, Topology},
 };
 
-/// A server of one core, a client of its gateway, and a clock that stands still.
+/// A server of one core, a client of its gateway, and a clock that only the test moves.
 pub(crate) struct Bench {
     pub(crate) shard: Shard,
     pub(crate) client: Client,
@@ -22,7 +22,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// 2001-09-09 01:46:40 UTC.
+    /// Creates a bench whose time is 2001-09-09 01:46:40 UTC.
     pub(crate) fn new() -> Self {
         Self::at(UnixMillis(1_000_000_000_000), Policy::default())
     }
@@ -38,7 +38,7 @@ impl Bench {
         self.now.monotonic_us += milliseconds * 1000;
     }
 
-    /// The bytes of the reply to a request.
+    /// Executes a request and returns the bytes of the reply.
     pub(crate) fn execute(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = Vec::new();
         encode_request(&mut bytes, words.iter().map(Vec::as_slice));
@@ -55,7 +55,7 @@ impl Bench {
         output
     }
 
-    /// The reply to a line, its line ends as blanks: `SET k v` gives `+OK`.
+    /// Executes a line and returns the reply with blanks for its line ends: `SET k v` gives `+OK`.
     pub(crate) fn line(&mut self, line: &str) -> String {
         let reply = self.execute_bytes(format!("{line}\n").as_bytes());
         let reply = reply.strip_suffix(b"\r\n").expect("a reply ends with a line end");
@@ -63,7 +63,7 @@ impl Bench {
     }
 }
 
-/// A core of a server that stands alone.
+/// Creates a core of a server without a topology.
 pub(crate) fn shard(cores: u16, core: u16, policy: Policy) -> Shard {
     let server = Server { name: "a".into(), host: "127.0.0.1".into(), port: 7000, core_port: 7001, cores };
     let topology = Topology::single(server).expect("one server is a topology");
@@ -82,7 +82,7 @@ pub(crate) fn shard(cores: u16, core: u16, policy: Policy) -> Shard {
     Shard::new(Store::new(1, policy), core)
 }
 
-/// Checks a transcript: each line is a request, `->`, and its reply as [`Bench::line`] gives it. `wait 10` lets ten
+/// Checks a transcript: each line is a request, `->`, and the reply as [`Bench::line`] returns it. `wait 10` lets ten
 /// milliseconds pass, and `HELLO 3` changes the version of the protocol.
 #[track_caller]
 pub(crate) fn check(transcript: &str) {

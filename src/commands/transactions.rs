@@ -1,5 +1,5 @@
-//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH. The shard queues and executes (`shard/transactions.rs`), since what runs
-//! in a transaction is any command; these rows do the rest.
+//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH. The shard queues and executes commands
+//! (`shard/transactions.rs`), since any command may be in a transaction; these rows do the rest.
 
 use super::{Call, Command, Flags, Keys, Outcome, Route, Run};
 use crate::{
@@ -42,7 +42,7 @@ fn multi(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// EXEC where there is no transaction; where there is one, the shard executes it.
+/// Executes EXEC without a transaction; with one, the shard executes it.
 fn exec(call: &mut Call<'_>) -> Outcome {
     call.fail("ERR EXEC without MULTI")
 }
@@ -57,13 +57,14 @@ fn discard(call: &mut Call<'_>) -> Outcome {
 }
 
 fn unwatch(call: &mut Call<'_>) -> Outcome {
-    // One that is queued finds nothing: EXEC has taken the transaction, with its watches.
+    // If it was queued, there is no transaction any more: EXEC has taken it, with its watches.
     call.client.transaction = None;
     call.reply.ok();
     Outcome::Done
 }
 
-/// Watches keys of this core. For a client of another core, the reply is what that core is to keep.
+/// Watches keys of this core. If the client's connection is on another core, the reply is the watches, which that core
+/// keeps.
 fn watch(call: &mut Call<'_>) -> Outcome {
     if is_open(call) {
         return call.fail("ERR WATCH inside MULTI is not allowed");
@@ -72,7 +73,7 @@ fn watch(call: &mut Call<'_>) -> Outcome {
     for key in call.request.args_from(1) {
         watches.add(call.store.watch(Key::of(key), now));
     }
-    if !call.is_at_home() {
+    if !call.is_local_client() {
         call.reply.bulk(&watches.encode());
         return Outcome::Done;
     }

@@ -1,28 +1,28 @@
-//! A core's ring: all its sockets, and the writes of its log, on one io_uring, driven by one glommio task.
+//! A core's ring: all its sockets, and the reads and writes of its log's files, on one io_uring, driven by one glommio
+//! task.
 //!
-//! glommio's own TCP stream pays a system call for each receive and each send and is interrupted for each completion;
-//! this ring takes all that has arrived in one call, and hands all replies of a turn to the kernel in the next. One
-//! multishot accept a listener, one multishot receive a connection, into buffers that all connections share: an idle
-//! connection owns none. At most one send in flight a connection.
+//! glommio's own TCP stream needs a system call for each receive and each send, and is interrupted for each completion;
+//! this ring takes everything that has arrived in one call, and submits all replies of a turn in the next. There is one
+//! multishot accept per listener and one multishot receive per connection, into buffers that all connections share: an
+//! idle connection owns none. At most one send per connection is in flight.
 //!
-//! The log's writes are here because replies wait for them: one is submitted and its completion taken in the same system
-//! calls as everything else, where glommio would look after its own ring some time later.
+//! The log's writes are here because replies wait for them: a write is submitted, and its completion taken, in the same
+//! system calls as everything else, whereas glommio would look at its own ring some time later.
 //!
 //! A turn, as [`io::core`](super::core) drives it:
 //!
 //! ```text
 //! loop {
-//!     ring.turn(|event| …);      submits what the last turn queued, takes what has arrived, shows it to you
-//!     ring.send(connection, …);  queues replies; nothing is copied, nothing leaves yet
-//!     ring.wait(…).await;        where nothing had arrived: sleeps until the kernel or a peer rings the bell
+//!     ring.turn(|event| …);      submits queued operations, takes completions, shows them as events
+//!     ring.send(connection, …);  queues replies; nothing is copied, and nothing is sent yet
+//!     ring.wait(…).await;        if there was no completion: sleeps until one arrives or the bell is rung
 //! }
 //! ```
 //!
-//! `unsafe` stays in here and in `buffers`. What makes it sound: the kernel reads a send's bytes until its completion,
-//! and they stay where they are in `Connection::in_flight` (a file's, in `Ring::writing` and `Ring::readings`) until then, whatever the caller does
-//! meanwhile; a received
-//! buffer goes back to the kernel only after the event that showed it has been handled; and dropping the ring first
-//! cancels whatever is in flight.
+//! `unsafe` is used only here and in the submodules. It is sound because: the kernel reads the bytes of a send until
+//! its completion, and until then they stay where they are, in `Connection::in_flight` (a file's in `Ring::writing` and
+//! `Ring::readings`), whatever the caller does; a received buffer is returned to the kernel only after the event that
+//! showed it has been handled; and dropping the ring first cancels everything in flight.
 #![expect(unsafe_code, reason = "io_uring's submissions are pointers; see the invariants above")]
 
 mod alarm;
@@ -51,37 +51,38 @@ use std::{
     time::Duration,
 };
 
-/// Submissions that fit before a system call takes them.
+/// The submissions that fit into the queue before a system call must take them.
 const SUBMISSIONS: u32 = 2048;
-/// Completions that fit before the kernel has to keep them aside.
+/// The completions that fit into the queue before the kernel must store them elsewhere.
 const COMPLETIONS: u32 = 8192;
-/// Completions whose bytes are shown before the first of them is handled: enough to fetch from memory at once, and not more
-/// than the processor's first cache holds until they are used.
+/// The number of completions whose bytes are shown before the first of them is handled: enough to be prefetched from
+/// memory together, and no more than the processor's first cache holds until they are used.
 const COMING: usize = 32;
 
-/// What happened on a socket.
+/// An event on a socket or a file.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A listener (by its position) has a new connection. [`Ring::adopt`] it, or pass it on.
+    /// A listener, named by its position, has a new connection. [`Ring::adopt`] it, or hand it over to another core.
     Accepted(usize, TcpStream),
-    /// A listener can't accept, most likely for want of descriptors. [`Ring::accept_again`] later.
+    /// A listener cannot accept, most likely for lack of file descriptors. Call [`Ring::accept_again`] later.
     AcceptFailed(usize, io::Error),
-    /// These bytes are about to be [`Received`](Self::Received). Those of several connections are shown before the first of
-    /// them is, so that what they ask for can be fetched from memory for all at once.
+    /// These bytes are about to be [`Received`](Self::Received). Those of several connections are shown before the
+    /// first of them is received, so that the keys that they ask for can be prefetched together.
     Coming(&'a [u8]),
-    /// What [`Ring::connect`] began is a connection now.
+    /// The attempt that [`Ring::connect`] began has succeeded: the connection is open.
     Connected(ConnectionId),
     /// Bytes have arrived.
     Received(ConnectionId, &'a [u8]),
-    /// What was given to [`Ring::send`] has been sent; there may be more now.
+    /// The bytes given to [`Ring::send`] have been sent; the next send may be queued.
     Sent(ConnectionId),
     /// The peer will send no more, but may still read.
     Ended(ConnectionId),
-    /// The connection has failed. Nothing more comes of it: [`Ring::close`] it.
+    /// The connection has failed and has no further events: [`Ring::close`] it.
     Failed(ConnectionId, io::Error),
-    /// What was given to [`Ring::write`] is in its file, all of it; or it is not known what is. Here is its buffer.
+    /// The write given to [`Ring::write`] has ended, and here is its buffer. Either all bytes are on disk, or, after an
+    /// error, it is unknown how many are.
     Written(Aligned, io::Result<()>),
-    /// What [`Ring::read`] was asked for under this token: how many bytes were read into the buffer.
+    /// The read with this token has ended: its buffer, and the number of bytes read.
     Read(u64, Aligned, io::Result<usize>),
 }
 
@@ -89,25 +90,26 @@ pub enum Event<'a> {
 enum Receiving {
     /// The kernel has a multishot receive.
     Armed,
-    /// It is being cancelled; what arrives until then is still shown. `true`: and is wanted again.
+    /// The receive is being cancelled; bytes that arrive until then are still shown. `true`: receiving begins again
+    /// afterwards.
     Stopping(bool),
-    /// The kernel has none.
+    /// The kernel has no receive.
     Off,
 }
 
 struct Connection {
     socket: TcpStream,
-    /// The bytes that the kernel may be reading: not touched while `sending`.
+    /// The bytes of the send, which the kernel may be reading: not touched while `sending`.
     in_flight: Vec<u8>,
-    /// How many of them have been sent.
+    /// The number of these bytes that have been sent.
     sent: usize,
     sending: bool,
     receiving: Receiving,
-    /// [`Ring::connect`] has begun it, and its end is not known.
+    /// True while an attempt to connect is in flight ([`Ring::connect`]).
     connecting: bool,
-    /// The caller is done with it; it goes when nothing is in flight any more.
+    /// True once the caller has closed it; it is freed when nothing of it is in flight.
     closing: bool,
-    /// Something has arrived since, which nobody wants.
+    /// True if bytes have arrived since it was closed.
     has_discarded: bool,
 }
 
@@ -117,7 +119,7 @@ struct Place {
     connection: Option<Box<Connection>>,
 }
 
-/// The sockets of a core.
+/// A core's ring: its sockets, and the reads and writes of its log's files.
 pub struct Ring {
     uring: IoUring,
     buffers: Buffers,
@@ -132,11 +134,12 @@ pub struct Ring {
     completions: Vec<(u64, i32, u32)>,
     alarm: Alarm,
     connections: usize,
-    /// Submissions that no system call has taken yet.
+    /// The submissions that no system call has taken yet.
     queued: usize,
 }
 
-/// What kind of operation a completion belongs to: the top four bits of its tag. Then 28 bits of generation and 32 of place.
+/// The kind of operation that a completion belongs to: the top four bits of its tag, followed by 28 bits of generation
+/// and 32 of place.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 enum Operation {
@@ -154,7 +157,7 @@ enum Operation {
 
 const GENERATIONS: u32 = 1 << 28;
 
-/// Returns the connection whose completion has this tag.
+/// Returns the connection that a completion's tag names.
 #[inline]
 fn connection_of(tag: u64) -> ConnectionId {
     ConnectionId { place: tag as u32, generation: (tag >> 32) as u32 & (GENERATIONS - 1) }
@@ -167,11 +170,11 @@ impl Operation {
 }
 
 impl Ring {
-    /// Makes a ring for this thread, inside its glommio executor. `buffer_count` (a power of two) buffers of `buffer_size`
-    /// bytes are shared by all connections; memory is taken when they are first used.
+    /// Creates a ring for this thread, inside its glommio executor. `buffer_count` buffers (a power of two) of
+    /// `buffer_size` bytes are shared by all connections; the kernel provides their memory when they are first used.
     ///
     /// # Errors
-    /// What the kernel says where io_uring can't be had; [`io::probe`](super::probe) knows what it means.
+    /// Fails if io_uring is not available; [`io::probe`](super::probe) explains the error.
     pub fn new(buffer_count: u16, buffer_size: usize) -> io::Result<Self> {
         let uring: IoUring = IoUring::builder()
             .setup_single_issuer()
@@ -199,32 +202,32 @@ impl Ring {
             connections: 0,
             queued: 0,
         };
-        ring.hear();
+        ring.poll_bell();
         Ok(ring)
     }
 
-    /// Has a completion from now on when the bell is rung for a nap.
-    fn hear(&mut self) {
+    /// Polls the eventfd that the bell writes to during a nap: a ring of the bell is then a completion.
+    fn poll_bell(&mut self) {
         let poll = opcode::PollAdd::new(types::Fd(self.sleeper.for_nap()), libc::POLLIN as u32).multi(true).build();
         self.push(&poll.user_data(Operation::Bell.tag(ConnectionId { place: 0, generation: 0 })));
     }
 
-    /// Tries what [`new`](Self::new) needs, on a small scale and without an executor.
+    /// Checks that the kernel provides what [`new`](Self::new) needs, with a small ring and without an executor.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Fails like [`new`](Self::new).
     pub fn probe() -> io::Result<()> {
         let uring: IoUring =
             IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)?;
         Buffers::register(&uring, 2, 4096).map(drop)
     }
 
-    /// The bell that wakes this ring's core from another thread.
+    /// Returns the bell that wakes this ring's core from another thread.
     pub fn bell(&self) -> Arc<Bell> {
         self.sleeper.bell()
     }
 
-    /// Accepts connections from now on. Returns the listener's position.
+    /// Begins to accept connections. Returns the listener's position.
     pub fn listen(&mut self, listener: TcpListener) -> usize {
         self.listeners.push(listener);
         let position = self.listeners.len() - 1;
@@ -256,9 +259,9 @@ impl Ring {
         id
     }
 
-    /// Gives a socket a place.
+    /// Puts a socket into a free place.
     fn take_place(&mut self, socket: TcpStream, connecting: bool) -> ConnectionId {
-        // Replies leave when they are handed over, not when there is a packet full of them. A failure costs latency only.
+        // Replies are to be sent at once, not when they fill a packet. A failure costs latency only.
         let _ = socket.set_nodelay(true);
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
@@ -279,39 +282,39 @@ impl Ring {
         ConnectionId { place, generation: slot.generation }
     }
 
-    /// The number of connections, those included that are closing.
+    /// Returns the number of connections, including those that are closing.
     pub fn len(&self) -> usize {
         self.connections
     }
 
-    /// Whether there is no connection.
+    /// Returns true if there is no connection.
     pub fn is_empty(&self) -> bool {
         self.connections == 0
     }
 
-    /// Whether the connection is still there, and not closing.
+    /// Returns true if the connection exists and is not closing.
     pub fn is_open(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| !connection.closing)
     }
 
-    /// Whether a send is in flight, so that another has to wait for [`Event::Sent`].
+    /// Returns true if a send is in flight, so that the next has to wait for [`Event::Sent`].
     #[inline]
     pub fn is_sending(&self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(|connection| connection.sending)
     }
 
-    /// The connection's socket, for its addresses and options.
+    /// Returns the connection's socket, for its addresses and options.
     pub fn socket(&self, id: ConnectionId) -> Option<&TcpStream> {
         self.get(id).map(|connection| &connection.socket)
     }
 
-    /// An empty buffer for replies, with room from earlier ones where there is any.
+    /// Returns an empty buffer for replies, with capacity from earlier use if there is a spare one.
     #[inline]
     pub fn buffer(&mut self) -> Vec<u8> {
         self.spare.take()
     }
 
-    /// Moves such buffers into `stock`, as many as that may hold, for use while the ring shows its events.
+    /// Moves spare buffers into `stock`, as many as it may hold, for use while the ring shows its events.
     #[inline]
     pub fn stock_up(&mut self, stock: &mut Spare) {
         stock.take_from(&mut self.spare);
@@ -323,10 +326,10 @@ impl Ring {
         self.spare.keep(buffer);
     }
 
-    /// Queues bytes to be sent with the next turn. Dropped where the connection has gone.
+    /// Queues bytes to be sent with the next turn. They are dropped if the connection is closed.
     ///
     /// # Panics
-    /// Where a send is in flight ([`is_sending`](Self::is_sending)), or there is nothing to send.
+    /// Panics if a send is in flight ([`is_sending`](Self::is_sending)), or if `bytes` is empty.
     #[inline]
     pub fn send(&mut self, id: ConnectionId, bytes: Vec<u8>) {
         assert!(!bytes.is_empty(), "a send has something to send");
@@ -338,7 +341,8 @@ impl Ring {
         self.push_send(id);
     }
 
-    /// Stops receiving: what arrives waits in the kernel, and soon at the sender. What is on its way is still shown.
+    /// Stops receiving: new bytes wait in the kernel, and soon at the sender. Bytes that the kernel has handed over by
+    /// then are still shown.
     pub fn pause(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         match connection.receiving {
@@ -362,20 +366,22 @@ impl Ring {
         }
     }
 
-    /// Closes a connection. What is in flight is cut off; nothing more is told of it. Who is still sending gets a reset.
+    /// Closes a connection. A send in flight is cut off, and there are no further events. A peer that is still sending
+    /// gets a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         connection.closing = true;
-        // Ends what is in flight; its completions free the place. Fails where the peer has gone already.
+        // Ends the operations in flight; their completions free the place. Fails if the peer has gone already.
         let _ = connection.socket.shutdown(Shutdown::Both);
         self.stop_connecting(id);
         self.release(id);
     }
 
-    /// Submits what is queued, takes what has arrived, and shows it. Never waits. Returns how many completions there were.
+    /// Submits queued operations, takes the completions, and shows them as events. Never waits. Returns the number of
+    /// completions.
     ///
     /// # Errors
-    /// Only where the ring itself is broken.
+    /// Fails only if the ring itself is broken.
     pub fn turn(&mut self, mut on_event: impl FnMut(Event<'_>)) -> io::Result<usize> {
         if 0 < self.queued || self.has_deferred() {
             self.enter()?;
@@ -402,14 +408,14 @@ impl Ring {
         Ok(count)
     }
 
-    /// Whether the kernel has something that it only hands over in a system call.
+    /// Returns true if the kernel has completions that it only hands over in a system call.
     #[inline]
     fn has_deferred(&mut self) -> bool {
         let submission = self.uring.submission();
         submission.taskrun() || submission.cq_overflow()
     }
 
-    /// One system call: submits everything and runs what the kernel has deferred to us.
+    /// Enters the kernel once: submits everything, and runs work that the kernel has deferred to this thread.
     fn enter(&mut self) -> io::Result<()> {
         loop {
             let queued = self.uring.submission().len() as u32;
@@ -418,7 +424,8 @@ impl Ring {
             match entered {
                 Ok(_) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                // The completion queue is full, or the kernel is short of memory: take what is there, and try again.
+                // The completion queue is full, or the kernel is short of memory: take the completions first, and try
+                // again.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)) => break,
                 Err(error) => return Err(error),
             }
@@ -455,9 +462,9 @@ impl Ring {
             kind if kind == Operation::Sync as u64 => self.synced(result, on_event),
             kind if kind == Operation::Read as u64 => self.has_read(id, result, on_event),
             kind if kind == Operation::Bell as u64 => {
-                self.sleeper.silence();
+                self.sleeper.reset_nap();
                 if !cqueue::more(flags) {
-                    self.hear();
+                    self.poll_bell();
                 }
             }
             _ => {}
@@ -474,7 +481,7 @@ impl Ring {
             }
             return;
         }
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+        // SAFETY: the kernel has just made this descriptor for this ring, and nothing else uses it.
         let socket = unsafe { OwnedFd::from_raw_fd(result) };
         on_event(Event::Accepted(listener, TcpStream::from(socket)));
         if !cqueue::more(flags) {
@@ -504,7 +511,8 @@ impl Ring {
         }
         match result {
             0 => on_event(Event::Ended(id)),
-            // The kernel ended the multishot for its own reasons, or all buffers were out; they are back by now.
+            // The kernel has ended the multishot for a reason of its own, or there was no free buffer; there are free
+            // ones by now.
             _ if 0 < result || -result == libc::ENOBUFS || -result == libc::EINTR || -result == libc::ECANCELED => {
                 if wanted != Receiving::Stopping(false) {
                     self.arm(id);
@@ -536,15 +544,15 @@ impl Ring {
         }
     }
 
-    /// Frees the place of a closing connection that the kernel has nothing of any more.
+    /// Frees the place of a closing connection, unless an operation of it is in flight.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
         let is_in_use = connection.sending || connection.connecting || connection.receiving != Receiving::Off;
         if connection.closing && !is_in_use {
             if connection.has_discarded {
-                // A reset, as for what is unread when a socket is closed: the kernel has taken it, and may have told nobody since
-                // that there is room again. Whoever waits for that would wait for as long as the kernel remembers the connection,
-                // a minute. It fails where the peer has gone.
+                // A reset, as the kernel sends when a socket is closed with unread bytes. Here the bytes have been
+                // read, and the peer may not have been told since that there is room again: without a reset it would
+                // wait for that until the kernel forgets the connection, a minute. Fails if the peer has gone.
                 let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
             }
             let place = &mut self.places[id.place()];
@@ -573,8 +581,9 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what an entry points to is a constant, a connection's `in_flight`, or a buffer in `writing` or `readings`, which
-        // stay until their completion was seen; and the descriptor's socket or file stays open until then, too.
+        // SAFETY: an entry points to a constant, to a connection's `in_flight`, or to a buffer in `writing` or
+        // `readings`, all of which stay until its completion has been taken; and the descriptor's socket or file stays
+        // open until then, too.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.enter().expect("a ring whose submissions the kernel refuses can't go on");
         }
@@ -602,7 +611,8 @@ trait DisableEventfd {
 }
 
 impl DisableEventfd for IoUring {
-    /// While the core is awake it looks for itself; a bell for each completion would cost a system call to silence.
+    /// Stops the kernel from writing to the eventfd for each completion: a core that is awake looks for itself, and
+    /// each write would cost a system call to take it back.
     fn completion_disable_eventfd(&self) {
         // SAFETY: the queue is used by this thread alone, and no other view of it is alive.
         unsafe { self.completion_shared() }.disable_eventfd();
@@ -616,7 +626,7 @@ impl Drop for Ring {
             // Nothing was in flight.
             error.raw_os_error() != Some(libc::ENOENT)
         }) {
-            // The kernel may still read or write our memory, so it is never given back.
+            // The kernel may still read or write this memory, so it is never freed.
             std::mem::forget(std::mem::take(&mut self.places));
             std::mem::forget(self.writing.take());
             std::mem::forget(std::mem::take(&mut self.readings));

@@ -1,43 +1,44 @@
-//! What took long, and when (`LATENCY`).
+//! The events that took long (`LATENCY`).
 
 use std::collections::VecDeque;
 
-/// What can take long.
+/// A kind of event that can take long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Delay {
     /// A command that was measured by itself.
     Command,
-    /// A turn of the main loop: everyone on the core waited for its end.
+    /// A turn of the main loop: every client of the core waited for its end.
     Turn,
     /// A write of the log and its sync.
     LogSync,
 }
 
-/// What was noted of one kind of event.
+/// The events of one kind that took long.
 #[derive(Clone, Debug, Default)]
 pub struct Delayed {
-    /// How often it happened.
+    /// The number of events.
     pub count: u64,
-    /// How long all of them took, in milliseconds.
+    /// The sum of their durations, in milliseconds.
     pub ms_sum: u64,
-    /// The longest.
+    /// The longest duration, in milliseconds.
     pub ms_max: u64,
-    /// The last: when, in seconds since 1970-01-01 UTC, and how long, in milliseconds. Of one second the longest.
+    /// The last events: the time of each, in seconds since 1970-01-01 UTC, and its duration in milliseconds. Of each
+    /// second only the longest is kept.
     pub recent: VecDeque<(u64, u64)>,
 }
 
-/// What was noted of all kinds.
+/// The events of all kinds that took long.
 #[derive(Clone, Debug, Default)]
 pub struct Delays([Delayed; Delay::ALL.len()]);
 
-/// As many as Redis keeps of an event (`LATENCY_TS_LEN`).
+/// The most recent events kept of a kind: as many as Redis keeps (`LATENCY_TS_LEN`).
 const RECENT_MAX: usize = 160;
 
 impl Delay {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Command, Self::Turn, Self::LogSync];
 
-    /// Its name, to clients.
+    /// Returns the name that clients see.
     pub fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
@@ -46,20 +47,20 @@ impl Delay {
         }
     }
 
-    /// What to do about it.
+    /// Returns advice for the operator (`LATENCY DOCTOR`).
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Command => "SLOWLOG GET says which",
+            Self::Command => "SLOWLOG GET lists the slow commands",
             Self::Turn => {
-                "more was at hand than the core can do in that time, or the CPU was taken from it: give it one of its own"
+                "the core had more work than fits that time, or others used its CPU: give it a CPU of its own"
             }
-            Self::LogSync => "the disk is slow or busy: --durability interval does not wait for it",
+            Self::LogSync => "the disk is slow or busy: with --durability interval replies do not wait for it",
         }
     }
 }
 
 impl Delays {
-    /// Notes that something took so long.
+    /// Adds an event that took `us` microseconds and ended at `unix_us`.
     #[cold]
     pub fn note(&mut self, event: Delay, us: u64, unix_us: u64) {
         let (delays, ms, unix_seconds) = (&mut self.0[event as usize], us / 1000, unix_us / 1_000_000);
@@ -75,12 +76,12 @@ impl Delays {
         }
     }
 
-    /// What was noted of a kind.
+    /// Returns the events of a kind.
     pub fn of(&self, event: Delay) -> &Delayed {
         &self.0[event as usize]
     }
 
-    /// Forgets a kind. Returns whether there was something to forget.
+    /// Removes the events of a kind. Returns true if there were any.
     pub fn forget(&mut self, event: Delay) -> bool {
         0 < std::mem::take(&mut self.0[event as usize]).count
     }

@@ -1,57 +1,57 @@
-//! The keys that are asked for most (`HOTKEYS`), from the requests that [`Sampler`](super::Sampler) picks.
+//! The keys with the most accesses (`HOTKEYS`), from the requests that [`Sampler`](super::Sampler) picks.
 //!
-//! Space-Saving (Metwally, Agrawal and El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams",
-//! ICDT 2005): a fixed number of keys is counted; one that is not among them takes the place of the least, and its count as
-//! a possible error. Whatever has more than one in [`KEYS_MAX`] of all accesses is among them. Counts fade, so that the
-//! report is about the last half a minute.
+//! Space-Saving (Metwally, Agrawal and El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data
+//! Streams", ICDT 2005): a fixed number of keys is counted. A key that is not among them replaces the one with the
+//! lowest count, and takes over that count as its possible error. A key with more than one in [`KEYS_MAX`] of all
+//! accesses is always among them. Counts decay, so that the report is about the last half a minute.
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 
-/// Keys that are counted.
+/// The keys that are counted.
 #[derive(Clone, Debug)]
 pub struct HotKeys {
     keys: Vec<HotKey>,
-    /// Accesses of all keys, faded as theirs.
+    /// Accesses of all keys, decayed like the counts of each.
     total: f64,
-    /// Seconds that the counts stand for, faded as they are.
+    /// The seconds that the counts cover, decayed like the counts.
     seconds: f64,
     faded_at_us: u64,
     hasher: FixedState,
 }
 
-/// A key and what was counted of it.
+/// A key and its counts.
 #[derive(Clone, Debug)]
 pub struct HotKey {
     hash: u64,
     /// The key.
     pub key: Box<[u8]>,
     count: f64,
-    /// How much of the count may belong to keys that were here before.
+    /// The part of the count that may belong to keys that this one has replaced.
     error: f64,
     bytes: f64,
 }
 
-/// What is told of a key.
+/// The use of a key, as it is reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heat {
-    /// Accesses a second, lately.
+    /// Recent accesses per second. They may include accesses of keys that this one has replaced.
     pub per_second: f64,
-    /// ... and at least so many.
+    /// Recent accesses per second that are certainly this key's.
     pub per_second_min: f64,
-    /// Of all accesses on this core.
+    /// The key's share of all accesses on this core, in percent.
     pub percent: f64,
-    /// Bytes of requests and replies a second.
+    /// Recent bytes of requests and replies per second.
     pub bytes_per_second: f64,
 }
 
-/// How many keys are counted. To look at all of them takes 0.1 µs, for each request that is picked.
+/// The number of keys that are counted. A search of all of them takes 0.1 µs, for each sampled request.
 const KEYS_MAX: usize = 128;
 /// Longer keys are not counted, so that a core keeps 128 KiB of them at most.
 const KEY_BYTES_MAX: usize = 1024;
-/// What is left of a count after a second: half of it after 21, a third after 30.
+/// The part of a count that is left after a second: half of it is left after 21 seconds, about a third after 30.
 const KEPT: f64 = 1.0 - 1.0 / 30.0;
-/// A count that has faded to less is forgotten.
+/// The lowest count that is kept: a key whose count has decayed to less is removed.
 const COUNT_MIN: f64 = 0.05;
 
 impl Default for HotKeys {
@@ -62,7 +62,7 @@ impl Default for HotKeys {
 }
 
 impl HotKeys {
-    /// Notes accesses of a key, and how many bytes came and went with all of them.
+    /// Counts accesses of a key. `bytes`: the requests and replies of all these accesses.
     pub fn note(&mut self, key: &[u8], accesses: u64, bytes: u64) {
         let (accesses, bytes) = (accesses as f64, bytes as f64);
         self.total += accesses;
@@ -85,7 +85,7 @@ impl HotKeys {
         *least = new(least.count + accesses, least.count);
     }
 
-    /// Lets the counts fade: to be called once a second.
+    /// Decays the counts. To be called once a second.
     pub fn fade(&mut self, monotonic_us: u64) {
         self.seconds = self.seconds * KEPT + seconds_between(self.faded_at_us, monotonic_us).min(2.0);
         self.faded_at_us = monotonic_us;
@@ -98,7 +98,7 @@ impl HotKeys {
         self.keys.retain(|key| COUNT_MIN <= key.count);
     }
 
-    /// The keys with the most accesses, of which there were surely some; the hottest first.
+    /// Returns the counted keys, those with the most certain accesses first.
     pub fn hottest(&self, monotonic_us: u64) -> Vec<(&HotKey, Heat)> {
         let seconds = (self.seconds + seconds_between(self.faded_at_us, monotonic_us)).max(1.0);
         let heat = |key: &HotKey| Heat {
@@ -108,14 +108,15 @@ impl HotKeys {
             bytes_per_second: key.bytes / seconds,
         };
         let mut found: Vec<_> = self.keys.iter().map(|key| (key, heat(key))).collect();
-        // Among many keys that are all alike, whoever came last has inherited a large count. What is sure tells them apart.
+        // Among many keys that are all alike, those that came last have inherited large counts. The certain accesses
+        // tell them apart.
         found.sort_by(|(left_key, left), (right_key, right)| {
             right.per_second_min.total_cmp(&left.per_second_min).then_with(|| left_key.key.cmp(&right_key.key))
         });
         found
     }
 
-    /// Begins anew.
+    /// Removes all keys and counts.
     pub fn clear(&mut self, monotonic_us: u64) {
         *self = Self { faded_at_us: monotonic_us, ..Self::default() };
     }
@@ -134,8 +135,8 @@ mod tests {
         hottest.iter().take(count).map(|(key, _)| String::from_utf8_lossy(&key.key).into_owned()).collect()
     }
 
-    /// Among a hundred thousand others the few that are asked for often are found, in their order, and no count is more wrong
-    /// than it says.
+    /// The few keys with many accesses are found among a hundred thousand others, in their order, and no count is more
+    /// wrong than it says.
     #[test]
     fn hot_keys_are_found_among_many_others() {
         let mut hot = HotKeys::default();
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(hot.hottest(0).len(), KEYS_MAX);
     }
 
-    /// What was asked for a minute ago is told in its place behind what is asked for now, and is forgotten in the end.
+    /// A key that was used a minute ago is reported behind those that are used now, and is removed in the end.
     #[test]
     fn what_was_hot_fades() {
         let mut hot = HotKeys::default();
@@ -185,7 +186,7 @@ mod tests {
         assert!(hot.hottest(400_000_000).is_empty());
     }
 
-    /// Three accesses just now are three a second, not three thousand.
+    /// Three accesses within a moment are reported as three a second, not three thousand.
     #[test]
     fn a_moment_is_taken_for_a_second() {
         let mut hot = HotKeys::default();
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(hot.hottest(1000)[0].1, expected);
     }
 
-    /// A key of any length is an access; a long one is not kept.
+    /// Accesses of a key of any length count in the total; a long key is not kept.
     #[test]
     fn long_keys_are_not_kept() {
         let mut hot = HotKeys::default();

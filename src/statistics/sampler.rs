@@ -1,19 +1,20 @@
-//! Which requests are looked at more closely: all of them where there are few, one in many under load.
+//! The choice of the requests that are sampled: all where there are few, one in many under load.
 
-/// Picks requests, so many in a tick at most, each of which stands for as many as [`Sampler::take`] says. The gaps between
-/// them are random, so that what comes in turns is not always passed over.
+/// Picks requests to be sampled, a bounded number in each tick. Each stands for as many requests as [`Sampler::take`]
+/// returns. The gaps between them are random: with equal gaps, requests that arrive in a fixed order might always be
+/// missed.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    /// Requests until the next that is picked.
+    /// The requests until the next that is picked.
     left: u32,
-    /// One in so many is picked.
+    /// The mean number of requests for each that is picked.
     period: u32,
-    /// Picked since the last tick, or since the period was last changed.
+    /// The requests picked since the last tick, or since the period was last changed.
     taken: u32,
     random: fastrand::Rng,
 }
 
-/// Requests that are picked between two ticks before only half as many are from then on: some 6,400 a second, 0.1 % of a core.
+/// The number of requests picked within a tick at which the period is doubled: some 6,400 a second, 0.1 % of a core.
 const TAKEN_MAX: u32 = 64;
 /// The longest period: with it a core would execute 400 million requests a second.
 const PERIOD_MAX: u32 = 1 << 16;
@@ -25,14 +26,15 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Whether this request is picked. Asked once for each; then [`take`](Self::take) says what it stands for.
+    /// Returns true if this request is picked. To be called once for each request; if it is picked,
+    /// [`take`](Self::take) must follow.
     #[inline]
     pub fn is_due(&mut self) -> bool {
         self.left -= 1;
         self.left == 0
     }
 
-    /// How many requests the one that is picked stands for, itself included. Chooses the next.
+    /// Returns the number of requests that the picked one stands for, itself included, and chooses the next.
     pub fn take(&mut self) -> u32 {
         let weight = self.period;
         self.taken += 1;
@@ -40,12 +42,12 @@ impl Sampler {
             self.taken = 0;
             self.period = (self.period * 2).min(PERIOD_MAX);
         }
-        // On average the period.
+        // The mean is the period.
         self.left = self.random.u32(1..self.period * 2);
         weight
     }
 
-    /// Time has passed: where few were picked in it, more are from now on.
+    /// Ends a tick: if few requests were picked in it, the period is halved.
     pub fn tick(&mut self) {
         if self.taken < TAKEN_MAX / 4 && 1 < self.period {
             self.period /= 2;
@@ -54,7 +56,7 @@ impl Sampler {
         self.taken = 0;
     }
 
-    /// A number below this one.
+    /// Returns a random number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.random.usize(..end)
     }
@@ -64,7 +66,8 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    /// Lets so many requests come in each of so many ticks; returns how many were picked, and what these stood for.
+    /// Sends `requests` requests in each of `ticks` ticks. Returns the number of those picked, and the number that they
+    /// stand for.
     fn run(sampler: &mut Sampler, ticks: u32, requests: u32) -> (u32, u64) {
         let (mut picked, mut weight) = (0, 0);
         for _ in 0..ticks {
@@ -79,15 +82,15 @@ mod tests {
         (picked, weight)
     }
 
-    /// Few requests are all looked at, so that counts are exact where a person tries things out.
+    /// Few requests are all picked, so that counts are exact where a person tries things out.
     #[test]
     fn few_requests_are_all_picked() {
         let mut sampler = Sampler::default();
         assert_eq!(run(&mut sampler, 100, TAKEN_MAX - 1), (6300, 6300));
     }
 
-    /// Many cost no more than few, and stand for all of them within what chance allows; when they have gone, each counts
-    /// again.
+    /// Of many requests no more are picked than of few, and they stand for all within what chance allows. Once few come
+    /// again, each is picked.
     #[test]
     fn many_requests_are_sampled() {
         for requests in [1000, 20_000] {

@@ -1,29 +1,29 @@
-//! What each slot costs (`CLUSTER SLOT-STATS`).
+//! The use of each slot (`CLUSTER SLOT-STATS`).
 
 use crate::slot::{SLOT_COUNT, Slot};
 
-/// What was counted of one slot. Estimates, from the requests that [`Sampler`](super::Sampler) picks: exact where there are
-/// few, and of `n` picked ones within about `1/√n`.
+/// The use of one slot. The numbers are estimates from the requests that [`Sampler`](super::Sampler) picks: exact where
+/// there are few requests, and within about `1/√n` of the truth after `n` samples.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SlotUse {
-    /// Nanoseconds in which commands on its keys ran.
+    /// The execution time of commands on its keys, in nanoseconds.
     pub cpu_ns: u64,
-    /// Bytes of requests.
+    /// The bytes of requests.
     pub input_bytes: u64,
-    /// Bytes of replies.
+    /// The bytes of replies.
     pub output_bytes: u64,
 }
 
-/// What was counted of all slots.
+/// The use of all slots.
 #[derive(Clone, Debug)]
 pub struct SlotUses {
-    /// Untouched memory of slots that are others' is never taken from the kernel.
+    /// One element for each slot. Memory for slots of other cores is never touched, so the kernel never provides it.
     slots: Box<[SlotUse]>,
-    /// Those picked whose time is not known yet, and how many requests each stands for.
+    /// The samples whose time is not known yet: the slot of each, and the number of requests that it stands for.
     waiting: Vec<(Slot, u32)>,
 }
 
-/// More of them are forgotten: nobody measures the time then.
+/// The most samples that wait for their time. More are dropped: they come only where nobody measures the time.
 const WAITING_MAX: usize = 1024;
 
 impl Default for SlotUses {
@@ -33,12 +33,13 @@ impl Default for SlotUses {
 }
 
 impl SlotUses {
-    /// What was counted of a slot.
+    /// Returns the use of a slot.
     pub fn of(&self, slot: Slot) -> SlotUse {
         self.slots[slot.index()]
     }
 
-    /// Notes a request that stands for `weight` of them, and whose time [`shared`](Self::shared) will tell.
+    /// Adds a sample that stands for `weight` requests. Its time follows by [`shared`](Self::shared) or
+    /// [`measured`](Self::measured).
     pub fn note(&mut self, slot: Slot, weight: u32, input_bytes: u64, output_bytes: u64) {
         let counted = &mut self.slots[slot.index()];
         counted.input_bytes += input_bytes * u64::from(weight);
@@ -48,8 +49,8 @@ impl SlotUses {
         }
     }
 
-    /// The requests since the last call took so many microseconds together: those that were picked among them took their
-    /// share.
+    /// Adds the time of the `requests` requests since the last call, `us` microseconds together: each sample among them
+    /// is given the mean.
     #[inline]
     pub fn shared(&mut self, us: u64, requests: u64) {
         if !self.waiting.is_empty() {
@@ -63,7 +64,8 @@ impl SlotUses {
         }
     }
 
-    /// The last request was measured by itself: no sample stands for it.
+    /// Adds the time of the last request, which was measured by itself: if it was sampled too, the sample gets no time
+    /// of its own.
     pub fn measured(&mut self, slot: Slot, us: u64, was_picked: bool) {
         if was_picked {
             self.waiting.pop();
@@ -76,8 +78,8 @@ impl SlotUses {
 mod tests {
     use super::*;
 
-    /// The time of requests that ran together is divided among the slots of those that were picked, by what each stands for;
-    /// what was measured by itself is exact.
+    /// The time of requests that ran together is divided among the slots of the samples, by the requests that each
+    /// stands for; time that was measured by itself is exact.
     #[test]
     fn slots_have_their_share_of_the_time() {
         let slot = |number| Slot::new(number).expect("a slot");
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(used(3).cpu_ns, 50_000);
     }
 
-    /// Where nobody measures, memory does not grow.
+    /// Memory does not grow where nobody measures the time.
     #[test]
     fn unmeasured_requests_have_a_bound() {
         let mut uses = SlotUses::default();

@@ -1,18 +1,19 @@
-//! How long something took, many times: a histogram in powers of two.
+//! A histogram of durations, with powers of two as bounds.
 
-/// A count for each power of two, from a sixteenth of a microsecond to two minutes, and the sum of all.
+/// A histogram of durations: a count for each power of two, from a sixteenth of a microsecond to two minutes, and the
+/// sum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// Of each bucket those that took at most 2^position sixteenths, and more than half of that.
+    /// The number of durations of at most 2^position sixteenths of a microsecond, and more than half of that.
     buckets: [u64; BUCKETS],
-    /// Microseconds of all of them together.
+    /// The sum of all durations, in microseconds.
     pub sum_us: u64,
 }
 
 const BUCKETS: usize = 32;
 
 impl Times {
-    /// Notes some that together took so many microseconds.
+    /// Adds `count` durations that are `us` microseconds together.
     #[inline]
     pub fn note(&mut self, us: u64, count: u64) {
         let Some(sixteenths) = us.saturating_mul(16).checked_div(count) else { return };
@@ -20,19 +21,19 @@ impl Times {
         self.sum_us += us;
     }
 
-    /// Notes some that took so many microseconds each.
+    /// Adds `count` durations of `us` microseconds each.
     #[inline]
     pub fn note_each(&mut self, us: u64, count: u64) {
         self.buckets[bucket(us.saturating_mul(16))] += count;
         self.sum_us = self.sum_us.saturating_add(us.saturating_mul(count));
     }
 
-    /// How many there were.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// For each bucket, what those in it took at most, in microseconds, and how many took no more.
+    /// Iterates over the buckets: the upper bound of each in microseconds, and the number of durations up to it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.buckets.iter().zip(0..).scan(0, |sum, (&count, position)| {
             *sum += count;
@@ -40,12 +41,12 @@ impl Times {
         })
     }
 
-    /// [`cumulative`](Self::cumulative) without the buckets that are empty.
+    /// Iterates like [`cumulative`](Self::cumulative), without the empty buckets.
     pub fn steps(&self) -> impl Iterator<Item = (f64, u64)> {
         self.cumulative().zip(&self.buckets).filter(|(_, count)| 0 < **count).map(|(step, _)| step)
     }
 
-    /// What that part of them took at most, in microseconds: at most twice the truth.
+    /// Returns a percentile in microseconds: never below the truth, and at most twice as much.
     pub fn percentile(&self, percent: f64) -> f64 {
         let needed = self.count() as f64 * percent / 100.0;
         self.steps().find(|&(_, sum)| needed <= sum as f64).map_or(0.0, |(us, _)| us)
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(times.cumulative().last(), Some((134_217_728.0, 25)));
     }
 
-    /// What took the same each is one bucket and a sum.
+    /// Durations that are all the same make one bucket and a sum.
     #[test]
     fn each_counts_for_itself() {
         let mut times = Times::default();

@@ -1,6 +1,6 @@
-//! `CLIENT`: who is connected, and what each wants.
+//! `CLIENT`: the connected clients and their settings.
 //!
-//! On a core's port this is about the clients of that core, on the gateway about those of the whole server.
+//! On a core's port these commands are about the clients of that core, on the gateway about those of the whole server.
 
 use crate::{
     client::{Client, ReplyMode},
@@ -49,7 +49,7 @@ pub(super) static SUBCOMMANDS: &[Command] = &[
 
 pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
-/// A name that a client may have: it must not break the lines of `CLIENT LIST`.
+/// Returns a text if a client may have it as a name: it must not break the lines of `CLIENT LIST`.
 pub(super) fn attribute(text: &[u8]) -> Option<&str> {
     let is_plain = text.iter().all(|byte| (b'!'..=b'~').contains(byte));
     std::str::from_utf8(text).ok().filter(|_| is_plain)
@@ -129,14 +129,14 @@ fn info(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Which kind of client, as Redis tells them apart. Here all are of the first.
+/// The kind of a client, as in Redis. Here all clients are normal.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Kind {
     Normal,
     Other,
 }
 
-/// Reads a kind of client, or says in Redis's words that there is none such.
+/// Parses a kind of client. Fails with Redis's error reply for any other text.
 fn kind(text: &[u8]) -> Result<Kind, String> {
     match text.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(Kind::Normal),
@@ -163,7 +163,7 @@ fn list(call: &mut Call<'_>) -> Outcome {
     let shown =
         |client: &Client| is_asked == Kind::Normal && ids.as_ref().is_none_or(|ids| ids.contains(&(client.id as i64)));
     let mut text = String::new();
-    if call.is_at_home() && shown(call.client) {
+    if call.is_local_client() && shown(call.client) {
         text += &line(call.client, call.now.monotonic_us);
     }
     for (_, client) in call.core.clients.iter().filter(|(_, client)| shown(client)) {
@@ -173,11 +173,11 @@ fn list(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// The size of Redis's buffers for replies.
+/// The bytes of one of Redis's buffers for replies.
 const REPLY_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What stands for a client in `CLIENT LIST`; fields that mean nothing here have the values that Redis gives an idle
-/// client.
+/// Returns the line of a client in `CLIENT LIST`. Fields that have no meaning here have the values of an idle client in
+/// Redis.
 fn line(client: &Client, now_us: u64) -> String {
     let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
     let transaction = client.transaction.as_deref();
@@ -194,7 +194,7 @@ fn line(client: &Client, now_us: u64) -> String {
     if flags.is_empty() {
         flags.push('N');
     }
-    // The first of what it is owed is in the buffer that Redis has for every client, and the rest in a list of such.
+    // Redis has one buffer for every client, and keeps further replies in a list of such buffers.
     let buffered = client.output_bytes.min(REPLY_BUFFER_BYTES);
     let listed = client.output_bytes - buffered;
     format!(
@@ -218,20 +218,20 @@ fn line(client: &Client, now_us: u64) -> String {
     )
 }
 
-/// Which clients are to go.
+/// The clients that `CLIENT KILL` closes.
 #[derive(Default)]
 struct Filter<'a> {
     id: Option<u64>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     kind: Option<Kind>,
-    spares_me: bool,
+    skips_self: bool,
 }
 
 impl<'a> Filter<'a> {
-    /// Reads the options of `CLIENT KILL`, or says in Redis's words what is wrong.
+    /// Parses the options of `CLIENT KILL`. Fails with Redis's error reply if they are invalid.
     fn read(call: &Call<'a>) -> Result<Self, String> {
-        let mut filter = Self { spares_me: true, ..Self::default() };
+        let mut filter = Self { skips_self: true, ..Self::default() };
         for at in (2..call.request.len()).step_by(2) {
             let Some(value) = call.request.get(at + 1) else { return Err(errors::SYNTAX.into()) };
             if call.is(at, "ID") {
@@ -248,7 +248,7 @@ impl<'a> Filter<'a> {
                     return Err(format!("ERR No such user '{}'", String::from_utf8_lossy(value)));
                 }
             } else if call.is(at, "SKIPME") && (call.is(at + 1, "yes") || call.is(at + 1, "no")) {
-                filter.spares_me = call.is(at + 1, "yes");
+                filter.skips_self = call.is(at + 1, "yes");
             } else {
                 return Err(errors::SYNTAX.into());
             }
@@ -256,7 +256,7 @@ impl<'a> Filter<'a> {
         Ok(filter)
     }
 
-    fn means(&self, client: &Client) -> bool {
+    fn matches(&self, client: &Client) -> bool {
         self.id.is_none_or(|id| id == client.id)
             && self.address.is_none_or(|address| address == client.address.as_bytes())
             && self.local_address.is_none_or(|address| address == client.local_address.as_bytes())
@@ -274,8 +274,8 @@ fn kill(call: &mut Call<'_>) -> Outcome {
             Err(text) => return call.fail(&text),
         }
     };
-    let mut count = call.core.clients.close_if(|client| filter.means(client));
-    if call.is_at_home() && !filter.spares_me && filter.means(call.client) {
+    let mut count = call.core.clients.close_if(|client| filter.matches(client));
+    if call.is_local_client() && !filter.skips_self && filter.matches(call.client) {
         call.client.closing = true;
         count += 1;
     }

@@ -4,7 +4,7 @@ use crate::{
     config::Password,
 };
 
-/// Words and errors are those of redis-server 7.
+/// Replies and errors are those of redis-server 7.
 #[test]
 fn connections_are_talked_about_in_the_words_of_redis() {
     check(
@@ -50,7 +50,7 @@ fn connections_are_talked_about_in_the_words_of_redis() {
     );
 }
 
-/// Every client library begins with it.
+/// The reply to HELLO, with which every client library begins, describes the server.
 #[test]
 fn hello_tells_who_answers() {
     let mut bench = Bench::new();
@@ -87,7 +87,7 @@ fn hello_tells_who_answers() {
     );
 }
 
-/// Who does not know the password learns nothing and changes nothing.
+/// A client that has not sent the password learns nothing and changes nothing.
 #[test]
 fn strangers_can_only_say_who_they_are() {
     let mut bench = Bench::new();
@@ -119,7 +119,7 @@ fn strangers_can_only_say_who_they_are() {
     assert!(bench.client.closing);
 }
 
-/// A core with two more clients.
+/// Creates a core with two more clients.
 fn bench_of_three() -> Bench {
     let mut bench = Bench::new();
     for (place, id) in [(3, 7), (5, 9)] {
@@ -130,7 +130,8 @@ fn bench_of_three() -> Bench {
     bench
 }
 
-/// Wall time that jumps by a day, forward or back, makes no client idle and no server old.
+/// A jump of the wall clock by a day, forward or back, changes neither the idle time of a client nor the age of the
+/// server.
 #[test]
 fn durations_do_not_follow_the_wall_clock() {
     const DAY_US: u64 = 86_400_000_000;
@@ -148,7 +149,7 @@ fn durations_do_not_follow_the_wall_clock() {
     }
 }
 
-/// Each form of `CLIENT KILL` closes those it names, and the driver is told their places.
+/// Each form of `CLIENT KILL` closes the clients that it names, and their places are noted for the engine.
 #[test]
 fn clients_are_killed_by_address_id_and_kind() {
     for (line, reply, places, me) in [
@@ -178,7 +179,7 @@ fn clients_are_killed_by_address_id_and_kind() {
     }
 }
 
-/// A core that does a part of another's request lists its own clients only.
+/// A core that executes a part of another core's request lists only its own clients.
 #[test]
 fn clients_are_listed_where_they_are() {
     let mut bench = bench_of_three();
@@ -201,7 +202,7 @@ fn clients_are_listed_where_they_are() {
     assert_eq!(ids(bench.line("CLIENT LIST")), [7, 9]);
 }
 
-/// `CLIENT REPLY` silences this reply, the next, or all.
+/// `CLIENT REPLY` leaves out this reply, the next one, or all.
 #[test]
 fn replies_are_left_out_on_demand() {
     let mut bench = Bench::new();

@@ -1,24 +1,25 @@
-//! `COMMAND DOCS`: what a row does not have. [`table`] lists it; clients such as redis-cli make hints of it.
+//! `COMMAND DOCS`: documentation that a row does not have. [`table`] lists it; clients such as redis-cli make hints of
+//! it.
 
 mod table;
 
 use crate::{commands::Command, resp::Reply};
 use table::TABLE;
 
-/// Documentation of a command beside its row.
+/// The documentation of a command, besides its row.
 pub(super) struct Doc {
     name: &'static str,
     complexity: &'static str,
     arguments: &'static [Argument],
-    /// Versions of Redis, and what changed with each.
+    /// The versions of Redis in which the command changed, and the change.
     history: &'static [(&'static str, &'static str)],
-    /// Since which version of Redis the command should not be used any more, and what should.
+    /// The version of Redis since which the command is deprecated, and its replacement.
     deprecated: Option<(&'static str, &'static str)>,
-    /// Whether it is not meant for applications.
+    /// True if the command is not meant for applications.
     is_internal: bool,
 }
 
-/// What an argument looks like.
+/// The type of an argument.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Key,
@@ -27,11 +28,11 @@ enum Kind {
     Double,
     UnixTime,
     Pattern,
-    /// A word that stands for itself.
+    /// A literal word.
     PureToken,
-    /// One of its parts.
+    /// One of the argument's parts.
     OneOf,
-    /// All of its parts.
+    /// All of the argument's parts.
     Block,
 }
 
@@ -40,11 +41,11 @@ enum Kind {
 struct Argument {
     name: &'static str,
     kind: Kind,
-    /// What people are shown instead of the name; empty where that is the name.
+    /// The text that people see instead of the name; empty if that is the name.
     shown: &'static str,
-    /// Of a key, which of the command's key specifications finds it.
+    /// The index of the key specification that finds the argument, if it is a key.
     key_spec: Option<i64>,
-    /// The word in front of it, or that it is.
+    /// The literal word before the argument, or instead of it.
     token: Option<&'static str>,
     since: &'static str,
     deprecated_since: &'static str,
@@ -107,7 +108,7 @@ impl Argument {
             .into_iter()
             .filter_map(|(is_set, name)| is_set.then_some(name))
             .collect();
-        // The name, the type, and either what is shown or the parts.
+        // The name, the type, and either the shown text or the parts.
         reply.map(3 + usize::from(self.key_spec.is_some()) + texts.len() + usize::from(!flags.is_empty()));
         field(reply, "name", self.name);
         field(reply, "type", self.kind.name());
@@ -156,7 +157,7 @@ fn field(reply: &mut Reply<'_>, name: &str, value: &str) {
     reply.bulk(value.as_bytes());
 }
 
-/// Appends a row's name and its documentation, its subcommands' inside it, in the form of Redis 7.2.
+/// Appends a row's name and its documentation, including that of its subcommands, in the form of Redis 7.2.
 pub(super) fn document(reply: &mut Reply<'_>, row: &Command) {
     let doc = TABLE.iter().find(|doc| doc.name == row.name);
     let deprecated = doc.and_then(|doc| doc.deprecated);

@@ -10,7 +10,7 @@ use crate::{
     resp::Version,
 };
 
-/// To the byte what Redis 7 answers, in both versions of the protocol.
+/// Replies are those of Redis 7, to the byte, in both versions of the protocol.
 #[test]
 fn commands_are_described_as_redis_describes_them() {
     check(
@@ -60,7 +60,8 @@ fn no_command_is_left_out() {
     assert!(bench.line("COMMAND LIST").starts_with(&format!("*{} ", rows.len())));
 }
 
-/// What clients are told follows from where the gateway sends a command: what it does not split is not to be split.
+/// The tips follow from the route on the gateway: clients are not told to split a command that the gateway does not
+/// split.
 #[test]
 fn tips_follow_from_the_route() {
     let tips = |name: &str| super::tips(rows().find(|row| row.name == name).expect("a row")).join(" ");
@@ -86,7 +87,8 @@ fn tips_follow_from_the_route() {
     }
 }
 
-/// What Redis 7.0, which may be the one installed, says otherwise than 7.2; and SET, to whose keys Redis has a note.
+/// The commands that Redis 7.0, which may be the one installed, describes otherwise than 7.2; and SET, whose keys have
+/// a note in Redis.
 const DIFFERENT: &[&str] = &[
     "client|setname",
     "config|resetstat",
@@ -104,7 +106,7 @@ const DIFFERENT: &[&str] = &[
     "ttl",
 ];
 
-/// Every row that Redis has too is described alike.
+/// Every row that Redis has too has the same description.
 #[test]
 fn descriptions_are_those_of_a_real_redis_server() {
     let Some(mut redis) = Redis::start() else { return };

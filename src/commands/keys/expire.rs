@@ -1,4 +1,4 @@
-//! When keys expire: setting it, asking for it.
+//! The commands that set and read a key's time of expiry.
 
 use crate::{
     commands::{Call, Outcome, errors},
@@ -6,16 +6,16 @@ use crate::{
     store::UnixMillis,
 };
 
-/// When a new expiry is set, by what there is. A key that doesn't expire lives longer than any that does.
+/// The conditions on which a new expiry is set. A key without an expiry counts as one that lives longer than any other.
 #[derive(Clone, Copy, Default)]
 struct Conditions {
-    /// `NX`: only where there is none.
+    /// `NX`: the key has no expiry.
     absent: bool,
-    /// `XX`: only where there is one.
+    /// `XX`: the key has an expiry.
     present: bool,
-    /// `GT`: only to a later time.
+    /// `GT`: the new expiry is later.
     later: bool,
-    /// `LT`: only to an earlier time.
+    /// `LT`: the new expiry is earlier.
     earlier: bool,
 }
 
@@ -68,7 +68,8 @@ pub(super) fn pexpireat(call: &mut Call<'_>) -> Outcome {
     set_expiry(call, 1, 0)
 }
 
-/// Sets an expiry given in units of `scale` milliseconds from `start` on. A time that has passed removes the key.
+/// Sets an expiry that is given in units of `scale` milliseconds from `start` on. A time that has passed removes the
+/// key.
 fn set_expiry(call: &mut Call<'_>, scale: i64, start: i64) -> Outcome {
     let conditions = match Conditions::parse(call.request.args_from(3)) {
         Ok(conditions) => conditions,
@@ -126,12 +127,12 @@ pub(super) fn pexpiretime(call: &mut Call<'_>) -> Outcome {
     reply_expiry(call, |at| at)
 }
 
-/// To the nearest second, as in Redis.
+/// Returns milliseconds as seconds, rounded to the nearest, as in Redis.
 fn to_seconds(milliseconds: u64) -> u64 {
     (milliseconds + 500) / 1000
 }
 
-/// Answers with a live key's expiry as `shown`; -1 where it has none, -2 where there is no key.
+/// Replies with a key's expiry, converted by `shown`; -1 if it has none, -2 if there is no such key.
 fn reply_expiry(call: &mut Call<'_>, shown: impl Fn(u64) -> u64) -> Outcome {
     let found = call.store.look(call.key(), call.millis());
     let expiry = found.map(|entry| entry.expires_at());

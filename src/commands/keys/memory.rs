@@ -1,4 +1,4 @@
-//! What memory is used for: `MEMORY`. As in `INFO`, it is that of keys and values, by the store's books.
+//! `MEMORY`: the use of memory. As in `INFO`, it is that of keys and values, by the store's own count.
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run, errors},
@@ -27,17 +27,17 @@ pub(super) static MEMORY: &[Command] = &[
         "Estimates the memory usage of a key."),
 ];
 
-/// A core that uses less is too small to be judged, as in Redis.
+/// The least memory of a core that is judged, as in Redis.
 const JUDGED_BYTES_MIN: usize = 5 << 20;
 
-/// A line for each core, so that the gateway can put them one behind the other.
+/// Replies with one line for each core, which the gateway can concatenate.
 fn doctor(call: &mut Call<'_>) -> Outcome {
     let (used, peak) = used_and_peak(call);
     let finding = if used < JUDGED_BYTES_MIN {
         "too little memory is used to find anything"
     } else if used + used / 2 < peak {
-        "more than 1.5 times what is used now was used before; what resident memory has beyond that is left from then, \
-         and will be used again"
+        "the peak of used memory is more than 1.5 times the present use; resident memory beyond the present use is left \
+         from the peak, and will be used again"
     } else {
         "no issue was found"
     };
@@ -45,20 +45,20 @@ fn doctor(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Redis's words for an allocator that it can't ask.
+/// Replies in Redis's words for an allocator without statistics.
 fn malloc_stats(call: &mut Call<'_>) -> Outcome {
     call.reply.bulk(b"Stats not supported for the current allocator");
     Outcome::Done
 }
 
-/// Nothing waits to be asked: what was cleared goes back to the allocator with the next ticks, and what stays free there
-/// to the system.
+/// Does nothing: freed memory goes back to the allocator with the next ticks anyway, and from there to the system if it
+/// stays free.
 fn purge(call: &mut Call<'_>) -> Outcome {
     call.reply.ok();
     Outcome::Done
 }
 
-/// Those of Redis's fields that add up over cores.
+/// Replies with those of Redis's fields that can be added up over cores.
 fn stats(call: &mut Call<'_>) -> Outcome {
     let (used, peak) = used_and_peak(call);
     let owed = |client: &crate::client::Client| client.input_bytes + client.output_bytes;
@@ -82,7 +82,8 @@ fn used_and_peak(call: &Call<'_>) -> (usize, usize) {
     (used, call.core.statistics.memory_peak.max(used))
 }
 
-/// The entry and its place in the table. `SAMPLES` is for values of many parts, which a string is not.
+/// Replies with the bytes of the entry and of its place in the table. `SAMPLES` is for values of several elements, and
+/// has no effect on a string.
 fn usage(call: &mut Call<'_>) -> Outcome {
     let mut words = call.request.args_from(3);
     while let Some(word) = words.next() {
@@ -145,7 +146,7 @@ mod tests {
         assert!(help.starts_with("*14 +MEMORY <subcommand> [<arg> [value] [opt] ...]."), "{help}");
     }
 
-    /// Tools that ask get an answer in the form of Redis, and nothing that is not so.
+    /// Tools that ask about the allocator get a reply in the form of Redis, with nothing in it that is untrue.
     #[test]
     fn the_allocator_is_not_asked() {
         check(
@@ -157,7 +158,7 @@ mod tests {
         );
     }
 
-    /// What is used is what INFO says.
+    /// The memory in use is that of INFO.
     #[test]
     fn statistics_are_those_of_the_store() {
         let mut bench = Bench::new();
@@ -177,6 +178,6 @@ mod tests {
         bench.line("SETRANGE k 6000000 x");
         assert!(bench.line("MEMORY DOCTOR").contains(" core 0: no issue was found"));
         bench.shard.core.statistics.note_memory(16 << 20);
-        assert!(bench.line("MEMORY DOCTOR").contains(" core 0: more than 1.5 times"));
+        assert!(bench.line("MEMORY DOCTOR").contains(" core 0: the peak of used memory is more than 1.5 times"));
     }
 }

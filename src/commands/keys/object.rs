@@ -1,4 +1,4 @@
-//! Questions about one key: `OBJECT`.
+//! `OBJECT`: questions about one key.
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Outcome, Route, errors},
@@ -23,18 +23,19 @@ pub(super) static OBJECT: &[Command] = &[
         "Returns the reference count of a value of a key."),
 ];
 
-/// Strings of up to this many bytes lie behind their header in Redis (`OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
+/// The longest string that Redis stores directly behind the object's header (`OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
 const EMBEDDED_BYTES_MAX: usize = 44;
 
 const LFU_IS_ON: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
 const LFU_IS_OFF: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
-/// A container's own function. Its arity asks for a subcommand, so that one is called instead.
+/// A container's own function. Its arity demands a subcommand, which is then called instead.
 pub(super) fn container(call: &mut Call<'_>) -> Outcome {
     call.fail(errors::SYNTAX)
 }
 
-/// What Redis would say of a string that was set, or written into, as it was. All strings are stored in one way here.
+/// Replies with the encoding that Redis would have for a string that was set, or written into, in the same way. Here
+/// all strings are stored in one way.
 fn encoding(call: &mut Call<'_>) -> Outcome {
     let found = call.store.look(call.key(), call.millis());
     let is_edited = found.is_some_and(Entry::is_edited);
@@ -70,7 +71,7 @@ fn freq(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Nothing is shared, so a value has one reference.
+/// Replies with 1: values are not shared.
 fn refcount(call: &mut Call<'_>) -> Outcome {
     match call.store.look(call.key(), call.millis()) {
         None => call.reply.null(),

@@ -1,4 +1,4 @@
-//! Walks over all keys of a shard.
+//! Scans of all keys of a shard.
 
 use crate::{
     commands::{Call, Outcome, errors},
@@ -7,17 +7,17 @@ use crate::{
     store::{Cursor, Entry},
 };
 
-/// What `SCAN` looks at if not told.
+/// The keys that `SCAN` visits without `COUNT`.
 const COUNT_DEFAULT: usize = 10;
-/// What `SCAN` looks at whatever it is told, so that it does not stop the core for more than about a millisecond. The
-/// client comes back with the cursor, as it must be ready to anyway.
+/// The most keys that `SCAN` visits, so that it blocks the core for about a millisecond at most. The client goes on
+/// with the cursor, as it must be prepared to do anyway.
 const COUNT_MAX: usize = 10_000;
 
-/// What `SCAN` shows, and how much it looks at.
+/// The options of `SCAN`: the number of keys to visit, and the keys to show.
 struct Options<'a> {
     count: usize,
     pattern: Option<&'a [u8]>,
-    /// Whether a type was asked for that no key has.
+    /// True if the client asks for a type that no key has.
     is_empty: bool,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Reads a cursor: a decimal, with as many zeros in front as one likes.
+/// Parses a cursor: a decimal number, with any number of leading zeros.
 fn parse_cursor(text: &[u8]) -> Option<Cursor> {
     if text.is_empty() {
         return None;
@@ -81,7 +81,7 @@ fn parse_cursor(text: &[u8]) -> Option<Cursor> {
     number.map(Cursor::from_number)
 }
 
-/// Shows all keys at once and so stops the core for as long as that takes; `SCAN` does not.
+/// Replies with all keys at once, and so blocks the core for as long as that takes; `SCAN` does not.
 pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
     let (pattern, limit) = (call.request.arg(1), call.core.config.output_hard_limit);
     let (mut keys, mut bytes) = (Vec::new(), 0);
@@ -99,7 +99,7 @@ pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// What a short bulk string takes on the wire beside its bytes.
+/// The bytes of a short bulk string in a reply, besides its own.
 const BULK_BYTES: usize = 8;
 
 pub(super) fn randomkey(call: &mut Call<'_>) -> Outcome {
@@ -155,7 +155,7 @@ mod tests {
         );
     }
 
-    /// Whatever COUNT says, a call looks at a bounded number of keys; its cursor leads to the others.
+    /// A call visits a bounded number of keys for any COUNT; its cursor leads to the others.
     #[test]
     fn one_call_does_not_stop_the_core() {
         let mut bench = Bench::new();
@@ -168,7 +168,8 @@ mod tests {
         let cursor = cursor.split_once(' ').expect("a length and a cursor").1;
         assert!(bench.line(&format!("SCAN {cursor}")).starts_with("*2 $1 0 *1 "));
     }
-    /// Whoever has more keys than a reply may show is told what to use instead, and may go on.
+    /// If there are more keys than a reply may hold, the client gets an error that says what to use instead, and stays
+    /// connected.
     #[test]
     fn keys_shows_no_more_than_a_reply_may_hold() {
         let mut bench = Bench::new();

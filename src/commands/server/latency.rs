@@ -1,4 +1,4 @@
-//! What took long: `LATENCY`.
+//! `LATENCY`: the events that took long.
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run},
@@ -12,8 +12,8 @@ const fn row(name: &'static str, arity: i16, merge: Merge, run: Run) -> Command 
     Command::new(name, arity, ADMIN, Keys::NONE, Route::Everywhere(merge), run)
 }
 
-/// The subcommands of `LATENCY`. On the gateway events are those of each core, one core's behind the other's, and histograms
-/// of all together.
+/// The subcommands of `LATENCY`. On the gateway, events are those of each core, one core's behind the other's, and
+/// histograms are the sums over all cores.
 #[rustfmt::skip]
 pub(super) static LATENCY: &[Command] = &[
     row("latency|doctor", 2, Merge::Lines, doctor).doc("server", "2.8.13",
@@ -30,19 +30,19 @@ pub(super) static LATENCY: &[Command] = &[
         "Resets the latency data for one or more events."),
 ];
 
-/// The events that an argument names.
+/// Returns the kind of event that an argument names.
 fn named(name: &[u8]) -> Option<Delay> {
     Delay::ALL.into_iter().find(|event| event.name().as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Those that have happened, with what was noted of them.
-fn happened<'a>(call: &'a Call<'_>) -> Vec<(Delay, &'a Delayed)> {
+/// Returns the kinds of events of which at least one took long, with those events.
+fn slow_events<'a>(call: &'a Call<'_>) -> Vec<(Delay, &'a Delayed)> {
     let events = &call.core.statistics.delays;
     Delay::ALL.into_iter().map(|event| (event, events.of(event))).filter(|(_, delays)| 0 < delays.count).collect()
 }
 
 fn latest(call: &mut Call<'_>) -> Outcome {
-    let found: Vec<_> = happened(call)
+    let found: Vec<_> = slow_events(call)
         .into_iter()
         .filter_map(|(event, delays)| Some((event.name(), *delays.recent.back()?, delays.ms_max)))
         .collect();
@@ -81,11 +81,13 @@ fn reset(call: &mut Call<'_>) -> Outcome {
 fn doctor(call: &mut Call<'_>) -> Outcome {
     let core = call.core.me.core;
     let mut text = match call.core.config.latency_monitor_threshold {
-        None => format!("core {core}: events are not noted (CONFIG SET latency-monitor-threshold 10 does)\n"),
-        Some(_) if happened(call).is_empty() => format!("core {core}: nothing took long\n"),
+        None => format!(
+            "core {core}: events are not recorded (CONFIG SET latency-monitor-threshold 10 records those of 10 ms and more)\n"
+        ),
+        Some(_) if slow_events(call).is_empty() => format!("core {core}: nothing took long\n"),
         Some(_) => String::new(),
     };
-    for (event, delays) in happened(call) {
+    for (event, delays) in slow_events(call) {
         let (count, mean, ms_max) = (delays.count, delays.ms_sum / delays.count, delays.ms_max);
         let advice = event.advice();
         text += &format!(
@@ -97,7 +99,8 @@ fn doctor(call: &mut Call<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Of each command, how many calls took at most so many microseconds.
+/// Replies with a histogram for each command: the number of calls that took no longer than each of its steps, in
+/// microseconds.
 fn histogram(call: &mut Call<'_>) -> Outcome {
     let core = &*call.core;
     let is_asked = |name: &str| {
@@ -108,7 +111,7 @@ fn histogram(call: &mut Call<'_>) -> Outcome {
     };
     let mut found = Vec::new();
     for counted in &core.statistics.commands {
-        // Redis counts whole microseconds: what took less stands with the first.
+        // Redis counts whole microseconds: shorter calls are in the first step.
         let mut steps: Vec<(u64, u64)> = Vec::new();
         for (us, count) in counted.times.steps() {
             let us = us.ceil() as u64;

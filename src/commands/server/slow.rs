@@ -1,4 +1,4 @@
-//! The commands that took longest: `SLOWLOG`.
+//! `SLOWLOG`: the last commands that took long.
 
 use crate::{
     commands::{Call, Command, Flags, Keys, Merge, Outcome, Route, Run},
@@ -12,7 +12,7 @@ const fn row(name: &'static str, arity: i16, flags: Flags, route: Route, run: Ru
     Command::new(name, arity, flags, Keys::NONE, route, run)
 }
 
-/// The subcommands of `SLOWLOG`. On the gateway the log is that of each core, one behind the other.
+/// The subcommands of `SLOWLOG`. On the gateway, the slow log is that of each core, one core's behind the other's.
 #[rustfmt::skip]
 pub(super) static SLOWLOG: &[Command] = &[
     row("slowlog|get", -2, ADMIN, Route::Everywhere(Merge::Elements), slowlog_get).doc("server", "2.2.12",
@@ -25,7 +25,7 @@ pub(super) static SLOWLOG: &[Command] = &[
         "Clears all entries from the slow log."),
 ];
 
-/// What `SLOWLOG GET` shows if it is not told, as in Redis.
+/// The entries that `SLOWLOG GET` shows without a count, as in Redis.
 const SHOWN: usize = 10;
 
 fn slowlog_get(call: &mut Call<'_>) -> Outcome {

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Words and errors are those of redis-server 7.
+/// Replies and errors are those of redis-server 7.
 #[test]
 fn the_server_is_talked_about_in_the_words_of_redis() {
     check(
@@ -49,7 +49,7 @@ fn the_server_is_talked_about_in_the_words_of_redis() {
     );
 }
 
-/// What was set is there, for the store too, or nothing was.
+/// A setting that was set is in effect, for the store too; after an error nothing has changed.
 #[test]
 fn configuration_can_be_read_and_changed() {
     let mut bench = Bench::new();
@@ -83,7 +83,7 @@ fn counts_begin_anew_on_demand() {
     check_on(&mut bench, "PING -> +PONG");
 }
 
-/// The answer leaves at once; who drives the shard stops it for so long.
+/// The reply can be sent at once; the driver of the shard then blocks for the given time.
 #[test]
 fn a_core_can_be_put_to_sleep_by_tests() {
     let mut bench = Bench::new();
@@ -110,7 +110,7 @@ fn outcome(bench: &mut Bench, words: &[&str]) -> Outcome {
     }
 }
 
-/// Arguments are trimmed as Redis trims them, and the oldest go.
+/// Arguments are cut off as in Redis, and the oldest entries are removed.
 #[test]
 fn slow_commands_are_kept() {
     let mut bench = Bench::new();
@@ -134,7 +134,7 @@ fn slow_commands_are_kept() {
     );
 }
 
-/// Each step says how many calls took no more.
+/// Each step has the number of calls that took no longer.
 #[test]
 fn times_are_shown_as_a_histogram() {
     let mut bench = Bench::new();
@@ -153,7 +153,8 @@ fn times_are_shown_as_a_histogram() {
     );
 }
 
-/// What took as long as was asked for, by kind: the last, the longest, and of each second the longest; until it is forgotten.
+/// Events that reach the threshold are shown by kind: the last one, the longest one, and of each second the longest;
+/// until they are reset.
 #[test]
 fn what_took_long_is_told_by_kind() {
     let mut bench = Bench::new();
@@ -172,7 +173,7 @@ fn what_took_long_is_told_by_kind() {
         "LATENCY LATEST -> *2 *4 $4 turn :3 :11 :30 *4 $8 log-sync :3 :80 :80
          LATENCY HISTORY TURN -> *2 *2 :2 :30 *2 :3 :11
          LATENCY HISTORY command -> *0
-         LATENCY DOCTOR -> $288 core 0: turn 3 times, 17 ms on average, 30 ms at most: more was at hand than the core can do in that time, or the CPU was taken from it: give it one of its own\\ncore 0: log-sync 1 times, 80 ms on average, 80 ms at most: the disk is slow or busy: --durability interval does not wait for it\\n
+         LATENCY DOCTOR -> $287 core 0: turn 3 times, 17 ms on average, 30 ms at most: the core had more work than fits that time, or others used its CPU: give it a CPU of its own\\ncore 0: log-sync 1 times, 80 ms on average, 80 ms at most: the disk is slow or busy: with --durability interval replies do not wait for it\\n
          LATENCY RESET turn nope -> :1
          LATENCY LATEST -> *1 *4 $8 log-sync :3 :80 :80
          LATENCY RESET -> :1
@@ -181,5 +182,5 @@ fn what_took_long_is_told_by_kind() {
     );
     bench.shard.core.note_delay(Delay::Turn, u64::MAX, 0);
     check_on(&mut bench, "LATENCY LATEST -> *0");
-    assert!(bench.line("LATENCY DOCTOR").contains("events are not noted"));
+    assert!(bench.line("LATENCY DOCTOR").contains("events are not recorded"));
 }

@@ -6,20 +6,21 @@ use crate::{
     store::Key,
 };
 
-/// The product of the strings' lengths, plus one each, is at most this: two strings of 1 KiB. The table takes two bytes
-/// for each, and the core 2 ms. Redis goes up to a table of `proto-max-bulk-len` bytes, and stalls for as long.
+/// The largest product of the strings' lengths, plus one each: that of two strings of 1 KiB. The table takes two bytes
+/// for each cell, and the core 2 ms. Redis allows a table of `proto-max-bulk-len` bytes, and blocks for as long as that
+/// takes.
 const CELLS_MAX: usize = 1025 * 1025;
 
-/// What is asked of the subsequence: itself, or one of these.
+/// The form of the reply: the subsequence itself, unless an option says otherwise.
 #[derive(Default)]
 struct Options {
-    /// Its length alone.
+    /// `LEN`: only its length.
     length: bool,
-    /// Where it is in both strings.
+    /// `IDX`: its positions in both strings.
     matches: bool,
-    /// Matches of this length at least.
+    /// `MINMATCHLEN`: only matches of at least this length.
     match_length_min: i64,
-    /// Each match with its length.
+    /// `WITHMATCHLEN`: each match with its length.
     with_match_length: bool,
 }
 
@@ -48,7 +49,7 @@ impl Options {
     }
 }
 
-/// A stretch of bytes that both strings have: where it begins in each, and how long it is.
+/// A range of bytes that both strings have in common: its start in each, and its length.
 struct Match {
     left: usize,
     right: usize,
@@ -59,7 +60,8 @@ struct Match {
 struct Table<'a> {
     left: &'a [u8],
     right: &'a [u8],
-    /// Row by row, one for each prefix of `left`. A length is below 2^16: a square of the longest has [`CELLS_MAX`] cells.
+    /// The rows, one for each prefix of `left`. A length is below 2^16: it is at most that of the shorter string, whose
+    /// square is below [`CELLS_MAX`].
     lengths: Vec<u16>,
 }
 
@@ -82,8 +84,8 @@ impl<'a> Table<'a> {
         self.lengths[left * (self.right.len() + 1) + right]
     }
 
-    /// The bytes that one of the longest subsequences is made of, from the last to the first, as their positions. Of
-    /// several it is the one that Redis finds.
+    /// Iterates over the positions of one of the longest subsequences in both strings, from the last byte to the first.
+    /// Of several it is the one that Redis finds.
     fn path(&self) -> impl Iterator<Item = (usize, usize)> {
         let (mut left, mut right) = (self.left.len(), self.right.len());
         std::iter::from_fn(move || {
@@ -108,7 +110,7 @@ impl<'a> Table<'a> {
         bytes
     }
 
-    /// The path's stretches, from the last to the first.
+    /// Returns the contiguous ranges of the path, from the last to the first.
     fn matches(&self) -> Vec<Match> {
         let mut matches: Vec<Match> = Vec::new();
         for (left, right) in self.path() {
@@ -174,7 +176,7 @@ mod tests {
     use super::CELLS_MAX;
     use crate::commands::tests::{Bench, check};
 
-    /// The example of Redis's documentation.
+    /// Replies are those of the example in Redis's documentation.
     #[test]
     fn the_longest_common_subsequence_is_shown_as_asked() {
         check(

@@ -1,19 +1,19 @@
-//! The arithmetic of `INCRBYFLOAT`: x86's 80-bit `long double`, which is what Redis computes with.
+//! The arithmetic of `INCRBYFLOAT`: x86's 80-bit `long double`, with which Redis computes.
 //!
 //! Neither `f64` nor decimal arithmetic gives the replies of Redis: it rounds every number to 64 binary digits, which
-//! shows in the last of the 17 decimals that it prints. So numbers are read, added and printed here as the C library
-//! does it on x86: each step exact, then rounded once, ties to even. (A Redis on a machine whose `long double` is
-//! another type, such as ARM's, rounds otherwise.)
+//! shows in the last of the 17 decimals that it prints. So numbers are parsed, added and printed here like in the C
+//! library on x86: each step exact, then rounded once, ties to even. (A Redis on a machine with another `long double`,
+//! such as ARM's, rounds otherwise.)
 
 use std::fmt;
 
-/// Numerals of this length and longer are refused (Redis: `MAX_LONG_DOUBLE_CHARS`).
+/// The length from which numerals are refused (Redis: `MAX_LONG_DOUBLE_CHARS`).
 const NUMERAL_BYTES_MAX: usize = 5 * 1024;
 /// The exponent of the last binary digit of the smallest number.
 const EXPONENT_MIN: i32 = -16_445;
-/// Numbers from two to this power on are infinite.
+/// The power of two from which numbers are infinite.
 const TOP_MAX: i32 = 16_384;
-/// Decimals that are printed at most.
+/// The most decimals that are printed.
 const DECIMALS: u32 = 17;
 
 /// A number of 64 binary digits.
@@ -21,7 +21,7 @@ const DECIMALS: u32 = 17;
 pub(super) enum LongDouble {
     /// `mantissa * 2^exponent`; the mantissa's highest bit is set, or the number is zero.
     Finite { negative: bool, mantissa: u64, exponent: i32 },
-    /// Can be written, though not be a result.
+    /// Infinity. It can be parsed, but a sum cannot be infinite.
     Infinite,
 }
 
@@ -29,8 +29,8 @@ impl LongDouble {
     /// Zero.
     pub(super) const ZERO: Self = Self::Finite { negative: false, mantissa: 0, exponent: 0 };
 
-    /// Reads a numeral as C's `strtold` does, all of it: decimal or hexadecimal, with or without a fraction and an
-    /// exponent, or `inf`. `None` for anything else, for what is too large or too small, and for `nan`.
+    /// Parses a numeral, like C's `strtold` but all of the text: decimal or hexadecimal, with or without a fraction and
+    /// an exponent, or `inf`. `None` for any other text, for a number that is too large or too small, and for `nan`.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         if NUMERAL_BYTES_MAX <= text.len() {
             return None;
@@ -50,7 +50,7 @@ impl LongDouble {
         if numeral.digits.bits() == 0 {
             return Some(Self::ZERO);
         }
-        // What is far out of range is not worth its thousands of digits.
+        // For a number that is far out of range, thousands of digits need not be computed.
         let top = numeral.digits.bits() as f64 + numeral.power as f64 * bits_per_power;
         if !(-17_000.0..17_000.0).contains(&top) {
             return None;
@@ -58,16 +58,16 @@ impl LongDouble {
         let power = numeral.power as i32;
         let (mut above, mut below) = (numeral.digits, Big::from(1));
         if bits_per_power != 1.0 {
-            // Ten to a power is five to it times two to it.
+            // Ten to a power is five to that power times two to that power.
             above.multiply_by_power_of_5(power.max(0) as u32);
             below.multiply_by_power_of_5((-power).max(0) as u32);
         }
         Self::divide(negative, above, below, power).filter(|&number| number != Self::ZERO)
     }
 
-    /// The number nearest to `above / below * 2^power`, neither being zero; `None` where it would be infinite.
+    /// Returns the number nearest to `above / below * 2^power`, neither being zero; `None` if it would be infinite.
     fn divide(negative: bool, mut above: Big, mut below: Big, power: i32) -> Option<Self> {
-        // So many binary digits that the quotient has 66 or 67: two or three more than are kept.
+        // Shifted so that the quotient has 66 or 67 binary digits: two or three more than are kept.
         let shift = 66 - (above.bits() as i32 - below.bits() as i32);
         above.shift_left(shift.max(0) as usize);
         below.shift_left((-shift).max(0) as usize + 66);
@@ -79,8 +79,8 @@ impl LongDouble {
         Self::round(negative, quotient, above.bits() != 0, power - shift)
     }
 
-    /// The number nearest to `digits * 2^exponent`, or to a little more where there is a `rest`; `None` where it would be
-    /// infinite. With a rest, there must be more than 64 digits.
+    /// Returns the number nearest to `digits * 2^exponent`, or to a little more if there is a `rest`; `None` if it
+    /// would be infinite. With a rest, there must be more than 64 digits.
     fn round(negative: bool, digits: u128, rest: bool, exponent: i32) -> Option<Self> {
         let length = 128 - digits.leading_zeros() as i32;
         let dropped = (length - 64).max(EXPONENT_MIN - exponent).max(0);
@@ -88,14 +88,14 @@ impl LongDouble {
         if kept == 0 {
             return Some(Self::ZERO);
         }
-        // Below zero where rounding has carried into a 65th digit; what is then cut off is a zero.
+        // Negative if rounding has carried into a 65th digit; the digit that is then cut off is a zero.
         let up = kept.leading_zeros() as i32 - 64;
         let mantissa = if up < 0 { kept >> 1 } else { kept << up } as u64;
         let exponent = exponent + dropped - up;
         (exponent + 64 <= TOP_MAX).then_some(Self::Finite { negative, mantissa, exponent })
     }
 
-    /// The sum, or `None` where it is infinite or no number.
+    /// Returns the sum; `None` if it is infinite or not a number.
     pub(super) fn add(self, other: Self) -> Option<Self> {
         let (Self::Finite { exponent: a, .. }, Self::Finite { exponent: b, .. }) = (self, other) else { return None };
         let (large, small) = if a < b { (other, self) } else { (self, other) };
@@ -119,12 +119,13 @@ impl LongDouble {
         if large < aligned {
             return Self::round(small_negative, aligned - large, false, exponent);
         }
-        // With a rest, what is taken away is a little more than `aligned`.
+        // With a rest, the number to be subtracted is a little more than `aligned`.
         Self::round(negative, large - aligned - u128::from(rest), rest, exponent)
     }
 }
 
-/// `digits / 2^shift`, rounded to the nearest, ties to even. `digits` is a little larger where there is a `rest`.
+/// Returns `digits / 2^shift`, rounded to the nearest, ties to even. The true dividend is a little more than `digits`
+/// if there is a `rest`.
 fn round_shift(digits: u128, shift: u32, rest: bool) -> u128 {
     if shift == 0 {
         return digits;
@@ -136,7 +137,7 @@ fn round_shift(digits: u128, shift: u32, rest: bool) -> u128 {
     kept + u128::from(is_up)
 }
 
-/// As C's `%.17Lf` without the zeros at its end.
+/// Prints like C's `%.17Lf`, without the zeros at the end.
 impl fmt::Display for LongDouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Finite { negative, mantissa, exponent } = *self else { return formatter.write_str("inf") };
@@ -186,7 +187,7 @@ impl Numeral {
             return None;
         }
         let mut digits = Big::from(0);
-        // As many digits at a time as a limb holds.
+        // Digits are added in chunks of as many as a limb holds.
         let (mut chunk, mut scale) = (0, 1);
         for &byte in whole.iter().chain(fraction) {
             let digit = char::from(byte).to_digit(base)?;
@@ -202,7 +203,7 @@ impl Numeral {
     }
 }
 
-/// Reads an exponent; one of many digits becomes one that is certainly out of range.
+/// Parses an exponent; one of many digits becomes one that is certainly out of range.
 fn parse_exponent(text: &[u8]) -> Option<i64> {
     let (sign, digits) = match text {
         [b'-', rest @ ..] => (-1, rest),
@@ -221,7 +222,7 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
         .map(|size| sign * size)
 }
 
-/// A whole number of any length: digits to the base of 2^32, the lowest first, the highest not zero.
+/// A natural number of any length: digits to the base of 2^32, the lowest first, the highest not zero.
 struct Big(Vec<u32>);
 
 impl Big {
@@ -237,7 +238,7 @@ impl Big {
         }
     }
 
-    /// The number of binary digits; zero has none.
+    /// Returns the number of binary digits; zero has none.
     fn bits(&self) -> usize {
         self.0.last().map_or(0, |limb| self.0.len() * 32 - limb.leading_zeros() as usize)
     }
@@ -267,7 +268,7 @@ impl Big {
         }
     }
 
-    /// Takes `other` away, if it is not larger. Returns whether it did.
+    /// Subtracts `other` if it is not larger. Returns true if it did.
     fn subtract(&mut self, other: &Self) -> bool {
         if self.0.len().cmp(&other.0.len()).then_with(|| self.0.iter().rev().cmp(other.0.iter().rev())).is_lt() {
             return false;
@@ -282,7 +283,7 @@ impl Big {
         true
     }
 
-    /// The number in decimal.
+    /// Returns the number in decimal.
     fn into_decimal(mut self) -> String {
         const CHUNK: u64 = 1_000_000_000;
         let mut chunks = Vec::new();
@@ -310,7 +311,7 @@ mod tests {
         Some(LongDouble::parse(left.as_bytes())?.add(LongDouble::parse(right.as_bytes())?)?.to_string())
     }
 
-    /// Replies of redis-server 7.0.15 on x86-64.
+    /// Sums are the replies of redis-server 7.0.15 on x86-64.
     #[test]
     fn sums_are_those_of_redis() {
         for (left, right, expected) in [
@@ -326,7 +327,7 @@ mod tests {
         }
     }
 
-    /// What `strtold` reads in part, or not at all, or not as a number.
+    /// Texts that `strtold` parses only in part, or not at all, or not as a number are refused.
     #[test]
     fn what_is_no_numeral_is_refused() {
         for text in ["", " 1", "1 ", "1e", "1e+", "e1", ".", "0x", "0x.", "0x1p", "--1", "+-1", "nan", "1,5", "1e5000"]

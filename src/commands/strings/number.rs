@@ -1,4 +1,4 @@
-//! Numbers in strings: `INCR` and what is like it.
+//! Numbers in strings: `INCR` and its variants.
 
 use super::long_double::LongDouble;
 use crate::{
@@ -45,7 +45,7 @@ fn add(call: &mut Call<'_>, change: i64) -> Outcome {
         call.note_use(key);
         return call.fail("ERR increment or decrement would overflow");
     };
-    // The reply is the value behind a colon, so its digits are made once.
+    // The reply is a colon and the value, so the digits are written once.
     let start = call.reply.output.len() + 1;
     call.reply.output.push(b':');
     decimal_signed(call.reply.output, sum);

@@ -1,4 +1,4 @@
-//! `SET` and what is like it: a value with conditions and a time to live.
+//! `SET` and its variants: a value with conditions and a time to live.
 
 use crate::{
     commands::{Call, Outcome, errors},
@@ -7,29 +7,29 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// What `SET` and `GETEX` may be told behind their key and value.
+/// The options of `SET` and `GETEX`.
 #[derive(Default)]
 struct Options<'a> {
     condition: Condition<'a>,
-    /// Whether the reply is the value that was there.
+    /// True if the reply is the old value.
     get: bool,
     lifetime: Option<Lifetime<'a>>,
 }
 
-/// When `SET` sets.
+/// The condition on which `SET` sets the value.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 enum Condition<'a> {
     #[default]
     Always,
-    /// `NX`: if there is no such key.
+    /// `NX`: the key does not exist.
     Absent,
-    /// `XX`: if there is.
+    /// `XX`: the key exists.
     Present,
-    /// `IFEQ`: if it has this value.
+    /// `IFEQ`: the key has this value.
     Equal(&'a [u8]),
 }
 
-/// How long a key lives, as the client wrote it.
+/// A key's time to live, as the client wrote it.
 #[derive(Clone, Copy)]
 enum Lifetime<'a> {
     Keep,
@@ -46,7 +46,7 @@ enum Unit {
     Milliseconds,
 }
 
-/// Which of the two commands the options are for.
+/// The command that the options belong to.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Of {
     Set,
@@ -54,7 +54,8 @@ enum Of {
 }
 
 impl<'a> Options<'a> {
-    /// Reads options. One may be repeated, and its last argument counts, but may not stand beside another of its kind.
+    /// Parses the options. An option may be repeated, and then its last argument counts; it may not be combined with
+    /// another of its kind.
     fn parse(of: Of, mut words: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
@@ -95,7 +96,7 @@ impl<'a> Lifetime<'a> {
         })
     }
 
-    /// Whether both are the same option, whatever their arguments.
+    /// Returns true if both are the same option, with any arguments.
     fn is_like(self, other: Lifetime<'_>) -> bool {
         match (self, other) {
             (Self::For(unit, _), Lifetime::For(other, _)) | (Self::Until(unit, _), Lifetime::Until(other, _)) => {
@@ -105,7 +106,8 @@ impl<'a> Lifetime<'a> {
         }
     }
 
-    /// The time that a client named, absolute; `None` where it leaves or takes away what there is.
+    /// Returns the absolute time of expiry that the client asks for; `None` if the key is to keep its time or to have
+    /// none.
     fn deadline(self, call: &Call<'_>) -> Result<Option<UnixMillis>, Cow<'static, str>> {
         let (unit, text, from) = match self {
             Self::Keep | Self::Persist => return Ok(None),
@@ -162,7 +164,7 @@ fn set_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>> {
     Ok(Outcome::Done)
 }
 
-/// Gives the call's key this value. Where its time has come already, it is gone.
+/// Puts the value of the call's key, or removes the key if the time of expiry has passed.
 fn put_until(call: &mut Call<'_>, value: &[u8], expires_at: Option<UnixMillis>) {
     let (key, now) = (call.key(), call.millis());
     if expires_at.is_some_and(|at| at <= now) {
@@ -214,7 +216,7 @@ pub(super) fn getex(call: &mut Call<'_>) -> Outcome {
 fn getex_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>> {
     let options = Options::parse(Of::GetEx, call.request.args_from(2)).ok_or(errors::SYNTAX)?;
     let (key, now) = (call.key(), call.millis());
-    // The time is looked at only where there is a key, as in Redis.
+    // The time is only parsed if the key exists, as in Redis.
     let deadline = match options.lifetime {
         Some(lifetime) if call.store.peek(key, now).is_some() => match lifetime.deadline(call) {
             Ok(deadline) => deadline,
@@ -228,7 +230,7 @@ fn getex_with_options(call: &mut Call<'_>) -> Result<Outcome, Cow<'static, str>>
     if options.lifetime.is_none() {
         super::get(call);
     } else {
-        // The change notes the use.
+        // The change of the expiry counts as the use.
         match call.store.look(key, now) {
             Some(entry) => call.reply.bulk(entry.value()),
             None => call.reply.null(),
@@ -353,7 +355,7 @@ mod tests {
         );
     }
 
-    /// What is set until a time that has passed is not there, and what was there before is gone.
+    /// A key that is set with a time of expiry in the past does not exist afterwards, even if it did before.
     #[test]
     fn a_time_that_has_passed_leaves_nothing() {
         check(

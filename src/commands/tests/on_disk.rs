@@ -1,4 +1,4 @@
-//! Every row of the command table, on keys whose values are on disk.
+//! Tests of every row of the command table, with keys whose values are on disk.
 
 use super::{Bench, encode_request};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 const KEYS: [&str; 2] = ["{k}1", "{k}2"];
 const LIMITS: Limits = Limits { arguments_max: 99, argument_bytes_max: 1 << 20, is_authenticated: true };
 
-/// Requests that need other values than the plainest of their commands.
+/// Requests that need other values than the simplest request of their command.
 const OTHERS: [&str; 12] = [
     "SET {k}1 1 GET",
     "SET {k}1 1 XX GET",
@@ -28,7 +28,7 @@ const OTHERS: [&str; 12] = [
     "MEMORY USAGE {k}1 SAMPLES 0",
 ];
 
-/// The plainest request that a row takes: its keys, and `1` for all else.
+/// Returns the simplest request that a row accepts: its keys, and `1` for every other argument.
 fn plainest(row: &Command) -> String {
     let length = usize::from(row.arity.unsigned_abs());
     let mut words: Vec<_> = row.name.split('|').map(str::to_owned).collect();
@@ -37,9 +37,9 @@ fn plainest(row: &Command) -> String {
     words.join(" ")
 }
 
-/// A bench whose keys have this value, on disk or in memory.
+/// Creates a bench whose keys have this value, on disk or in memory.
 fn bench(value: &str, is_on_disk: bool) -> Bench {
-    // As a server with values on disk has it.
+    // A server with values on disk has this policy.
     let policy = Policy { counts_uses: true, ..Policy::default() };
     let mut bench = Bench::at(UnixMillis(1_000_000_000_000), policy);
     let (store, now) = (&mut bench.shard.store, bench.now.unix_millis());
@@ -61,7 +61,7 @@ fn bench(value: &str, is_on_disk: bool) -> Bench {
     bench
 }
 
-/// Executes a line, with the values read first that it needs: each has been `value` so far.
+/// Executes a line after reading the values that it needs from disk: `value` for each key.
 fn execute(bench: &mut Bench, line: &str, value: &str) -> String {
     let (mut bytes, mut decoder, mut output) = (Vec::new(), Decoder::default(), Vec::new());
     let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
@@ -82,15 +82,15 @@ fn execute(bench: &mut Bench, line: &str, value: &str) -> String {
     String::from_utf8_lossy(&output).into_owned()
 }
 
-/// The most bytes of records that a request is admitted with.
+/// Returns the most bytes of records that a request was admitted with.
 fn bound(bench: &Bench, request: Request<'_>) -> u64 {
     let Ok(found) = Table::default().find_for(request) else { return 0 };
     let value_len = |key: &[u8]| bench.shard.store.value_len(Key::of(key));
     record_bytes_max(found.command, request, 512 << 20, value_len)
 }
 
-/// A command answers the same, and leaves the same behind, whether the values of its keys are in memory or on disk; and it writes
-/// no more records than it was admitted with. No row is left out: one that forgets a flag can't end the server.
+/// A command has the same reply, and leaves the same keys, whether their values are in memory or on disk; and it writes
+/// no more records than it was admitted with. Every row is tested: one that lacks a flag cannot end the server.
 #[test]
 fn every_command_can_be_asked_for_keys_whose_values_are_on_disk() {
     let long = "x".repeat(5000);
@@ -114,7 +114,7 @@ fn every_command_can_be_asked_for_keys_whose_values_are_on_disk() {
     }
 }
 
-/// A row that says nothing of values has them read.
+/// The values of a command's keys are read from disk, unless its row says that it does not need them.
 #[test]
 fn a_command_has_its_values_unless_it_says_otherwise() {
     let row = |flags| Command::new("new", 2, flags, Keys::ONE, Route::Keys, |call| call.fail("ERR"));

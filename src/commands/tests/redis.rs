@@ -1,4 +1,5 @@
-//! The replies of a real `redis-server`, where one is installed, against ours: random commands over a few keys.
+//! Tests that compare replies with those of a real `redis-server`, where one is installed: random commands on a few
+//! keys.
 #![expect(clippy::disallowed_methods, reason = "the other side is a process, with its own clock, behind a socket")]
 
 use super::Bench;
@@ -21,7 +22,7 @@ use std::{
 pub(crate) type Word = Vec<u8>;
 pub(crate) type Words = Vec<Word>;
 
-/// A command that a failed test can show.
+/// A command that a failed test prints.
 #[derive(Clone)]
 pub(crate) struct Shown(pub(crate) Words);
 
@@ -31,14 +32,14 @@ impl fmt::Debug for Shown {
     }
 }
 
-/// A `redis-server` of our own, gone when this is.
+/// A `redis-server` process that is killed when this is dropped.
 pub(crate) struct Redis {
     process: Child,
     stream: TcpStream,
 }
 
 impl Redis {
-    /// Starts one; `None` if it is not installed.
+    /// Starts a `redis-server`; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let spawned = Command::new("redis-server")
@@ -63,7 +64,8 @@ impl Redis {
         Some(Self { process, stream })
     }
 
-    /// The replies to commands, sent together. Each is followed by an ECHO, whose reply marks where its own ends.
+    /// Sends commands together and returns the replies. Each command is followed by an ECHO, whose reply marks the end
+    /// of the command's.
     pub(crate) fn replies(&mut self, commands: &[Words]) -> Vec<Vec<u8>> {
         let mut bytes = Vec::new();
         for command in commands {
@@ -89,7 +91,7 @@ impl Redis {
 }
 
 impl Redis {
-    /// The replies to commands that are sent together, each of which has one.
+    /// Sends commands together and returns the replies. Each command must have exactly one.
     pub(crate) fn answers(&mut self, commands: &[Words]) -> Vec<Vec<u8>> {
         let mut bytes = Vec::new();
         commands.iter().for_each(|command| encode_request(&mut bytes, command.iter().map(Vec::as_slice)));
@@ -114,12 +116,12 @@ impl Drop for Redis {
     }
 }
 
-/// How many cases a test runs, if `PROPTEST_CASES` does not say so.
+/// Returns the number of cases that a test runs: `PROPTEST_CASES`, or `usual` if that is not set.
 pub(crate) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
-/// Runs random commands, as many cases as that, on a `redis-server` and on a shard, and compares the replies.
+/// Runs `cases` cases of random commands on a `redis-server` and on a shard, and compares the replies.
 #[track_caller]
 fn agree(cases: u32, commands: impl Strategy<Value = Vec<Words>>) {
     let Some(redis) = Redis::start() else { return };
@@ -151,8 +153,8 @@ fn agree(cases: u32, commands: impl Strategy<Value = Vec<Words>>) {
     }
 }
 
-/// Whether the replies say the same: to the byte, but for the order of keys, for time that has passed, and for numbers
-/// that tell of the insides.
+/// Returns true if both replies mean the same: they are equal to the byte, except for the order of keys, for time that
+/// has passed, and for numbers about internals.
 pub(crate) fn is_same(command: &[Word], ours: &[u8], theirs: &[u8]) -> bool {
     let sorted = |reply: &[u8]| {
         let mut lines: Words = reply.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
@@ -166,9 +168,9 @@ pub(crate) fn is_same(command: &[Word], ours: &[u8], theirs: &[u8]) -> bool {
         (b"TTL" | b"EXPIRETIME", Some(ours @ 0..), Some(theirs @ 0..)) => ours.abs_diff(theirs) < 10,
         (b"PTTL" | b"PEXPIRETIME", Some(ours @ 0..), Some(theirs @ 0..)) => ours.abs_diff(theirs) < 10_000,
         (b"OBJECT", Some(_), Some(_)) => true,
-        // A product of lengths that would keep the core busy for long: refused here, computed there.
+        // Strings that would keep the core busy for long are refused here; Redis computes them.
         (b"LCS", ..) if ours == b"-ERR String too long for LCS\r\n" => true,
-        // Redis counts the memory of keys too that have expired and are still there.
+        // Redis also counts the memory of keys that have expired and are still stored.
         (b"MEMORY", ..) if !theirs.starts_with(b"-") => !ours.starts_with(b"-"),
         _ => ours == theirs,
     }
@@ -182,12 +184,12 @@ fn one_of(texts: &'static [&'static str]) -> BoxedStrategy<Word> {
     select(texts).prop_map(|text| text.as_bytes().to_vec()).boxed()
 }
 
-/// Few, so that commands meet.
+/// Generates a key, one of few, so that commands have keys in common.
 fn key() -> BoxedStrategy<Word> {
     one_of(&["a", "a", "b", "b", "{a}c", "", "k\0\r\n"])
 }
 
-/// Texts that are integers, nearly are, or are not.
+/// Generates a text that is an integer, nearly one, or none.
 fn integer() -> BoxedStrategy<Word> {
     const TEXTS: &[&str] = &[
         "0",
@@ -227,7 +229,7 @@ fn integer() -> BoxedStrategy<Word> {
     prop_oneof![6 => one_of(TEXTS), 2 => (-20..20_i64).prop_map(text), 1 => any::<i64>().prop_map(text)].boxed()
 }
 
-/// Times that have passed, are far away, or are none.
+/// Generates a time that has passed, is far away, or is invalid.
 fn time() -> BoxedStrategy<Word> {
     const TEXTS: &[&str] = &[
         "100000",
@@ -356,7 +358,7 @@ fn value() -> BoxedStrategy<Word> {
     .boxed()
 }
 
-/// A command of a name and arguments, then some of its options in any order, most of them as they should be.
+/// Generates a command: a name and arguments, and then some of its options in any order, most of them valid.
 fn command(
     name: &'static str,
     arguments: impl IntoIterator<Item = BoxedStrategy<Word>>,
@@ -379,7 +381,7 @@ fn command(
         .boxed()
 }
 
-/// An option without an argument, in some case.
+/// Generates an option without an argument, in any case.
 fn flag(name: &'static str) -> Vec<BoxedStrategy<Word>> {
     vec![prop_oneof![word(name), word(&name.to_lowercase())].boxed()]
 }
@@ -448,7 +450,7 @@ fn key_commands() -> Vec<BoxedStrategy<Words>> {
     let none = || Vec::<Vec<BoxedStrategy<Word>>>::new();
     let pattern = || one_of(&["*", "a", "?", "", "{a}*", "[ab]", "[^a]", "k*", "\\a", "a*b", "a**", "[a-", "*\n"]);
     let conditions = || ["NX", "XX", "GT", "LT", "GT", "LT", "bogus"].map(flag);
-    // Later or earlier than another time that was relative too depends on the milliseconds between.
+    // The order of two relative times depends on the milliseconds between the commands.
     let relative_conditions = || [flag("NX"), flag("XX"), [flag("GT"), flag("LT")].concat(), flag("bogus")];
     vec![
         command("DEL", [key()], [vec![key()]]),
@@ -496,7 +498,7 @@ fn key_commands() -> Vec<BoxedStrategy<Words>> {
     ]
 }
 
-/// What `COMMAND` tells clients of a command is what Redis tells them, where Redis 7.0 has it.
+/// The rows of `COMMAND` are those of Redis, if Redis 7.0 has the command.
 #[test]
 fn the_rows_are_those_of_redis() {
     let Some(mut redis) = Redis::start() else { return };
@@ -531,14 +533,14 @@ fn the_rows_are_those_of_redis() {
     assert_eq!(compared, rows.len() - 1, "Redis has all but DELIFEQ");
 }
 
-/// Any commands, in any order, with any options, right and wrong, get the replies of Redis.
+/// Random commands in any order, with valid and invalid options, get the replies of Redis.
 #[test]
 fn random_commands_get_the_replies_of_redis() {
     let all = string_commands().into_iter().chain(key_commands());
     agree(cases(1000), vec(Union::new(all), 1..40));
 }
 
-/// Sums are rounded as `long double` is, to the last digit that is printed.
+/// Sums are rounded like those of `long double`, to the last digit that is printed.
 #[test]
 fn floats_are_added_as_redis_adds_them() {
     let sum = (float(), float()).prop_map(|(value, change)| {
@@ -551,7 +553,7 @@ fn floats_are_added_as_redis_adds_them() {
     agree(cases(200), vec(sum, 1..20).prop_map(|sums| sums.concat()));
 }
 
-/// Every command uses a key as often as Redis does: under LFU with factor 0, where each use counts one.
+/// Every command counts as many uses of a key as in Redis: under LFU with factor 0, where each use counts one.
 #[test]
 fn keys_are_used_as_often_as_in_redis() {
     let Some(redis) = Redis::start() else { return };
@@ -583,7 +585,7 @@ fn keys_are_used_as_often_as_in_redis() {
             asked.extend(questions);
             let theirs = redis.borrow_mut().replies(&asked);
             let ours: Vec<_> = asked.iter().map(|words| bench.execute(words)).collect();
-            // A product of lengths that is refused here is computed there.
+            // Strings that are too long for LCS here are computed by Redis.
             if ours[0].starts_with(b"-ERR String too long") {
                 return Ok(());
             }
@@ -605,10 +607,10 @@ fn keys_are_used_as_often_as_in_redis() {
     }
 }
 
-/// What a string is called that was set, or counted up, is what Redis calls it.
+/// The encoding of a string that was set or incremented is that of Redis.
 #[test]
 fn encodings_are_those_of_redis() {
-    // What writes into a value, moves it, or leaves it as it is.
+    // Commands that write into a value, move it, or leave it unchanged.
     const CHANGES: &[&str] = &[
         "APPEND k 1",
         "APPEND k xyz",

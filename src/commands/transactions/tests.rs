@@ -16,7 +16,7 @@ use proptest::{collection::vec, prelude::*, sample::select, strategy::Union, tes
 
 const PREVIOUS: &str = "-EXECABORT Transaction discarded because of previous errors.";
 
-/// What is queued runs at EXEC, in order, each command with a reply of its own, an error among them too.
+/// Queued commands run at EXEC, in order; each has a reply of its own, which may be an error.
 #[test]
 fn a_transaction_runs_at_exec() {
     check(
@@ -39,7 +39,7 @@ fn a_transaction_runs_at_exec() {
     );
 }
 
-/// DISCARD, RESET and QUIT drop what is queued.
+/// DISCARD, RESET and QUIT drop the queue.
 #[test]
 fn what_is_discarded_does_not_run() {
     let mut bench = Bench::new();
@@ -64,7 +64,7 @@ fn what_is_discarded_does_not_run() {
     check_on(&mut bench, "EXISTS a -> :0");
 }
 
-/// An error while a command is to be queued has EXEC discard all of it; nested MULTI and WATCH do not.
+/// After an error while a command is queued, EXEC discards all of them; a nested MULTI or WATCH has no such effect.
 #[test]
 fn an_error_while_queueing_discards_the_transaction() {
     for (line, error) in [
@@ -99,7 +99,7 @@ fn an_error_while_queueing_discards_the_transaction() {
     );
 }
 
-/// A change of a watched key by anyone, its expiry and FLUSHALL among them, has EXEC do nothing.
+/// EXEC does nothing if a watched key was changed by any client, by expiry or by FLUSHALL.
 #[test]
 fn a_watched_key_that_has_changed_stops_exec() {
     for change in
@@ -123,7 +123,7 @@ fn a_watched_key_that_has_changed_stops_exec() {
             }
         ));
     }
-    // A key that was not there, and one that expires with nobody looking.
+    // A key that did not exist, and one that expires without being read.
     check(
         "WATCH a -> +OK
          SET a 1 PX 10 -> +OK
@@ -142,7 +142,7 @@ fn a_watched_key_that_has_changed_stops_exec() {
     );
 }
 
-/// What is not changed does not stop EXEC: reads, writes to other slots, and the removal of what had expired before.
+/// Reads, writes to other slots, and the removal of keys that had expired before do not stop EXEC.
 #[test]
 fn a_watched_key_that_has_not_changed_does_not() {
     check(
@@ -182,7 +182,7 @@ fn a_watched_key_that_has_not_changed_does_not() {
     );
 }
 
-/// Another client's changes count, and so does an eviction.
+/// Changes by another client stop EXEC, and so does an eviction.
 #[test]
 fn changes_by_others_count() {
     let mut bench = Bench::new();
@@ -198,7 +198,7 @@ fn changes_by_others_count() {
     check_on(&mut bench, "MULTI -> +OK\nPING -> +QUEUED\nEXEC -> *-1\nEXISTS a -> :0");
 }
 
-/// A client that is not let in queues nothing; RESET forgets the transaction of one that was.
+/// A client that has not sent the password queues nothing; after RESET the transaction of an authenticated one is gone.
 #[test]
 fn a_stranger_queues_nothing() {
     let mut bench = Bench::new();
@@ -218,7 +218,7 @@ fn a_stranger_queues_nothing() {
     );
 }
 
-/// The queue has the bounds of a request, and its bytes are shown as the client's.
+/// The queue has the bounds of a request, and CLIENT LIST counts its bytes.
 #[test]
 fn the_queue_is_bounded_and_shown() {
     let mut bench = Bench::new();
@@ -246,7 +246,7 @@ fn the_queue_is_bounded_and_shown() {
     assert_eq!(info(&mut bench), ("-1".into(), "0".into(), "N".into(), 0));
 }
 
-/// What needs memory is refused when it is queued, and when it is executed, before anything has run.
+/// Commands that need memory are refused when they are queued, and when they are executed, before any of them has run.
 #[test]
 fn a_full_shard_refuses_transactions() {
     let oom = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -268,7 +268,8 @@ fn a_full_shard_refuses_transactions() {
     check_on(&mut bench, "EXEC -> *1 :1");
 }
 
-/// A whole transaction is admitted before any of it runs, by what its records may take in all; what only frees has the reserve.
+/// A transaction is admitted as a whole before any of it runs, by the bytes of all its records; one that only removes
+/// keys may use the reserve.
 #[test]
 fn what_has_no_room_on_disk_is_refused_as_a_whole() {
     const MIB: u64 = 1 << 20;
@@ -286,7 +287,7 @@ fn what_has_no_room_on_disk_is_refused_as_a_whole() {
     };
     assert_eq!(ask(&mut bench, &format!("SET a {}", "x".repeat(500_000))), "+OK");
     let before = end(&bench);
-    // Each of these has room, but all of them have not; the last of them write what those before have made.
+    // There is room for each of these, but not for all; the last of them write values that those before have made.
     for lines in [
         vec![format!("SET b {}", "x".repeat(900_000)); 3],
         vec!["APPEND a x".to_owned(); 6],
@@ -357,8 +358,8 @@ fn the_reply_to_exec_is_bounded() {
     assert!(bench.client.closing);
 }
 
-/// What a queue would write is kept in memory until it is on disk, so that it has the bound of a request: a few short commands
-/// can make long values.
+/// The records of a transaction have the bound of a request, since they are kept in memory until they are on disk: a
+/// few short commands can make long values.
 #[test]
 fn the_records_of_a_transaction_are_bounded() {
     let mut bench = Bench::new();
@@ -381,7 +382,8 @@ fn the_records_of_a_transaction_are_bounded() {
     );
 }
 
-/// All effects are one record, in the log's bytes; the reply waits for it. A read waits for what it shows.
+/// All effects are one record in the log's bytes, and the reply waits for it. The reply to a read waits for the record
+/// that wrote the value.
 #[test]
 fn the_effects_of_a_transaction_are_one_record() {
     use crate::wal::{
@@ -423,7 +425,7 @@ fn the_effects_of_a_transaction_are_one_record() {
     }
 }
 
-/// Every command that has run is counted, and timed; what was only queued is not.
+/// Every command that has run is counted and timed; one that was only queued is not.
 #[test]
 fn commands_of_a_transaction_are_counted() {
     let mut bench = Bench::new();
@@ -457,10 +459,10 @@ fn commands_of_a_transaction_are_counted() {
     assert_eq!(errors, [("ERR", 2), ("EXECABORT", 1)]);
 }
 
-/// A script of transactions: well formed ones, and any of these commands anywhere.
+/// Generates a script of transactions: some well formed, and any of these commands at any position.
 fn scripts() -> impl Strategy<Value = Vec<Shown>> {
     let words = |line: &str| -> Words { line.split(' ').map(|word| word.as_bytes().to_vec()).collect() };
-    // Different slots: keys of one slot are one to WATCH here.
+    // Keys of different slots: WATCH does not distinguish keys of one slot here.
     let any_key = || select(&["a", "b", "{a}c", "n"][..]);
     let frame = select(
         &[
@@ -485,7 +487,7 @@ fn scripts() -> impl Strategy<Value = Vec<Shown>> {
         select(&["PING", "ECHO hi", "FLUSHALL", "HELLO 2", "HELLO 3", "GET", "SELECT 0", "CLIENT NOSUCH", "RESET"][..])
             .prop_map(words);
     let any = Union::new(vec![frame.boxed(), keyed.boxed(), other.boxed()]);
-    // A key that is set to have expired long ago is set and removed there, and never set here.
+    // Redis sets a key that has expired already and then removes it; here it is not set at all.
     let is_past = |word: &Word| word.eq_ignore_ascii_case(b"EXAT") || word.eq_ignore_ascii_case(b"PXAT");
     let between = Union::new(string_commands()).prop_filter("no times in the past", move |words| {
         !words[0].eq_ignore_ascii_case(b"SET") || !words.iter().any(is_past)
@@ -505,13 +507,13 @@ fn scripts() -> impl Strategy<Value = Vec<Shown>> {
     vec(piece, 1..6).prop_map(|pieces| pieces.into_iter().flatten().map(Shown).collect())
 }
 
-/// A reply without what differs by design: which server it is, and ids.
+/// Returns a reply without the parts that differ by design: the description of the server, and ids.
 fn comparable(command: &[Word], reply: &[u8]) -> Vec<u8> {
     let is_hello = reply.windows(6).any(|window| window == b"server");
     if is_hello || command[0] == b"HELLO" { reply.len().min(1).to_string().into_bytes() } else { reply.to_vec() }
 }
 
-/// Any script of transactions gets the replies of Redis.
+/// Random scripts of transactions get the replies of Redis.
 #[test]
 fn random_transactions_get_the_replies_of_redis() {
     let Some(redis) = Redis::start() else { return };
@@ -532,7 +534,7 @@ fn random_transactions_get_the_replies_of_redis() {
             committed
                 .set(committed.get() + usize::from(command[0] == b"EXEC" && ours.starts_with(b"*") && ours.len() > 5));
             conflicts.set(conflicts.get() + usize::from(command[0] == b"EXEC" && ours == b"*-1\r\n"));
-            // Here, a change of one of them is a change of the other.
+            // Here, a change of one of these keys counts as a change of the other.
             let share_slot = commands.iter().flatten().any(|word| word == b"{a}c");
             if command[0] == b"EXEC" && share_slot && matches!(&*ours, b"*-1\r\n" | b"_\r\n") && ours != theirs {
                 return Ok(());
@@ -556,7 +558,7 @@ fn random_transactions_get_the_replies_of_redis() {
     assert!(100 < counts.0 && 20 < counts.1, "transactions that ran, and that did not: {counts:?}");
 }
 
-/// Both versions of the protocol have the null of their own.
+/// EXEC's null is that of the client's version of the protocol.
 #[test]
 fn nulls_are_those_of_the_version() {
     let mut bench = Bench::new();

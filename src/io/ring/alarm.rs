@@ -1,46 +1,49 @@
-//! The one timer that ends naps. To set one for each nap and to put it off again cost 5 to 10 % of the throughput of three
-//! servers on one CPU, so one goes on while naps come and go.
+//! The one timer that ends naps. A timer for each nap, set and cancelled again, cost 5 to 10 % of the throughput of
+//! three servers on one CPU, so one timer runs on while naps come and go.
 
 use io_uring::types::Timespec;
 
-/// After how long without anything a core that waits in its ring has to sleep in glommio: twice so long are glommio's timers
-/// late, and files, at most. With 500 µs its interrupts were 3 to 4 % of the throughput of three servers on one CPU.
+/// The time without events after which a core that naps in its ring must sleep in glommio instead. Meanwhile glommio's
+/// timers and files wait, for twice that time at most. With 500 µs the timer's interrupts cost 3 to 4 % of the
+/// throughput of three servers on one CPU.
 pub(super) static NAP: Timespec = Timespec::new().nsec(2_000_000);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Alarm {
     Off,
-    /// The kernel has it, and nothing has happened since.
+    /// The kernel has the timer, and nothing has happened since it was set.
     Quiet,
-    /// The kernel has it, and something has happened since.
+    /// The kernel has the timer, and something has happened since it was set.
     Disturbed,
-    /// It went off, and nothing had happened since it was set.
-    Over,
+    /// The timer has fired, and nothing had happened since it was set.
+    Expired,
 }
 
 impl Alarm {
-    /// Notes what a turn has found: that it went off, or that something else has happened.
+    /// Notes the completions of a turn: `has_fired` if the timer's was among them, `has_happened` if there were
+    /// others.
     #[inline]
-    pub(super) fn note(&mut self, has_gone_off: bool, has_happened: bool) {
-        *self = match (*self, has_gone_off) {
+    pub(super) fn note(&mut self, has_fired: bool, has_happened: bool) {
+        *self = match (*self, has_fired) {
             (Self::Quiet, false) if has_happened => Self::Disturbed,
-            (Self::Quiet, true) if !has_happened => Self::Over,
+            (Self::Quiet, true) if !has_happened => Self::Expired,
             (Self::Quiet | Self::Disturbed, true) => Self::Off,
-            (Self::Over, _) if has_happened => Self::Off,
+            (Self::Expired, _) if has_happened => Self::Off,
             (state, _) => state,
         };
     }
 
-    /// Whether there was silence for as long as a nap; asked once, the next nap sets it again.
-    pub(super) fn take_over(&mut self) -> bool {
-        let is_over = *self == Self::Over;
-        if is_over {
+    /// Returns true if nothing has happened for as long as a nap lasts. The state is `Off` then, and the next nap sets
+    /// the timer again.
+    pub(super) fn take_expired(&mut self) -> bool {
+        let is_expired = *self == Self::Expired;
+        if is_expired {
             *self = Self::Off;
         }
-        is_over
+        is_expired
     }
 
-    /// Has it set for a nap. Returns whether the kernel is to be told: not where it has it already.
+    /// Notes that a nap begins. Returns true if a timer must be submitted for it: not if the kernel has one already.
     pub(super) fn set(&mut self) -> bool {
         let is_off = *self == Self::Off;
         if is_off {

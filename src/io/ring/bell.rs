@@ -1,9 +1,10 @@
-//! How a core that waits is woken by another: with an eventfd, and which one depends on how it waits.
+//! The bell: another thread wakes a waiting core by a write to an eventfd, which depends on how the core waits.
 //!
-//! A core that sleeps in glommio waits for the eventfd that the kernel writes to when something has arrived on the ring;
-//! others write to the same. A core that naps in its ring waits for completions, so the ring polls a second eventfd. One for
-//! both can't be had: the completion of such a poll would have to announce itself from within a write to an eventfd. On
-//! Linux 6.18 such announcements were seen to get lost: a core slept on though its bell had been rung.
+//! A core that sleeps in glommio waits for the eventfd that the kernel writes to when a completion has arrived on the
+//! ring; other threads write to the same. A core that naps in its ring waits for completions, so the ring polls a
+//! second eventfd. One eventfd cannot serve both: the completion of such a poll would have to be announced from within
+//! a write to an eventfd. On Linux 6.18 such announcements were seen to get lost: a core slept on though its bell had
+//! been rung.
 
 use glommio::io::PollableFd;
 use std::{
@@ -27,7 +28,8 @@ pub struct Bell {
     nap: File,
     /// Written to for a core that sleeps.
     sleep: File,
-    /// How the core waits: set by it before it looks for work for the last time; taken by whoever rings.
+    /// The way in which the core waits. The core sets it before it looks for work for the last time; the thread that
+    /// rings resets it.
     state: AtomicU8,
 }
 
@@ -35,12 +37,12 @@ impl Bell {
     /// Wakes the core if it waits. To be called after the work was put where the core looks for it.
     #[inline]
     pub fn ring(&self) {
-        // Orders the work before the look at the core; the fence in `lie_down` is the other half.
+        // Orders the work before the load of the state; the fence in `begin_wait` is the other half.
         fence(Ordering::SeqCst);
         let state = self.state.load(Ordering::Relaxed);
         if state != AWAKE && self.state.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let eventfd = if state == NAPPING { &self.nap } else { &self.sleep };
-            // Fails only where the counter is full, and then the bell is ringing.
+            // Fails only if the counter is full, and then the eventfd is readable already.
             let _ = (&*eventfd).write(&1_u64.to_ne_bytes());
         }
     }
@@ -52,16 +54,16 @@ fn eventfd() -> io::Result<File> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: `eventfd` has just returned it, and nobody else knows of it.
+    // SAFETY: `eventfd` has just returned it, and nothing else uses it.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
-/// Takes what was written to an eventfd, if anything was.
-fn silence(mut eventfd: &File) {
+/// Resets an eventfd.
+fn reset(mut eventfd: &File) {
     let _ = eventfd.read(&mut [0; 8]);
 }
 
-/// The side that waits.
+/// The core's side of the bell: it waits.
 pub(super) struct Sleeper {
     bell: Arc<Bell>,
     sleep: PollableFd<File>,
@@ -78,52 +80,53 @@ impl Sleeper {
         Arc::clone(&self.bell)
     }
 
-    /// What the kernel is to write to when there is a completion.
+    /// Returns the eventfd that the kernel must write to when there is a completion.
     pub(super) fn for_sleep(&self) -> RawFd {
         self.bell.sleep.as_raw_fd()
     }
 
-    /// What the ring is to poll.
+    /// Returns the eventfd that the ring must poll.
     pub(super) fn for_nap(&self) -> RawFd {
         self.bell.nap.as_raw_fd()
     }
 
-    /// From now on the bell ends a nap. Look for work once more before you take it.
-    pub(super) fn lie_down_to_nap(&self) {
-        self.lie_down(NAPPING);
+    /// Makes the bell end a nap from now on. The caller must look for work once more before it naps.
+    pub(super) fn begin_nap(&self) {
+        self.begin_wait(NAPPING);
     }
 
-    /// From now on the bell ends a sleep. Look for work once more before it.
-    pub(super) fn lie_down_to_sleep(&self) {
-        self.lie_down(SLEEPING);
+    /// Makes the bell end a sleep from now on. The caller must look for work once more before it sleeps.
+    pub(super) fn begin_sleep(&self) {
+        self.begin_wait(SLEEPING);
     }
 
-    fn lie_down(&self, state: u8) {
+    fn begin_wait(&self, state: u8) {
         self.bell.state.store(state, Ordering::Relaxed);
-        // Whoever has work puts it down and then looks at our state; we have set it and then look for work.
+        // A thread with work first puts it where the core looks for it, then reads the state; the core sets the state
+        // first, then looks for work.
         fence(Ordering::SeqCst);
     }
 
-    pub(super) fn get_up(&self) {
+    pub(super) fn end_wait(&self) {
         self.bell.state.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// Silences the bell that ended a nap.
-    pub(super) fn silence(&self) {
-        silence(&self.bell.nap);
+    /// Resets the eventfd whose write has ended a nap.
+    pub(super) fn reset_nap(&self) {
+        reset(&self.bell.nap);
     }
 
-    /// Sleeps for no longer than it takes glommio to see that it need not.
+    /// Sleeps until glommio's reactor has run once: the eventfd is written to beforehand.
     pub(super) async fn visit(&self) -> io::Result<()> {
         let _ = (&self.bell.sleep).write(&1_u64.to_ne_bytes());
         self.sleep().await
     }
 
-    /// Returns when the bell has rung or the kernel has announced a completion.
+    /// Sleeps until the bell has rung or the kernel has announced a completion.
     pub(super) async fn sleep(&self) -> io::Result<()> {
         self.sleep.readable().await.map_err(|error| io::Error::other(error.to_string()))?;
-        // Read before the ring is entered, never after: what comes between rings again.
-        silence(self.sleep.get_ref());
+        // Read before the ring is entered, never after: a completion in between must write to it again.
+        reset(self.sleep.get_ref());
         Ok(())
     }
 }

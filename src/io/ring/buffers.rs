@@ -1,4 +1,4 @@
-//! Buffers that the kernel fills with what sockets receive: shared by all connections of a ring.
+//! Buffers that the kernel fills with bytes from sockets, shared by all connections of a ring.
 
 use io_uring::{IoUring, types};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 /// The ring's one group of buffers.
 pub(super) const GROUP: u16 = 0;
 
-/// A ring of buffers, in memory that the kernel and we share.
+/// A ring of buffers, in memory that is shared with the kernel.
 pub(super) struct Buffers {
     /// `count` entries; the tail lies in the first.
     ring: *mut types::BufRingEntry,
@@ -21,7 +21,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Registers `count` (a power of two) buffers of `size` bytes and gives all of them to the kernel.
+    /// Registers `count` buffers (a power of two) of `size` bytes, and gives all of them to the kernel.
     pub(super) fn register(uring: &IoUring, count: u16, size: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15, "the kernel wants a power of two, 32,768 at most");
         let length = usize::from(count) * size_of::<types::BufRingEntry>();
@@ -32,19 +32,20 @@ impl Buffers {
             return Err(io::Error::last_os_error());
         }
         let mut buffers = Self { ring: ring.cast(), memory: vec![0; usize::from(count) * size], count, size, tail: 0 };
-        // SAFETY: the mapping is page-aligned, as the kernel asks, and unmapped only after the ring was silenced.
+        // SAFETY: the mapping is page-aligned, as the kernel demands, and it is unmapped only after the ring has
+        // cancelled all operations.
         unsafe { uring.submitter().register_buf_ring_with_flags(ring as u64, count, GROUP, 0) }?;
         (0..count).for_each(|id| buffers.give_back(id));
         Ok(buffers)
     }
 
-    /// The first `length` bytes of a buffer that a completion has just named.
+    /// Returns the first `length` bytes of a buffer that a completion has just named.
     #[inline]
     pub(super) fn get(&self, id: u16, length: usize) -> &[u8] {
         &self.memory[usize::from(id) * self.size..][..length]
     }
 
-    /// Lets the kernel fill a buffer again.
+    /// Returns a buffer to the kernel, to be filled again.
     #[inline]
     pub(super) fn give_back(&mut self, id: u16) {
         assert!(id < self.count, "the kernel names buffers that it was given");
@@ -61,7 +62,7 @@ impl Buffers {
         }
     }
 
-    /// Never gives the memory back: the kernel may still write to it.
+    /// Leaks the memory: the kernel may still write to it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.memory));
         self.ring = std::ptr::null_mut();
@@ -72,7 +73,8 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         if !self.ring.is_null() {
             let length = usize::from(self.count) * size_of::<types::BufRingEntry>();
-            // SAFETY: mapped in `register` with this length. The ring has cancelled what was in flight before this.
+            // SAFETY: mapped in `register` with this length. The ring has cancelled all operations in flight before
+            // this.
             unsafe { libc::munmap(self.ring.cast(), length) };
         }
     }

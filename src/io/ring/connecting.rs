@@ -1,4 +1,4 @@
-//! Connecting to other servers without waiting for them.
+//! Connections to other servers, opened without blocking.
 
 use super::{ConnectionId, Event, Operation, Ring};
 use io_uring::{opcode, types};
@@ -13,7 +13,8 @@ impl Ring {
     /// Begins to connect to an address. [`Event::Connected`] or [`Event::Failed`] follows; until then nothing may be sent.
     ///
     /// # Errors
-    /// Returns what the system says at once: no descriptor left, or no way to the address. Nothing follows then.
+    /// Fails if the kernel refuses at once: there is no file descriptor left, or no route to the address. No event
+    /// follows then.
     pub fn connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -23,14 +24,14 @@ impl Ring {
             Err(error) => return Err(error.into()),
         }
         let id = self.take_place(TcpStream::from(socket), true);
-        // The socket can be written to once it is known how the attempt has ended.
+        // The socket becomes writable once the attempt has ended, with or without success.
         let descriptor = types::Fd(self.get(id).expect("it has just come").socket.as_raw_fd());
         let poll = opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build();
         self.push(&poll.user_data(Operation::Connect.tag(id)));
         Ok(id)
     }
 
-    /// Notes that an attempt to connect has ended.
+    /// Reports the end of an attempt to connect.
     pub(super) fn has_connected(&mut self, id: ConnectionId, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
         let Some(connection) = self.get_mut(id) else { return };
         connection.connecting = false;
@@ -41,7 +42,7 @@ impl Ring {
         let socket = &connection.socket;
         let outcome = match sockopt::socket_error(socket) {
             _ if result < 0 => Err(io::Error::from_raw_os_error(-result)),
-            // The ring's receives and sends wait in the kernel, which they do not where a socket never blocks.
+            // The kernel must let the ring's receives and sends wait, which it does not for a socket that never blocks.
             Ok(Ok(())) => socket.set_nonblocking(false),
             Ok(Err(error)) | Err(error) => Err(error.into()),
         };
@@ -54,7 +55,7 @@ impl Ring {
         }
     }
 
-    /// Gives up an attempt to connect, if there is one.
+    /// Cancels an attempt to connect, if one is in flight.
     pub(super) fn stop_connecting(&mut self, id: ConnectionId) {
         if self.get(id).is_some_and(|connection| connection.connecting) {
             let cancel = opcode::AsyncCancel::new(Operation::Connect.tag(id)).build();

@@ -1,30 +1,30 @@
-//! The log's files on a core's ring: writes that are on disk when they have ended, and reads.
+//! Reads and writes of the log's files on a core's ring. A write has ended when it is on disk.
 
 use super::{ConnectionId, Event, Operation, Ring, SUBMISSIONS};
 use crate::wal::Aligned;
 use io_uring::{opcode, squeue, types};
 use std::{fs::File, io, os::fd::AsRawFd, sync::Arc};
 
-/// What it takes for a write to be on disk.
+/// The operations after which a write is on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Syncing {
-    /// The file was opened so that a write ends when it is on disk.
+    /// The write alone: the file was opened so that a write ends when it is on disk.
     Itself,
-    /// An `fdatasync` behind the write.
+    /// The write, and an `fdatasync` after it.
     Behind,
 }
 
-/// A write to a file: neither its bytes nor its descriptor may go before it has completed.
+/// A write to a file. Its bytes and its descriptor must stay until it has completed.
 pub(super) struct Writing {
     file: Arc<File>,
     buffer: Aligned,
     length: usize,
     pub(super) how: Syncing,
-    /// What the kernel said of the write itself, while the sync behind it is under way.
+    /// The result of the write itself, while the sync after it is in flight.
     pub(super) written: Option<i32>,
 }
 
-/// A read from a file: as a write.
+/// A read from a file. Its buffer and its descriptor must stay until it has completed.
 pub(super) struct Reading {
     file: Arc<File>,
     buffer: Aligned,
@@ -32,11 +32,12 @@ pub(super) struct Reading {
 }
 
 impl Ring {
-    /// Queues the first `length` bytes of a buffer to be written to a file at `offset`, with the next turn, and to be on disk
-    /// when [`Event::Written`] gives the buffer back. `how`: what that takes; whether the write is direct is the file's own.
+    /// Queues a write of the first `length` bytes of a buffer to a file at `offset`, to be submitted with the next
+    /// turn. They are on disk when [`Event::Written`] returns the buffer. `how`: the operations that this takes.
+    /// Whether the write is direct depends on how the file was opened.
     ///
     /// # Panics
-    /// Where a write is in flight.
+    /// Panics if a write is in flight.
     pub fn write(&mut self, file: &Arc<File>, how: Syncing, buffer: Aligned, length: usize, offset: u64) {
         assert!(self.writing.is_none(), "one write in flight");
         let writing = Writing { file: Arc::clone(file), buffer, length, how, written: None };
@@ -51,29 +52,29 @@ impl Ring {
             Syncing::Itself => self.push(&write),
             Syncing::Behind => {
                 let sync = opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build();
-                // The kernel links what it is given in one call.
+                // The kernel links only operations that are submitted in one call.
                 let queued = self.uring.submission().len();
                 if (SUBMISSIONS as usize) < queued + 2 {
                     self.enter().expect("a ring whose submissions the kernel refuses can't go on");
                 }
-                // By a worker of the kernel's: a file's times are changed before it is written to, and where the file system's
-                // journal stands still at that moment, this core would stand still with it, reads and all.
+                // By one of the kernel's workers: a file's times are changed before it is written to, and if the file
+                // system's journal is blocked at that moment, this core would be blocked too, its reads included.
                 self.push(&write.flags(squeue::Flags::IO_LINK | squeue::Flags::ASYNC));
                 self.push(&sync.user_data(Operation::Sync.tag(nobody)));
             }
         }
     }
 
-    /// Whether a write is in flight.
+    /// Returns true if a write is in flight.
     pub fn is_writing(&self) -> bool {
         self.writing.is_some()
     }
 
-    /// Queues a read of `length` bytes at `offset` of a file, with the next turn. Any number may be in flight; [`Event::Read`]
-    /// gives each buffer back, under its token.
+    /// Queues a read of `length` bytes at `offset` of a file, to be submitted with the next turn. Any number may be in
+    /// flight; [`Event::Read`] returns each buffer, with its token.
     ///
     /// # Panics
-    /// Where the buffer is shorter.
+    /// Panics if the buffer is shorter.
     pub fn read(&mut self, file: &Arc<File>, buffer: Aligned, length: usize, offset: u64, token: u64) {
         let place = self.free_readings.pop().unwrap_or_else(|| {
             self.readings.push(None);
@@ -87,7 +88,7 @@ impl Ring {
         self.push(&read.build().user_data(Operation::Read.tag(ConnectionId { place, generation: 0 })));
     }
 
-    /// A write has come to its end, and the sync behind it; that is cancelled where the write failed.
+    /// Reports the end of a write and of the sync after it. The kernel cancels the sync if the write failed.
     pub(super) fn synced(&mut self, result: i32, on_event: &mut impl FnMut(Event<'_>)) {
         let Some(Writing { buffer, length, written, .. }) = self.writing.take() else { return };
         let written = written.unwrap_or(result);

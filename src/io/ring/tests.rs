@@ -1,4 +1,4 @@
-//! The ring on a real core, against clients on threads.
+//! Tests of the ring on a real core, with clients on threads.
 
 use super::*;
 use crate::io::executor;
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take that takes milliseconds. Only a failure waits this long.
+/// The longest wait for anything. All of it takes milliseconds; only a failure waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs `main` on a core of its own, with a ring that listens, while `clients` runs here.
+/// Runs `main` on a core of its own, with a ring that listens, while `clients` runs on this thread.
 fn with_ring<F: Future<Output = ()> + 'static, T>(
     (buffers, size): (u16, usize),
     preempt: Duration,
@@ -40,7 +40,7 @@ fn with_ring<F: Future<Output = ()> + 'static, T>(
 
 const PREEMPT: Duration = Duration::from_millis(2);
 
-/// Sends back what arrives, until `count` clients have come and gone. Sleeps where nothing has arrived.
+/// Sends received bytes back, until `count` clients have connected and disconnected. Sleeps if nothing has arrived.
 async fn echo(mut ring: Ring, count: usize) {
     let (mut owed, mut gone): (BTreeMap<usize, (ConnectionId, Vec<u8>)>, _) = (BTreeMap::new(), 0);
     let (mut ended, mut coming) = (Vec::new(), VecDeque::new());
@@ -84,7 +84,7 @@ async fn echo(mut ring: Ring, count: usize) {
     }
 }
 
-/// Turns the ring until `is_over` says so of an event.
+/// Turns the ring until `is_over` returns true for an event.
 async fn turn_until(ring: &mut Ring, mut is_over: impl FnMut(Event<'_>) -> bool) {
     let mut is_done = false;
     while !is_done {
@@ -94,7 +94,7 @@ async fn turn_until(ring: &mut Ring, mut is_over: impl FnMut(Event<'_>) -> bool)
     }
 }
 
-/// Takes clients in, one at a time, though several may come in one turn.
+/// Accepts clients one at a time, though several may arrive in one turn.
 #[derive(Default)]
 struct Door {
     waiting: VecDeque<TcpStream>,
@@ -151,12 +151,12 @@ fn few_buffers_serve_many_clients() {
     );
 }
 
-/// The test that hangs without the heartbeat of [`executor`]: with a preempt timer that is due before the first task runs,
-/// glommio goes to sleep with the task still waiting. Without it, two runs of three stood still after 783 and 1246 round
-/// trips, for as long as the client waited.
+/// An executor with a runnable task does not stay asleep. Without the heartbeat of [`executor`] this test hangs: with a
+/// preempt timer that is due before the first task runs, glommio goes to sleep with the task still waiting. Two runs of
+/// three then stood still, after 783 and 1246 round trips, for as long as the client waited.
 #[test]
 fn an_executor_does_not_sleep_with_work_to_do() {
-    // Idle, each task that is forgotten costs a longer beat.
+    // While idle, each forgotten task waits for a longer heartbeat.
     for (is_idle, round_trips) in [(false, 20_000_u32), (true, 3_000)] {
         let main = async move |ring| {
             executor::set_idle(is_idle);
@@ -176,15 +176,15 @@ fn an_executor_does_not_sleep_with_work_to_do() {
     }
 }
 
-/// A connection may be closed with a send in flight. Its place is used again, and nothing of the old one is taken for the
-/// new one's.
+/// A connection may be closed with a send in flight. Its place is used again, and no event of the old connection is
+/// taken for one of the new.
 #[test]
 fn a_connection_may_be_closed_with_a_send_in_flight() {
     let main = async |mut ring: Ring| {
         let mut door = Door::default();
         let first = door.accept(&mut ring).await;
         ring.send(first, vec![b'x'; 16 << 20]);
-        // Whatever arrives from now on, it has begun.
+        // The send has begun before this arrives.
         turn_until(&mut ring, |event| matches!(event, Event::Received(..))).await;
         assert!(ring.is_sending(first));
         ring.close(first);
@@ -194,7 +194,7 @@ fn a_connection_may_be_closed_with_a_send_in_flight() {
             if id.place() == first.place() {
                 break id;
             }
-            // It came before the first had quite gone.
+            // It connected before the first one's place was free.
             ring.close(id);
         };
         assert_ne!(first, second);
@@ -216,14 +216,14 @@ fn a_connection_may_be_closed_with_a_send_in_flight() {
             }
         }
         let mut rest = Vec::new();
-        // As much as had left, and then the end or a reset.
+        // The bytes that were sent, and then the end or a reset.
         let _ = first.read_to_end(&mut rest);
         assert!(rest.len() < 16 << 20);
     });
 }
 
-/// Who is in the middle of sending when the connection is closed learns of it. Without a reset one in five waited for as long as
-/// the kernel remembers a connection.
+/// A client that is sending when its connection is closed gets an error. Without a reset one in five waited for as long
+/// as the kernel remembers a connection.
 #[test]
 fn who_is_sending_learns_of_the_end() {
     const CLIENTS: usize = 40;
@@ -253,7 +253,8 @@ fn who_is_sending_learns_of_the_end() {
     });
 }
 
-/// What arrives while a connection is paused is shown after it was resumed: all of it, in order. Meanwhile little is.
+/// Bytes that arrive while a connection is paused are shown after it was resumed: all of them, in order. Meanwhile few
+/// are.
 #[test]
 fn a_pause_loses_nothing() {
     const LENGTH: usize = 8 << 20;
@@ -275,14 +276,14 @@ fn a_pause_loses_nothing() {
                 Event::Coming(_) => {}
                 other => panic!("{other:?}"),
             };
-            // What was on its way is shown; then there is silence, however much the client has to say.
+            // Bytes on their way are shown; then nothing is, however much the client sends.
             let mut silent = 0;
             while silent < 3 {
                 silent = if ring.turn(&mut take).unwrap() == 0 { silent + 1 } else { 0 };
                 glommio::timer::sleep(Duration::from_micros(200)).await;
             }
             ring.resume(id);
-            // Twice, and a change of mind, as a busy session may.
+            // Pause and resume again, and resume twice, as a busy session may.
             ring.pause(id);
             ring.resume(id);
             ring.resume(id);
@@ -313,7 +314,8 @@ async fn received_of(ring: &mut Ring, take: &mut impl FnMut(Event<'_>)) -> bool 
     shown
 }
 
-/// A ring may be dropped with everything in flight: its clients' connections end, and the kernel writes nowhere any more.
+/// A ring may be dropped with everything in flight: its clients' connections end, and the kernel writes to its memory
+/// no more.
 #[test]
 fn a_ring_may_be_dropped_with_everything_in_flight() {
     let (tell, told) = mpsc::channel();
@@ -341,7 +343,7 @@ fn a_ring_may_be_dropped_with_everything_in_flight() {
     });
 }
 
-/// A bell that is rung while the core looks around one last time is heard.
+/// A bell that is rung just before the core sleeps, after it looked for work, still wakes it.
 #[test]
 fn a_bell_is_never_missed() {
     let (give, take) = mpsc::sync_channel::<u32>(1);
@@ -370,7 +372,8 @@ fn a_bell_is_never_missed() {
     assert!(began.elapsed() < PATIENCE);
 }
 
-/// What several connections have sent is shown before the first of them is served, so that it can be fetched for all at once.
+/// Bytes of several connections are shown before the first of them is received, so that they can be prefetched
+/// together.
 #[test]
 fn all_that_has_arrived_is_shown_first() {
     const CLIENTS: usize = COMING + 3;
@@ -412,18 +415,18 @@ fn all_that_has_arrived_is_shown_first() {
     });
 }
 
-/// Naps end where nothing more comes, whatever came at the same time as the alarm that ends them; and while something comes
-/// now and then, they go on.
+/// Naps end if nothing more arrives, even if something arrived together with the alarm that ends them; while something
+/// arrives now and then, they go on.
 #[test]
 fn naps_end_in_silence_alone() {
     let (ask, asked) = mpsc::channel();
     let (tell, told) = mpsc::channel();
     let main = async move |mut ring: Ring| {
         let id = Door::default().accept(&mut ring).await;
-        // Whether the kernel still has the alarm from before is not known yet.
+        // It is unknown yet if the kernel still has the timer of an earlier nap.
         while ring.turn(|_| {}).unwrap() != 0 || ring.nap(|| false).unwrap() {}
         for _ in 0..20 {
-            // Nothing else is there to end this nap. What comes now is seen in the same turn as the alarm.
+            // Only the alarm can end this nap. The next bytes are received in the same turn as the alarm.
             assert!(ring.nap(|| false).unwrap());
             ask.send(()).unwrap();
             told.recv_timeout(PATIENCE).unwrap();
@@ -446,14 +449,14 @@ fn naps_end_in_silence_alone() {
     });
 }
 
-/// A bell that is rung for a core that naps ends the nap, before the alarm does.
+/// A bell that is rung for a core that naps ends the nap before the alarm does.
 #[test]
 fn a_bell_ends_a_nap() {
     let main = async |mut ring: Ring| {
         let (bell, mut heard) = (ring.bell(), 0);
         while heard < 1000 {
             let mut is_rung = false;
-            // Asked only where the alarm has not gone off yet.
+            // Called only if the alarm has not fired yet.
             let is_napping = ring.nap(|| {
                 bell.ring();
                 is_rung = true;
@@ -468,7 +471,7 @@ fn a_bell_ends_a_nap() {
     with_ring((8, 4096), PREEMPT, main, |_| {});
 }
 
-/// Turns the ring until its last connection, which is closing, has gone. Nothing is told of it.
+/// Turns the ring until its last connection, which is closing, is gone. There must be no event.
 async fn empty(ring: &mut Ring) {
     while !ring.is_empty() {
         if ring.turn(|event| panic!("{event:?}")).unwrap() == 0 {
@@ -477,7 +480,7 @@ async fn empty(ring: &mut Ring) {
     }
 }
 
-/// A ring connects to who listens, and both sides can speak at once.
+/// A ring connects to a listener, and both sides can send.
 #[test]
 fn a_ring_connects() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -500,7 +503,7 @@ fn a_ring_connects() {
     });
 }
 
-/// Where nobody listens the attempt fails, and its place is free once it is closed.
+/// Without a listener the attempt fails, and its place is free once it is closed.
 #[test]
 fn a_ring_learns_that_nobody_listens() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -522,7 +525,7 @@ fn a_ring_learns_that_nobody_listens() {
     with_ring((8, 4096), PREEMPT, main, |_| {});
 }
 
-/// An attempt that nobody answers can be given up, and tells of nothing any more.
+/// An attempt without an answer can be cancelled by closing it, and has no further events.
 #[test]
 fn an_attempt_to_connect_can_be_given_up() {
     let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -1,41 +1,43 @@
-//! How a core waits that has nothing to do: naps in its own ring, then sleep in glommio.
+//! The two ways in which a core without work waits: naps in its own ring, then sleep in glommio.
 
 use super::{ConnectionId, DisableEventfd as _, Operation, Ring, alarm};
 use io_uring::{opcode, types};
 use std::{io, time::Duration};
 
 impl Ring {
-    /// Waits in the ring itself until something has arrived or the [`Bell`](super::Bell) is rung; no other task of the core runs
-    /// meanwhile. Returns `false` at once where nothing has happened for two milliseconds, or at most twice that. One system
-    /// call, where [`wait`](Self::wait) costs glommio eight: for a core whose next request is a moment away.
+    /// Waits in the ring itself until a completion arrives or the [`Bell`](super::Bell) is rung; no other task of the
+    /// core runs meanwhile. Returns `false` at once if nothing has happened for two milliseconds, or at most twice
+    /// that: the core is to sleep then. A nap is one system call, where [`wait`](Self::wait) costs glommio eight: it is
+    /// for a core whose next request comes soon.
     ///
     /// # Errors
-    /// Only where the ring itself is broken.
+    /// Fails only if the ring itself is broken.
     pub fn nap(&mut self, has_work: impl FnOnce() -> bool) -> io::Result<bool> {
         if 0 < self.queued {
             return Ok(true);
         }
-        if self.alarm.take_over() {
+        if self.alarm.take_expired() {
             return Ok(false);
         }
         if self.alarm.set() {
             let timeout = opcode::Timeout::new(&raw const alarm::NAP).build();
             self.push(&timeout.user_data(Operation::Alarm.tag(ConnectionId { place: 0, generation: 0 })));
         }
-        self.doze(None, has_work)?;
+        self.wait_in_ring(None, has_work)?;
         Ok(true)
     }
 
-    /// As [`nap`](Self::nap), but for as long as this and no longer: for who has to wake at a moment, and pays for a timer.
+    /// Naps like [`nap`](Self::nap), but for no longer than `longest`: for a core that has to wake at a certain time,
+    /// which costs a timer for each nap.
     ///
     /// # Errors
-    /// Only where the ring itself is broken.
+    /// Fails only if the ring itself is broken.
     pub fn nap_for(&mut self, longest: Duration) -> io::Result<()> {
-        if self.queued == 0 { self.doze(Some(longest), || false) } else { Ok(()) }
+        if self.queued == 0 { self.wait_in_ring(Some(longest), || false) } else { Ok(()) }
     }
 
-    fn doze(&mut self, longest: Option<Duration>, has_work: impl FnOnce() -> bool) -> io::Result<()> {
-        self.sleeper.lie_down_to_nap();
+    fn wait_in_ring(&mut self, longest: Option<Duration>, has_work: impl FnOnce() -> bool) -> io::Result<()> {
+        self.sleeper.begin_nap();
         if !self.has_arrivals() && !has_work() {
             let waited = match longest.map(types::Timespec::from) {
                 None => self.uring.submit_and_wait(1),
@@ -51,33 +53,34 @@ impl Ring {
             }
             self.queued = self.uring.submission().len();
         }
-        self.sleeper.get_up();
+        self.sleeper.end_wait();
         Ok(())
     }
 
-    /// Lets the core's other tasks run, and glommio look after files and timers, which it does not while a task goes on.
+    /// Lets the core's other tasks run, and glommio handle files and timers, which it does not do while a task runs.
     ///
     /// # Errors
-    /// Only where the executor's own ring is broken.
+    /// Fails only if the executor's own ring is broken.
     pub async fn visit_reactor(&mut self) -> io::Result<()> {
         self.sleeper.visit().await
     }
 
-    /// Sleeps until something has arrived or the [`Bell`](super::Bell) is rung; other tasks of the core run meanwhile. Returns at
-    /// once where something has arrived, something is queued, or `has_work` says so, which is asked when a bell would be heard.
+    /// Sleeps until a completion arrives or the [`Bell`](super::Bell) is rung; other tasks of the core run meanwhile.
+    /// Returns at once if a completion has arrived, an operation is queued, or `has_work` returns true. It is called
+    /// once the bell would end the sleep, so no work can be missed.
     ///
     /// # Errors
-    /// Only where the executor's own ring is broken.
+    /// Fails only if the executor's own ring is broken.
     pub async fn wait(&mut self, has_work: impl FnOnce() -> bool) -> io::Result<()> {
         if 0 < self.queued {
             return Ok(());
         }
-        // The kernel, too, announces work and then looks whether to ring.
+        // The kernel, too, adds a completion first, and then reads whether to write to the eventfd.
         self.uring.completion().enable_eventfd();
-        self.sleeper.lie_down_to_sleep();
+        self.sleeper.begin_sleep();
         let slept = if self.has_arrivals() || has_work() { Ok(()) } else { self.sleeper.sleep().await };
         self.uring.completion_disable_eventfd();
-        self.sleeper.get_up();
+        self.sleeper.end_wait();
         slept
     }
 

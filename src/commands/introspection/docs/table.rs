@@ -1,4 +1,4 @@
-//! Complexity, arguments and history of every command. The names, types and versions are those of Redis 7.2.
+//! The complexity, arguments and history of every command. The names, types and versions are those of Redis 7.2.
 
 use super::{Argument, Doc, Kind};
 
@@ -36,7 +36,7 @@ const fn time(name: &'static str) -> Argument {
     Argument::new(name, Kind::UnixTime)
 }
 
-/// A word that stands for itself.
+/// Creates a literal word.
 const fn word(name: &'static str, token: &'static str) -> Argument {
     Argument::new(name, Kind::PureToken).token(token)
 }
@@ -68,8 +68,8 @@ const SLICE: &[Argument] = &[KEY, integer("start"), integer("end")];
 const ONE: &str = "O(1)";
 const SUBCOMMAND: &str = "That of the subcommand.";
 const PER_KEY: &str = "O(N), N being the number of keys.";
-const PER_PART: &str = "O(N), N being the length of what is returned.";
-const PER_CORE: &str = "O(N), N being the number of cores that are asked.";
+const PER_PART: &str = "O(N), N being the length of the reply.";
+const PER_CORE: &str = "O(N), N being the number of cores.";
 const PER_COMMAND: &str = "O(N), N being the number of commands.";
 const ALL_KEYS: &str = "O(N), N being the number of all keys.";
 
@@ -77,10 +77,10 @@ const EXPIRE: &[(&str, &str)] = &[("7.0.0", "The options `NX`, `XX`, `GT` and `L
 const TTL: &[(&str, &str)] = &[("2.8.0", "-2 says that there is no such key.")];
 const FLUSH: &[(&str, &str)] = &[("4.0.0", "The option `ASYNC`."), ("6.2.0", "The option `SYNC`.")];
 
-/// Of every command and subcommand that is listed, in the order of their names.
+/// The documentation of every listed command and subcommand, in the order of their names.
 #[rustfmt::skip]
 pub(super) static TABLE: &[Doc] = &[
-    doc("append", "O(N), N being the length of what is appended; where the value moves, of all of it.", &[KEY, string("value")]),
+    doc("append", "O(N), N being the length of the appended string, or of the whole value if it has to be moved.", &[KEY, string("value")]),
     doc("asking", ONE, NONE),
     doc("auth", ONE, &[string("username").since("6.0.0").optional(), string("password")])
         .history(&[("6.0.0", "A user name may stand in front of the password.")]),
@@ -134,7 +134,7 @@ pub(super) static TABLE: &[Doc] = &[
     doc("client|setname", ONE, &[string("connection-name")]),
     doc("cluster", SUBCOMMAND, NONE),
     doc("cluster|countkeysinslot", ONE, &[integer("slot")]),
-    doc("cluster|getkeysinslot", "O(N), N being the number of keys that are asked for.", &[integer("slot"), integer("count")]),
+    doc("cluster|getkeysinslot", "O(N), N being the number of keys in the reply.", &[integer("slot"), integer("count")]),
     doc("cluster|help", ONE, NONE),
     doc("cluster|info", ONE, NONE),
     doc("cluster|keyslot", "O(N), N being the length of the key.", &[string("key")]),
@@ -274,7 +274,7 @@ pub(super) static TABLE: &[Doc] = &[
     doc("reset", ONE, NONE),
     doc("role", ONE, NONE),
     doc("save", ALL_KEYS, NONE),
-    doc("scan", "O(1) for each call, O(N) for a whole walk, N being the number of all keys.", &[
+    doc("scan", "O(1) for each call, O(N) for a complete iteration, N being the number of all keys.", &[
         integer("cursor"),
         Argument::new("pattern", Kind::Pattern).token("MATCH").optional(),
         integer("count").token("COUNT").optional(),
@@ -284,7 +284,7 @@ pub(super) static TABLE: &[Doc] = &[
     doc("set", "O(N), N being the length of the value.", &[
         KEY,
         string("value"),
-        // IFEQ is not Redis 7.2's; Valkey has it here.
+        // IFEQ is not in Redis 7.2; Valkey has it at this position.
         one_of("condition", &[
             word("nx", "NX"),
             word("xx", "XX"),
@@ -306,7 +306,7 @@ pub(super) static TABLE: &[Doc] = &[
     ]),
     doc("setex", ONE, &[KEY, integer("seconds"), string("value")]).deprecated("2.6.12", "`SET` with the `EX` argument"),
     doc("setnx", ONE, &[KEY, string("value")]).deprecated("2.6.12", "`SET` with the `NX` argument"),
-    doc("setrange", "O(N), N being the length of what is written; where the value moves, of all of it.",
+    doc("setrange", "O(N), N being the length of the written string, or of the whole value if it has to be moved.",
         &[KEY, integer("offset"), string("value")]),
     doc("shutdown", "O(1)", &[
         one_of("save-selector", &[word("nosave", "NOSAVE"), word("save", "SAVE")]).optional(),

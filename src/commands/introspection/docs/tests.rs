@@ -16,7 +16,7 @@ fn rows() -> Vec<&'static Command> {
     crate::commands::table::rows().filter(|row| !row.flags.has(Flags::REFUSED)).collect()
 }
 
-/// Every row that is listed has its documentation, once, and nothing else has.
+/// Every listed row has its documentation once, and nothing else is documented.
 #[test]
 fn every_command_is_documented_once() {
     let mut names: Vec<_> = rows().iter().map(|row| row.name).collect();
@@ -26,7 +26,7 @@ fn every_command_is_documented_once() {
     assert!(TABLE.iter().all(|doc| !doc.complexity.is_empty()));
 }
 
-/// The fewest and the most words that an argument takes; `None` for any number.
+/// Returns the fewest and the most words of an argument; `None` if there is no limit.
 fn words_of(argument: &Argument) -> (usize, Option<usize>) {
     let own = usize::from(argument.token.is_some());
     let parts = argument.parts.iter().map(|part| words_of(&Argument { is_optional: false, ..*part }));
@@ -43,7 +43,7 @@ fn words_of(argument: &Argument) -> (usize, Option<usize>) {
     (if argument.is_optional { 0 } else { least + own }, most)
 }
 
-/// The arguments are as many as the arity asks for.
+/// The number of arguments agrees with the arity.
 #[test]
 fn arguments_fit_the_arity() {
     for row in rows().into_iter().filter(|row| row.subcommands.is_empty() && row.name != "debug") {
@@ -84,8 +84,8 @@ fn documentation_has_the_form_of_redis() {
     );
 }
 
-/// Where 7.2 says otherwise than 7.0, which may be the one installed: other names of arguments, what is new, what is deprecated
-/// since; and SET's IFEQ.
+/// The commands that Redis 7.2 documents otherwise than 7.0, which may be the one installed: with other names of
+/// arguments, additions, or deprecations since; and SET, for its IFEQ.
 const ARGUMENTS_DIFFER: &[&str] = &[
     "client|kill",
     "client|list",
@@ -106,13 +106,13 @@ const ARGUMENTS_DIFFER: &[&str] = &[
 ];
 const DEPRECATED_SINCE: &[&str] = &["psetex", "quit", "setex", "setnx"];
 
-/// A map's value.
+/// Returns the value of a map's key.
 fn of<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
     let Value::Map(pairs) = map else { return None };
     pairs.iter().find(|(key, _)| *key == Value::Bulk(name.as_bytes().to_vec())).map(|(_, value)| value)
 }
 
-/// Arguments without what only 7.2 has.
+/// Returns the arguments of a document without the fields that only 7.2 has.
 fn arguments_of(map: &Value) -> Value {
     fn strip(value: &Value) -> Value {
         match value {
@@ -135,7 +135,7 @@ fn versions_of(map: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// Arguments, the versions of changes, and what is deprecated are those of a real server, for every command that it has.
+/// Arguments, the versions of changes, and deprecations are those of a real server, for every command that it has.
 #[test]
 fn documentation_is_that_of_a_real_redis_server() {
     let Some(mut redis) = Redis::start() else { return };
