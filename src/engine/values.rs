@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     store::Cold,
-    wal::{Aligned, FileInfo, Value},
+    wal::{Aligned, FileInfo, Value, frame::FRAME_BYTES_MAX},
 };
 use std::{collections::BTreeMap, io};
 
@@ -26,6 +26,8 @@ const VALUES_PER_LOOK: usize = 32;
 /// The time for which a core moves values in each turn for a segment to be given up; and where it has nothing else to do.
 const MOVE_US_BUSY: u64 = 50;
 const MOVE_US_IDLE: u64 = 500;
+/// Bytes of values that are written once more in each turn, each alone: about a frame's.
+const PARTED_BYTES_PER_TURN: u64 = FRAME_BYTES_MAX as u64;
 /// The number of times that a request's values are fetched before it is given up: each time, another write or move has come between.
 const FETCHES_MAX: u32 = 1000;
 
@@ -263,6 +265,7 @@ impl Engine {
     }
 
     fn demote(&mut self) {
+        self.part_values();
         let store = &mut self.shard.store;
         if !store.wants_demotion() {
             return;
@@ -273,6 +276,24 @@ impl Engine {
         let until = self.clock.monotonic_us() + budget;
         while store.wants_demotion() && self.clock.monotonic_us() < until {
             store.demote(VALUES_PER_LOOK, self.now.unix_millis());
+        }
+    }
+
+    /// Has values written alone that a command of several frames has written, so that they can go away. Clients are stalled long
+    /// before the log is as far behind as this goes, so that they do not write faster than their values go away.
+    fn part_values(&mut self) {
+        let (store, core) = (&mut self.shard.store, &self.shard.core);
+        let pending_max = 2 * core.config.log_backlog_bytes;
+        let mut parted = 0;
+        while parted < PARTED_BYTES_PER_TURN && !self.stopping.is_begun() && store.wants_parting() {
+            let Some(log) = &store.log else { return };
+            let (before, admission) = (log.end(), core.persistence.admission);
+            let left = admission.map_or(u64::MAX, |admission| admission.left_for_moves(before));
+            if pending_max <= log.pending_bytes() || left < FRAME_BYTES_MAX as u64 {
+                return;
+            }
+            store.part_value();
+            parted += store.log.as_ref().map_or(0, |log| log.end().0 - before.0);
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Places {
     live: u64,
     /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
     hot: VecDeque<Value>,
+    /// The number of values in all `joined`; some have changed since.
+    joined: usize,
     /// Bytes of memory that all values in memory would give back that can go away, or can once they are on disk.
     savings: usize,
     /// What is in memory and away.
@@ -46,8 +48,11 @@ pub struct Counts {
 struct Needed {
     /// Bytes of records whose entries are as they say.
     live: u64,
-    /// Values in several pieces that begin here.
+    /// Values too large for a frame that begin here: they stay in memory.
     kept: Vec<Value>,
+    /// Values in several pieces that begin here, because the command that wrote them takes several frames. In memory until they
+    /// are written once more, each alone.
+    joined: Vec<Value>,
 }
 
 /// A value that a command needs and that is away.
@@ -66,6 +71,7 @@ pub struct Cold {
 }
 
 /// The number that stands for a snapshot where a segment is named.
+#[cfg(test)]
 const SNAPSHOT: u32 = 0;
 /// Bytes of a record beside its key and value, and of its expiry.
 const RECORD_BYTES: u64 = 9;
@@ -74,12 +80,13 @@ const EXPIRY_BYTES: u64 = 8;
 const STALE_KEPT: usize = 1024;
 
 /// Bytes of memory that an entry will give back when its value goes away; 0 where that can't be. A value that takes several
-/// frames of the log stays in memory; one from a snapshot is moved to the log first.
+/// frames of the log stays in memory; one from a snapshot, or from a command that takes several, is written alone first.
 fn savings(entry: &Entry) -> usize {
-    let Some(place) = entry.place() else { return 0 };
-    let is_kept = matches!(place.at.place(), Where::Kept { segment } if segment != SNAPSHOT);
-    let is_whole = !is_kept && weight(entry) <= PAYLOAD_BYTES_MAX as u64;
-    if is_whole { entry.savings() } else { 0 }
+    if entry.place().is_some() && fits_a_frame(entry) { entry.savings() } else { 0 }
+}
+
+fn fits_a_frame(entry: &Entry) -> bool {
+    weight(entry) <= PAYLOAD_BYTES_MAX as u64
 }
 
 /// Bytes of the log that an entry needs: those that it would take if it was moved.
@@ -150,8 +157,13 @@ impl Places {
             let needed = self.segments.entry(segment).or_default();
             needed.live += weight(entry);
             self.live += weight(entry);
-            if let Where::Kept { .. } = value.at.place() {
-                needed.kept.push(value);
+            match value.at.place() {
+                Where::Kept { .. } if fits_a_frame(entry) => {
+                    needed.joined.push(value);
+                    self.joined += 1;
+                }
+                Where::Kept { .. } => needed.kept.push(value),
+                Where::Coming(_) | Where::Stored { .. } => {}
             }
         }
         if entry.is_away() {
@@ -168,13 +180,14 @@ impl Places {
         self.counts.away_bytes = 0;
         self.savings = 0;
         self.segments.clear();
+        self.joined = 0;
         self.live = 0;
         self.hot.clear();
     }
 
     /// Returns true if values are in memory alone that begin in this segment and are in several pieces.
     pub fn has_kept(&self, segment: u32) -> bool {
-        self.segments.get(&segment).is_some_and(|needed| !needed.kept.is_empty())
+        self.segments.get(&segment).is_some_and(|needed| !needed.kept.is_empty() || !needed.joined.is_empty())
     }
 
     /// Bytes of a segment that are needed.
@@ -398,8 +411,11 @@ impl Store {
     /// Moves the next value to the end of the log that begins in this segment and is in several pieces. Returns whether there
     /// may be more.
     pub fn move_kept(&mut self, segment: u32) -> bool {
-        let needed = self.places.as_mut().and_then(|places| places.segments.get_mut(&segment));
-        let Some(value) = needed.and_then(|needed| needed.kept.pop()) else { return false };
+        let Some(places) = &mut self.places else { return false };
+        let Some(needed) = places.segments.get_mut(&segment) else { return false };
+        let joined = needed.joined.pop();
+        places.joined -= usize::from(joined.is_some());
+        let Some(value) = joined.or_else(|| needed.kept.pop()) else { return false };
         let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
         let entries = &self.tables[value.slot.index()].entries;
         if let (Some(entry), Some(log)) = (entries.find(value.hash, is_it), &mut self.log) {
@@ -411,6 +427,22 @@ impl Store {
         true
     }
 
+    /// Returns true if more memory is used than may be, and values could go away once they are written alone.
+    #[inline]
+    pub fn wants_parting(&self) -> bool {
+        self.is_over() && self.places.as_ref().is_some_and(|places| places.joined != 0)
+    }
+
+    /// Moves the next value to the end of the log that a command of several frames has written: there it is in one piece, and can
+    /// go away. Those of the oldest segment come first.
+    pub fn part_value(&mut self) {
+        let segments = self.places.iter().flat_map(|places| &places.segments);
+        let first = segments.into_iter().find_map(|(&segment, needed)| (!needed.joined.is_empty()).then_some(segment));
+        if let Some(segment) = first {
+            self.move_kept(segment);
+        }
+    }
+
     /// Forgets a segment that was given up.
     ///
     /// # Panics
@@ -418,6 +450,7 @@ impl Store {
     pub fn forget_segment(&mut self, segment: u32) {
         let Some(places) = &mut self.places else { return };
         let needed = places.segments.remove(&segment).unwrap_or_default();
+        places.joined -= needed.joined.len();
         assert!(needed.live == 0, "what is given up holds nothing that is needed");
     }
 }

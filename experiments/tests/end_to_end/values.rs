@@ -185,3 +185,35 @@ fn a_start_need_not_read_all_values() {
     eventually("no hint is left behind", all_belong);
     read(&mut wire, |_| 5);
 }
+
+/// Commands that write more than a frame of the log at once, MSET and transactions, fill no memory for good: their values go away
+/// like any others, and none is refused.
+#[test]
+fn values_of_large_commands_go_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), "32MiB");
+    let mut wire = server.connect();
+    let value = vec![b'x'; 100_000];
+    for round in 0..60 {
+        let keys: Vec<_> = (0..20).map(|number| format!("{{b}}{round}:{number}").into_bytes()).collect();
+        let mut bytes = Vec::new();
+        if round % 2 == 0 {
+            let pairs = keys.iter().flat_map(|key| [&key[..], &value]);
+            encode(&mut bytes, &std::iter::once(&b"MSET"[..]).chain(pairs).collect::<Vec<_>>());
+            wire.send(&bytes);
+            assert_eq!(wire.reply().to_string(), "+OK", "round {round}");
+        } else {
+            encode(&mut bytes, &[b"MULTI"]);
+            keys.iter().for_each(|key| encode(&mut bytes, &[b"SET", key, &value]));
+            encode(&mut bytes, &[b"EXEC"]);
+            wire.send(&bytes);
+            (0..=keys.len()).for_each(|_| drop(wire.reply()));
+            assert!(matches!(wire.reply(), Reply::Array(replies) if replies.len() == 20), "round {round}");
+        }
+    }
+    eventually("values go away", || (figure(&mut wire, "used_memory") < 32 << 20).then_some(()));
+    for round in 0..60 {
+        wire.send(format!("GET {{b}}{round}:7\r\n").as_bytes());
+        assert!(wire.reply() == Reply::Bulk(value.clone()), "round {round}");
+    }
+}
