@@ -146,15 +146,46 @@ pub fn record_bytes_max(
     let rewritten = match command.name {
         // A record holds the whole value, even if only a part has changed.
         "append" | "copy" | "rename" | "renamenx" => value_len(request.arg(1)),
-        "setrange" => {
-            let offset = crate::resp::parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
-            value_len(request.arg(1)).max(offset.unwrap_or_default().min(value_bytes_max))
-        }
-        // All digits of the largest long double.
-        "incrbyfloat" => 5 * 1024,
+        "setrange" => value_len(request.arg(1)).max(offset_of(request).min(value_bytes_max)),
+        "incrbyfloat" => FLOAT_BYTES_MAX,
         _ => 0,
     };
     (given + rewritten) as u64
+}
+
+/// The most digits of a number that INCRBYFLOAT can make: all those of the largest long double.
+const FLOAT_BYTES_MAX: usize = 5 * 1024;
+
+/// Returns the offset of SETRANGE; 0 if it is none.
+fn offset_of(request: Request<'_>) -> usize {
+    let offset = crate::resp::parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
+    offset.unwrap_or_default()
+}
+
+/// Returns a bound of the length of the values that a write leaves under its keys. `value_len`, `value_bytes_max`: as for
+/// [`record_bytes_max`].
+pub fn value_len_max(
+    command: &Command,
+    request: Request<'_>,
+    value_bytes_max: usize,
+    value_len: impl Fn(&[u8]) -> usize,
+) -> usize {
+    let argument = |index: usize| if index < request.len() { request.arg(index).len() } else { 0 };
+    let (longest, value_bytes_max) = match command.name {
+        "append" => (value_len(request.arg(1)).saturating_add(argument(2)), value_bytes_max),
+        "setrange" => {
+            let written = offset_of(request).saturating_add(argument(3));
+            (value_len(request.arg(1)).max(written), value_bytes_max)
+        }
+        "incrbyfloat" => (value_len(request.arg(1)).max(FLOAT_BYTES_MAX), usize::MAX),
+        _ => {
+            let kept = command.keys.indices(request.len()).map(|index| value_len(request.arg(index))).max();
+            let given = (0..request.len()).map(argument).max();
+            // INCR makes a number of its own.
+            (kept.max(given).unwrap_or_default().max(20), usize::MAX)
+        }
+    };
+    longest.min(value_bytes_max)
 }
 
 /// The cores that execute a command that came by the gateway. On a core's port every command is executed by that core,

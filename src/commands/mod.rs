@@ -18,7 +18,10 @@ pub(crate) mod tests;
 pub mod transactions;
 
 pub use crate::{
-    command::{Call, Command, Flags, Keys, Merge, Outcome, Relief, Route, Run, needed_keys, record_bytes_max, relief},
+    command::{
+        Call, Command, Flags, Keys, Merge, Outcome, Relief, Route, Run, needed_keys, record_bytes_max, relief,
+        value_len_max,
+    },
     core::{Core, CpuTimes, Persistence, Process},
     time::Now,
 };

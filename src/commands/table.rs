@@ -223,8 +223,9 @@ mod tests {
         - WATCH is about slots: EXEC answers with a null if any key in the slot of a watched key has changed since, by any client, \
         by expiry or by eviction. So there may be a null although the watched key itself has not changed: try again, as after \
         any other null.\n\
-        - A queue has the bounds of one request, `max-request-args` and `max-request-bytes`, and its records take at most 4 GiB. \
-        A transaction for which there is no room in memory or on the disk is refused as a whole, before any of it runs.\n";
+        - A queue has the bounds of one request, `max-request-args` and `max-request-bytes`; where there is a log, so have the \
+        values that it writes, together. A transaction whose replies are larger than `output-hard-limit` together is executed, \
+        answered with an error, and its client closed. A transaction for which there is no room in memory or on the disk is refused as a whole, before any of it runs.\n";
 
     /// One command of each type, family or feature of Redis that is missing according to the page and to README.md.
     const MISSING: [&str; 16] = [

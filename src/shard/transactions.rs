@@ -6,7 +6,7 @@ use crate::{
     commands::{
         Flags, Found, Keys, Now, Outcome, Relief, Route,
         errors::{LOADING, OUT_OF_MEMORY},
-        record_bytes_max, relief,
+        record_bytes_max, relief, value_len_max,
     },
     refusals::Refusals,
     resp::{Reply, Request},
@@ -363,10 +363,8 @@ impl Shard {
             let length = |key: &[u8]| lengths.get(key).copied().unwrap_or_else(|| self.store.value_len(Key::of(key)));
             let bytes = record_bytes_max(command, request, value_bytes_max, length);
             needs.record_bytes = needs.record_bytes.saturating_add(bytes);
-            // No value is longer afterwards than the records of this command.
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let longest = value_len_max(command, request, value_bytes_max, length);
             let keys: Vec<_> = command.keys.indices(request.len()).map(|index| request.arg(index)).collect();
-            let longest = keys.iter().map(|key| length(key)).max().unwrap_or_default().max(bytes);
             lengths.extend(keys.into_iter().map(|key| (key.to_vec(), longest)));
         });
         needs

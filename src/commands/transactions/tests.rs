@@ -5,7 +5,8 @@ use crate::{
         Bench, check, check_on,
         redis::{Redis, Shown, Word, Words, cases, is_same, string_commands},
     },
-    resp::Version,
+    commands::value_len_max,
+    resp::{Decoded, Decoder, Limits, Version, encode_request},
     store::{Policy, UnixMillis},
     wal::{
         Log, Lsn,
@@ -380,6 +381,56 @@ fn the_records_of_a_transaction_are_bounded() {
              EXISTS b c -> :0"
         ),
     );
+    // Changes of one value, again and again: each record has all of it, and no more.
+    bench.shard.core.config.max_request_bytes = 1_000_000;
+    for line in ["SETRANGE k 0 x", "APPEND k x", "RENAME k k", "COPY k {k}b REPLACE", "SETEX k 100 x"] {
+        check_on(&mut bench, "SET k x -> +OK\nMULTI -> +OK");
+        (0..1000).for_each(|_| assert_eq!(bench.line(line), "+QUEUED"));
+        assert!(bench.line("EXEC").starts_with("*1000 "), "{line}");
+    }
+}
+
+/// The bounds of the lengths of values hold for whatever a queue makes of them.
+#[test]
+fn values_are_no_longer_than_their_bounds() {
+    let mut bench = Bench::new();
+    for line in [
+        "SET a 12345",
+        "APPEND a 678",
+        "SETRANGE a 20 xyz",
+        "SETRANGE a 0 y",
+        "COPY a {a}b",
+        "RENAME {a}b {a}c",
+        "INCR {a}n",
+        "DECRBY {a}n 9223372036854775807",
+        "INCRBYFLOAT {a}n 0.1",
+        "MSET {a}d 1234 {a}e 1",
+        "GETSET a 99999999999999999999999",
+        "SETEX a 100 123",
+        "PSETEX a 100 1234567",
+        "SET a 5 KEEPTTL GET",
+        "GETDEL a",
+        "MSETNX {a}f 12 {a}g 123",
+    ] {
+        let words: Words = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let mut bytes = Vec::new();
+        encode_request(&mut bytes, words.iter().map(Vec::as_slice));
+        let limits = Limits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: true };
+        let mut decoder = Decoder::default();
+        assert!(matches!(decoder.decode(&bytes, &limits), Ok(Decoded::Request(_))));
+        let found = crate::commands::Table::default().find_for(decoder.request(&bytes)).expect("a command").command;
+        let length = |bench: &Bench, key: &[u8]| bench.shard.store.value_len(crate::store::Key::of(key));
+        let bound = value_len_max(found, decoder.request(&bytes), 1000, |key| length(&bench, key));
+        let reply = bench.execute(&words);
+        assert!(!reply.starts_with(b"-"), "{line}: {}", reply.escape_ascii());
+        for index in found.keys.indices(words.len()) {
+            assert!(
+                length(&bench, &words[index]) <= bound,
+                "{line}: {} is longer than {bound}",
+                words[index].escape_ascii()
+            );
+        }
+    }
 }
 
 /// All effects are one record in the log's bytes, and the reply waits for it. The reply to a read waits for the record
