@@ -24,13 +24,21 @@ pub fn completions(mut command: Command, shell: Shell) -> Vec<u8> {
     script
 }
 
-/// Returns a program's manual: a page for the program, and one for each of its subcommands.
+/// Returns a program's manual: a page for the program, and one for each of its subcommands and theirs.
 pub fn pages(command: Command) -> Vec<Page> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
     let source = format!("{} {}", command.get_name(), command.get_version().unwrap_or_default());
-    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
-    std::iter::once(&command).chain(subcommands).map(|command| page(command, source.trim_end())).collect()
+    let mut pages = Vec::new();
+    add_pages(&command, source.trim_end(), &mut pages);
+    pages
+}
+
+fn add_pages(command: &Command, source: &str, pages: &mut Vec<Page>) {
+    pages.push(page(command, source));
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        add_pages(subcommand, source, pages);
+    }
 }
 
 /// `source` is the program with its version.

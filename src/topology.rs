@@ -8,9 +8,12 @@ mod balance;
 pub mod document;
 mod error;
 mod file;
+pub mod loss;
 pub mod placement;
 mod render;
+pub mod report;
 pub mod steps;
+pub mod store;
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! The command line: `trine serve | up | plan | health | check | dump | top | doctor | completions | man`.
+//! The command line: `trine serve | up | plan | topology | health | check | dump | top | doctor | completions | man`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
 //! something failed, 2 when what was asked makes no sense, and 3 when a running server is in the way.
@@ -19,7 +19,7 @@ use clap::{
 };
 use rustix::process::{Pid, Signal};
 
-use super::{check, doctor, dump, health, logging, manual, output, plan, server, top, up};
+use super::{check, doctor, dump, health, logging, manual, output, plan, server, top, topology, up};
 use crate::{
     config::{Config, Kind, SETTINGS, Setting, settings_as_markdown},
     printable::printable,
@@ -53,6 +53,7 @@ pub fn run(serve: fn(Config) -> Result<(), String>) -> ExitCode {
         Some(("serve", matches)) => start_serving(matches, serve),
         Some(("up", matches)) => up::run(matches),
         Some(("plan", matches)) => plan::run(matches),
+        Some(("topology", matches)) => topology::command::run(matches),
         Some(("health", matches)) => health::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("dump", matches)) => dump::run(matches),
@@ -137,6 +138,7 @@ pub fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(up::command())
         .subcommand(plan::command())
+        .subcommand(topology::command::command())
         .subcommand(health::command())
         .subcommand(check::command())
         .subcommand(dump::command())
@@ -324,10 +326,15 @@ mod tests {
     /// The help of every subcommand shows an example.
     #[test]
     fn every_subcommand_has_an_example() {
+        fn look(command: &Command, name: &str) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.starts_with("Examples:\n") && after.contains(&format!("\n  {name}")), "{name}: {after}");
+            command
+                .get_subcommands()
+                .for_each(|subcommand| look(subcommand, &format!("{name} {}", subcommand.get_name())));
+        }
         for subcommand in command().get_subcommands() {
-            let after = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = format!("\n  trine {}", subcommand.get_name());
-            assert!(after.starts_with("Examples:\n") && after.contains(&example), "{}: {after}", subcommand.get_name());
+            look(subcommand, &format!("trine {}", subcommand.get_name()));
         }
     }
 

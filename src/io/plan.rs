@@ -115,7 +115,7 @@ fn moved(old: &Topology, new: &Topology) -> usize {
 }
 
 /// Reads `one=10.0.0.1:7000/4`.
-fn server(text: &str) -> Result<Server, String> {
+pub(super) fn server(text: &str) -> Result<Server, String> {
     let parts = || {
         let (name, rest) = text.split_once('=')?;
         let (address, cores) = rest.rsplit_once('/')?;

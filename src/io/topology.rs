@@ -1,12 +1,32 @@
-//! Finds the topology that a server starts with, and itself in it.
+//! Finds the topology that a server starts with, and itself in it. `io/topology/` has the topology stores: a file, etcd, and
+//! the thread that watches either.
+
+pub(super) mod command;
+pub mod etcd;
+pub mod file;
+pub mod watch;
 
 use std::fs;
 
 use super::executor;
 use crate::{
     config::Config,
-    topology::{Server, Topology},
+    topology::{
+        Server, Topology,
+        store::{DocumentStore, StoreError, StoreUrl},
+    },
 };
+
+/// Returns the store at this address. `password` is that of the address's user, if it has one.
+///
+/// # Errors
+/// The certificates to trust can't be read.
+pub fn open(url: &StoreUrl, password: Option<String>) -> Result<Box<dyn DocumentStore>, StoreError> {
+    Ok(match url {
+        StoreUrl::File(path) => Box::new(file::FileStore::new(path)),
+        StoreUrl::Etcd(etcd) => Box::new(etcd::EtcdStore::new(etcd, password)?),
+    })
+}
 
 /// Reads the topology file and takes the server's ports and number of cores from it; without a file the server stands
 /// alone and owns every slot. Returns the topology and the server's position in it. Afterwards `port`, `core_port`,

@@ -6,6 +6,7 @@
 //! `topology/README.md` draws one.
 
 mod error;
+mod place;
 #[cfg(test)]
 pub(crate) mod strategies;
 #[cfg(test)]

@@ -27,5 +27,6 @@ mod modules;
 mod output;
 mod seeing;
 mod settings;
+mod topology;
 mod transactions;
 mod values;

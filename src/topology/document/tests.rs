@@ -256,3 +256,33 @@ proptest! {
         }
     }
 }
+
+/// A mistake is told with its line, also one that only the whole document shows.
+#[test]
+fn a_mistake_has_its_line() {
+    let good = example().to_toml();
+    for (from, to, beside) in [
+        ("version = 2", "version = 3", 0),
+        ("revision = 5", "revision = 0", 0),
+        ("copies = 2", "copies = 0", 0),
+        ("name = \"s1\"", "name = \"s 1\"", -1),
+        ("name = \"s1\"", "name = \"s0\"", -1),
+        ("incarnation = \"5f3a09c15f3a09c1\"", "incarnation = \"5F3A\"", 0),
+        ("former = [\"0000000000000002\"]", "former = [\"5f3a09c15f3a09c1\"]", -1),
+        ("slots = \"0-2730\"", "slots = \"0-99999\"", 0),
+        ("slots = \"0-2730\"", "slots = \"0-2731\"", 3),
+        ("joining = [\"s2/0\"]", "joining = [\"s2\"]", 0),
+        ("joining = [\"s2/0\"]", "joining = [\"s9/0\"]", 0),
+        ("joining = [\"s2/0\"]", "joining = [\"s2/7\"]", 0),
+        ("epoch = 5", "epoch = 6", -4),
+    ] {
+        let text = good.replacen(from, to, 1);
+        let at = good.lines().position(|line| line == from).expect("it is there") as i64 + 1;
+        let error = Document::from_toml(&text).expect_err(to);
+        assert_eq!(error.line_in(&text).map(|line| line as i64), Some(at + beside), "{to}: {error}");
+    }
+    let hole = good.replacen("slots = \"2731-5460\"", "slots = \"2732-5460\"", 1);
+    let error = Document::from_toml(&hole).unwrap_err();
+    let line = hole.lines().nth(error.line_in(&hole).unwrap()).unwrap();
+    assert_eq!(line, "slots = \"0-2730\"", "the range in front of the gap");
+}
