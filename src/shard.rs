@@ -19,6 +19,7 @@ use crate::{
     store::{Cold, Key, Store},
     topology::Topology,
     transaction,
+    wait::{Committed, Wait},
     wal::{Lsn, room::Grow},
 };
 use resolved::Fault;
@@ -103,9 +104,8 @@ pub struct Shard {
     pub core: Core,
     /// The command that ran last; for who measures its time.
     pub ran: Option<Ran>,
-    /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
-    /// wait for nothing.
-    pub told: Lsn,
+    /// The commits that the reply to the last request waits for.
+    pub told: Wait,
     /// Allocates files for a write that the log's have no room for; without one it is refused.
     pub grow: Option<Box<dyn Grow>>,
     /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
@@ -129,7 +129,7 @@ impl Shard {
             table,
             store,
             ran: None,
-            told: Lsn(0),
+            told: Wait::NONE,
             grow: None,
             forwarded: Vec::new(),
             clock: None,
@@ -180,10 +180,11 @@ impl Shard {
         self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
     }
 
-    /// How far the log is committed: replies that tell of no more may leave.
+    /// Returns what is committed: replies that wait for no more may leave.
     #[inline]
-    pub fn committed(&self) -> Lsn {
-        self.store.log.as_ref().map_or(Lsn(u64::MAX), |log| log.committed())
+    pub fn committed(&self) -> Committed {
+        let log = self.store.log.as_ref();
+        log.map_or(Committed::EVERYTHING, |log| Committed { persisted: log.committed() })
     }
 
     /// Has at hand what a request will need that is executed soon: its first key.
@@ -257,7 +258,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Execution {
         let mut reply = Reply { output, version: client.version };
-        self.told = Lsn(0);
+        self.told = Wait::NONE;
         let found = match self.admit(request, resolved, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
@@ -342,7 +343,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
-        self.told = Lsn(0);
+        self.told = Wait::NONE;
         if let Some((watches, requests)) = transaction::forwarded(request) {
             return self.run_forwarded(&watches, requests, client, now, &mut reply);
         }
@@ -536,7 +537,7 @@ impl Shard {
         {
             reply.error(reason);
             // It may have evicted some, and not enough.
-            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
+            self.told = recorded.map_or(Wait::NONE, |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
         let outcome = self.call(found, request, resolved, share, recorded, client, now, reply);
@@ -669,23 +670,24 @@ impl Shard {
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
     /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
     #[inline]
-    fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Lsn {
-        let Some(log) = &mut self.store.log else { return Lsn(0) };
+    fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Wait {
+        let Some(log) = &mut self.store.log else { return Wait::NONE };
         log.end_command();
         if !log.has_uncommitted() {
-            return Lsn(0);
+            return Wait::NONE;
         }
         let (end, command) = (log.end(), found.command);
         if recorded < end {
-            return end;
+            return Wait::persisted(end);
         }
         if resolved.key_count == 0 {
             // It may tell of any key.
             let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
-            return if tells { end } else { Lsn(0) };
+            return if tells { Wait::persisted(end) } else { Wait::NONE };
         }
         let keys = command.keys.indices(request.len());
-        keys.filter_map(|index| self.store.uncommitted(request.arg(index))).max().unwrap_or_default()
+        let ends = keys.filter_map(|index| self.store.uncommitted(request.arg(index)));
+        ends.max().map_or(Wait::NONE, Wait::persisted)
     }
 }
 

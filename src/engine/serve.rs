@@ -12,7 +12,7 @@ use crate::{
     session::{Answer, Executor, HasPassword, Ticket},
     shard::{Execution, Resolved, Shard, silence},
     store::Cold,
-    wal::Lsn,
+    wait::Wait,
 };
 
 /// Bytes that a client may have sent ahead of what is executed before it has given the password. Until it is paused some arrive.
@@ -43,7 +43,7 @@ pub(super) struct Serving<'a> {
 #[derive(Default)]
 pub(super) struct Unfinished {
     /// Replies that were whole before the session knew that it has to wait.
-    pub(super) early: Vec<(Ticket, Vec<u8>, Lsn)>,
+    pub(super) early: Vec<(Ticket, Vec<u8>, Wait)>,
     /// Tickets of replies that wait for a snapshot, and the number of the part, for a reply in several.
     pub(super) saves: Vec<(Ticket, Option<usize>)>,
     /// Values that requests will need which come after the one at hand.
@@ -113,7 +113,7 @@ impl Executor for Serving<'_> {
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
-            Execution::Done(Outcome::Done) if self.shard.told == Lsn(0) => Answer::Here,
+            Execution::Done(Outcome::Done) if self.shard.told.is_none() => Answer::Here,
             Execution::Done(Outcome::Done) => Answer::Held(self.shard.told),
             Execution::Done(outcome) => self.after(outcome, ticket),
             Execution::Away(away) => {
@@ -237,7 +237,7 @@ impl Serving<'_> {
             Outcome::Done => Answer::Here,
             Outcome::Stall(time) => {
                 self.clock.sleep(time);
-                if self.shard.told == Lsn(0) { Answer::Here } else { Answer::Held(self.shard.told) }
+                if self.shard.told.is_none() { Answer::Here } else { Answer::Held(self.shard.told) }
             }
             Outcome::Shutdown => {
                 self.actions.push(Action::StopServer);

@@ -263,7 +263,7 @@ impl Session {
             }
         }
         match answer {
-            Answer::Held(lsn) => self.hold(start, lsn, gates),
+            Answer::Held(wait) => self.hold(start, wait, gates),
             Answer::Last => self.closing = true,
             _ => {}
         }

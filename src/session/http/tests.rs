@@ -1,6 +1,7 @@
 use super::{super::HasPassword, *};
 use crate::{
     resp::{Limits as RespLimits, Reply, Request, Version},
+    wait::{Committed, Wait},
     wal::Lsn,
 };
 use proptest::prelude::*;
@@ -87,7 +88,11 @@ impl Executor for Shelf {
             return Answer::Later;
         }
         output.extend_from_slice(&reply);
-        if self.log != 0 && request.arg(0) == b"SETNX" { Answer::Held(Lsn(self.log)) } else { Answer::Here }
+        if self.log != 0 && request.arg(0) == b"SETNX" {
+            Answer::Held(Wait::persisted(Lsn(self.log)))
+        } else {
+            Answer::Here
+        }
     }
 
     fn http_limits(&self) -> Limits {
@@ -151,11 +156,11 @@ impl Bench {
     /// Answers one of the requests that wait for it.
     fn complete(&mut self, position: usize) {
         let (ticket, reply) = self.shelf.pending.remove(position);
-        self.session.complete(ticket, reply, Lsn(0));
+        self.session.complete(ticket, reply, Wait::NONE);
     }
 
     fn output(&mut self) -> String {
-        String::from_utf8(self.session.take_output(Lsn(0)).unwrap_or_default()).expect("text")
+        String::from_utf8(self.session.take_output(Committed { persisted: Lsn(0) }).unwrap_or_default()).expect("text")
     }
 
     /// The statuses and bodies of what may leave, and whether the connection goes on.
@@ -254,8 +259,9 @@ fn responses_wait_for_the_log() {
     let mut bench = Bench::default();
     bench.shelf.log = 7;
     bench.receive(get("k") + &set("k", "v") + &get("k"));
-    let leaving =
-        |bench: &mut Bench, lsn| bench.session.take_output(Lsn(lsn)).map(|bytes| String::from_utf8(bytes).unwrap());
+    let leaving = |bench: &mut Bench, lsn| {
+        bench.session.take_output(Committed { persisted: Lsn(lsn) }).map(|bytes| String::from_utf8(bytes).unwrap())
+    };
     assert_eq!(split(&leaving(&mut bench, 6).expect("the first")), [r#"404 {"error":"there is no such key"}"#]);
     assert_eq!(leaving(&mut bench, 6), None);
     assert_eq!(split(&leaving(&mut bench, 7).expect("the others")), [r#"200 {"stored":1}"#, "200 v"]);
