@@ -2,6 +2,7 @@
 
 mod resolved;
 mod roles;
+mod succession;
 mod transactions;
 
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     slot::Slot,
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
-    topology::Topology,
     transaction,
     wait::{Committed, Wait},
     wal::{Lsn, room::Grow},
@@ -25,6 +25,7 @@ use crate::{
 use resolved::Fault;
 pub use resolved::Resolved;
 pub use roles::{Owner, Roles};
+pub use succession::Succession;
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,19 +143,6 @@ impl Shard {
     /// Returns a row of the command table, by its number.
     pub fn row(&self, number: u16) -> &'static Command {
         self.table.rows()[usize::from(number)]
-    }
-
-    /// Replaces the topology. From here on no request is executed for a slot that this core does not own by it, also of those that
-    /// were resolved before.
-    pub fn set_topology(&mut self, topology: Topology) {
-        let core = &mut self.core;
-        core.rendered = topology.render(core.me);
-        self.roles = Roles::new(&topology, core.me);
-        core.topology = topology;
-        core.has_topology = true;
-        let mut refusals = std::mem::take(&mut self.remote_refusals).into_vec();
-        refusals.resize(self.core.cores().into(), Refusals::default());
-        self.remote_refusals = refusals.into();
     }
 
     /// Returns the core of this server that owns a slot; `None` if none does.
@@ -722,7 +710,7 @@ mod tests {
         config::Config,
         statistics::Statistics,
         store::Policy,
-        topology::{Server, ShardId},
+        topology::{Server, ShardId, Topology},
         wal::{
             Log,
             room::{Admission, Room},
@@ -866,13 +854,14 @@ mod tests {
         ] {
             let mut bench = bench(1, 1, port);
             check_on(&mut bench, "SET {b} 1 -> +OK\nSET {c} 1 -> +OK\nSET foo 1 -> +OK");
-            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, |shard| shard.set_topology(plan(2, 2))), replies[0]);
+            let change = |shard: &mut Shard| assert_eq!(shard.set_topology(plan(2, 2)).keys_lost, 2);
+            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, change), replies[0]);
             let mut reply = |line: &str| late(&mut bench, line, is_passed, |_| ());
             assert_eq!([reply("SET {c} 2"), reply("DEL foo"), reply("MSET {b} 2 foo 2")], replies);
             assert_eq!([reply("GET {b}"), reply("MGET {b} {b}2")], ["$1\r\n1", "*2\r\n$1\r\n1\r\n$-1"]);
             for key in ["{c}", "foo"] {
                 let entry = bench.shard.store.peek(Key::of(key.as_bytes()), bench.now.unix_millis());
-                assert_eq!(entry.map(crate::store::Entry::value), Some(&b"1"[..]), "{key} was left alone");
+                assert!(entry.is_none(), "{key} has gone with its slot");
             }
             let elsewhere = |key: &[u8]| bench.shard.elsewhere(key);
             assert_eq!([elsewhere(b"{b}"), elsewhere(b"{c}")], [None, None]);

@@ -2,7 +2,7 @@
 //!
 //! A [`Topology`] is a value: planned ([`Topology::plan`], [`Topology::replan`]), read from and written to a file
 //! (`topology/file.rs`) and rendered for clients once per epoch (`topology/render.rs`). It never changes in place; what
-//! comes next is a new topology with a higher epoch.
+//! comes next is a new topology with a higher epoch, which a running server takes if it fits (`topology/succession.rs`).
 
 mod balance;
 pub mod document;
@@ -11,6 +11,7 @@ mod file;
 pub mod placement;
 mod render;
 pub mod steps;
+mod succession;
 
 use std::ops::RangeInclusive;
 
@@ -18,6 +19,7 @@ pub use self::{
     error::TopologyError,
     file::FILE_VERSION,
     render::{Both, Rendered},
+    succession::Unfit,
 };
 use crate::slot::{SLOT_COUNT, Slot};
 

@@ -41,6 +41,7 @@ mod settle;
 mod snapshot;
 mod stopping;
 mod stopwatch;
+mod succession;
 mod ticks;
 mod values;
 
@@ -199,6 +200,7 @@ impl Engine {
             Event::JobDone(desk, outcome) => self.job_done(desk, outcome),
             Event::Message(from, message) => self.take_message(from, message),
             Event::Ready => self.shard.core.persistence.is_loading = false,
+            Event::Topology(topology) => self.take_topology(&topology),
             Event::Stop => self.stopping.ask(),
             Event::Drained => self.stopping.note_all_drained(),
             Event::Measured { resident_bytes, cpu } => {

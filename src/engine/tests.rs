@@ -389,3 +389,5 @@ fn a_core_stops_in_order() {
     "]],
     );
 }
+
+mod topology;

@@ -40,6 +40,18 @@ impl Roles {
         Self { me: me.core, owners: owners.collect() }
     }
 
+    /// Keeps slots without an owner so that the others say are so, and that are this server's: whoever has taken them out of service
+    /// puts them back.
+    #[must_use]
+    pub(super) fn keeping(mut self, others: &Self) -> Self {
+        for (owner, other) in self.owners.iter_mut().zip(&others.owners) {
+            if *other == NOT_NOW && *owner != SERVER {
+                *owner = NOT_NOW;
+            }
+        }
+        self
+    }
+
     /// Returns the owner of a slot.
     #[inline]
     pub fn of(&self, slot: Slot) -> Owner {
