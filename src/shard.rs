@@ -4,6 +4,7 @@ mod resolved;
 mod roles;
 mod succession;
 mod transactions;
+mod waiting;
 
 use crate::{
     client::{Client, Port, ReplyMode},
@@ -339,7 +340,7 @@ impl Shard {
             Ok(found) => match self.find_foreign(found, request, resolved) {
                 None => return self.run(found, request, resolved, share, client, now, reply),
                 Some(slot) => {
-                    let text = self.not_here(slot);
+                    let text = self.not_here(slot, client.speaks_http);
                     self.reject(found, &text, share);
                     text
                 }
@@ -361,7 +362,8 @@ impl Shard {
     ) -> Result<Found, String> {
         let Some(found) = resolved.found else { return Err(self.note_unknown(request)) };
         let is_unusual = !client.authenticated | self.core.persistence.is_loading;
-        if (is_unusual || resolved.fault.is_some())
+        let is_in_the_way = resolved.key_count == 0 && self.slot_in_the_way(found.command).is_some();
+        if (is_unusual || is_in_the_way || resolved.fault.is_some())
             && let Some(text) = self.refuse(found, resolved.fault, request, client)
         {
             self.reject(found, &text, share);
@@ -393,6 +395,9 @@ impl Shard {
         if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
             return Some(LOADING.to_owned());
         }
+        if let Some(slot) = self.slot_in_the_way(command).filter(|_| !is_queued) {
+            return Some(self.not_here(slot, client.speaks_http));
+        }
         // Keys have a limit of their own, far below that of values: they are what always stays in memory.
         let max = self.core.config.max_key_bytes;
         (fault == Some(Fault::LongKey)).then(|| format!("ERR key is longer than {max} bytes (max-key-bytes)"))
@@ -419,9 +424,14 @@ impl Shard {
 
     /// Returns the error of a request for a slot that this core does not own.
     #[cold]
-    fn not_here(&self, slot: Slot) -> String {
+    fn not_here(&self, slot: Slot, speaks_http: bool) -> String {
         match self.roles.of(slot) {
             Owner::NotNow => format!("TRYAGAIN slot {slot} is changing hands: ask again"),
+            Owner::Down => {
+                format!("CLUSTERDOWN Hash slot {slot} is not served: it has been changing hands for too long")
+            }
+            // Cores' ports do not speak HTTP.
+            Owner::Here | Owner::Core(_) | Owner::Server if speaks_http => self.core.topology.moved_to_gateway(slot),
             Owner::Here | Owner::Core(_) | Owner::Server => self.core.topology.moved(slot),
         }
     }
@@ -435,7 +445,7 @@ impl Shard {
         if !resolved.is_one_slot {
             return Err(CROSSSLOT.to_owned());
         }
-        if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot)) }
+        if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot, false)) }
     }
 
     /// Returns where a command without keys goes that came in by a core's port.
@@ -445,14 +455,14 @@ impl Shard {
         is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index })
     }
 
-    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots.
+    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots: those that speak HTTP.
     #[inline]
     fn place_on_gateway(
         &self,
         found: Found,
         request: Request<'_>,
         resolved: &Resolved,
-        ignores_slots: bool,
+        speaks_http: bool,
     ) -> Result<Option<Away>, String> {
         let (route, keys, slot) = (found.command.route, found.command.keys, resolved.slot);
         let row = found.index;
@@ -462,13 +472,13 @@ impl Shard {
             Route::Keys | Route::Split(_) | Route::Watch if resolved.is_one_slot => match self.roles.of(slot) {
                 Owner::Here => Ok(None),
                 Owner::Core(core) => Ok(Some(Away { route: route.to_one_core(), core, keys, row })),
-                Owner::Server | Owner::NotNow => Err(self.not_here(slot)),
+                Owner::Server | Owner::NotNow | Owner::Down => Err(self.not_here(slot, speaks_http)),
             },
-            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !ignores_slots => {
+            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !speaks_http => {
                 Err(CROSSSLOT.to_owned())
             }
             Route::Keys | Route::Split(_) | Route::Watch if is_alone && !self.core.has_topology => Ok(None),
-            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot),
+            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot, speaks_http),
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
@@ -484,10 +494,16 @@ impl Shard {
     }
 
     /// Keys of several slots go together if this server has all of them: to one core, or split.
-    fn place_slots(&self, found: Found, request: Request<'_>, first: Slot) -> Result<Option<Away>, String> {
+    fn place_slots(
+        &self,
+        found: Found,
+        request: Request<'_>,
+        first: Slot,
+        speaks_http: bool,
+    ) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
         let mut owners = keys.indices(request.len()).map(|index| self.roles.local(Slot::of(request.arg(index))));
-        let Some(core) = self.roles.local(first) else { return Err(self.not_here(first)) };
+        let Some(core) = self.roles.local(first) else { return Err(self.not_here(first, speaks_http)) };
         let mut is_one_core = true;
         if !owners.all(|owner| owner.inspect(|&owner| is_one_core &= owner == core).is_some()) {
             return Err(CROSSSLOT.to_owned());

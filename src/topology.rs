@@ -244,6 +244,12 @@ impl Topology {
         format!("MOVED {slot} {host}:{port}")
     }
 
+    /// Returns the same for a client that has to go to the gateway of the owner's server.
+    pub fn moved_to_gateway(&self, slot: Slot) -> String {
+        let server = &self.servers[usize::from(self.owner(slot).server)];
+        format!("MOVED {slot} {}:{}", server.host, server.port)
+    }
+
     fn identity(&self, kind: &str, shard: ShardId) -> [u8; 40] {
         let name = &self.servers[usize::from(shard.server)].name;
         digest(format!("{kind}:{name}/{}", shard.core).as_bytes())

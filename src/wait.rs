@@ -17,7 +17,7 @@ pub struct Wait {
     persisted: Lsn,
 }
 
-/// What is committed: how far, and by whose acknowledgement.
+/// The effects that are committed: how far, and by whose acknowledgement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Committed {
     /// The position up to which this core's log is on its disk.

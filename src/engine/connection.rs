@@ -62,7 +62,7 @@ pub(super) struct Connection {
     /// Bytes were given to the driver that have not left.
     pub(super) is_sending: bool,
     pub(super) port: Port,
-    /// What its last held reply waits for, as far as that was noted.
+    /// The commits that its last held reply waits for, as far as that was noted.
     pub(super) held_until: Wait,
     /// The values that its next request waits for.
     pub(super) fetching: Fetching,

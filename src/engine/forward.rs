@@ -32,7 +32,7 @@ const NO_LIMITS: Limits =
 pub(super) struct Gathering {
     pub(super) ticket: Ticket,
     pub(super) gather: Gather,
-    /// What the parts of this core wait for.
+    /// The commits that the parts of this core wait for.
     pub(super) held: Wait,
     /// True if nobody waits for the reply (`CLIENT REPLY OFF`).
     pub(super) is_unwanted: bool,
@@ -53,11 +53,13 @@ impl Serving<'_> {
     pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
+        let speaks_http = self.client.speaks_http;
         let item = |part| Item {
             connection,
             ticket,
             part,
             version,
+            speaks_http,
             no_touch,
             is_unwanted,
             request_bytes: 0,
@@ -138,6 +140,7 @@ pub(super) fn note_failure(shard: &mut Shard, row: u16, reply: &[u8]) {
 /// Makes the client in whose name others' requests are executed want what this one's wants.
 fn lend(passed: &mut Client, item: &Item) {
     passed.version = item.version;
+    passed.speaks_http = item.speaks_http;
     passed.no_touch = item.no_touch;
     passed.closing = false;
 }
@@ -182,6 +185,16 @@ impl Engine {
             lend(&mut self.remote.client, &item);
             let request = decoder.request(rest);
             let resolved = self.shard.resolve(request);
+            if self.awaits_slot(from, &item, request, &resolved) {
+                self.await_slot(from, item, &rest[..length]);
+                used += length;
+                failure = None;
+                continue;
+            }
+            if failure.is_some() && self.shard.needs_foreign_slot(request, &resolved, &self.remote.client) {
+                // That is the answer.
+                failure = None;
+            }
             if failure.is_none() && self.shard.store.has_values_on_disk() {
                 let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now);
                 if !cold.is_empty() {

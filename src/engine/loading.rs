@@ -234,9 +234,6 @@ impl Engine {
     /// Tells the server that this core has read its files; it begins to serve once every core has.
     fn note_loaded(&mut self) {
         self.shard.core.persistence.loaded = 1.0;
-        // The topology may have changed since they were written, or while they were read.
-        let keys = self.shard.remove_foreign_keys();
-        self.tell_keys_lost(keys);
         self.actions.push(Action::Loaded);
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Unfinished {
     foreseen: Vec<Cold>,
     /// Values that the request at hand waits for.
     awaited: Vec<Cold>,
+    /// The request at hand waits for a slot that is changing hands.
+    awaits_slot: bool,
 }
 
 impl Executor for Serving<'_> {
@@ -99,6 +101,10 @@ impl Executor for Serving<'_> {
     #[inline]
     fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
+        if self.shard.awaits_slot(request, &resolved, self.client) {
+            self.unfinished.awaits_slot = true;
+            return Answer::NotYet;
+        }
         if self.shard.store.has_values_on_disk()
             && let Some(answer) = self.fetch(request, &resolved, output)
         {
@@ -216,7 +222,9 @@ impl Serving<'_> {
 
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
-        if let Some(mut text) = self.failure.take() {
+        // Where the slot has gone meanwhile, that is the answer.
+        let failure = self.failure.take();
+        if let Some(mut text) = failure.filter(|_| !self.shard.needs_foreign_slot(request, resolved, self.client)) {
             if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
                 // It was EXEC that waited for the values of its queue.
                 text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
@@ -289,7 +297,7 @@ impl Engine {
         let braked_until = serving.password_at.filter(|&at| password_at != Some(at));
         // It is about a request that still waits for other values, if it has not been told yet.
         connection.fetching.failure = serving.failure;
-        let Unfinished { early, saves, foreseen, awaited } = serving.unfinished;
+        let Unfinished { early, saves, foreseen, awaited, awaits_slot } = serving.unfinished;
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
             if error == ProtocolError::Http && self.ticks.warned_of_http_us <= self.now.monotonic_us {
@@ -323,6 +331,9 @@ impl Engine {
         self.connections.touch(id);
         if let Some(at) = braked_until {
             self.connections.braked.push((id, at));
+        }
+        if awaits_slot {
+            self.slots.suspend(id);
         }
         if !foreseen.is_empty() || !awaited.is_empty() {
             self.fetch_for_client(id, foreseen, awaited);

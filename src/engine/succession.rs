@@ -19,6 +19,15 @@ impl Engine {
         let (gained, lost) = (succession.gained, succession.lost);
         tracing::info!(core = number, epoch, gained, lost, "acts by a new topology");
         self.tell_keys_lost(succession.keys_lost);
+        self.slots_changed();
+    }
+
+    /// Begins to serve: every core of the server has read its files. These may have keys of slots that went since they were written, or
+    /// while they were read.
+    pub(super) fn begin_to_serve(&mut self) {
+        self.shard.core.persistence.is_loading = false;
+        let keys = self.shard.remove_foreign_keys();
+        self.tell_keys_lost(keys);
     }
 
     /// Says loudly that keys were removed, since another core owns their slots.

@@ -390,4 +390,5 @@ fn a_core_stops_in_order() {
     );
 }
 
+mod slots;
 mod topology;

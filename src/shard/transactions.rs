@@ -217,8 +217,8 @@ impl Shard {
         let core = match transaction.home.map(|home| (home.slot, self.roles.of(home.slot))) {
             None | Some((_, Owner::Here)) => me,
             Some((_, Owner::Core(core))) => core,
-            Some((slot, Owner::Server | Owner::NotNow)) => {
-                let text = self.not_here(slot);
+            Some((slot, Owner::Server | Owner::NotNow | Owner::Down)) => {
+                let text = self.not_here(slot, client.speaks_http);
                 return Execution::Done(self.fail_exec(found, &text, client, reply));
             }
         };
@@ -258,7 +258,7 @@ impl Shard {
         let needs = self.needs_of(requests);
         let watched = watches.iter().map(|watch| watch.slot).find(|&slot| self.roles.of(slot) != Owner::Here);
         if let Some(slot) = needs.foreign.or(watched) {
-            let text = self.not_here(slot);
+            let text = self.not_here(slot, client.speaks_http);
             return self.fail_exec(found, &text, client, reply);
         }
         if watches.iter().any(|watch| self.has_changed(watch, now)) {
@@ -353,6 +353,7 @@ impl Shard {
             let command = found.command;
             needs.commands += 1;
             needs.foreign = needs.foreign.or_else(|| self.find_foreign(found, request, &self.resolve(request)));
+            needs.foreign = needs.foreign.or_else(|| self.slot_in_the_way(command));
             needs.grows |= command.flags.has(Flags::DENYOOM);
             if !command.flags.has(Flags::WRITE) {
                 return;

@@ -134,9 +134,9 @@ mod tests {
         assert_eq!(judge(known.clone()), Ok(false));
         for (next, reason) in [
             (plan(4, &[one.clone(), two.clone()]), "its epoch is 4, and 5 is known already: give it a higher one"),
-            (plan(5, &[one.clone()]), "it has changed, and its epoch is 5 as before: give it a higher one"),
+            (plan(5, std::slice::from_ref(&one)), "it has changed, and its epoch is 5 as before: give it a higher one"),
             (
-                plan(6, &[two.clone()]),
+                plan(6, std::slice::from_ref(&two)),
                 "it has no server one, only two: stop this server if it is to go, or name it there",
             ),
             (

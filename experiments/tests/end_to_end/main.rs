@@ -26,5 +26,6 @@ mod modules;
 mod output;
 mod seeing;
 mod settings;
+mod topology;
 mod transactions;
 mod values;

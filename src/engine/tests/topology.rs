@@ -21,7 +21,7 @@ fn planned(epoch: u64, servers: &[Server]) -> Topology {
 }
 
 /// Server `a`, which the cores of these tests are of, stands behind a server that has the first half of the slots: `{b}`.
-fn second_half(epoch: u64, cores: u16) -> Event<'static> {
+pub(super) fn second_half(epoch: u64, cores: u16) -> Event<'static> {
     Event::Topology(Arc::new(planned(epoch, &[server("b", 7100, 1), server("a", 7000, cores)])))
 }
 
@@ -146,7 +146,7 @@ fn a_transaction_whose_slot_has_gone_is_not_executed() {
     );
 }
 
-/// What was watched in a slot that has been elsewhere meanwhile counts as changed, though nothing of it is there.
+/// A watched key whose slot has been elsewhere meanwhile counts as changed, though nothing of it is there.
 #[test]
 fn a_slot_that_comes_back_fails_the_watches_from_before() {
     let mut core = Core::new(1, 0, false, |_| ());
@@ -192,10 +192,71 @@ fn the_keys_of_a_slot_that_has_gone_are_removed_in_the_log() {
 fn keys_of_others_do_not_come_back_from_files() {
     let mut core = Core::new(1, 0, false, |_| ());
     core.engine.shard.core.persistence.is_loading = true;
+    for key in [&b"{b}"[..], b"foo"] {
+        core.engine.shard.store.put(Key::of(key), b"1", None, now().unix_millis());
+    }
     core.engine.handle(second_half(2, 1));
-    let shard = &mut core.engine.shard;
-    shard.store.put(Key::of(b"{b}"), b"1", None, now().unix_millis());
-    shard.store.put(Key::of(b"foo"), b"1", None, now().unix_millis());
-    assert_eq!(shard.remove_foreign_keys(), 1);
-    assert_eq!(shard.store.len(), 1);
+    core.engine.handle(Event::Ready);
+    assert_eq!(core.engine.shard.store.len(), 1);
+}
+
+/// A value that could not be read is no answer to a request whose slot has gone meanwhile.
+#[test]
+fn a_value_that_cannot_be_read_is_nobodys_where_its_slot_has_gone() {
+    let failure = || Some("ERR the value can't be read: the disk is broken".to_owned());
+    for (epoch, expected) in
+        [(1, "-ERR the value can't be read: the disk is broken"), (2, "-MOVED 3300 127.0.0.1:7101")]
+    {
+        let mut core = Core::new(1, 0, false, |_| ());
+        core.engine.shard.store.keep_values_on_disk();
+        core.engine.handle(second_half(epoch, 1));
+        let id = core.connect(0, Port::Core);
+        core.engine.connections.get_mut(id).expect("it is there").fetching.failure = failure();
+        let expected = expected.as_bytes().escape_ascii().to_string();
+        assert_eq!(core.replies(id, "GET {b}"), format!("send 0 {expected}\\r\\n\n"));
+        let mut gateway = Core::new(2, 0, false, |_| ());
+        let id = gateway.connect(0, Port::Gateway);
+        gateway.receive(id, "GET foo");
+        let (1, Message::Requests(batch)) = gateway.message() else { panic!("it goes to core 1") };
+        let mut other = Core::new(2, 1, false, |_| ());
+        other.engine.shard.store.keep_values_on_disk();
+        other.engine.handle(Event::Topology(Arc::new(planned(epoch, &[server("a", 7000, 2), server("b", 7100, 1)]))));
+        assert!(other.engine.execute_batch(0, batch, failure()).is_none());
+        let expected = expected.replace("3300", "12182");
+        assert_eq!(other.turn(), format!("post 0 replies {expected}\\r\\n\n"));
+    }
+}
+
+/// A client that speaks HTTP is sent to the gateway of the owner, by this core and by another that the request was sent to; it is
+/// looked at again when a slot that was changing hands is another's.
+#[test]
+fn http_is_redirected_to_the_gateway_of_the_owner() {
+    let mut cores = [0, 1].map(|core| Core::new(2, core, false, |_| ()));
+    let id = cores[0].connect(0, Port::Gateway);
+    let get = |core: &mut Core, key: &str| {
+        let text = format!("GET /get/{key} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        core.engine.handle(Event::Received(id, text.as_bytes()));
+    };
+    let is_sent_away = |core: &mut Core, key: &str| {
+        let text = core.turn();
+        core.engine.handle(Event::Sent(id));
+        text.contains("307 Temporary Redirect")
+            && text.contains(&format!("Location: http://127.0.0.1:7100/get/{key}\\r"))
+    };
+    get(&mut cores[0], "foo");
+    let (1, asked) = cores[0].message() else { panic!("it goes to core 1") };
+    let first_half = Arc::new(planned(2, &[server("a", 7000, 2), server("b", 7100, 1)]));
+    cores[1].engine.handle(Event::Topology(Arc::clone(&first_half)));
+    cores[1].engine.handle(Event::Message(0, asked));
+    let (0, reply) = cores[1].message() else { panic!("it goes to core 0") };
+    cores[0].engine.handle(Event::Message(1, reply));
+    assert!(is_sent_away(&mut cores[0], "foo"));
+    let slot = crate::slot::Slot::of(b"foo");
+    cores[0].engine.set_owner([slot], crate::shard::Owner::NotNow);
+    get(&mut cores[0], "foo");
+    assert_eq!(cores[0].turn(), "");
+    cores[0].engine.handle(Event::Topology(first_half));
+    assert!(is_sent_away(&mut cores[0], "foo"));
+    get(&mut cores[0], "foo");
+    assert!(is_sent_away(&mut cores[0], "foo"));
 }

@@ -33,6 +33,7 @@ impl Shelf {
         let mut output = Vec::new();
         let mut reply = Reply { output: &mut output, version: Version::Two };
         match (request.arg(0), request.get(1)) {
+            (_, Some(key)) if key.ends_with(b"moved") => reply.error("MOVED 5 fe80::3:7000"),
             (b"GET", Some(key)) => match self.values.get(key) {
                 Some(value) => reply.bulk(value),
                 None => reply.null(),
@@ -468,6 +469,30 @@ fn clients_are_sent_to_the_owner() {
     );
     assert!(bench.shelf.executed.is_empty());
     assert_eq!(bench.shelf.agent, "");
+}
+
+/// Where the owner has changed since the request was looked at, the core that would have executed it knows: its error is a redirection
+/// as well, also where it comes late.
+#[test]
+fn clients_are_sent_to_an_owner_that_has_just_changed() {
+    let mut bench = Bench::default();
+    bench.receive(get("moved") + &get("far%20moved?x=y") + &set("moved", "v") + &get("k"));
+    bench.complete(0);
+    let text = bench.output();
+    let seen = |response: &str| {
+        let location = response.lines().find_map(|line| line.strip_prefix("Location: "));
+        format!("{} {}", &response[..3], location.unwrap_or_default())
+    };
+    let found: Vec<_> = text.split("HTTP/1.1 ").skip(1).map(seen).collect();
+    assert_eq!(
+        found,
+        [
+            "307 http://[fe80::3]:7000/get/moved",
+            "307 http://[fe80::3]:7000/get/far%20moved?x=y",
+            "307 http://[fe80::3]:7000/set/moved",
+            "404 ",
+        ]
+    );
 }
 
 /// Idle, a session holds no buffer.
