@@ -53,6 +53,8 @@ pub struct Config {
     pub tcp_keepalive: Duration,
     pub tcp_backlog: u32,
     pub shutdown_timeout: Duration,
+    /// The time that requests wait for a slot that is changing hands.
+    pub slot_timeout: Duration,
     pub max_key_bytes: usize,
     pub proto_max_bulk_len: usize,
     pub max_request_args: usize,

@@ -34,6 +34,7 @@ pub mod store;
 pub mod top;
 pub mod topology;
 pub mod transaction;
+pub mod wait;
 pub mod wal;
 
 pub mod engine;

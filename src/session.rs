@@ -8,7 +8,7 @@ mod http;
 use crate::{
     http::Limits as HttpLimits,
     resp::{Decoder, Limits, ProtocolError, Request},
-    wal::Lsn,
+    wait::{Committed, Wait},
 };
 use http::Exchange;
 use std::collections::VecDeque;
@@ -22,8 +22,8 @@ pub struct Ticket(pub u64);
 pub enum Answer {
     /// The reply is in the output, or there is none.
     Here,
-    /// As [`Here`](Self::Here), but it tells of the log up to here, and waits until that is committed.
-    Held(Lsn),
+    /// As [`Here`](Self::Here), but it waits until this is committed.
+    Held(Wait),
     /// The reply will come under the ticket that the request was given.
     Later,
     /// The reply is in the output, and is the last.
@@ -121,14 +121,14 @@ pub struct Backpressure {
 enum Part {
     Waiting,
     /// Replies, and what the last of them that is held waits for.
-    Done(Vec<u8>, Lsn),
+    Done(Vec<u8>, Wait),
 }
 
-/// Bytes of the output from `start` on wait until the log is committed up to here.
+/// Bytes of the output from `start` on wait for this.
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     start: usize,
-    lsn: Lsn,
+    wait: Wait,
 }
 
 /// What is there only while a request is not whole, or may not be executed yet.
@@ -361,7 +361,7 @@ impl Session {
                 }
                 match answer {
                     Answer::Here => {}
-                    Answer::Held(lsn) => self.hold(length, lsn, gates),
+                    Answer::Held(wait) => self.hold(length, wait, gates),
                     Answer::Later => self.defer(ticket),
                     Answer::Last => self.closing = true,
                     Answer::LastLater => {
@@ -397,7 +397,7 @@ impl Session {
 
     fn tail_part(&mut self) -> (&mut Vec<u8>, Ticket) {
         if !matches!(self.parts.back(), Some(Part::Done(..))) {
-            self.parts.push_back(Part::Done(Vec::new(), Lsn(0)));
+            self.parts.push_back(Part::Done(Vec::new(), Wait::NONE));
         }
         let ticket = Ticket(self.first_ticket + self.parts.len() as u64);
         match self.parts.back_mut() {
@@ -422,43 +422,43 @@ impl Session {
     /// Notes that the reply which begins at `start` of the last part is held. `gates`: how many there were when this batch of
     /// requests began. What one batch wrote is on disk at once, so that one gate serves for all of it.
     #[inline]
-    fn hold(&mut self, start: usize, lsn: Lsn, gates: usize) {
+    fn hold(&mut self, start: usize, wait: Wait, gates: usize) {
         match self.parts.back_mut() {
             None if gates < self.gates.len() => {
                 if let Some(gate) = self.gates.back_mut() {
-                    gate.lsn = gate.lsn.max(lsn);
+                    gate.wait = gate.wait.merge(wait);
                 }
             }
-            None => self.push_gate(start, lsn),
-            Some(Part::Done(_, held)) => *held = lsn.max(*held),
+            None => self.push_gate(start, wait),
+            Some(Part::Done(_, held)) => *held = held.merge(wait),
             Some(Part::Waiting) => unreachable!("a reply was just put behind it"),
         }
     }
 
-    fn push_gate(&mut self, start: usize, lsn: Lsn) {
+    fn push_gate(&mut self, start: usize, wait: Wait) {
         // Behind a gate that opens later, another is none.
-        if self.gates.back().is_none_or(|gate| gate.lsn < lsn) {
-            self.gates.push_back(Gate { start, lsn });
+        if self.gates.back().is_none_or(|gate| !gate.wait.covers(wait)) {
+            self.gates.push_back(Gate { start, wait });
         }
     }
 
-    /// What the last replies wait for, if anything: call [`take_output`](Self::take_output) again when that is committed.
+    /// Returns what the last replies wait for, if anything: call [`take_output`](Self::take_output) again when that is committed.
     #[inline]
-    pub fn held_until(&self) -> Option<Lsn> {
-        self.gates.back().map(|gate| gate.lsn)
+    pub fn held_until(&self) -> Option<Wait> {
+        self.gates.back().map(|gate| gate.wait)
     }
 
-    /// Takes what may leave now that the log is committed so far; `None` where there is nothing.
+    /// Takes what may leave now that so much is committed; `None` where there is nothing.
     #[inline]
-    pub fn take_output(&mut self, committed: Lsn) -> Option<Vec<u8>> {
+    pub fn take_output(&mut self, committed: Committed) -> Option<Vec<u8>> {
         if !self.gates.is_empty() {
             return self.take_behind_gates(committed);
         }
         if self.output.is_empty() { None } else { Some(std::mem::take(&mut self.output)) }
     }
 
-    fn take_behind_gates(&mut self, committed: Lsn) -> Option<Vec<u8>> {
-        while self.gates.front().is_some_and(|gate| gate.lsn <= committed) {
+    fn take_behind_gates(&mut self, committed: Committed) -> Option<Vec<u8>> {
+        while self.gates.front().is_some_and(|gate| gate.wait.is_met(committed)) {
             self.gates.pop_front();
         }
         let Some(&Gate { start, .. }) = self.gates.front() else {
@@ -477,7 +477,7 @@ impl Session {
     ///
     /// # Panics
     /// Where the ticket was not given by this session, or was answered before.
-    pub fn complete(&mut self, ticket: Ticket, mut reply: Vec<u8>, held: Lsn) {
+    pub fn complete(&mut self, ticket: Ticket, mut reply: Vec<u8>, held: Wait) {
         if let Protocol::Http(exchange) = &mut self.protocol {
             exchange.finish(ticket, &mut reply);
         }
@@ -490,7 +490,7 @@ impl Session {
         self.waiting -= 1;
         while let Some(Part::Done(..)) = self.parts.front() {
             if let Some(Part::Done(bytes, held)) = self.parts.pop_front() {
-                if held != Lsn(0) {
+                if !held.is_none() {
                     self.push_gate(self.output.len(), held);
                 }
                 // A protocol error's text is not counted.

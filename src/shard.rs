@@ -2,7 +2,9 @@
 
 mod resolved;
 mod roles;
+mod succession;
 mod transactions;
+mod waiting;
 
 use crate::{
     client::{Client, Port, ReplyMode},
@@ -17,13 +19,14 @@ use crate::{
     slot::Slot,
     statistics::CommandStatistics,
     store::{Cold, Key, Store},
-    topology::Topology,
     transaction,
+    wait::{Committed, Wait},
     wal::{Lsn, room::Grow},
 };
 use resolved::Fault;
 pub use resolved::Resolved;
 pub use roles::{Owner, Roles};
+pub use succession::Succession;
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,9 +106,8 @@ pub struct Shard {
     pub core: Core,
     /// The command that ran last; for who measures its time.
     pub ran: Option<Ran>,
-    /// What the reply to the last request tells of: it may leave when the log is committed up to here. Zero where it needs to
-    /// wait for nothing.
-    pub told: Lsn,
+    /// The commits that the reply to the last request waits for.
+    pub told: Wait,
     /// Allocates files for a write that the log's have no room for; without one it is refused.
     pub grow: Option<Box<dyn Grow>>,
     /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
@@ -129,7 +131,7 @@ impl Shard {
             table,
             store,
             ran: None,
-            told: Lsn(0),
+            told: Wait::NONE,
             grow: None,
             forwarded: Vec::new(),
             clock: None,
@@ -142,19 +144,6 @@ impl Shard {
     /// Returns a row of the command table, by its number.
     pub fn row(&self, number: u16) -> &'static Command {
         self.table.rows()[usize::from(number)]
-    }
-
-    /// Replaces the topology. From here on no request is executed for a slot that this core does not own by it, also of those that
-    /// were resolved before.
-    pub fn set_topology(&mut self, topology: Topology) {
-        let core = &mut self.core;
-        core.rendered = topology.render(core.me);
-        self.roles = Roles::new(&topology, core.me);
-        core.topology = topology;
-        core.has_topology = true;
-        let mut refusals = std::mem::take(&mut self.remote_refusals).into_vec();
-        refusals.resize(self.core.cores().into(), Refusals::default());
-        self.remote_refusals = refusals.into();
     }
 
     /// Returns the core of this server that owns a slot; `None` if none does.
@@ -180,10 +169,11 @@ impl Shard {
         self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
     }
 
-    /// How far the log is committed: replies that tell of no more may leave.
+    /// Returns what is committed: replies that wait for no more may leave.
     #[inline]
-    pub fn committed(&self) -> Lsn {
-        self.store.log.as_ref().map_or(Lsn(u64::MAX), |log| log.committed())
+    pub fn committed(&self) -> Committed {
+        let log = self.store.log.as_ref();
+        log.map_or(Committed::EVERYTHING, |log| Committed { persisted: log.committed() })
     }
 
     /// Has at hand what a request will need that is executed soon: its first key.
@@ -257,7 +247,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Execution {
         let mut reply = Reply { output, version: client.version };
-        self.told = Lsn(0);
+        self.told = Wait::NONE;
         let found = match self.admit(request, resolved, client, Share::Whole) {
             Ok(found) => found,
             Err(text) => {
@@ -342,7 +332,7 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
-        self.told = Lsn(0);
+        self.told = Wait::NONE;
         if let Some((watches, requests)) = transaction::forwarded(request) {
             return self.run_forwarded(&watches, requests, client, now, &mut reply);
         }
@@ -350,7 +340,7 @@ impl Shard {
             Ok(found) => match self.find_foreign(found, request, resolved) {
                 None => return self.run(found, request, resolved, share, client, now, reply),
                 Some(slot) => {
-                    let text = self.not_here(slot);
+                    let text = self.not_here(slot, client.speaks_http);
                     self.reject(found, &text, share);
                     text
                 }
@@ -372,7 +362,8 @@ impl Shard {
     ) -> Result<Found, String> {
         let Some(found) = resolved.found else { return Err(self.note_unknown(request)) };
         let is_unusual = !client.authenticated | self.core.persistence.is_loading;
-        if (is_unusual || resolved.fault.is_some())
+        let is_in_the_way = resolved.key_count == 0 && self.slot_in_the_way(found.command).is_some();
+        if (is_unusual || is_in_the_way || resolved.fault.is_some())
             && let Some(text) = self.refuse(found, resolved.fault, request, client)
         {
             self.reject(found, &text, share);
@@ -404,6 +395,9 @@ impl Shard {
         if self.core.persistence.is_loading && !command.flags.has(Flags::LOADING) {
             return Some(LOADING.to_owned());
         }
+        if let Some(slot) = self.slot_in_the_way(command).filter(|_| !is_queued) {
+            return Some(self.not_here(slot, client.speaks_http));
+        }
         // Keys have a limit of their own, far below that of values: they are what always stays in memory.
         let max = self.core.config.max_key_bytes;
         (fault == Some(Fault::LongKey)).then(|| format!("ERR key is longer than {max} bytes (max-key-bytes)"))
@@ -430,9 +424,14 @@ impl Shard {
 
     /// Returns the error of a request for a slot that this core does not own.
     #[cold]
-    fn not_here(&self, slot: Slot) -> String {
+    fn not_here(&self, slot: Slot, speaks_http: bool) -> String {
         match self.roles.of(slot) {
             Owner::NotNow => format!("TRYAGAIN slot {slot} is changing hands: ask again"),
+            Owner::Down => {
+                format!("CLUSTERDOWN Hash slot {slot} is not served: it has been changing hands for too long")
+            }
+            // Cores' ports do not speak HTTP.
+            Owner::Here | Owner::Core(_) | Owner::Server if speaks_http => self.core.topology.moved_to_gateway(slot),
             Owner::Here | Owner::Core(_) | Owner::Server => self.core.topology.moved(slot),
         }
     }
@@ -446,7 +445,7 @@ impl Shard {
         if !resolved.is_one_slot {
             return Err(CROSSSLOT.to_owned());
         }
-        if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot)) }
+        if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot, false)) }
     }
 
     /// Returns where a command without keys goes that came in by a core's port.
@@ -456,14 +455,14 @@ impl Shard {
         is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index })
     }
 
-    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots.
+    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots: those that speak HTTP.
     #[inline]
     fn place_on_gateway(
         &self,
         found: Found,
         request: Request<'_>,
         resolved: &Resolved,
-        ignores_slots: bool,
+        speaks_http: bool,
     ) -> Result<Option<Away>, String> {
         let (route, keys, slot) = (found.command.route, found.command.keys, resolved.slot);
         let row = found.index;
@@ -473,13 +472,13 @@ impl Shard {
             Route::Keys | Route::Split(_) | Route::Watch if resolved.is_one_slot => match self.roles.of(slot) {
                 Owner::Here => Ok(None),
                 Owner::Core(core) => Ok(Some(Away { route: route.to_one_core(), core, keys, row })),
-                Owner::Server | Owner::NotNow => Err(self.not_here(slot)),
+                Owner::Server | Owner::NotNow | Owner::Down => Err(self.not_here(slot, speaks_http)),
             },
-            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !ignores_slots => {
+            Route::Keys | Route::Split(_) | Route::Watch if self.core.has_topology && !speaks_http => {
                 Err(CROSSSLOT.to_owned())
             }
             Route::Keys | Route::Split(_) | Route::Watch if is_alone && !self.core.has_topology => Ok(None),
-            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot),
+            Route::Keys | Route::Split(_) | Route::Watch => self.place_slots(found, request, slot, speaks_http),
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
@@ -495,10 +494,16 @@ impl Shard {
     }
 
     /// Keys of several slots go together if this server has all of them: to one core, or split.
-    fn place_slots(&self, found: Found, request: Request<'_>, first: Slot) -> Result<Option<Away>, String> {
+    fn place_slots(
+        &self,
+        found: Found,
+        request: Request<'_>,
+        first: Slot,
+        speaks_http: bool,
+    ) -> Result<Option<Away>, String> {
         let (route, keys) = (found.command.route, found.command.keys);
         let mut owners = keys.indices(request.len()).map(|index| self.roles.local(Slot::of(request.arg(index))));
-        let Some(core) = self.roles.local(first) else { return Err(self.not_here(first)) };
+        let Some(core) = self.roles.local(first) else { return Err(self.not_here(first, speaks_http)) };
         let mut is_one_core = true;
         if !owners.all(|owner| owner.inspect(|&owner| is_one_core &= owner == core).is_some()) {
             return Err(CROSSSLOT.to_owned());
@@ -536,7 +541,7 @@ impl Shard {
         {
             reply.error(reason);
             // It may have evicted some, and not enough.
-            self.told = recorded.map_or(Lsn(0), |recorded| self.note_recorded(found, request, resolved, recorded));
+            self.told = recorded.map_or(Wait::NONE, |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
         let outcome = self.call(found, request, resolved, share, recorded, client, now, reply);
@@ -669,23 +674,24 @@ impl Shard {
     /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
     /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
     #[inline]
-    fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Lsn {
-        let Some(log) = &mut self.store.log else { return Lsn(0) };
+    fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Wait {
+        let Some(log) = &mut self.store.log else { return Wait::NONE };
         log.end_command();
         if !log.has_uncommitted() {
-            return Lsn(0);
+            return Wait::NONE;
         }
         let (end, command) = (log.end(), found.command);
         if recorded < end {
-            return end;
+            return Wait::persisted(end);
         }
         if resolved.key_count == 0 {
             // It may tell of any key.
             let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
-            return if tells { end } else { Lsn(0) };
+            return if tells { Wait::persisted(end) } else { Wait::NONE };
         }
         let keys = command.keys.indices(request.len());
-        keys.filter_map(|index| self.store.uncommitted(request.arg(index))).max().unwrap_or_default()
+        let ends = keys.filter_map(|index| self.store.uncommitted(request.arg(index)));
+        ends.max().map_or(Wait::NONE, Wait::persisted)
     }
 }
 
@@ -720,7 +726,7 @@ mod tests {
         config::Config,
         statistics::Statistics,
         store::Policy,
-        topology::{Server, ShardId},
+        topology::{Server, ShardId, Topology},
         wal::{
             Log,
             room::{Admission, Room},
@@ -864,13 +870,14 @@ mod tests {
         ] {
             let mut bench = bench(1, 1, port);
             check_on(&mut bench, "SET {b} 1 -> +OK\nSET {c} 1 -> +OK\nSET foo 1 -> +OK");
-            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, |shard| shard.set_topology(plan(2, 2))), replies[0]);
+            let change = |shard: &mut Shard| assert_eq!(shard.set_topology(plan(2, 2)).keys_lost, 2);
+            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, change), replies[0]);
             let mut reply = |line: &str| late(&mut bench, line, is_passed, |_| ());
             assert_eq!([reply("SET {c} 2"), reply("DEL foo"), reply("MSET {b} 2 foo 2")], replies);
             assert_eq!([reply("GET {b}"), reply("MGET {b} {b}2")], ["$1\r\n1", "*2\r\n$1\r\n1\r\n$-1"]);
             for key in ["{c}", "foo"] {
                 let entry = bench.shard.store.peek(Key::of(key.as_bytes()), bench.now.unix_millis());
-                assert_eq!(entry.map(crate::store::Entry::value), Some(&b"1"[..]), "{key} was left alone");
+                assert!(entry.is_none(), "{key} has gone with its slot");
             }
             let elsewhere = |key: &[u8]| bench.shard.elsewhere(key);
             assert_eq!([elsewhere(b"{b}"), elsewhere(b"{c}")], [None, None]);

@@ -10,6 +10,7 @@ mod census;
 mod cursor;
 mod entry;
 mod places;
+mod slots;
 mod usage;
 
 pub use crate::time::UnixMillis;
@@ -150,6 +151,8 @@ pub struct Store {
     average_ttl_ms: u64,
     /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
+    /// The entries of slots that were cleared; their memory is counted until it is given back.
+    cleared_slots: Vec<hash_table::IntoIter<Entry>>,
     /// The keys that will be looked up soon: slot and hash.
     foreseen: Vec<(Slot, u64)>,
     /// Where its changes are recorded, if they are.
@@ -205,6 +208,7 @@ impl Store {
             expiring: 0,
             average_ttl_ms: 0,
             graveyard: Vec::new(),
+            cleared_slots: Vec::new(),
             foreseen: Vec::new(),
             log: None,
             places: None,
@@ -381,6 +385,7 @@ impl Store {
             Record::Expire { key, expires_at } => drop(self.set_expiry(Key::of(key), expires_at, now)),
             Record::Remove { key } => drop(self.remove(Key::of(key), now)),
             Record::Clear => self.clear(),
+            Record::ClearSlots { first, last } => drop(self.clear_slots(&[(first, last)], false)),
             Record::Together(together) => together.each().flatten().for_each(|record| self.apply(record, now)),
         }
     }
@@ -556,6 +561,7 @@ impl Store {
         self.length = 0;
         *self.census = Census::new();
         self.expiring = 0;
+        self.graveyard.append(&mut self.cleared_slots);
         self.memory = TABLES_BYTES;
         if let Some(places) = &mut self.places {
             places.clear();
@@ -564,7 +570,7 @@ impl Store {
 
     /// Whether there are cleared entries whose memory has not been given back.
     pub fn has_buried(&self) -> bool {
-        !self.graveyard.is_empty()
+        !self.graveyard.is_empty() || !self.cleared_slots.is_empty()
     }
 
     /// Gives back the memory of up to `budget` entries that were cleared. Returns whether there are more.
@@ -579,7 +585,8 @@ impl Store {
             }
             left -= buried;
         }
-        !self.graveyard.is_empty()
+        self.give_back_slots(left);
+        self.has_buried()
     }
 
     /// Shows live entries to `visit` from `cursor` on, having looked at `count` of them at most; returns where to go on.

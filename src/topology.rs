@@ -2,7 +2,7 @@
 //!
 //! A [`Topology`] is a value: planned ([`Topology::plan`], [`Topology::replan`]), read from and written to a file
 //! (`topology/file.rs`) and rendered for clients once per epoch (`topology/render.rs`). It never changes in place; what
-//! comes next is a new topology with a higher epoch.
+//! comes next is a new topology with a higher epoch, which a running server takes if it fits (`topology/succession.rs`).
 
 mod balance;
 pub mod document;
@@ -14,6 +14,7 @@ mod render;
 pub mod report;
 pub mod steps;
 pub mod store;
+mod succession;
 
 use std::ops::RangeInclusive;
 
@@ -21,6 +22,7 @@ pub use self::{
     error::TopologyError,
     file::FILE_VERSION,
     render::{Both, Rendered},
+    succession::Unfit,
 };
 use crate::slot::{SLOT_COUNT, Slot};
 
@@ -243,6 +245,12 @@ impl Topology {
     pub fn moved(&self, slot: Slot) -> String {
         let (host, port) = self.address(self.owner(slot));
         format!("MOVED {slot} {host}:{port}")
+    }
+
+    /// Returns the same for a client that has to go to the gateway of the owner's server.
+    pub fn moved_to_gateway(&self, slot: Slot) -> String {
+        let server = &self.servers[usize::from(self.owner(slot).server)];
+        format!("MOVED {slot} {}:{}", server.host, server.port)
     }
 
     fn identity(&self, kind: &str, shard: ShardId) -> [u8; 40] {

@@ -45,6 +45,7 @@ impl Default for Config {
             tcp_keepalive: Duration::from_secs(300),
             tcp_backlog: 4096,
             shutdown_timeout: Duration::from_secs(5),
+            slot_timeout: Duration::from_secs(5),
             max_key_bytes: 64 * KIB,
             proto_max_bulk_len: 512 * MIB,
             max_request_args: 1 << 20,
@@ -130,7 +131,8 @@ pub static SETTINGS: &[Setting] = &[
         "topology",
         Kind::Text("FILE"),
         "The topology file (trine plan writes one); without it the server owns every slot. Where the server called \
-         NAME has ports and cores there, those count",
+         NAME has ports and cores there, those count. Read anew every second: a text with a higher epoch takes effect \
+         while the server runs, and slots that it gives to another core lose their keys",
         |config| path_of(config.topology.as_ref()),
         |config, text| put(&mut config.topology, Ok((!text.is_empty()).then(|| text.into()))),
     ),
@@ -382,6 +384,15 @@ pub static SETTINGS: &[Setting] = &[
         |config, text| put(&mut config.shutdown_timeout, seconds(text)),
     )
     .because("Docker and systemd wait 10 s or more before they kill")
+    .at_run_time(),
+    Setting::new(
+        "slot-timeout",
+        Kind::Seconds,
+        "How long requests wait for a slot that is changing hands, from when that began; then they are refused with CLUSTERDOWN",
+        |config| config.slot_timeout.as_secs().to_string(),
+        |config, text| put(&mut config.slot_timeout, seconds(text)),
+    )
+    .because("A hand-over takes milliseconds, and clients wait no longer than some seconds for a reply")
     .at_run_time(),
     Setting::new(
         "max-key-bytes",

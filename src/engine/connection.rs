@@ -4,7 +4,7 @@ use super::{forward::Gathering, values::Fetching};
 use crate::{
     client::Port,
     session::{Backpressure, Session},
-    wal::Lsn,
+    wait::Wait,
 };
 
 /// One connection of a core: the number of its place, and how often that place has been used. What is told of a connection that
@@ -62,8 +62,8 @@ pub(super) struct Connection {
     /// Bytes were given to the driver that have not left.
     pub(super) is_sending: bool,
     pub(super) port: Port,
-    /// The position that its last held reply waits for, as far as that was noted.
-    pub(super) held_until: Lsn,
+    /// The commits that its last held reply waits for, as far as that was noted.
+    pub(super) held_until: Wait,
     /// The values that its next request waits for.
     pub(super) fetching: Fetching,
     /// The time of the next look at a password, if that waits after wrong ones.
@@ -85,7 +85,7 @@ impl Connection {
             is_touched: false,
             is_sending: false,
             port,
-            held_until: Lsn(0),
+            held_until: Wait::NONE,
             fetching: Fetching::default(),
             password_at: None,
         }

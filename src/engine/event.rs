@@ -3,9 +3,10 @@
 use super::{ConnectionId, Message};
 use crate::{
     commands::CpuTimes,
+    topology::Topology,
     wal::{Aligned, Desk, Done},
 };
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 /// An event that the driver tells the engine of.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub enum Event<'a> {
     Message(usize, Message),
     /// Every core of the server has read its files.
     Ready,
+    /// A topology is offered: it takes the place of the present one if it is newer and fits.
+    Topology(Arc<Topology>),
     /// The server is to stop.
     Stop,
     /// Every core of the server has let its last connection go, after [`Stop`](Self::Stop).

@@ -19,7 +19,7 @@ use crate::{
     slot::Slot,
     store::Cold,
     transaction::{Home, Watches},
-    wal::Lsn,
+    wait::Wait,
 };
 
 /// Room for so many gathers is kept by a connection that has none under way: some 8 KiB.
@@ -32,8 +32,8 @@ const NO_LIMITS: Limits =
 pub(super) struct Gathering {
     pub(super) ticket: Ticket,
     pub(super) gather: Gather,
-    /// The position that the parts of this core wait for.
-    pub(super) held: Lsn,
+    /// The commits that the parts of this core wait for.
+    pub(super) held: Wait,
     /// True if nobody waits for the reply (`CLIENT REPLY OFF`).
     pub(super) is_unwanted: bool,
     /// The number of the command's row.
@@ -53,11 +53,13 @@ impl Serving<'_> {
     pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
+        let speaks_http = self.client.speaks_http;
         let item = |part| Item {
             connection,
             ticket,
             part,
             version,
+            speaks_http,
             no_touch,
             is_unwanted,
             request_bytes: 0,
@@ -80,7 +82,7 @@ impl Serving<'_> {
         let random = self.random.u64(..);
         let spread = gateway::spread(request, away, shard.core.cores(), |slot| shard.local_owner(slot), random);
         let mut gather = spread.gather;
-        let (mut whole, mut held) = (None, Lsn(0));
+        let (mut whole, mut held) = (None, Wait::NONE);
         for (position, part) in spread.parts.into_iter().enumerate() {
             if part.core == me {
                 // In the client's own name: CLIENT LIST names it, and CLIENT KILL may mean it.
@@ -91,7 +93,7 @@ impl Serving<'_> {
                     Some(reply) => whole = gather.put(position, reply),
                     None => self.unfinished.saves.push((ticket, Some(position))),
                 }
-                held = held.max(shard.told);
+                held = held.merge(shard.told);
             } else {
                 let item = item(Some(position as u16));
                 self.remote.ask(part.core.into(), item, |bytes| bytes.extend_from_slice(&part.bytes));
@@ -138,6 +140,7 @@ pub(super) fn note_failure(shard: &mut Shard, row: u16, reply: &[u8]) {
 /// Makes the client in whose name others' requests are executed want what this one's wants.
 fn lend(passed: &mut Client, item: &Item) {
     passed.version = item.version;
+    passed.speaks_http = item.speaks_http;
     passed.no_touch = item.no_touch;
     passed.closing = false;
 }
@@ -168,7 +171,7 @@ impl Engine {
         let mut items = items.into_iter();
         let mut stopwatch = Stopwatch::new(self.clock, &self.shard);
         // Replies that tell of what is not on disk go later, in a box of their own, so that the others need not wait.
-        let (mut held, mut held_until) = (None::<Box<Batch>>, Lsn(0));
+        let (mut held, mut held_until) = (None::<Box<Batch>>, Wait::NONE);
         // One of its own: what clients send is in another's state.
         let mut decoder = Decoder::default();
         for mut item in items.by_ref() {
@@ -182,6 +185,16 @@ impl Engine {
             lend(&mut self.remote.client, &item);
             let request = decoder.request(rest);
             let resolved = self.shard.resolve(request);
+            if self.awaits_slot(from, &item, request, &resolved) {
+                self.await_slot(from, item, &rest[..length]);
+                used += length;
+                failure = None;
+                continue;
+            }
+            if failure.is_some() && self.shard.needs_foreign_slot(request, &resolved, &self.remote.client) {
+                // That is the answer.
+                failure = None;
+            }
             if failure.is_none() && self.shard.store.has_values_on_disk() {
                 let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now);
                 if !cold.is_empty() {
@@ -216,10 +229,10 @@ impl Engine {
                 Outcome::Done | Outcome::Shutdown => {}
             }
             let told = self.shard.told;
-            let place = if told == Lsn(0) {
+            let place = if told.is_none() {
                 &mut batch
             } else {
-                held_until = held_until.max(told);
+                held_until = held_until.merge(told);
                 let held = held.get_or_insert_default();
                 held.replies.extend_from_slice(&batch.replies[start..]);
                 batch.replies.truncate(start);
@@ -272,11 +285,11 @@ impl Engine {
             match item.part {
                 Some(part) => {
                     self.note_keys(item, part.into(), batch.keys);
-                    self.complete_part(item.connection, item.ticket, part.into(), reply, Lsn(0));
+                    self.complete_part(item.connection, item.ticket, part.into(), reply, Wait::NONE);
                 }
                 None => {
                     let reply = if item.is_unwanted { Vec::new() } else { reply };
-                    self.complete(item.connection, item.ticket, reply, Lsn(0));
+                    self.complete(item.connection, item.ticket, reply, Wait::NONE);
                 }
             }
         }
@@ -287,7 +300,7 @@ impl Engine {
     }
 
     /// Gives a connection a reply that it waited for, if it is still there.
-    pub(super) fn complete(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>, held: Lsn) {
+    pub(super) fn complete(&mut self, id: ConnectionId, ticket: Ticket, reply: Vec<u8>, held: Wait) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.session.complete(ticket, reply, held);
         self.connections.touch(id);
@@ -303,12 +316,12 @@ impl Engine {
     }
 
     /// Gives a connection a part of a reply; with the last part, the reply is whole.
-    pub(super) fn complete_part(&mut self, id: ConnectionId, ticket: Ticket, part: usize, reply: Vec<u8>, held: Lsn) {
+    pub(super) fn complete_part(&mut self, id: ConnectionId, ticket: Ticket, part: usize, reply: Vec<u8>, held: Wait) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let position = connection.gathers.iter().position(|gathering| gathering.ticket == ticket);
         let position = position.expect("a spread request is gathered");
         let gathering = &mut connection.gathers[position];
-        gathering.held = gathering.held.max(held);
+        gathering.held = gathering.held.merge(held);
         let Some(reply) = gathering.gather.put(part, reply) else { return };
         let Gathering { held, is_unwanted, row, .. } = connection.gathers.swap_remove(position);
         let is_watch = self.shard.row(row).route == Route::Watch;

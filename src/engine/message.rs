@@ -40,6 +40,8 @@ pub struct Item {
     pub part: Option<u16>,
     /// The version of the protocol that the reply is to be in.
     pub version: Version,
+    /// True if the client speaks HTTP, and is sent to gateways.
+    pub speaks_http: bool,
     /// True if reads leave no trace (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
     /// True if nobody waits for the reply (`CLIENT REPLY OFF`).

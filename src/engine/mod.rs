@@ -38,9 +38,11 @@ mod remote;
 mod saving;
 mod serve;
 mod settle;
+mod slots;
 mod snapshot;
 mod stopping;
 mod stopwatch;
+mod succession;
 mod ticks;
 mod values;
 
@@ -60,6 +62,7 @@ use self::{
     connections::Connections,
     durability::Durability,
     remote::Remote,
+    slots::Slots,
     stopping::Stopping,
     ticks::Ticks,
 };
@@ -85,6 +88,7 @@ pub struct Engine {
     /// Nothing without a data directory.
     durability: Option<Durability>,
     ticks: Ticks,
+    slots: Slots,
     stopping: Stopping,
     next_client_id: u64,
 }
@@ -129,6 +133,7 @@ impl Engine {
             scratch: Scratch::default(),
             durability: None,
             ticks: Ticks::default(),
+            slots: Slots::default(),
             stopping: Stopping::Running,
             next_client_id,
         };
@@ -198,7 +203,8 @@ impl Engine {
             Event::Read(token, buffer, outcome) => self.value_read(token, buffer, outcome),
             Event::JobDone(desk, outcome) => self.job_done(desk, outcome),
             Event::Message(from, message) => self.take_message(from, message),
-            Event::Ready => self.shard.core.persistence.is_loading = false,
+            Event::Ready => self.begin_to_serve(),
+            Event::Topology(topology) => self.take_topology(&topology),
             Event::Stop => self.stopping.ask(),
             Event::Drained => self.stopping.note_all_drained(),
             Event::Measured { resident_bytes, cpu } => {

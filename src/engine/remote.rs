@@ -127,6 +127,7 @@ mod tests {
             ticket: Ticket(number as u64),
             part: None,
             version: Version::Two,
+            speaks_http: false,
             no_touch: false,
             is_unwanted: false,
             request_bytes: 0,

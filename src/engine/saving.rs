@@ -10,6 +10,7 @@ use super::{
 use crate::{
     resp::{Reply, Version},
     session::Ticket,
+    wait::Wait,
     wal::{
         Desk, Done, FileInfo, Job, Lsn,
         room::{FullFacts, SnapshotFacts, is_snapshot_due, is_snapshot_needed_for_room},
@@ -233,8 +234,8 @@ impl Engine {
                     }
                     self.actions.push(Action::Post(core, Message::Replies(batch)));
                 }
-                Saver::Client(id, ticket) => self.complete(id, ticket, text.clone(), Lsn(0)),
-                Saver::Part(id, ticket, part) => self.complete_part(id, ticket, part, text.clone(), Lsn(0)),
+                Saver::Client(id, ticket) => self.complete(id, ticket, text.clone(), Wait::NONE),
+                Saver::Part(id, ticket, part) => self.complete_part(id, ticket, part, text.clone(), Wait::NONE),
             }
         }
     }

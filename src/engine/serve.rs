@@ -12,7 +12,7 @@ use crate::{
     session::{Answer, Executor, HasPassword, Ticket},
     shard::{Execution, Resolved, Shard, silence},
     store::Cold,
-    wal::Lsn,
+    wait::Wait,
 };
 
 /// Bytes that a client may have sent ahead of what is executed before it has given the password. Until it is paused some arrive.
@@ -43,13 +43,15 @@ pub(super) struct Serving<'a> {
 #[derive(Default)]
 pub(super) struct Unfinished {
     /// Replies that were whole before the session knew that it has to wait.
-    pub(super) early: Vec<(Ticket, Vec<u8>, Lsn)>,
+    pub(super) early: Vec<(Ticket, Vec<u8>, Wait)>,
     /// Tickets of replies that wait for a snapshot, and the number of the part, for a reply in several.
     pub(super) saves: Vec<(Ticket, Option<usize>)>,
     /// Values that requests will need which come after the one at hand.
     foreseen: Vec<Cold>,
     /// Values that the request at hand waits for.
     awaited: Vec<Cold>,
+    /// The request at hand waits for a slot that is changing hands.
+    awaits_slot: bool,
 }
 
 impl Executor for Serving<'_> {
@@ -99,6 +101,10 @@ impl Executor for Serving<'_> {
     #[inline]
     fn execute(&mut self, request: Request<'_>, resolved: Resolved, output: &mut Vec<u8>, ticket: Ticket) -> Answer {
         let is_unwanted = self.client.reply_mode != ReplyMode::On;
+        if self.shard.awaits_slot(request, &resolved, self.client) {
+            self.unfinished.awaits_slot = true;
+            return Answer::NotYet;
+        }
         if self.shard.store.has_values_on_disk()
             && let Some(answer) = self.fetch(request, &resolved, output)
         {
@@ -113,7 +119,7 @@ impl Executor for Serving<'_> {
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
             Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
-            Execution::Done(Outcome::Done) if self.shard.told == Lsn(0) => Answer::Here,
+            Execution::Done(Outcome::Done) if self.shard.told.is_none() => Answer::Here,
             Execution::Done(Outcome::Done) => Answer::Held(self.shard.told),
             Execution::Done(outcome) => self.after(outcome, ticket),
             Execution::Away(away) => {
@@ -216,7 +222,9 @@ impl Serving<'_> {
 
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
-        if let Some(mut text) = self.failure.take() {
+        // Where the slot has gone meanwhile, that is the answer.
+        let failure = self.failure.take();
+        if let Some(mut text) = failure.filter(|_| !self.shard.needs_foreign_slot(request, resolved, self.client)) {
             if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
                 // It was EXEC that waited for the values of its queue.
                 text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
@@ -237,7 +245,7 @@ impl Serving<'_> {
             Outcome::Done => Answer::Here,
             Outcome::Stall(time) => {
                 self.clock.sleep(time);
-                if self.shard.told == Lsn(0) { Answer::Here } else { Answer::Held(self.shard.told) }
+                if self.shard.told.is_none() { Answer::Here } else { Answer::Held(self.shard.told) }
             }
             Outcome::Shutdown => {
                 self.actions.push(Action::StopServer);
@@ -289,7 +297,7 @@ impl Engine {
         let braked_until = serving.password_at.filter(|&at| password_at != Some(at));
         // It is about a request that still waits for other values, if it has not been told yet.
         connection.fetching.failure = serving.failure;
-        let Unfinished { early, saves, foreseen, awaited } = serving.unfinished;
+        let Unfinished { early, saves, foreseen, awaited, awaits_slot } = serving.unfinished;
         early.into_iter().for_each(|(ticket, reply, held)| connection.session.complete(ticket, reply, held));
         if let Err(error) = received {
             if error == ProtocolError::Http && self.ticks.warned_of_http_us <= self.now.monotonic_us {
@@ -323,6 +331,9 @@ impl Engine {
         self.connections.touch(id);
         if let Some(at) = braked_until {
             self.connections.braked.push((id, at));
+        }
+        if awaits_slot {
+            self.slots.suspend(id);
         }
         if !foreseen.is_empty() || !awaited.is_empty() {
             self.fetch_for_client(id, foreseen, awaited);

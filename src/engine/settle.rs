@@ -36,9 +36,9 @@ impl Engine {
             self.actions.push(Action::Send(id, output));
         }
         let port = connection.port;
-        if let Some(lsn) = connection.session.held_until().filter(|&lsn| lsn != connection.held_until) {
-            connection.held_until = lsn;
-            self.hold(id, lsn);
+        if let Some(wait) = connection.session.held_until().filter(|&wait| wait != connection.held_until) {
+            connection.held_until = wait;
+            self.hold(id, wait);
         }
         let is_stalled = self.is_stalled_for(port);
         let Some(connection) = self.connections.get_mut(id) else { return };

@@ -428,3 +428,6 @@ fn a_core_stops_in_order() {
     "]],
     );
 }
+
+mod slots;
+mod topology;

@@ -81,6 +81,7 @@ impl Engine {
             self.close_owed();
         }
         self.close_lingering();
+        self.give_up_slots();
         self.resume_braked();
         let statistics = &mut self.shard.core.statistics;
         statistics.rate.note(statistics.requests, now.monotonic_us);
@@ -134,8 +135,8 @@ impl Engine {
         let clients = self.shard.core.clients.iter();
         let idle: Vec<_> = clients.filter(|(_, client)| is_idle(client)).map(|(place, _)| place).collect();
         for place in idle {
-            // A client whose password waits is not silent: this server is.
-            let connection = self.connections.at(place).filter(|connection| connection.password_at.is_none());
+            // A client whose request waits is not silent: this server is.
+            let connection = self.connections.at(place).filter(|connection| !connection.session.is_suspended());
             if let Some(id) = connection.map(|connection| connection.id) {
                 self.drop_connection(id, Action::Close(id));
             }
@@ -168,6 +169,7 @@ impl Engine {
             && self.connections.lingering.is_empty()
             && self.connections.braked.is_empty()
             && !self.remote.has_parked()
+            && self.slots.is_quiet()
             && self.is_written()
             && !self.is_saving()
     }

@@ -143,7 +143,7 @@ fn error(output: &mut Vec<u8>, start: usize, kind: Kind, manner: Manner, date: &
     let code = text.split(' ').next().unwrap_or_default();
     let refusal = match code {
         _ if kind == Kind::Ready => Refusal::new(503, text).with(RETRY),
-        "LOADING" | "MISCONF" => Refusal::new(503, text).with(RETRY),
+        "LOADING" | "MISCONF" | "CLUSTERDOWN" | "TRYAGAIN" => Refusal::new(503, text).with(RETRY),
         "OOM" => Refusal::new(507, text),
         "WRONGTYPE" => Refusal::new(409, text),
         _ if kind == Kind::Metrics && text.starts_with("ERR unknown command") => {

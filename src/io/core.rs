@@ -7,17 +7,18 @@ pub use refusing::REFUSED_MAX;
 
 use super::{
     clock,
+    control::Control,
     directory::Directory,
     executor, logging,
     mesh::{Mesh, Parcel},
     recover::RecoverError,
     ring::{self, Ring},
-    server::Control,
 };
 use crate::{
     client::Port,
     engine::{Action, Admission, ConnectionId, End, Engine, Event, Rest},
     shard::Shard,
+    topology::Epoch,
 };
 use disk::Disk;
 use refusing::Refusing;
@@ -104,6 +105,8 @@ struct Driver {
     engine: Engine,
     mesh: Mesh,
     control: Arc<Control>,
+    /// The epoch of the topology that the engine was told of last.
+    epoch: Epoch,
     /// Nothing without a data directory.
     disk: Option<Disk>,
     /// Connections that have come in during this turn: by which port, and whether another core has handed them over.
@@ -122,17 +125,18 @@ impl Driver {
         directory: Option<&Directory>,
     ) -> io::Result<Self> {
         let (core, cores) = (shard.core.me.core, usize::from(shard.core.cores()));
+        let epoch = shard.core.topology.epoch;
         let disk =
             directory.map(|directory| Disk::open(directory, core, &shard.core.config, ring.bell())).transpose()?;
         let (disk, files) = disk.unzip();
         let engine = Engine::new(shard, clock::CLOCK, clock::now(), fastrand::u64(..), files);
         let (arrived, refusing) = (Vec::new(), Refusing::default());
-        Ok(Self { ring, engine, mesh, control, disk, arrived, refusing, cores })
+        Ok(Self { ring, engine, mesh, control, epoch, disk, arrived, refusing, cores })
     }
 
     /// Gives the engine everything that has happened. Returns how many things did.
     fn take_events(&mut self) -> io::Result<usize> {
-        let Self { ring, engine, mesh, control, disk, arrived, cores, .. } = self;
+        let Self { ring, engine, mesh, control, epoch, disk, arrived, cores, .. } = self;
         let mut jobs = 0;
         if let Some(disk) = disk {
             jobs = disk.take_events(|event| engine.handle(event));
@@ -140,6 +144,10 @@ impl Driver {
         }
         if control.stopping.load(Ordering::Relaxed) {
             engine.handle(if control.are_drained(*cores) { Event::Drained } else { Event::Stop });
+        }
+        if let Some(topology) = control.topology.newer_than(*epoch) {
+            *epoch = topology.epoch;
+            engine.handle(Event::Topology(topology));
         }
         ring.stock_up(engine.buffers());
         let completions = ring.turn(|event| {

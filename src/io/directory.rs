@@ -131,6 +131,16 @@ impl Directory {
         ShardFiles { path: self.shard_path(shard), directory: self.id(), shard, is_served: self._lock.is_some() }
     }
 
+    /// Writes down that the same server has other slots from now on, or is in another cluster: its topology has changed while it
+    /// runs.
+    ///
+    /// # Errors
+    /// A line that names the directory and says what is in the way: the next start finds what was written before.
+    pub fn change_owner(&self, owner: &Owner) -> Result<(), String> {
+        assert_eq!(usize::from(self.shards()), owner.slots.len(), "a server's number of cores stays while it runs");
+        write_identity(&self.path, &self.identity.moved_to(owner)).map_err(|error| unusable(&self.path, &error))
+    }
+
     fn shard_path(&self, shard: u16) -> PathBuf {
         shard_path(&self.path, shard)
     }

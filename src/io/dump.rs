@@ -285,6 +285,7 @@ fn in_words(record: Record<'_>, width: usize) -> String {
         Record::Expire { key, expires_at: None } => format!("persist {}", cut(key)),
         Record::Remove { key } => format!("remove {}", cut(key)),
         Record::Clear => "clear".into(),
+        Record::ClearSlots { first, last } => format!("clear slots {first}-{last}"),
         Record::Together(_) => unreachable!("it is printed record by record"),
     }
 }

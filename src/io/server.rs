@@ -1,14 +1,16 @@
 //! A server: one pinned executor per core; start, signals, graceful stop.
 
 use super::{
-    clock, core,
+    clock,
+    control::Control,
+    core,
     directory::{Directory, Owner},
     executor, logging,
     mesh::Mesh,
+    newest::Newest,
     probe,
-    ring::Bell,
     ring::Ring,
-    topology,
+    topology, watch,
 };
 use crate::{
     client::Clients,
@@ -25,11 +27,7 @@ use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -44,24 +42,6 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
 /// How the line begins that a server says on standard error when it is ready.
 pub(super) const READY: &str = "trine: ready";
-
-/// What the cores of a server share: whether it goes on. Nothing of it is touched to serve a request.
-#[derive(Default)]
-pub struct Control {
-    /// Set once: stop accepting, finish, end.
-    pub stopping: AtomicBool,
-    /// A core's log could not be written: the server ends, and no core acknowledges anything more. One device's failure may be
-    /// told to one core alone.
-    pub failed: AtomicBool,
-    /// Cores that have no connection left.
-    drained: AtomicUsize,
-    /// Cores that have read their files.
-    loaded: AtomicUsize,
-    /// What is said once all have.
-    announcement: String,
-    /// A bell for each core, as they come up.
-    bells: Mutex<Vec<Option<Arc<Bell>>>>,
-}
 
 /// Everything that a core is made of, before it has a thread.
 struct Seed {
@@ -80,7 +60,7 @@ struct Seed {
 /// Signals that end the server in order.
 const STOPPING: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
 /// Signals that are ignored. A terminal that closes sends SIGHUP, and some send it for a log or a configuration to be read
-/// anew; SIGUSR1 and SIGUSR2 have no meaning here; SIGXFSZ comes with an error of the write, which is what counts.
+/// anew: the topology file is looked at without being told; SIGUSR1 and SIGUSR2 have no meaning here; SIGXFSZ comes with an error of the write, which is what counts.
 const IGNORED: [i32; 4] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXFSZ];
 
 /// Has signals wait for core 0, instead of ending the process. To be called before any thread starts: all inherit it.
@@ -151,8 +131,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     };
     let cpus = if config.is_pinned { format!("CPUs {}", crate::config::list(&config.cpus)) } else { "any CPU".into() };
     let announcement = format!("{READY} on {address}, {cores} on {cpus}; {keeps}");
-    let bells = Mutex::new(vec![None; listeners.len()]);
-    let control = Arc::new(Control { bells, announcement, ..Control::default() });
+    let newest = Newest::new(topology.clone(), &config.name, directory.clone());
+    let control = Arc::new(Control::new(listeners.len(), newest, announcement));
     let mut gateway = Some(gateway);
     let mut threads = Vec::new();
     let (ends, ended) = mpsc::channel();
@@ -182,6 +162,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
         threads.push((core, started));
     }
     drop(ends);
+    if let Some(path) = &config.topology {
+        watch::begin(path.clone(), Arc::clone(&control))
+            .map_err(|error| format!("the topology file can't be watched: {error}"))?;
+    }
     // Without one of its cores a server must not go on, whichever it is.
     for (core, outcome) in ended {
         outcome.map_err(|error| format!("core {core}: {error}{}", probe::way_out(&error)))?;
@@ -221,60 +205,6 @@ fn open_directory(config: &Config, topology: &Topology, position: u16) -> Result
     let Some(path) = &config.dir else { return Ok(None) };
     let owner = Owner::new(topology, position, config.topology.is_some());
     Directory::open(path, &owner).map(|directory| Some(Arc::new(directory)))
-}
-
-impl Control {
-    /// Tells every core to stop.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.wake_all();
-    }
-
-    /// Notes that a core has no connection left. With the last of them all may end.
-    pub fn core_is_drained(&self, cores: usize) {
-        if self.drained.fetch_add(1, Ordering::SeqCst) + 1 == cores {
-            self.wake_all();
-        }
-    }
-
-    /// Returns true if none of so many cores has a connection left.
-    pub fn are_drained(&self, cores: usize) -> bool {
-        self.drained.load(Ordering::SeqCst) == cores
-    }
-
-    fn wake_all(&self) {
-        let bells = self.bells.lock().expect("nobody panics with the bells in hand");
-        bells.iter().flatten().for_each(|bell| bell.ring());
-    }
-
-    /// Notes that a core has read its files, or has none. With the last of them the server is ready, and says so.
-    pub fn core_is_loaded(&self) {
-        let bells = self.bells.lock().expect("nobody panics with the bells in hand");
-        let is_ready = self.loaded.fetch_add(1, Ordering::SeqCst) + 1 == bells.len();
-        if is_ready {
-            logging::say(&self.announcement);
-            bells.iter().flatten().for_each(|bell| bell.ring());
-        }
-    }
-
-    /// Returns true once every one of so many cores has read its files: until then none of them serves, so that a request by the
-    /// gateway does not depend on where its key is.
-    pub fn is_ready(&self, cores: usize) -> bool {
-        self.loaded.load(Ordering::SeqCst) == cores
-    }
-
-    /// Puts a core's bell where the others find it, and waits until all have done so.
-    async fn exchange_bells(&self, core: usize, bell: Arc<Bell>) -> Vec<Arc<Bell>> {
-        self.bells.lock().expect("nobody panics with the bells in hand")[core] = Some(bell);
-        loop {
-            let bells: Option<Vec<_>> =
-                self.bells.lock().expect("nobody panics with the bells in hand").iter().cloned().collect();
-            match bells {
-                Some(bells) => return bells,
-                None => glommio::timer::sleep(Duration::from_millis(1)).await,
-            }
-        }
-    }
 }
 
 /// Listens on a port, or says that it is taken.

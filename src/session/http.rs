@@ -25,8 +25,8 @@ pub(super) struct Exchange {
     date: Date,
     /// How far the request has been looked at whose end has not arrived.
     begun: Begun,
-    /// How the replies become responses that are still to come, in the order of their tickets.
-    shapes: VecDeque<(Ticket, Shape)>,
+    /// How the replies become responses that are still to come, and what was asked for, in the order of their tickets.
+    shapes: VecDeque<(Ticket, Shape, Box<[u8]>)>,
     /// The client's name is known.
     is_introduced: bool,
     /// It ended while the client may have been sending: who closes should wait a moment, or the reason is lost on the way.
@@ -62,11 +62,11 @@ const TARGET: &AsciiSet =
 impl Exchange {
     /// Makes the response of a reply that has come late.
     pub(super) fn finish(&mut self, ticket: Ticket, reply: &mut Vec<u8>) {
-        let position = self.shapes.binary_search_by_key(&ticket.0, |(other, _)| other.0);
+        let position = self.shapes.binary_search_by_key(&ticket.0, |(other, ..)| other.0);
         let position = position.expect("each late reply has a shape");
-        let Some((_, shape)) = self.shapes.remove(position) else { return };
+        let Some((_, shape, target)) = self.shapes.remove(position) else { return };
         super::give_back(&mut self.shapes);
-        response::render(reply, 0, shape, &self.date);
+        render(reply, 0, shape, &target, &self.date);
     }
 }
 
@@ -221,7 +221,7 @@ impl Session {
             }
             Ok(kind) => {
                 let shape = Shape { kind, manner };
-                if !self.execute_one(desk.words, shape, exchange, gates, executor) {
+                if !self.execute_one(desk.words, (shape, head.target), exchange, gates, executor) {
                     return Step::Wait;
                 }
             }
@@ -234,7 +234,7 @@ impl Session {
     fn execute_one(
         &mut self,
         words: &Words,
-        shape: Shape,
+        (shape, target): (Shape, &[u8]),
         exchange: &mut Exchange,
         gates: usize,
         executor: &mut impl Executor,
@@ -250,20 +250,20 @@ impl Session {
                 return false;
             }
             Answer::Later | Answer::LastLater => {
-                exchange.shapes.push_back((ticket, shape));
+                exchange.shapes.push_back((ticket, shape, target.into()));
                 self.defer(ticket);
                 self.closing |= answer == Answer::LastLater;
                 return true;
             }
             Answer::Here | Answer::Held(_) | Answer::Last => {
-                response::render(output, start, shape, &exchange.date);
+                render(output, start, shape, target, &exchange.date);
                 if self.is_waiting() {
                     self.queue_grew(start);
                 }
             }
         }
         match answer {
-            Answer::Held(lsn) => self.hold(start, lsn, gates),
+            Answer::Held(wait) => self.hold(start, wait, gates),
             Answer::Last => self.closing = true,
             _ => {}
         }
@@ -332,7 +332,7 @@ fn begin<'a>(
     if let Ask::Get(_) | Ask::Set(_) | Ask::Remove(_) = ask
         && let Some(server) = executor.elsewhere(desk.words.request().arg(1))
     {
-        return Err(redirect(head, server));
+        return Err(redirect(head.target, server));
     }
     Ok(ask)
 }
@@ -376,14 +376,35 @@ fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Resu
         );
         return Err(Refusal::new(422, reason));
     }
-    server.map_or(Ok(()), |server| Err(redirect(head, server)))
+    server.map_or(Ok(()), |server| Err(redirect(head.target, server)))
 }
 
 /// Sends a client to the server that owns what it asked for.
 #[cold]
-fn redirect(head: &Head<'_>, (host, port): (&str, u16)) -> Refusal {
-    let location = format!("Location: {}{}", base(host, port), percent_encode(head.target, TARGET));
+fn redirect(target: &[u8], (host, port): (&str, u16)) -> Refusal {
+    let location = format!("Location: {}{}", base(host, port), percent_encode(target, TARGET));
     Refusal::new(307, "another server owns the key: see Location").with(location)
+}
+
+/// Replaces the reply that stands behind the first `start` bytes of `output` by its response. The owner of a key may have changed
+/// since the request was placed: then it is sent there.
+#[inline]
+fn render(output: &mut Vec<u8>, start: usize, shape: Shape, target: &[u8], date: &Date) {
+    if output.get(start) == Some(&b'-')
+        && let Some(refusal) = moved(&output[start..], target)
+    {
+        output.truncate(start);
+        return response::refuse(output, &refusal, shape.manner, date);
+    }
+    response::render(output, start, shape, date);
+}
+
+/// Returns the redirection to the gateway that an error names: `-MOVED 3999 10.0.0.2:7000`.
+#[cold]
+fn moved(error: &[u8], target: &[u8]) -> Option<Refusal> {
+    let text = std::str::from_utf8(error.strip_prefix(b"-MOVED ")?).ok()?;
+    let (host, port) = text.trim_end().split_once(' ')?.1.rsplit_once(':')?;
+    Some(redirect(target, (host, port.parse().ok()?)))
 }
 
 fn base(host: &str, port: u16) -> String {

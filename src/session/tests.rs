@@ -1,8 +1,12 @@
 //! Sessions whose requests are answered at once, later, or not yet.
 
 use super::*;
-use crate::resp::encode_request;
+use crate::{resp::encode_request, wal::Lsn};
 use proptest::prelude::*;
+
+fn wait(lsn: u64) -> Wait {
+    Wait::persisted(Lsn(lsn))
+}
 
 const LIMIT: Backpressure = Backpressure { output_bytes_max: 64, waiting_max: 3 };
 
@@ -42,7 +46,7 @@ impl Executor for Echo {
             // Told of what the log holds up to the number in the argument.
             b"held" => {
                 output.extend_from_slice(request.arg(1));
-                return Answer::Held(Lsn(std::str::from_utf8(request.arg(1)).unwrap().parse().unwrap()));
+                return Answer::Held(wait(std::str::from_utf8(request.arg(1)).unwrap().parse().unwrap()));
             }
             b"later" => {
                 self.pending.push((ticket, request.arg(1).to_vec()));
@@ -82,7 +86,7 @@ fn a_suspended_session_goes_on_where_it_stopped() {
     bench.receive(b"").unwrap();
     assert_eq!(bench.echo.executed, 5);
     let (ticket, reply) = bench.echo.pending.pop().unwrap();
-    bench.session.complete(ticket, reply, Lsn(0));
+    bench.session.complete(ticket, reply, Wait::NONE);
     assert_eq!(bench.session.output, b"abcde");
     assert!(!bench.session.is_suspended() && !bench.session.has_unread());
 }
@@ -120,7 +124,7 @@ impl Bench {
 
     fn complete(&mut self, position: usize) {
         let (ticket, reply) = self.echo.pending.remove(position);
-        self.session.complete(ticket, reply, Lsn(0));
+        self.session.complete(ticket, reply, Wait::NONE);
     }
 
     /// Bytes of replies that the session has, wherever.
@@ -209,10 +213,13 @@ fn replies_behind_one_that_has_not_come_are_bounded() {
 fn replies_wait_until_what_they_tell_is_committed() {
     let mut bench = Bench::default();
     let take = |bench: &mut Bench, committed: u64| {
-        bench.session.take_output(Lsn(committed)).map(|bytes| String::from_utf8(bytes).unwrap())
+        bench
+            .session
+            .take_output(Committed { persisted: Lsn(committed) })
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     };
     bench.receive(&requests(&[("here", "a"), ("held", "5"), ("here", "b"), ("held", "7"), ("here", "c")])).unwrap();
-    assert_eq!(bench.session.held_until(), Some(Lsn(7)));
+    assert_eq!(bench.session.held_until(), Some(wait(7)));
     assert_eq!(take(&mut bench, 4), Some("a".into()));
     assert_eq!(take(&mut bench, 4), None);
     bench.receive(&requests(&[("here", "d"), ("held", "9"), ("held", "8")])).unwrap();
@@ -224,7 +231,7 @@ fn replies_wait_until_what_they_tell_is_committed() {
     // Behind a reply of another core, and that one too.
     bench.receive(&requests(&[("later", "x"), ("held", "20"), ("here", "e")])).unwrap();
     let (ticket, reply) = bench.echo.pending.remove(0);
-    bench.session.complete(ticket, reply, Lsn(15));
+    bench.session.complete(ticket, reply, wait(15));
     assert_eq!(take(&mut bench, 14), None);
     assert_eq!(take(&mut bench, 15), Some("x".into()));
     assert_eq!(take(&mut bench, 20), Some("20e".into()));
@@ -312,14 +319,14 @@ fn a_long_pipeline_leaves_no_memory_behind() {
         let later = requests(&vec![("later", "a"); 10 * round as usize]);
         session.receive(&later, &mut Decoder::default(), &limit, &mut echo).unwrap();
         for (ticket, reply) in std::mem::take(&mut echo.pending) {
-            session.complete(ticket, reply, Lsn(0));
+            session.complete(ticket, reply, Wait::NONE);
         }
         assert!(!session.is_waiting() && session.parts.capacity() <= QUEUE_KEPT, "{} parts", session.parts.capacity());
         for number in 0..200 {
             let held = requests(&[("held", &(round * 1000 + number).to_string())]);
             session.receive(&held, &mut Decoder::default(), &limit, &mut echo).unwrap();
         }
-        assert!(session.take_output(Lsn(u64::MAX)).is_some());
+        assert!(session.take_output(Committed::EVERYTHING).is_some());
         assert!(session.gates.capacity() <= QUEUE_KEPT, "{} gates", session.gates.capacity());
     }
 }

@@ -14,21 +14,29 @@ pub enum Owner {
     Core(u16),
     /// A core of another server.
     Server,
-    /// Nobody for the time being: the slot is changing hands.
+    /// Nobody for the time being: the slot is changing hands. Requests wait.
     NotNow,
+    /// Nobody, for longer than requests wait: they are refused.
+    Down,
 }
 
 /// The owner of each slot. Asked when a request is executed, never before: owners change.
 pub struct Roles {
     me: u16,
-    /// By slot: a core of this server, [`SERVER`] or [`NOT_NOW`].
+    /// By slot: a core of this server, [`SERVER`], [`NOT_NOW`] or [`DOWN`].
     owners: Box<[u16]>,
+    /// The number of slots that are [`NOT_NOW`].
+    not_now: usize,
+    /// The number of slots that are [`DOWN`].
+    down: usize,
 }
 
 /// Marks a slot that another server owns.
 const SERVER: u16 = u16::MAX;
 /// Marks a slot without an owner.
 const NOT_NOW: u16 = u16::MAX - 1;
+/// Marks a slot that has been without an owner for too long.
+const DOWN: u16 = u16::MAX - 2;
 
 impl Roles {
     /// Derives the owners from a topology.
@@ -37,7 +45,20 @@ impl Roles {
             let owner = topology.owner(slot);
             if owner.server == me.server { owner.core } else { SERVER }
         });
-        Self { me: me.core, owners: owners.collect() }
+        Self { me: me.core, owners: owners.collect(), not_now: 0, down: 0 }
+    }
+
+    /// Keeps slots without an owner that the others say are so, and that are this server's: whoever has taken them out of service
+    /// puts them back.
+    #[must_use]
+    pub(super) fn keeping(mut self, others: &Self) -> Self {
+        for slot in Slot::all() {
+            let owner = others.of(slot);
+            if matches!(owner, Owner::NotNow | Owner::Down) && self.of(slot) != Owner::Server {
+                self.set(slot, owner);
+            }
+        }
+        self
     }
 
     /// Returns the owner of a slot.
@@ -47,18 +68,45 @@ impl Roles {
             core if core == self.me => Owner::Here,
             SERVER => Owner::Server,
             NOT_NOW => Owner::NotNow,
+            DOWN => Owner::Down,
             core => Owner::Core(core),
         }
     }
 
     /// Gives a slot another owner.
     pub fn set(&mut self, slot: Slot, owner: Owner) {
+        match self.of(slot) {
+            Owner::NotNow => self.not_now -= 1,
+            Owner::Down => self.down -= 1,
+            Owner::Here | Owner::Core(_) | Owner::Server => {}
+        }
         self.owners[slot.index()] = match owner {
             Owner::Here => self.me,
             Owner::Core(core) => core,
             Owner::Server => SERVER,
             Owner::NotNow => NOT_NOW,
+            Owner::Down => DOWN,
         };
+        match owner {
+            Owner::NotNow => self.not_now += 1,
+            Owner::Down => self.down += 1,
+            Owner::Here | Owner::Core(_) | Owner::Server => {}
+        }
+    }
+
+    /// Returns true if some slot is [`Owner::NotNow`].
+    #[inline]
+    pub fn has_not_now(&self) -> bool {
+        self.not_now != 0
+    }
+
+    /// Returns the first slot that is [`Owner::NotNow`] or [`Owner::Down`].
+    #[inline]
+    pub fn first_without_owner(&self) -> Option<Slot> {
+        if self.not_now + self.down == 0 {
+            return None;
+        }
+        Slot::all().find(|&slot| matches!(self.of(slot), Owner::NotNow | Owner::Down))
     }
 
     /// Returns the core of this server that owns a slot; `None` if none does.
@@ -67,7 +115,7 @@ impl Roles {
         match self.of(slot) {
             Owner::Here => Some(self.me),
             Owner::Core(core) => Some(core),
-            Owner::Server | Owner::NotNow => None,
+            Owner::Server | Owner::NotNow | Owner::Down => None,
         }
     }
 }

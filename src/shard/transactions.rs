@@ -14,6 +14,7 @@ use crate::{
     statistics::Delay,
     store::{Cold, Key},
     transaction::{self, Bounds, Home, Transaction, Watch, Watches},
+    wait::Wait,
     wal::Lsn,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -216,8 +217,8 @@ impl Shard {
         let core = match transaction.home.map(|home| (home.slot, self.roles.of(home.slot))) {
             None | Some((_, Owner::Here)) => me,
             Some((_, Owner::Core(core))) => core,
-            Some((slot, Owner::Server | Owner::NotNow)) => {
-                let text = self.not_here(slot);
+            Some((slot, Owner::Server | Owner::NotNow | Owner::Down)) => {
+                let text = self.not_here(slot, client.speaks_http);
                 return Execution::Done(self.fail_exec(found, &text, client, reply));
             }
         };
@@ -257,19 +258,20 @@ impl Shard {
         let needs = self.needs_of(requests);
         let watched = watches.iter().map(|watch| watch.slot).find(|&slot| self.roles.of(slot) != Owner::Here);
         if let Some(slot) = needs.foreign.or(watched) {
-            let text = self.not_here(slot);
+            let text = self.not_here(slot, client.speaks_http);
             return self.fail_exec(found, &text, client, reply);
         }
         if watches.iter().any(|watch| self.has_changed(watch, now)) {
             reply.null_array();
             // It tells of a change that may not be on disk.
-            self.told = self.store.log.as_ref().filter(|log| log.has_uncommitted()).map_or(Lsn(0), |log| log.end());
+            let log = self.store.log.as_ref().filter(|log| log.has_uncommitted());
+            self.told = log.map_or(Wait::NONE, |log| Wait::persisted(log.end()));
             self.note_exec(found, client);
             return Outcome::Done;
         }
         if let Some(text) = self.refuse_transaction(&needs, now) {
             let outcome = self.fail_exec(found, &because_of(text), client, reply);
-            self.told = self.told_since(recorded, Lsn(0));
+            self.told = self.told_since(recorded, Wait::NONE);
             return outcome;
         }
         if let Some(log) = &mut self.store.log {
@@ -277,12 +279,12 @@ impl Shard {
         }
         let (start, reply_bytes_max) = (reply.output.len(), self.core.config.output_hard_limit);
         reply.array(needs.commands);
-        let (mut told, mut stall, mut is_too_large) = (Lsn(0), Duration::ZERO, false);
+        let (mut told, mut stall, mut is_too_large) = (Wait::NONE, Duration::ZERO, false);
         transaction::each(requests, |request| {
             if let Outcome::Stall(time) = self.run_queued(request, client, now, reply) {
                 stall += time;
             }
-            told = told.max(self.told);
+            told = told.merge(self.told);
             // What writes must still run. A small queue may ask for a large value many times.
             is_too_large |= reply_bytes_max < reply.output.len() - start;
             if is_too_large {
@@ -327,9 +329,9 @@ impl Shard {
     }
 
     /// Returns what a reply waits for: the records since then, if there are any, else what was `read`.
-    fn told_since(&self, recorded: Option<Lsn>, read: Lsn) -> Lsn {
+    fn told_since(&self, recorded: Option<Lsn>, read: Wait) -> Wait {
         match (&self.store.log, recorded) {
-            (Some(log), Some(recorded)) if log.has_uncommitted() && recorded < log.end() => log.end(),
+            (Some(log), Some(recorded)) if log.has_uncommitted() && recorded < log.end() => Wait::persisted(log.end()),
             _ => read,
         }
     }
@@ -351,6 +353,7 @@ impl Shard {
             let command = found.command;
             needs.commands += 1;
             needs.foreign = needs.foreign.or_else(|| self.find_foreign(found, request, &self.resolve(request)));
+            needs.foreign = needs.foreign.or_else(|| self.slot_in_the_way(command));
             needs.grows |= command.flags.has(Flags::DENYOOM);
             if !command.flags.has(Flags::WRITE) {
                 return;

@@ -170,7 +170,7 @@ impl Executor for Turn<'_> {
         let told = self.tell(&words, &output[start..], (before < end).then_some(end));
         assert!(output[start..] == told.reply, "{name} was answered with {}", output[start..].escape_ascii());
         self.owed.push_back(Owed { reply: told.reply, tells: told.tells });
-        if self.shard.told == Lsn(0) {
+        if self.shard.told.is_none() {
             return Answer::Here;
         }
         self.tally.note(if before < end { "replies to writes that waited" } else { "replies to reads that waited" });

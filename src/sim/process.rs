@@ -13,6 +13,7 @@ use crate::{
     commands::Persistence,
     resp::Decoder,
     shard::Shard,
+    wait::Wait,
     wal::{
         Log, Lsn, Recovery, Report, Step,
         frame::{FileId, FileKind},
@@ -211,7 +212,9 @@ impl<'a> Process<'a> {
             connection.is_sending = true;
             connection.take(world, &output);
         }
-        if let Some(lsn) = connection.session.held_until().filter(|&lsn| lsn != connection.held_until) {
+        if let Some(lsn) =
+            connection.session.held_until().map(Wait::position).filter(|&lsn| lsn != connection.held_until)
+        {
             connection.held_until = lsn;
             self.held.push_back((lsn, place));
         }

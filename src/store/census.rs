@@ -36,9 +36,15 @@ impl Census {
     /// Counts a key that has gone.
     #[inline]
     pub(super) fn subtract(&mut self, slot: Slot) {
+        self.subtract_keys(slot, 1);
+    }
+
+    /// Counts keys of a slot that have gone.
+    #[inline]
+    pub(super) fn subtract_keys(&mut self, slot: Slot, count: u32) {
         let group = slot.index() / GROUP_SLOTS;
-        self.groups[group] -= 1;
-        self.blocks[group / BLOCK_GROUPS] -= 1;
+        self.groups[group] -= count;
+        self.blocks[group / BLOCK_GROUPS] -= u64::from(count);
     }
 
     /// Returns the first slot of the group that has the key at this position among all keys, slot by slot, and the key's

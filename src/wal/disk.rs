@@ -4,7 +4,7 @@ use super::{
     Damage, FileInfo, Log, Lsn, Record, Recovery, Report, Step,
     frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, frame_bytes},
 };
-use crate::time::UnixMillis;
+use crate::{slot::Slot, time::UnixMillis};
 use std::collections::BTreeMap;
 
 pub(crate) const DIRECTORY: u64 = 0xd1d2_d3d4_d5d6_d7d8;
@@ -48,6 +48,7 @@ pub(crate) fn apply(keys: &mut Keys, record: Record<'_>) {
         }
         Record::Remove { key } => drop(keys.remove(key)),
         Record::Clear => keys.clear(),
+        Record::ClearSlots { first, last } => keys.retain(|key, _| !(first..=last).contains(&Slot::of(key))),
         Record::Together(_) => unreachable!("recovery shows each record"),
     }
 }

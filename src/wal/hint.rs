@@ -219,7 +219,7 @@ impl Hinting {
                 (Line::Placed(placed), key.len() + INLINE_BYTES_MAX)
             }
             Record::Expire { key, .. } | Record::Remove { key } => (Line::Record(record), key.len()),
-            Record::Clear | Record::Together(_) => (Line::Record(record), 0),
+            Record::Clear | Record::ClearSlots { .. } | Record::Together(_) => (Line::Record(record), 0),
         };
         if FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX < self.frame.len() + LINE_HEADER_BYTES_MAX + bytes {
             self.cut(FrameKind::Records, Lsn(0), out);

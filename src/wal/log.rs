@@ -214,6 +214,13 @@ impl Log {
         self.clears = self.holds;
     }
 
+    /// Appends [`Record::ClearSlots`]. Until it is on disk a reply about any key waits.
+    pub fn append_clear_slots(&mut self, first: Slot, last: Slot) {
+        Record::ClearSlots { first, last }.encode(&mut self.pending);
+        self.command_records += 1;
+        self.clears = self.holds;
+    }
+
     /// Ends a command: its records become one, and a frame may end here.
     #[inline]
     pub fn end_command(&mut self) {

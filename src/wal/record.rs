@@ -3,7 +3,7 @@
 //! Records are effects: applying one twice changes nothing, so that a log may be replayed over a snapshot that was taken while
 //! it was written.
 
-use crate::time::UnixMillis;
+use crate::{slot::Slot, time::UnixMillis};
 
 /// One effect on the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +31,13 @@ pub enum Record<'a> {
     },
     /// Every key is gone.
     Clear,
+    /// Every key of these slots is gone, from the first to the last.
+    ClearSlots {
+        /// The first of them.
+        first: Slot,
+        /// The last of them.
+        last: Slot,
+    },
     /// The records of one command, in order: all of them or none.
     Together(Together<'a>),
 }
@@ -75,6 +82,8 @@ const EXPIRE: u8 = 4;
 const PERSIST: u8 = 5;
 const CLEAR: u8 = 6;
 const TOGETHER: u8 = 7;
+// In a hint, 8 to 11 begin the line of a value.
+const CLEAR_SLOTS: u8 = 12;
 
 /// Bytes of [`Record::Together`] before its records: the kind and their length.
 const TOGETHER_HEADER: usize = 9;
@@ -105,6 +114,11 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(key);
             }
             Self::Clear => out.push(CLEAR),
+            Self::ClearSlots { first, last } => {
+                out.push(CLEAR_SLOTS);
+                out.extend_from_slice(&first.number().to_le_bytes());
+                out.extend_from_slice(&last.number().to_le_bytes());
+            }
             Self::Together(Together(records)) => {
                 out.extend_from_slice(&together_header(records.len()));
                 out.extend_from_slice(records);
@@ -172,6 +186,10 @@ impl<'a> Cursor<'a> {
                 Record::Remove { key: self.take(key)? }
             }
             CLEAR => Record::Clear,
+            CLEAR_SLOTS => match (self.slot()?, self.slot()?) {
+                (Some(first), Some(last)) if first <= last => Record::ClearSlots { first, last },
+                _ => return Some(Err(Malformed)),
+            },
             TOGETHER => {
                 let length = self.number()?;
                 Record::Together(Together(self.take(usize::try_from(length).unwrap_or(usize::MAX))?))
@@ -190,6 +208,10 @@ impl<'a> Cursor<'a> {
     pub(super) fn length(&mut self) -> Option<usize> {
         let bytes = self.take(4)?.try_into().ok()?;
         Some(u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn slot(&mut self) -> Option<Option<Slot>> {
+        Some(Slot::new(u16::from_le_bytes(self.take(2)?.try_into().ok()?)))
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -230,6 +252,8 @@ mod tests {
             check(Record::Expire { key, expires_at });
             check(Record::Remove { key });
             check(Record::Clear);
+            let (one, other) = (Slot::of(key), Slot::of(value));
+            check(Record::ClearSlots { first: one.min(other), last: one.max(other) });
             let mut several = Vec::new();
             Record::Remove { key }.encode(&mut several);
             Record::Put { key, value, expires_at }.encode(&mut several);

@@ -70,7 +70,7 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// A CPU for a core of a server, another with each call: servers of tests that run at the same time shall not share one.
-fn next_cpus(count: u16) -> String {
+pub fn next_cpus(count: u16) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let set = rustix::thread::sched_getaffinity(None).expect("the CPUs to run on");
     let allowed: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();
@@ -231,7 +231,7 @@ impl Server {
 }
 
 /// Returns whether the process serves on all of these: not if somebody was faster.
-fn wait_until_ready(process: &mut Process, ports: impl Iterator<Item = u16>) -> bool {
+pub fn wait_until_ready(process: &mut Process, ports: impl Iterator<Item = u16>) -> bool {
     for port in ports {
         let is_ready = eventually("a server answers", || {
             if process.has_ended().is_some() {

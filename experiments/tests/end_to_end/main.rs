@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 mod modules;
 mod output;
+mod replacing;
 mod seeing;
 mod settings;
 mod topology;

@@ -8,6 +8,7 @@ use crate::{
     commands::value_len_max,
     resp::{Decoded, Decoder, Limits, Version, encode_request},
     store::{Policy, UnixMillis},
+    wait::Wait,
     wal::{
         Log, Lsn,
         room::{Admission, Room},
@@ -454,7 +455,7 @@ fn the_effects_of_a_transaction_are_one_record() {
          EXEC -> *4 +OK +OK +OK :1",
     );
     let log = bench.shard.store.log.as_mut().expect("a log");
-    assert_eq!(bench.shard.told, log.end());
+    assert_eq!(bench.shard.told, Wait::persisted(log.end()));
     let mut buffer = vec![0; FRAME_BYTES_MAX];
     log.take(FileId(7), &mut buffer);
     let (_, records) = FrameHeader::decode(&buffer, FileId(7)).expect("a frame");
@@ -468,7 +469,7 @@ fn the_effects_of_a_transaction_are_one_record() {
     log.persisted();
     check_on(&mut bench, "SET b 1 -> +OK");
     let end = bench.shard.told;
-    for (line, told) in [("GET b", end), ("GET x", Lsn(0)), ("PING", Lsn(0))] {
+    for (line, told) in [("GET b", end), ("GET x", Wait::NONE), ("PING", Wait::NONE)] {
         check_on(&mut bench, "MULTI -> +OK");
         assert_eq!(bench.line(line), "+QUEUED");
         bench.line("EXEC");

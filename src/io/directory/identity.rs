@@ -154,9 +154,9 @@ impl Identity {
         Ok(self.cluster != owner.cluster)
     }
 
-    /// The same data, under the owner's cluster.
+    /// The same directory, with the owner's cluster and slots.
     pub(super) fn moved_to(&self, owner: &Owner) -> Self {
-        Self { cluster: owner.cluster.clone(), ..self.clone() }
+        Self { cluster: owner.cluster.clone(), slots: owner.slots_as_text(), ..self.clone() }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::{super::HasPassword, *};
 use crate::{
     resp::{Limits as RespLimits, Reply, Request, Version},
+    wait::{Committed, Wait},
     wal::Lsn,
 };
 use proptest::prelude::*;
@@ -32,6 +33,7 @@ impl Shelf {
         let mut output = Vec::new();
         let mut reply = Reply { output: &mut output, version: Version::Two };
         match (request.arg(0), request.get(1)) {
+            (_, Some(key)) if key.ends_with(b"moved") => reply.error("MOVED 5 fe80::3:7000"),
             (b"GET", Some(key)) => match self.values.get(key) {
                 Some(value) => reply.bulk(value),
                 None => reply.null(),
@@ -87,7 +89,11 @@ impl Executor for Shelf {
             return Answer::Later;
         }
         output.extend_from_slice(&reply);
-        if self.log != 0 && request.arg(0) == b"SETNX" { Answer::Held(Lsn(self.log)) } else { Answer::Here }
+        if self.log != 0 && request.arg(0) == b"SETNX" {
+            Answer::Held(Wait::persisted(Lsn(self.log)))
+        } else {
+            Answer::Here
+        }
     }
 
     fn http_limits(&self) -> Limits {
@@ -151,11 +157,11 @@ impl Bench {
     /// Answers one of the requests that wait for it.
     fn complete(&mut self, position: usize) {
         let (ticket, reply) = self.shelf.pending.remove(position);
-        self.session.complete(ticket, reply, Lsn(0));
+        self.session.complete(ticket, reply, Wait::NONE);
     }
 
     fn output(&mut self) -> String {
-        String::from_utf8(self.session.take_output(Lsn(0)).unwrap_or_default()).expect("text")
+        String::from_utf8(self.session.take_output(Committed { persisted: Lsn(0) }).unwrap_or_default()).expect("text")
     }
 
     /// The statuses and bodies of what may leave, and whether the connection goes on.
@@ -254,8 +260,9 @@ fn responses_wait_for_the_log() {
     let mut bench = Bench::default();
     bench.shelf.log = 7;
     bench.receive(get("k") + &set("k", "v") + &get("k"));
-    let leaving =
-        |bench: &mut Bench, lsn| bench.session.take_output(Lsn(lsn)).map(|bytes| String::from_utf8(bytes).unwrap());
+    let leaving = |bench: &mut Bench, lsn| {
+        bench.session.take_output(Committed { persisted: Lsn(lsn) }).map(|bytes| String::from_utf8(bytes).unwrap())
+    };
     assert_eq!(split(&leaving(&mut bench, 6).expect("the first")), [r#"404 {"error":"there is no such key"}"#]);
     assert_eq!(leaving(&mut bench, 6), None);
     assert_eq!(split(&leaving(&mut bench, 7).expect("the others")), [r#"200 {"stored":1}"#, "200 v"]);
@@ -462,6 +469,30 @@ fn clients_are_sent_to_the_owner() {
     );
     assert!(bench.shelf.executed.is_empty());
     assert_eq!(bench.shelf.agent, "");
+}
+
+/// Where the owner has changed since the request was looked at, the core that would have executed it knows: its error is a redirection
+/// as well, also where it comes late.
+#[test]
+fn clients_are_sent_to_an_owner_that_has_just_changed() {
+    let mut bench = Bench::default();
+    bench.receive(get("moved") + &get("far%20moved?x=y") + &set("moved", "v") + &get("k"));
+    bench.complete(0);
+    let text = bench.output();
+    let seen = |response: &str| {
+        let location = response.lines().find_map(|line| line.strip_prefix("Location: "));
+        format!("{} {}", &response[..3], location.unwrap_or_default())
+    };
+    let found: Vec<_> = text.split("HTTP/1.1 ").skip(1).map(seen).collect();
+    assert_eq!(
+        found,
+        [
+            "307 http://[fe80::3]:7000/get/moved",
+            "307 http://[fe80::3]:7000/get/far%20moved?x=y",
+            "307 http://[fe80::3]:7000/set/moved",
+            "404 ",
+        ]
+    );
 }
 
 /// Idle, a session holds no buffer.

@@ -1,0 +1,77 @@
+//! A topology that takes the place of another: who owns what from then on, and what becomes of the keys.
+
+use super::{Roles, Shard};
+use crate::{slot::Slot, topology::Topology};
+
+/// The slots that a change of topology has brought this core, and those that it has taken.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Succession {
+    /// The number of slots that have come. They are empty.
+    pub gained: usize,
+    /// The number of slots that have gone.
+    pub lost: usize,
+    /// The number of keys that were removed, since another core owns their slots.
+    pub keys_lost: usize,
+}
+
+/// Bytes of a record that clears a range of slots, and of the header of several.
+const CLEAR_BYTES: u64 = 5;
+const TOGETHER_BYTES: u64 = 9;
+
+impl Shard {
+    /// Replaces the topology by one that fits (see [`Topology::is_succeeded_by`]). From here on no request is executed for a slot that
+    /// this core does not own by it, also of those that were resolved before.
+    ///
+    /// Data does not move between cores yet. So what this core has of slots that have gone is removed, now and in the log: while
+    /// another core owns a slot its keys change there, and they would come back old with the slot. A slot that has come is empty.
+    ///
+    /// # Panics
+    /// If this server is not in it.
+    pub fn set_topology(&mut self, topology: Topology) -> Succession {
+        let core = &mut self.core;
+        let (was, old) = (core.me, &core.topology);
+        // From one topology to the next a server is known by its name; its position may change.
+        let name = &old.servers()[usize::from(was.server)].name;
+        core.me.server = topology.server_named(name).expect("a server takes topologies that it is in");
+        let mut succession = Succession::default();
+        for slot in Slot::all() {
+            match (old.owner(slot) == was, topology.owner(slot) == core.me) {
+                (false, true) => {
+                    succession.gained += 1;
+                    self.store.renew_slot(slot);
+                }
+                (true, false) => succession.lost += 1,
+                (true, true) | (false, false) => {}
+            }
+        }
+        core.rendered = topology.render(core.me);
+        self.roles = Roles::new(&topology, core.me).keeping(&self.roles);
+        core.topology = topology;
+        core.has_topology = true;
+        if !core.persistence.is_loading {
+            succession.keys_lost = self.remove_foreign_keys();
+        }
+        succession
+    }
+
+    /// Removes the keys of slots that this core does not own, and returns their number. None are there but when the topology has just
+    /// changed, or has since the files were written that the core comes back from.
+    pub fn remove_foreign_keys(&mut self) -> usize {
+        let core = &self.core;
+        let ranges = self.store.slots_with_keys(|slot| core.topology.owner(slot) != core.me);
+        if ranges.is_empty() {
+            return 0;
+        }
+        let bytes = CLEAR_BYTES * ranges.len() as u64 + TOGETHER_BYTES;
+        let end = self.store.log.as_ref().map(|log| log.end());
+        let has_room =
+            core.persistence.admission.zip(end).is_none_or(|(admission, end)| admission.admits_to_the_last(end, bytes));
+        if !has_room {
+            tracing::error!(
+                "the disk has no room to note that slots have gone: their keys are removed, and could come back old should these \
+                 slots return and the server then end before the disk has room"
+            );
+        }
+        self.store.clear_slots(&ranges, has_room)
+    }
+}
