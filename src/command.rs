@@ -10,6 +10,7 @@ use crate::{
     slot::Slot,
     store::{Entry, Key, Store},
     time::{Now, UnixMillis},
+    wal::SLOT_SET_BYTES,
 };
 
 /// A row of the command table: what `COMMAND` tells clients, and the function that runs it.
@@ -146,6 +147,8 @@ pub fn record_bytes_max(
             let offset = crate::resp::parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
             value_len(request.arg(1)).max(offset.unwrap_or_default().min(value_bytes_max))
         }
+        // The set of slots.
+        "flushall" | "flushdb" => SLOT_SET_BYTES,
         // All digits of a long double.
         "incrbyfloat" => 5 * 1024,
         _ => 0,
@@ -270,7 +273,7 @@ impl<'a> Call<'a> {
     /// (`CLIENT NO-TOUCH`) leaves no trace.
     pub fn note_use(&mut self, key: Key<'_>) -> bool {
         let now = self.millis();
-        if self.client.no_touch { self.store.peek(key, now).is_some() } else { self.store.note_use(key, now) }
+        if self.client.no_touch { self.store.probe(key, now).is_some() } else { self.store.note_use(key, now) }
     }
 
     /// Answers with an error and is done.
