@@ -11,6 +11,7 @@ use crate::{
     slot::Slot,
     store::{Entry, Key, Store},
     time::{Now, UnixMillis},
+    wal::SLOT_SET_BYTES,
 };
 
 /// A row of the command table: the facts that `COMMAND` tells clients, and the function that runs the command.
@@ -147,6 +148,8 @@ pub fn record_bytes_max(
         // A record holds the whole value, even if only a part has changed.
         "append" | "copy" | "rename" | "renamenx" => value_len(request.arg(1)),
         "setrange" => value_len(request.arg(1)).max(offset_of(request).min(value_bytes_max)),
+        // The set of slots.
+        "flushall" | "flushdb" => SLOT_SET_BYTES,
         "incrbyfloat" => FLOAT_BYTES_MAX,
         _ => 0,
     };
@@ -307,7 +310,7 @@ impl<'a> Call<'a> {
     /// with `CLIENT NO-TOUCH` no use is counted.
     pub fn note_use(&mut self, key: Key<'_>) -> bool {
         let now = self.millis();
-        if self.client.no_touch { self.store.peek(key, now).is_some() } else { self.store.note_use(key, now) }
+        if self.client.no_touch { self.store.probe(key, now).is_some() } else { self.store.note_use(key, now) }
     }
 
     /// Replies with an error.

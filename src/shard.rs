@@ -607,12 +607,14 @@ impl Shard {
         };
         let (end, bytes) = (log.end(), self.record_bytes_max(found, request));
         let is_admitted = persistence.admission.is_some_and(|admission| admission.admits(end, bytes));
-        if is_admitted && persistence.refusal.is_none() {
-            return None;
+        if (!is_admitted || persistence.refusal.is_some())
+            && let Some(reason) = self.look_for_room(relief(found.command), end, bytes)
+        {
+            self.reject(found, reason, share);
+            return Some(reason);
         }
-        let reason = self.look_for_room(relief(found.command), end, bytes)?;
-        self.reject(found, reason, share);
-        Some(reason)
+        self.keep_room(bytes);
+        None
     }
 
     /// Returns a bound of the bytes of records that a write appends to the log.
@@ -622,6 +624,13 @@ impl Shard {
         record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len)
     }
 
+    /// Has evictions and expiries leave the room in the log's files that a write needs, until the room is looked at again.
+    #[inline]
+    fn keep_room(&mut self, bytes: u64) {
+        let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
+        self.store.removes_until = Lsn(end);
+    }
+
     /// Makes room in memory for a command, by evictions. Returns why it is refused, if there is not enough, or if the evictions have
     /// taken the room in the log's files.
     #[cold]
@@ -629,23 +638,12 @@ impl Shard {
         let flags = found.command.flags;
         let end = |store: &Store| store.log.as_ref().map(|log| log.end());
         let before = end(&self.store);
-        if flags.has(Flags::WRITE) {
-            self.bound_evictions(found, request);
-        }
         if flags.has(Flags::DENYOOM) && self.store.make_room(now.unix_millis()).is_err() {
             self.reject(found, OUT_OF_MEMORY, share);
             return Some(OUT_OF_MEMORY);
         }
         let has_evicted = before != end(&self.store);
         if flags.has(Flags::WRITE) && has_evicted { self.refuse_write(found, request, share) } else { None }
-    }
-
-    /// Has evictions leave the room in the log's files that a write needs.
-    #[cold]
-    fn bound_evictions(&mut self, found: Found, request: Request<'_>) {
-        let bytes = self.record_bytes_max(found, request);
-        let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
-        self.store.evicts_until = Lsn(end);
     }
 
     /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.

@@ -1,5 +1,9 @@
 //! Slots, the parts that the key space is divided into.
 
+mod version;
+
+pub use version::Version;
+
 /// The number of slots in a cluster, fixed by the Redis Cluster specification.
 pub const SLOT_COUNT: u16 = 16_384;
 

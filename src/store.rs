@@ -3,7 +3,9 @@
 //! A table per slot grows in steps of a slot, not of the whole keyspace, and makes counting, clearing, and later moving
 //! a slot, an operation on one table. All changes go through a few verbs ([`Store::put`], [`Store::remove`],
 //! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect and, where there is a log, one
-//! record of it. That an entry's time has come is no effect: it follows from the record that gave it that time.
+//! record of it. So are expiry and eviction: an entry whose time has come is removed by a record as soon as somebody finds it,
+//! and is hidden where the log has no room for that; whoever reads the log looks at no clock. Each effect counts in its slot's
+//! [`Version`].
 
 mod ahead;
 mod census;
@@ -12,6 +14,7 @@ mod entry;
 mod places;
 mod slots;
 mod usage;
+mod versions;
 
 pub use crate::time::UnixMillis;
 pub use crate::wal::At;
@@ -22,9 +25,9 @@ pub use usage::{frequency, idle_seconds};
 
 use crate::{
     config::{Config, Eviction, Values},
-    slot::{SLOT_COUNT, Slot},
+    slot::{SLOT_COUNT, Slot, Version},
     transaction::Watch,
-    wal::{Log, Lsn, Record, Value},
+    wal::{Log, Lsn, REMOVAL_BYTES, Record, SLOT_SET_BYTES, SlotSet, Value},
 };
 use census::Census;
 use cursor::LAYOUT_BITS;
@@ -106,8 +109,8 @@ struct Table {
     expiring: u32,
     /// Changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
     layout: u16,
-    /// How often an entry was put, changed or removed.
-    changes: u64,
+    /// The number of effects that it has seen, and the epoch.
+    version: Version,
     /// The address behind bucket 0, where the table's control bytes begin, to have them fetched in time; 0 where it is not
     /// known. Never read from.
     buckets_end: usize,
@@ -136,8 +139,9 @@ pub struct Store {
     sweep_at: Cursor,
     /// Bytes of entries and of tables.
     memory: usize,
-    /// Nothing is evicted once the log ends here: its files have no room for more.
-    pub evicts_until: Lsn,
+    /// Nothing is removed because its time has come, or to make room, where its record would end behind this position: the log's
+    /// files have no room for more, or it is somebody else's.
+    pub removes_until: Lsn,
     /// The limit that `allowed` follows from.
     known_limit: usize,
     /// The bytes above which a write evicts until there are no more: the limit; or, since that was lowered, what was used then and
@@ -165,6 +169,8 @@ pub struct Store {
     pub counters: Counters,
     /// Records of a log or a snapshot are being applied: see [`apply`](Self::apply).
     is_loading: bool,
+    /// The versions of all slots when [`Found::Mark`](crate::wal::Found::Mark) was applied.
+    marked: Option<Box<[Version]>>,
     /// Whether [`sweep`](Self::sweep) removes anything (`DEBUG SET-ACTIVE-EXPIRE`); entries expire all the same.
     pub sweeps: bool,
 }
@@ -177,8 +183,8 @@ const DEMOTIONS_PER_WRITE: usize = 64;
 const BYTES_PER_DEMOTION: usize = 64;
 /// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
 const RANDOM_KEY_TRIES: usize = 100;
-/// Bytes of all tables without an entry, as memory counts them: but for the counts of changes, which say nothing of keys.
-const TABLES_BYTES: usize = SLOT_COUNT as usize * (size_of::<Table>() - size_of::<u64>());
+/// Bytes of all tables without an entry, as memory counts them: but for the versions, which say nothing of keys.
+const TABLES_BYTES: usize = SLOT_COUNT as usize * (size_of::<Table>() - size_of::<Version>());
 /// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
 /// entries. Half as many again would do; growing and shrinking in turn must not.
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
@@ -200,7 +206,8 @@ impl Store {
             random: fastrand::Rng::with_seed(seed),
             sweep_at: Cursor::START,
             memory,
-            evicts_until: Lsn(u64::MAX),
+            removes_until: Lsn(u64::MAX),
+            marked: None,
             known_limit: policy.memory_max,
             allowed: policy.memory_max,
             length: 0,
@@ -267,12 +274,6 @@ impl Store {
         self.tables[slot.index()].entries.len()
     }
 
-    /// The number of changes that a slot's keys have seen: of values and expiries, by whatever cause. Two equal numbers say that
-    /// no key of the slot has changed in between; expiry shows when the key is removed.
-    pub fn slot_changes(&self, slot: Slot) -> u64 {
-        self.tables[slot.index()].changes
-    }
-
     /// Looks at a key for WATCH, without a trace. An entry whose time has come goes first: its removal is no change to what is
     /// seen here.
     pub fn watch(&mut self, key: Key<'_>, now: UnixMillis) -> Watch {
@@ -286,18 +287,26 @@ impl Store {
                 self.expire(key.slot, bucket);
             }
         }
-        Watch { slot: key.slot, changes: self.slot_changes(key.slot), expires_at }
+        Watch { slot: key.slot, version: self.version(key.slot), expires_at }
     }
 
     /// Up to `count` keys of a slot.
-    pub fn slot_keys(&self, slot: Slot, now: UnixMillis, count: usize) -> impl Iterator<Item = &[u8]> {
+    pub fn slot_keys(&mut self, slot: Slot, now: UnixMillis, count: usize) -> Vec<&[u8]> {
         let now = self.expiry_time(now);
-        self.tables[slot.index()]
-            .entries
-            .iter()
-            .filter(move |entry| !is_expired(entry, now))
-            .map(Entry::key)
-            .take(count)
+        let (mut alive, mut gone) = (0, Vec::new());
+        for entry in &self.tables[slot.index()].entries {
+            if alive == count {
+                break;
+            }
+            if is_expired(entry, now) {
+                gone.push(entry.key().to_vec());
+            } else {
+                alive += 1;
+            }
+        }
+        self.expire_all(&gone, now);
+        let entries = self.tables[slot.index()].entries.iter().filter(|entry| !is_expired(entry, now));
+        entries.map(Entry::key).take(count).collect()
     }
 
     /// Finds a live entry, notes the use, and counts a hit or a miss: what a read is.
@@ -342,7 +351,8 @@ impl Store {
         Some(bucket)
     }
 
-    /// Finds a live entry without a trace: neither use nor hit nor miss.
+    /// Finds a live entry without a trace: neither use nor hit nor miss. One whose time has come stays: who tells of that has it
+    /// removed, by [`probe`](Self::probe) or [`note_use`](Self::note_use).
     #[inline]
     pub fn peek(&self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
         let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
@@ -350,11 +360,29 @@ impl Store {
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
+    /// Finds a live entry as [`peek`](Self::peek) does. One whose time has come goes.
+    pub fn probe(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let bucket = self.find_bucket(key, now)?;
+        self.tables[key.slot.index()].entries.get_bucket(bucket)
+    }
+
+    /// Finds a live entry's bucket. An entry whose time has come goes.
+    fn find_bucket(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
+        let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
+        let entries = &self.tables[key.slot.index()].entries;
+        let bucket = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes)?;
+        if entries.get_bucket(bucket).is_some_and(|entry| is_expired(entry, now)) {
+            self.expire(key.slot, bucket);
+            return None;
+        }
+        Some(bucket)
+    }
+
     /// Notes a use of a live key, counting neither a hit nor a miss: what a write does to a key that it finds and leaves as it
     /// is. Returns false if there is no such key.
     pub fn note_use(&mut self, key: Key<'_>, now: UnixMillis) -> bool {
-        let hash = self.hasher.hash_one(key.bytes);
-        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) else { return false };
+        let Some(bucket) = self.find_bucket(key, now) else { return false };
+        let Some(entry) = self.tables[key.slot.index()].entries.get_bucket_mut(bucket) else { return false };
         touch(entry, &self.policy, &mut self.random, now);
         true
     }
@@ -376,16 +404,27 @@ impl Store {
         }
     }
 
-    /// Applies a record of a log or a snapshot. From the first on, and until [`end_loading`](Self::end_loading), nothing is
-    /// recorded, and nothing expires or is evicted: a later record may say that a key lives longer, or for ever.
+    /// Applies a record of a log. From the first on, and until [`end_loading`](Self::end_loading), nothing is recorded, and
+    /// nothing expires or is evicted: a later record may say that a key lives longer, or for ever, and another that it was found
+    /// gone. The record counts in the versions of slots as it has counted when it was made.
     pub fn apply(&mut self, record: Record<'_>, now: UnixMillis) {
         self.begin_loading();
         match record {
-            Record::Put { key, value, expires_at } => self.put(Key::of(key), value, expires_at, now),
-            Record::Expire { key, expires_at } => drop(self.set_expiry(Key::of(key), expires_at, now)),
-            Record::Remove { key } => drop(self.remove(Key::of(key), now)),
+            Record::Put { key, value, expires_at } => {
+                self.counting(Key::of(key), true, |store, key| store.put(key, value, expires_at, now));
+            }
+            Record::Again { key, value, expires_at } => {
+                self.counting(Key::of(key), false, |store, key| store.put(key, value, expires_at, now));
+            }
+            Record::Expire { key, expires_at } => {
+                self.counting(Key::of(key), true, |store, key| {
+                    store.set_expiry(key, expires_at, now);
+                });
+            }
+            Record::Remove { key } => self.counting(Key::of(key), true, |store, key| drop(store.remove(key, now))),
             Record::Clear => self.clear(),
-            Record::ClearSlots { first, last } => drop(self.clear_slots(&[(first, last)], false)),
+            Record::ClearSlots(slots) => self.apply_clear_slots(slots),
+            Record::Versions(versions) => versions.each().for_each(|(slot, version)| self.set_table(slot, version)),
             Record::Together(together) => together.each().flatten().for_each(|record| self.apply(record, now)),
         }
     }
@@ -398,6 +437,7 @@ impl Store {
     /// Has keys expire again: the last record was applied.
     pub fn end_loading(&mut self) {
         self.is_loading = false;
+        self.marked = None;
         // More than `max-memory` may have come back; it is brought down bit by bit, as if the limit had been lowered.
         self.note_limit();
     }
@@ -418,7 +458,7 @@ impl Store {
         let place = if self.places.is_some() { self.promise(hash, key.slot, value) } else { None };
         let expiry_time = self.expiry_time(now);
         let table = &mut self.tables[key.slot.index()];
-        table.changes += 1;
+        table.version = table.version.next();
         if let Some(entry) = table.entries.find_mut(hash, |entry| entry.key() == key.bytes) {
             self.counters.expired += u64::from(is_expired(entry, expiry_time));
             let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
@@ -479,6 +519,7 @@ impl Store {
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Remove { key: key.bytes });
         }
+        self.count_effect(key.slot);
         self.forget(key.slot, &entry);
         if is_expired(&entry, self.expiry_time(now)) {
             self.counters.expired += 1;
@@ -489,8 +530,9 @@ impl Store {
 
     /// Sets or takes away a live key's expiry. Returns whether the key was there.
     pub fn set_expiry(&mut self, key: Key<'_>, expires_at: Option<UnixMillis>, now: UnixMillis) -> bool {
-        let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
-        let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, expiry_time) else { return false };
+        let hash = self.hasher.hash_one(key.bytes);
+        let Some(bucket) = self.find_bucket(key, now) else { return false };
+        let Some(entry) = self.tables[key.slot.index()].entries.get_bucket_mut(bucket) else { return false };
         let (memory, had_expiry) = (entry.memory(), entry.expires_at().is_some());
         if let Some(log) = &mut self.log {
             log.append(hash, Record::Expire { key: key.bytes, expires_at });
@@ -505,7 +547,7 @@ impl Store {
         }
         touch(entry, &self.policy, &mut self.random, now);
         self.memory = self.memory + entry.memory() - memory;
-        self.tables[key.slot.index()].changes += 1;
+        self.count_effect(key.slot);
         self.note_expiry(key.slot, had_expiry, expires_at.is_some());
         true
     }
@@ -515,7 +557,7 @@ impl Store {
     pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) {
         let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let table = &mut self.tables[key.slot.index()];
-        table.changes += 1;
+        table.version = table.version.next();
         if let Some(entry) = table.find_live(hash, key, expiry_time) {
             let memory = entry.memory();
             if let Some(places) = &mut self.places {
@@ -532,8 +574,11 @@ impl Store {
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
-        if let Some(bucket) = table.entries.find_bucket_index(hash, |entry| entry.key() == key.bytes) {
-            self.expire(key.slot, bucket);
+        // What is put takes its place: one effect, and one record.
+        if let Ok(found) = table.entries.find_entry(hash, |entry| entry.key() == key.bytes) {
+            let (entry, _) = found.remove();
+            self.forget(key.slot, &entry);
+            self.counters.expired += 1;
         }
         let place = self.places.as_mut().map(|places| places.promise(b""));
         let mut entry = Entry::zeroed(key.bytes, length, fresh_access(&self.policy, now), place);
@@ -542,19 +587,31 @@ impl Store {
         self.insert(key.slot, hash, entry);
     }
 
-    /// Removes all keys. Their memory is given back in slices, by [`bury`](Self::bury): a million keys would take a tenth of a
-    /// second.
+    /// Removes all keys: an effect on each slot that has one. Their memory is given back in slices, by [`bury`](Self::bury): a
+    /// million keys would take a tenth of a second.
     pub fn clear(&mut self) {
-        if let Some(log) = &mut self.log {
-            log.append_clear();
+        let mut bits = [0; SLOT_SET_BYTES];
+        for slot in Slot::all() {
+            let is_empty = self.tables[slot.index()].entries.is_empty();
+            bits[slot.index() / 8] |= u8::from(!is_empty) << (slot.index() % 8);
+            if !is_empty {
+                self.count_effect(slot);
+            }
         }
+        if let Some(log) = &mut self.log {
+            // Also where there is no key: the reply tells of that, and the last removal may not be on disk.
+            log.append_clear(Record::ClearSlots(SlotSet::new(&bits)));
+        }
+        self.bury_all();
+    }
+
+    fn bury_all(&mut self) {
         for slot in Slot::all() {
             let table = &mut self.tables[slot.index()];
             let entries = std::mem::take(&mut table.entries);
             table.expiring = 0;
             table.moved();
             if !entries.is_empty() {
-                table.changes += 1;
                 self.graveyard.push(entries.into_iter());
             }
         }
@@ -598,6 +655,41 @@ impl Store {
         now: UnixMillis,
         mut visit: impl FnMut(&'a Entry),
     ) -> Cursor {
+        self.walk(cursor, count, now, |entry, is_expired| {
+            if !is_expired {
+                visit(entry);
+            }
+        })
+    }
+
+    /// As [`scan`](Self::scan); adds the keys that it comes by and that have expired to `gone`. Who tells of the others calls
+    /// [`expire_all`](Self::expire_all).
+    pub fn scan_all<'a>(
+        &'a self,
+        cursor: Cursor,
+        count: usize,
+        now: UnixMillis,
+        gone: &mut Vec<Vec<u8>>,
+        mut visit: impl FnMut(&'a Entry),
+    ) -> Cursor {
+        self.walk(
+            cursor,
+            count,
+            now,
+            |entry, is_expired| {
+                if is_expired { gone.push(entry.key().to_vec()) } else { visit(entry) }
+            },
+        )
+    }
+
+    /// Shows entries to `visit`, and says whether their time has come.
+    fn walk<'a>(
+        &'a self,
+        cursor: Cursor,
+        count: usize,
+        now: UnixMillis,
+        mut visit: impl FnMut(&'a Entry, bool),
+    ) -> Cursor {
         let (mut at, mut seen, now) = (cursor, 0, self.expiry_time(now));
         loop {
             let table = &self.tables[usize::from(at.slot)];
@@ -609,9 +701,7 @@ impl Store {
             while at.bucket < buckets && seen < count {
                 if let Some(entry) = table.entries.get_bucket(at.bucket as usize) {
                     seen += 1;
-                    if !is_expired(entry, now) {
-                        visit(entry);
-                    }
+                    visit(entry, is_expired(entry, now));
                 }
                 at.bucket += 1;
             }
@@ -629,7 +719,8 @@ impl Store {
     }
 
     /// A random live key, each as likely as any other; `None` where there is none. What it draws and has expired is removed,
-    /// as a sweep would have removed it later.
+    /// as a sweep would have removed it later. Where the log has no room for that, it is the first live key behind one that was
+    /// drawn.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
         let now = self.expiry_time(now);
         for tries in 0.. {
@@ -637,18 +728,40 @@ impl Store {
             if self.tables[slot.index()].entries.get_bucket(bucket).is_some_and(|entry| !is_expired(entry, now)) {
                 return self.tables[slot.index()].entries.get_bucket(bucket).map(Entry::key);
             }
-            if tries < RANDOM_KEY_TRIES { self.expire(slot, bucket) } else { self.expire_slot(slot, now) }
+            let is_gone =
+                if tries < RANDOM_KEY_TRIES { self.expire(slot, bucket) } else { self.expire_slot(slot, now) };
+            if !is_gone && RANDOM_KEY_TRIES <= tries {
+                return self.first_live_from(slot, now);
+            }
         }
         None
     }
 
-    /// Removes all entries of a slot whose time has come.
+    /// Returns the first live key of this slot or of those behind it, going round.
     #[cold]
-    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) {
-        let entries = &mut self.tables[slot.index()].entries;
-        let gone: Vec<Entry> = entries.extract_if(|entry| is_expired(entry, now)).collect();
-        gone.iter().for_each(|entry| self.forget(slot, entry));
-        self.counters.expired += gone.len() as u64;
+    fn first_live_from(&self, slot: Slot, now: UnixMillis) -> Option<&[u8]> {
+        let (before, behind) = self.tables.split_at(slot.index());
+        let mut entries = behind.iter().chain(before).flat_map(|table| &table.entries);
+        entries.find(|entry| !is_expired(entry, now)).map(Entry::key)
+    }
+
+    /// Removes all entries of a slot whose time has come. Returns false if the log has no room for all of that.
+    #[cold]
+    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) -> bool {
+        let entries = self.tables[slot.index()].entries.iter().filter(|entry| is_expired(entry, now));
+        let gone: Vec<_> = entries.map(|entry| entry.key().to_vec()).collect();
+        self.expire_all(&gone, now)
+    }
+
+    /// Removes those of these keys whose time has come. Returns false if the log has no room for all of that.
+    pub fn expire_all(&mut self, keys: &[Vec<u8>], now: UnixMillis) -> bool {
+        keys.iter().fold(true, |is_gone, key| {
+            let key = Key::of(key);
+            let hash = self.hasher.hash_one(key.bytes);
+            let entries = &self.tables[key.slot.index()].entries;
+            let bucket = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes && is_expired(entry, now));
+            bucket.is_none_or(|bucket| self.expire(key.slot, bucket)) && is_gone
+        })
     }
 
     /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
@@ -671,7 +784,15 @@ impl Store {
                 if let Ok(entry) = table.entries.get_bucket_entry(bucket) {
                     looked_at += 1;
                     if is_expired(entry.get(), now) {
-                        gone.push(entry.remove().0);
+                        let key = entry.get().key();
+                        if may_record(&self.log, self.removes_until, key) {
+                            if let Some(log) = &mut self.log {
+                                // Between two commands, and a command of its own.
+                                log.append(self.hasher.hash_one(key), Record::Remove { key });
+                                log.end_command();
+                            }
+                            gone.push(entry.remove().0);
+                        }
                     } else if let Some(at) = entry.get().expires_at() {
                         alive += 1;
                         ttl_ms += u128::from(at.0 - now.0);
@@ -680,7 +801,10 @@ impl Store {
                 bucket += 1;
             }
             removed += gone.len();
-            gone.iter().for_each(|entry| self.forget(slot, entry));
+            for entry in &gone {
+                self.count_effect(slot);
+                self.forget(slot, entry);
+            }
             if bucket < buckets {
                 self.sweep_at.bucket = bucket as u32;
             } else {
@@ -789,18 +913,16 @@ impl Store {
     /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
     /// Returns whether there was one that may be evicted.
     fn evict_one(&mut self, now: UnixMillis) -> bool {
-        let has_room = self.log.as_ref().is_none_or(|log| log.end() < self.evicts_until);
-        if self.policy.eviction == Eviction::None || self.is_loading || !has_room {
+        if self.policy.eviction == Eviction::None || self.is_loading {
             return false;
         }
         let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
-        let Ok(entry) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
-        let (entry, _) = entry.remove();
+        if !self.remove_found(slot, bucket) {
+            return false;
+        }
         if let Some(log) = &mut self.log {
-            log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
             log.end_command();
         }
-        self.forget(slot, &entry);
         self.counters.evicted += 1;
         true
     }
@@ -839,14 +961,28 @@ impl Store {
         Some((Slot::new(index as u16).expect("below the count"), bucket))
     }
 
-    /// Removes an entry whose time has come.
+    /// Removes an entry whose time has come, by a record of the command at hand. Returns false, and leaves it, if the log has no
+    /// room for that: then it is hidden from whoever looks.
     #[cold]
-    fn expire(&mut self, slot: Slot, bucket: usize) {
-        if let Ok(found) = self.tables[slot.index()].entries.get_bucket_entry(bucket) {
-            let (entry, _) = found.remove();
-            self.forget(slot, &entry);
-            self.counters.expired += 1;
+    fn expire(&mut self, slot: Slot, bucket: usize) -> bool {
+        let is_gone = self.remove_found(slot, bucket);
+        self.counters.expired += u64::from(is_gone);
+        is_gone
+    }
+
+    /// Removes an entry that no client has asked to remove. Returns false, and leaves it, if the log has no room for its record.
+    fn remove_found(&mut self, slot: Slot, bucket: usize) -> bool {
+        let Ok(found) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
+        if !may_record(&self.log, self.removes_until, found.get().key()) {
+            return false;
         }
+        let (entry, _) = found.remove();
+        if let Some(log) = &mut self.log {
+            log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
+        }
+        self.count_effect(slot);
+        self.forget(slot, &entry);
+        true
     }
 
     /// Takes a removed entry off the books, and gives memory back where its table has become too large for what is left.
@@ -859,7 +995,6 @@ impl Store {
         self.memory -= entry.memory();
         self.note_expiry(slot, entry.expires_at().is_some(), false);
         let table = &mut self.tables[slot.index()];
-        table.changes += 1;
         let (length, buckets) = (table.entries.len(), table.entries.num_buckets());
         if length == 0 || (BUCKETS_KEPT < buckets && length * BUCKETS_PER_ENTRY_MAX < buckets) {
             self.memory -= table.entries.allocation_size();
@@ -898,6 +1033,11 @@ fn record_change(
     if let Some(place) = place {
         log.note(Value { hash, slot, at: place.at }, entry.value_len());
     }
+}
+
+/// Returns true if the log, where there is one, has room for a removal that ends before `until`.
+fn may_record(log: &Option<Box<Log>>, until: Lsn, key: &[u8]) -> bool {
+    log.as_ref().is_none_or(|log| log.end().after(REMOVAL_BYTES + key.len()) <= until)
 }
 
 /// The record that makes an entry what it is.

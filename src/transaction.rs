@@ -5,7 +5,7 @@
 
 use crate::{
     resp::{Decoded, Decoder, Limits, Request, encode_request},
-    slot::Slot,
+    slot::{Slot, Version},
     time::UnixMillis,
 };
 
@@ -54,8 +54,8 @@ pub struct Bounds {
 pub struct Watch {
     /// The slot of a watched key.
     pub slot: Slot,
-    /// The number of changes that the slot had seen; see [`Store::slot_changes`](crate::store::Store::slot_changes).
-    pub changes: u64,
+    /// Its version; see [`Store::version`](crate::store::Store::version).
+    pub version: Version,
     /// The time at which the first of the slot's watched keys expires. A key whose time has come counts as changed.
     pub expires_at: Option<UnixMillis>,
 }
@@ -72,7 +72,7 @@ const NO_LIMITS: Limits =
     Limits { arguments_max: usize::MAX >> 1, argument_bytes_max: usize::MAX >> 1, is_authenticated: true };
 
 /// Bytes of an encoded [`Watch`].
-const WATCH_BYTES: usize = 18;
+const WATCH_BYTES: usize = 26;
 
 impl Transaction {
     /// Queues a request.
@@ -224,9 +224,10 @@ impl Watches {
     /// Encodes them for another core.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * WATCH_BYTES);
-        for Watch { slot, changes, expires_at } in &self.0 {
+        for Watch { slot, version, expires_at } in &self.0 {
             bytes.extend(slot.number().to_le_bytes());
-            bytes.extend(changes.to_le_bytes());
+            bytes.extend(version.epoch.to_le_bytes());
+            bytes.extend(version.effects.to_le_bytes());
             bytes.extend(expires_at.map_or(u64::MAX, |at| at.0).to_le_bytes());
         }
         bytes
@@ -237,11 +238,12 @@ impl Watches {
         let (watches, rest) = bytes.as_chunks::<WATCH_BYTES>();
         let watch = |bytes: &[u8; WATCH_BYTES]| {
             let (slot, numbers) = bytes.split_first_chunk()?;
-            let (changes, time) = numbers.split_first_chunk()?;
+            let (epoch, numbers) = numbers.split_first_chunk()?;
+            let (effects, time) = numbers.split_first_chunk()?;
             let time = u64::from_le_bytes(*time.first_chunk()?);
             Some(Watch {
                 slot: Slot::new(u16::from_le_bytes(*slot))?,
-                changes: u64::from_le_bytes(*changes),
+                version: Version { epoch: u64::from_le_bytes(*epoch), effects: u64::from_le_bytes(*effects) },
                 expires_at: (time != u64::MAX).then_some(UnixMillis(time)),
             })
         };
@@ -264,6 +266,10 @@ mod tests {
         transaction.queue(words.request(), BOUNDS)
     }
 
+    fn version(effects: u64) -> Version {
+        Version { epoch: 3, effects }
+    }
+
     fn slot(number: u16) -> Slot {
         Slot::new(number).expect("a slot")
     }
@@ -272,9 +278,9 @@ mod tests {
     #[test]
     fn a_transaction_is_read_as_it_was_encoded() {
         let mut transaction = Transaction { is_open: true, ..Transaction::default() };
-        let watch = Watch { slot: slot(7), changes: u64::MAX - 1, expires_at: Some(UnixMillis(5)) };
+        let watch = Watch { slot: slot(7), version: version(u64::MAX - 1), expires_at: Some(UnixMillis(5)) };
         transaction.watch(watch);
-        transaction.watch(Watch { slot: slot(3), changes: 1, expires_at: None });
+        transaction.watch(Watch { slot: slot(3), version: version(1), expires_at: None });
         queue(&mut transaction, "SET k v").unwrap();
         queue(&mut transaction, "GET k").unwrap();
         let bytes = transaction.encode();
@@ -286,8 +292,8 @@ mod tests {
         let mut seen = Vec::new();
         each(requests, |request| seen.push(format!("{request:?}")));
         assert_eq!(seen, [r#"["SET", "k", "v"]"#, r#"["GET", "k"]"#]);
-        assert_eq!(Watches::decode(&[0; 17]), None);
-        assert_eq!(Watches::decode(&[255; 18]), None, "no slot has this number");
+        assert_eq!(Watches::decode(&[0; 25]), None);
+        assert_eq!(Watches::decode(&[255; 26]), None, "no slot has this number");
     }
 
     /// A queue has the limits of one request, in bytes and in arguments; one that is aborted holds no memory.
@@ -312,9 +318,9 @@ mod tests {
     fn what_was_seen_first_of_a_slot_counts() {
         let mut watches = Watches::default();
         for (changes, expires_at) in [(1, None), (2, Some(UnixMillis(9))), (3, Some(UnixMillis(4))), (4, None)] {
-            watches.add(Watch { slot: slot(5), changes, expires_at });
+            watches.add(Watch { slot: slot(5), version: version(changes), expires_at });
         }
-        assert_eq!(watches.0, [Watch { slot: slot(5), changes: 1, expires_at: Some(UnixMillis(4)) }]);
+        assert_eq!(watches.0, [Watch { slot: slot(5), version: version(1), expires_at: Some(UnixMillis(4)) }]);
     }
 
     /// Versions that come after UNWATCH are nobody's; those that never come keep EXEC from executing anything.
@@ -322,7 +328,7 @@ mod tests {
     fn versions_belong_to_the_watch_that_asked() {
         let versions = |changes| {
             let mut watches = Watches::default();
-            watches.add(Watch { slot: slot(1), changes, expires_at: None });
+            watches.add(Watch { slot: slot(1), version: version(changes), expires_at: None });
             Some(watches)
         };
         let mut transaction = Transaction::default();

@@ -21,6 +21,7 @@ mod place;
 mod record;
 mod recovery;
 pub mod room;
+mod slots;
 
 pub use aligned::Aligned;
 pub use files::Left;
@@ -28,8 +29,9 @@ pub use hint::{Hinting, Line, NoHint, Placed, each_line};
 pub use job::{Desk, Done, Job, LogBegun, Segment};
 pub use log::{Log, Value};
 pub use place::{At, SEGMENT_NUMBERS_END, Where, each_value};
-pub use record::{Malformed, Record};
+pub use record::{Malformed, REMOVAL_BYTES, Record};
 pub use recovery::{Damage, FileInfo, Found, Lost, Problem, Recovery, Report, Spot, Step};
+pub use slots::{SLOT_SET_BYTES, SlotSet, Versions, each_run};
 
 /// A position in a shard's stream of records: how many bytes of records come before it.
 ///

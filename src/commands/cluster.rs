@@ -143,7 +143,7 @@ fn getkeysinslot(call: &mut Call<'_>) -> Outcome {
         let (Some(slot), Ok(count)) = (slot(number), usize::try_from(count)) else {
             return call.reply.error("ERR Invalid slot or number of keys");
         };
-        let keys: Vec<_> = call.store.slot_keys(slot, call.now.unix_millis(), count).collect();
+        let keys = call.store.slot_keys(slot, call.now.unix_millis(), count);
         call.reply.array(keys.len());
         keys.iter().for_each(|key| call.reply.bulk(key));
     })

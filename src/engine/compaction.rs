@@ -11,7 +11,7 @@ use crate::{
     wal::{
         Desk, Done, FileInfo, Job, Lsn,
         files::Chunk,
-        frame::{FileId, PAYLOAD_BYTES_MAX},
+        frame::{FRAME_HEADER_BYTES, FileId, PAYLOAD_BYTES_MAX},
         room::{Oldest, SegmentFacts, can_move, judge_oldest, moves_take},
     },
 };
@@ -72,6 +72,10 @@ pub(super) struct Compaction {
     to_move: u64,
     /// The next value has no room yet.
     waits: bool,
+    /// The position from which on the log says what the versions of all slots are.
+    stated_at: Option<Lsn>,
+    /// On a full disk: the bytes of records that say so, with some to spare.
+    statement_bytes: Option<u64>,
     job: JobSlot,
 }
 
@@ -103,6 +107,8 @@ impl Compaction {
             has_room_aside: false,
             to_move: 0,
             waits: false,
+            stated_at: None,
+            statement_bytes: None,
             job: JobSlot::new(Desk::Compaction),
         }
     }
@@ -254,6 +260,12 @@ impl Compaction {
             self.phase = Phase::Clearing(lsn);
             return;
         };
+        if self.stated_at.is_none() {
+            self.state_versions(work, 0);
+            let end = work.store.log.as_ref().map_or(lsn, |log| log.end());
+            self.phase = Phase::Clearing(end);
+            return;
+        }
         let (start, saved) = (work.writer.start(), work.state.saved_lsn);
         // Also where the log begins there already, by a snapshot that may be the one that is damaged.
         self.phase = if saved <= start {
@@ -356,7 +368,13 @@ impl Compaction {
         // What is moved counts as live in the segment until it is on disk elsewhere.
         let to_move = self.to_move.min(places.live(self.segment));
         let bytes = if self.has_room_aside { moves_take(to_move) } else { 0 };
-        work.writer.set_aside(bytes, log, work.allocated, work.state);
+        // On a full disk, else there would be none for what lets go of a segment.
+        let statement =
+            work.writer.is_full().then(|| *self.statement_bytes.get_or_insert_with(|| statement_bytes(work.store)));
+        if statement.is_none() {
+            self.statement_bytes = None;
+        }
+        work.writer.set_aside(bytes + statement.unwrap_or_default(), log, work.allocated, work.state);
     }
 
     /// Goes on when the next segment is there; on a full disk, gives up what it is at.
@@ -390,6 +408,13 @@ impl Compaction {
             return;
         }
         let Some((_, begin)) = work.writer.oldest().filter(|_| self.segment != 0) else { return };
+        if self.stated_at.is_none_or(|stated_at| stated_at < begin) {
+            if self.state_versions(work, now_us) {
+                let end = work.store.log.as_ref().map_or(lsn, |log| log.end());
+                self.phase = Phase::Waiting(end, has_moved);
+            }
+            return;
+        }
         // What a snapshot holds is needed until the log begins behind it.
         self.phase = if work.state.saved_lsn < begin {
             self.write_beginning(begin, persisted, work);
@@ -399,10 +424,29 @@ impl Compaction {
         };
     }
 
+    /// States the versions of slots at the log's end, since those that the log begins with are about to go. Returns false if there is
+    /// no room for that.
+    fn state_versions(&mut self, work: &mut Work<'_>, now_us: u64) -> bool {
+        if !self.has_room(work, statement_bytes(work.store) as usize) {
+            self.retry_us = now_us + ROOM_RETRY_US;
+            return false;
+        }
+        self.stated_at = work.store.log.as_ref().map(|log| log.end());
+        work.store.state_versions();
+        true
+    }
+
     fn release(&self, work: &mut Work<'_>, begin: Lsn) {
         work.state.saved_lsn = work.state.saved_lsn.max(begin);
         work.state.segments_released += 1;
         work.store.forget_segment(self.segment);
         work.writer.release_before(begin, work.state, work.actions);
     }
+}
+
+/// Returns the bytes of the records that say what the versions of all slots are, and some more: the numbers in them grow.
+fn statement_bytes(store: &Store) -> u64 {
+    let mut bytes = Vec::new();
+    store.each_version(|record| record.encode(&mut bytes));
+    (bytes.len() + bytes.len() / 4 + FRAME_HEADER_BYTES) as u64
 }

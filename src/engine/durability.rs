@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     statistics::Delay,
-    wal::{Aligned, Desk, Done},
+    wal::{Aligned, Desk, Done, Lsn},
 };
 use std::io;
 
@@ -58,6 +58,8 @@ impl Engine {
                 now_us: self.now.monotonic_us,
                 hurries: self.stopping.is_begun(),
             });
+            let admission = shard.core.persistence.admission;
+            shard.store.removes_until = admission.map_or(Lsn(u64::MAX), |admission| admission.expiry_end());
         }
         if durability.values.is_some() {
             return self.look_after_values(is_idle) | self.confirm_saves();

@@ -5,6 +5,7 @@ use crate::{
     commands::tests::shard,
     config::{Durability, Values},
     resp::encode_request,
+    slot::{Slot, Version},
     store::{Key, Policy, Store, UnixMillis},
     wal::{
         Aligned, Desk, Done, Job, Lsn,
@@ -18,7 +19,7 @@ use crate::{
 };
 use std::{
     cell::Cell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -58,12 +59,23 @@ enum Change {
 struct Model {
     /// The keys on disk, and the changes behind them that may be.
     base: BTreeMap<u32, Value>,
+    /// The number of effects on each slot until then.
+    effects: BTreeMap<Slot, u64>,
     changes: Vec<(Lsn, Change)>,
     acknowledged: Lsn,
     now: BTreeMap<u32, Value>,
 }
 
 impl Change {
+    /// Counts the effects of the change on slots, before it is applied to these keys.
+    fn count(&self, keys: &BTreeMap<u32, Value>, effects: &mut BTreeMap<Slot, u64>) {
+        let slots: BTreeSet<Slot> = match self {
+            Self::Set(key, _) | Self::Delete(key) => [slot_of(*key)].into(),
+            Self::Flush => keys.keys().map(|&key| slot_of(key)).collect(),
+        };
+        slots.into_iter().for_each(|slot| *effects.entry(slot).or_default() += 1);
+    }
+
     fn apply(&self, keys: &mut BTreeMap<u32, Value>) {
         match self {
             Self::Set(key, value) => drop(keys.insert(*key, *value)),
@@ -83,7 +95,14 @@ impl Model {
     fn recover(&mut self, end: Lsn, store: &Store) {
         assert!(self.acknowledged <= end, "the log ends at {end:?}, {:?} was acknowledged", self.acknowledged);
         let changes = std::mem::take(&mut self.changes);
-        changes.iter().filter(|(at, _)| *at <= end).for_each(|(_, change)| change.apply(&mut self.base));
+        for (_, change) in changes.iter().filter(|(at, _)| *at <= end) {
+            change.count(&self.base, &mut self.effects);
+            change.apply(&mut self.base);
+        }
+        for slot in Slot::all() {
+            let effects = self.effects.get(&slot).copied().unwrap_or_default();
+            assert_eq!(store.version(slot), Version { epoch: 0, effects }, "the version of slot {}", slot.number());
+        }
         self.now = self.base.clone();
         assert_eq!(store.len(), self.now.len(), "the store has other keys");
         for (&key, &(length, kind)) in &self.now {
@@ -96,6 +115,10 @@ impl Model {
             }
         }
     }
+}
+
+fn slot_of(key: u32) -> Slot {
+    Slot::of(key.to_string().as_bytes())
 }
 
 /// A server's life.
@@ -347,7 +370,7 @@ impl<'a> Life<'a> {
         let names = self.files.names().expect("a list");
         let bytes: u64 = names.iter().map(|name| self.files.size_of(name).expect("it is there")).sum();
         // A segment, the reserve, and what says that there are no keys.
-        let least = 2 * SEGMENT_BYTES + 4 * BLOCK_BYTES as u64;
+        let least = 2 * SEGMENT_BYTES + 36 * BLOCK_BYTES as u64;
         assert!(bytes <= least, "an empty server takes writes, or has given up all that it can: {names:?}");
         self.files.fill(false);
         assert!(self.takes_writes()?, "an empty server takes writes where there is room");
@@ -358,6 +381,44 @@ impl<'a> Life<'a> {
     fn stop(&mut self) -> Result<(), Ended> {
         self.engine.handle(Event::Stop);
         self.until("a server stops", |life| life.has_finished)
+    }
+}
+
+/// A key that a client was told to be gone is gone, wherever the clock stands at the next start; and what has an expiry that is past
+/// comes back from the log as it was, whatever the clock says while that is read, and goes when it is found.
+#[test]
+fn what_a_client_was_told_is_gone_stays_gone() {
+    const ALIVE: u32 = 2;
+    for is_on_disk in [false, true] {
+        for line in
+            ["GET 1", "EXISTS 1", "KEYS *", "SCAN 0", "TTL 1", "SET 1 x XX", "EXPIRE 1 9", "MEMORY USAGE 1", "WATCH 1"]
+        {
+            NOW_US.set(0);
+            let files = SimFiles::new(20 * SEGMENT_BYTES as usize / BLOCK_BYTES, 1);
+            let (mut model, mut random) = (Model::default(), fastrand::Rng::with_seed(1));
+            let mut life = Life::start(&files, &mut model, &mut random, is_on_disk).expect("a start");
+            for (key, ms) in [(1, b"600000"), (ALIVE, b"990000")] {
+                let name = key.to_string();
+                let words = [b"SET", name.as_bytes(), b"v", b"PX", &ms[..]];
+                life.execute(&words, Change::Set(key, (1, b'v'))).expect("a reply");
+            }
+            NOW_US.set(700_000_000);
+            life.engine.begin_turn(now());
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            life.execute(&words, Change::Delete(1)).expect("a reply");
+            assert!(life.model.acknowledged == life.log_end() && life.model.now.len() == 1, "{line}: it is recorded");
+            drop(life);
+            files.lose_power();
+            // Both keys have an hour left, by the clock of this start, or none.
+            NOW_US.set(if is_on_disk { 0 } else { 5_000_000_000 });
+            let mut life = Life::start(&files, &mut model, &mut random, is_on_disk).expect("a start");
+            assert!(!life.model.now.contains_key(&1) && life.model.now.contains_key(&ALIVE));
+            let alive = life.engine.shard.store.len();
+            NOW_US.set(6_000_000_000);
+            life.rest(3).expect("nothing ends it");
+            assert!(alive <= 1 && life.engine.shard.store.is_empty(), "{line}: what has expired goes");
+            files.lose_power();
+        }
     }
 }
 
@@ -414,7 +475,7 @@ fn live(life: &mut Life<'_>, files: &SimFiles, is_first: bool) -> Result<(), End
 }
 
 /// On a disk that is full and stays so, a core that is killed, or whose power goes, starts again however often that happens;
-/// it has all that was acknowledged; no deletion is refused while there is room for it; once all keys have gone it takes writes
+/// it has all that was acknowledged, and each slot the version that it had; no deletion is refused while there is room for it; once all keys have gone it takes writes
 /// again; and it can be stopped in good order.
 #[test]
 fn a_full_disk_is_lived_on() {

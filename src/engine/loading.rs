@@ -149,6 +149,9 @@ impl Engine {
         tracing::info!(records, keys, hinted, seconds, "the log has been read");
         persistence.segments_hinted = hinted as u64;
         self.shard.store.end_loading();
+        if !report.lost.is_empty() {
+            self.shard.store.forget_versions();
+        }
         self.shard.store.counters = Default::default();
         durability.saving.found_end = report.end;
         persistence.saved_lsn = report.snapshot.unwrap_or_default();
@@ -225,8 +228,11 @@ impl Engine {
         let allocated = self.shard.grow.as_ref().map_or(0, |reserve| reserve.allocated());
         let persistence = &mut self.shard.core.persistence;
         persistence.log_bytes = writer.used_bytes();
-        persistence.admission = Some(writer.admission(&log, allocated));
+        let admission = writer.admission(&log, allocated);
+        let writer_end = admission.expiry_end();
+        persistence.admission = Some(admission);
         durability.writer = Some(writer);
+        self.shard.store.removes_until = writer_end;
         self.shard.store.log = Some(Box::new(log));
         self.note_loaded();
     }

@@ -165,7 +165,8 @@ impl Engine {
             persistence.wants_snapshot = false;
             persistence.snapshot_since = Some(now_us);
             let takes_reserve = is_full && saving.takes_reserve;
-            let snapshot = Snapshot::begin(end, takes_reserve, &mut self.random, &mut self.actions);
+            let (store, random) = (&self.shard.store, &mut self.random);
+            let snapshot = Snapshot::begin(store, end, takes_reserve, random, &mut self.actions);
             saving.snapshot = Some((snapshot, now_us));
         }
     }

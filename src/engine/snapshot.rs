@@ -57,13 +57,22 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Begins one. `since`: where the log ends now. `takes_reserve`: it may be written into the reserve.
-    pub(super) fn begin(since: Lsn, takes_reserve: bool, random: &mut fastrand::Rng, actions: &mut Actions) -> Self {
+    /// Begins one of `store`. `since`: where the log ends now. `takes_reserve`: it may be written into the reserve.
+    pub(super) fn begin(
+        store: &Store,
+        since: Lsn,
+        takes_reserve: bool,
+        random: &mut fastrand::Rng,
+        actions: &mut Actions,
+    ) -> Self {
+        let mut stream = Log::new(Lsn(0), false);
+        // Now: the log from `since` on has the effects that count in them.
+        store.each_version(|record| stream.append_statement(record));
         let mut snapshot = Self {
             id: FileId(random.u64(..)),
             since,
             walked_at: None,
-            stream: Log::new(Lsn(0), false),
+            stream,
             cursor: Cursor::START,
             is_open: false,
             offset: BLOCK_BYTES as u64,

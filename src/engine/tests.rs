@@ -200,6 +200,32 @@ fn replies_wait_for_the_log() {
     );
 }
 
+/// A client that finds a key expired is told when its removal is on disk, as is one that asks again in the meantime, or sees nothing
+/// of it among all keys.
+#[test]
+fn replies_wait_for_the_removal_of_what_has_expired() {
+    for line in
+        ["GET a", "KEYS *", "SCAN 0", "RANDOMKEY", "EXISTS a", "TTL a", "EXPIRE a 9", "GETEX a PX 9", "SET a 1 XX"]
+    {
+        let mut core = Core::new(1, 0, true, |_| ());
+        let [one, two, three] = [0, 1, 2].map(|place| core.connect(place, Port::Core));
+        core.receive(one, "SET a 1 PX 5");
+        core.turn();
+        core.written(Ok(()));
+        core.turn();
+        core.engine.handle(Event::Sent(one));
+        NOW_US.set(NOW_US.get() + 6_000);
+        core.engine.begin_turn(now());
+        core.receive(two, line);
+        core.receive(one, "GET a");
+        core.receive(three, "GET b");
+        assert_eq!(core.turn(), "send 2 $-1\\r\\n\nwrite 4096 bytes to segment 1 at 8192\n", "{line}");
+        core.written(Ok(()));
+        let text = core.turn();
+        assert!(text.contains("send 0 $-1") && text.contains("send 1 "), "{line}: {text}");
+    }
+}
+
 /// While a frame is written the next one piles up; its replies wait for it.
 #[test]
 fn one_frame_is_written_at_a_time() {

@@ -63,7 +63,10 @@ impl Engine {
     pub(super) fn tick(&mut self) {
         let now = self.now;
         self.ticks.next_us = now.monotonic_us + TICK_US;
-        let removed = self.shard.store.sweep(self.ticks.sweep_entries, now.unix_millis());
+        // What it removes is recorded: not before there is a log, nor while that waits for the disk, nor when it is to end.
+        let is_loading = self.shard.core.persistence.is_loading;
+        let must_wait = is_loading || self.shard.is_stalled() || self.stopping.is_begun();
+        let removed = if must_wait { 0 } else { self.shard.store.sweep(self.ticks.sweep_entries, now.unix_millis()) };
         let is_busy = self.ticks.sweep_entries / 4 < removed;
         self.ticks.sweep_entries = if is_busy { SWEEP_ENTRIES_BUSY } else { SWEEP_ENTRIES };
         self.shard.store.bury(BURIED_ENTRIES);
@@ -105,7 +108,7 @@ impl Engine {
         let until = self.clock.monotonic_us() + EVICT_US;
         let persistence = &self.shard.core.persistence;
         let may_evict = !persistence.is_loading && persistence.refusal.is_none();
-        self.shard.store.evicts_until = persistence.admission.map_or(Lsn(u64::MAX), |admission| admission.end());
+        self.shard.store.removes_until = persistence.admission.map_or(Lsn(u64::MAX), |admission| admission.end());
         while may_evict
             && self.shard.store.wants_eviction()
             && !self.shard.is_stalled()

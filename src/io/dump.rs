@@ -15,7 +15,7 @@ use super::{
 use crate::{
     time::UnixMillis,
     wal::{
-        Line, Lsn, Malformed, Placed, Record, each_line,
+        Line, Lsn, Malformed, Placed, Record, Versions, each_line,
         frame::{FileHeader, FileKind, FrameHeader, FrameKind, Invalid, VERSION, frame_bytes},
     },
 };
@@ -132,7 +132,7 @@ impl<W: Write> Dump<W> {
     fn header(&mut self, path: &Path, header: Result<FileHeader, Invalid>) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match header {
-            Ok(FileHeader { kind, shard, directory, id, number, lsn, bytes }) => {
+            Ok(FileHeader { version, kind, shard, directory, id, number, lsn, bytes }) => {
                 self.kind = kind;
                 self.made = bytes;
                 let what = match kind {
@@ -141,7 +141,7 @@ impl<W: Write> Dump<W> {
                     FileKind::Snapshot => format!("snapshot; with the log from {} on it is everything", lsn.0),
                 };
                 let (directory, id) = (format!("{directory:016x}"), format!("{:016x}", id.0));
-                writeln!(self.out, "{name}: {what}; shard {shard}, directory {directory}, use {id}")
+                writeln!(self.out, "{name}: {what}; format {version}, shard {shard}, directory {directory}, use {id}")
             }
             Err(invalid) => {
                 writeln!(self.out, "{name}: read by what its first frame says, since there is no header")?;
@@ -241,10 +241,10 @@ impl<W: Write> Dump<W> {
 fn line_in_words(line: Line<'_>, width: usize) -> String {
     match line {
         Line::Record(record) => in_words(record, width),
-        Line::Placed(Placed { key, length, offset, checksum, expires_at, value }) => {
+        Line::Placed(Placed { key, length, offset, checksum, expires_at, value, is_again }) => {
             let value = value.map(|value| format!(" = {}", cut(value, width))).unwrap_or_default();
-            let until = expires_at.map(|at| format!(" until {}", time(at))).unwrap_or_default();
-            format!("put {}{value}, {length} bytes at {offset}, checksum {checksum:08x}{until}", cut(key, width))
+            let (verb, until) = (if is_again { "put again" } else { "put" }, until(expires_at));
+            format!("{verb} {}{value}, {length} bytes at {offset}, checksum {checksum:08x}{until}", cut(key, width))
         }
     }
 }
@@ -277,17 +277,35 @@ fn print_records(out: &mut impl Write, bytes: &[u8], width: usize) -> io::Result
 fn in_words(record: Record<'_>, width: usize) -> String {
     let cut = |bytes| cut(bytes, width);
     match record {
-        Record::Put { key, value, expires_at: None } => format!("put {} = {}", cut(key), cut(value)),
-        Record::Put { key, value, expires_at: Some(at) } => {
-            format!("put {} = {} until {}", cut(key), cut(value), time(at))
+        Record::Put { key, value, expires_at } | Record::Again { key, value, expires_at } => {
+            let verb = if matches!(record, Record::Put { .. }) { "put" } else { "put again" };
+            format!("{verb} {} = {}{}", cut(key), cut(value), until(expires_at))
         }
         Record::Expire { key, expires_at: Some(at) } => format!("expire {} at {}", cut(key), time(at)),
         Record::Expire { key, expires_at: None } => format!("persist {}", cut(key)),
         Record::Remove { key } => format!("remove {}", cut(key)),
         Record::Clear => "clear".into(),
-        Record::ClearSlots { first, last } => format!("clear slots {first}-{last}"),
+        Record::ClearSlots(slots) => format!("clear {} slots", slots.each().count()),
+        Record::Versions(versions) => versions_in_words(versions),
         Record::Together(_) => unreachable!("it is printed record by record"),
     }
+}
+
+/// The first of the versions, and how many there are.
+fn versions_in_words(versions: Versions<'_>) -> String {
+    let Some((slot, version)) = versions.each().next() else { return "versions of no slot".into() };
+    let (slot, others) = (slot.number(), versions.each().count() - 1);
+    let version = if version.is_known() {
+        format!("({}, {})", version.epoch, version.effects)
+    } else {
+        format!("unknown, {}", version.effects)
+    };
+    let others = if others == 0 { String::new() } else { format!(", and of {others} slots behind it in this epoch") };
+    format!("version of slot {slot} is {version}{others}")
+}
+
+fn until(expires_at: Option<UnixMillis>) -> String {
+    expires_at.map(|at| format!(" until {}", time(at))).unwrap_or_default()
 }
 
 /// Bytes as text in quotes, with escapes; what is longer than `width` is cut, and its length told.

@@ -84,7 +84,7 @@ impl Recover {
     pub fn step(&mut self, apply: &mut impl FnMut(Record<'_>)) -> Result<bool, RecoverError> {
         self.step_in_place(&mut |found| match found {
             Found::Record(record, _) => apply(record),
-            Found::Placed(..) => unreachable!("no hint is read"),
+            Found::Placed(..) | Found::Mark | Found::Rewind => unreachable!("no hint is read"),
         })
     }
 

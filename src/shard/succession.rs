@@ -1,7 +1,7 @@
 //! A topology that takes the place of another: who owns what from then on, and what becomes of the keys.
 
 use super::{Roles, Shard};
-use crate::{slot::Slot, topology::Topology};
+use crate::{slot::Slot, topology::Topology, wal::SLOT_SET_BYTES};
 
 /// The slots that a change of topology has brought this core, and those that it has taken.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -14,9 +14,10 @@ pub struct Succession {
     pub keys_lost: usize,
 }
 
-/// Bytes of a record that clears a range of slots, and of the header of several.
-const CLEAR_BYTES: u64 = 5;
-const TOGETHER_BYTES: u64 = 9;
+/// Bytes of the record that clears slots.
+const CLEAR_BYTES: u64 = 1 + SLOT_SET_BYTES as u64;
+/// Bytes of the records of new slots' versions at most: each alone, behind one that it does not join.
+const VERSION_BYTES: u64 = 32;
 
 impl Shard {
     /// Replaces the topology by one that fits (see [`Topology::is_succeeded_by`]). From here on no request is executed for a slot that
@@ -33,12 +34,12 @@ impl Shard {
         // From one topology to the next a server is known by its name; its position may change.
         let name = &old.servers()[usize::from(was.server)].name;
         core.me.server = topology.server_named(name).expect("a server takes topologies that it is in");
-        let mut succession = Succession::default();
+        let (mut succession, mut gained) = (Succession::default(), Vec::new());
         for slot in Slot::all() {
             match (old.owner(slot) == was, topology.owner(slot) == core.me) {
                 (false, true) => {
                     succession.gained += 1;
-                    self.store.renew_slot(slot);
+                    gained.push(slot);
                 }
                 (true, false) => succession.lost += 1,
                 (true, true) | (false, false) => {}
@@ -48,6 +49,10 @@ impl Shard {
         self.roles = Roles::new(&topology, core.me).keeping(&self.roles);
         core.topology = topology;
         core.has_topology = true;
+        let (epoch, has_room) =
+            (core.topology.epoch.number(), self.has_room_to_the_last(VERSION_BYTES * gained.len() as u64));
+        self.store.renew_slots(&gained, epoch, has_room);
+        let core = &self.core;
         if !core.persistence.is_loading {
             succession.keys_lost = self.remove_foreign_keys();
         }
@@ -62,10 +67,7 @@ impl Shard {
         if ranges.is_empty() {
             return 0;
         }
-        let bytes = CLEAR_BYTES * ranges.len() as u64 + TOGETHER_BYTES;
-        let end = self.store.log.as_ref().map(|log| log.end());
-        let has_room =
-            core.persistence.admission.zip(end).is_none_or(|(admission, end)| admission.admits_to_the_last(end, bytes));
+        let has_room = self.has_room_to_the_last(CLEAR_BYTES);
         if !has_room {
             tracing::error!(
                 "the disk has no room to note that slots have gone: their keys are removed, and could come back old should these \
@@ -73,5 +75,12 @@ impl Shard {
             );
         }
         self.store.clear_slots(&ranges, has_room)
+    }
+
+    /// Returns true if records of so many bytes have room in the log, by what is kept back too.
+    fn has_room_to_the_last(&self, bytes: u64) -> bool {
+        let end = self.store.log.as_ref().map(|log| log.end());
+        let admission = self.core.persistence.admission.zip(end);
+        admission.is_none_or(|(admission, end)| admission.admits_to_the_last(end, bytes))
     }
 }

@@ -338,8 +338,7 @@ impl Shard {
 
     /// Returns true if a key of a watched slot may have changed.
     fn has_changed(&self, watch: &Watch, now: Now) -> bool {
-        self.store.slot_changes(watch.slot) != watch.changes
-            || watch.expires_at.is_some_and(|at| at <= now.unix_millis())
+        self.store.version(watch.slot) != watch.version || watch.expires_at.is_some_and(|at| at <= now.unix_millis())
     }
 
     fn needs_of(&self, requests: &[u8]) -> Needs {
@@ -386,8 +385,7 @@ impl Shard {
             if let Some(reason) = self.refuse_records(needs) {
                 return Some(reason);
             }
-            let end = self.core.persistence.admission.map_or(Lsn(u64::MAX), |admission| admission.end());
-            self.store.evicts_until = Lsn(end.0.saturating_sub(needs.record_bytes));
+            self.keep_room(needs.record_bytes);
         }
         let recorded = self.store.log.as_ref().map(|log| log.end());
         if needs.grows && self.store.make_room(now.unix_millis()).is_err() {

@@ -168,6 +168,7 @@ impl Executor for Turn<'_> {
         let words: Vec<_> = request.args_from(0).collect();
         let (end, name) = (self.end(), words[0].escape_ascii());
         let told = self.tell(&words, &output[start..], (before < end).then_some(end));
+        self.model.note_expiries(end);
         assert!(output[start..] == told.reply, "{name} was answered with {}", output[start..].escape_ascii());
         self.owed.push_back(Owed { reply: told.reply, tells: told.tells });
         if self.shard.told.is_none() {

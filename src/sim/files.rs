@@ -4,7 +4,7 @@
 use super::disk::{Crashed, Disk, Handle};
 use crate::wal::{
     FileInfo, Lsn,
-    frame::{FileHeader, FileId, FileKind},
+    frame::{FileHeader, FileId, FileKind, VERSION},
 };
 
 pub(super) const DIRECTORY: u64 = 77;
@@ -69,7 +69,7 @@ impl Layout {
     pub(super) fn prepare(self, disk: &mut Disk, number: u64, id: FileId, end: Lsn) -> Result<Segment, Crashed> {
         let name = name_of(FileKind::Segment, number);
         let (kind, lsn, bytes) = (FileKind::Segment, end, self.segment_bytes as u64);
-        let header = FileHeader { kind, shard: SHARD, directory: DIRECTORY, id, number, lsn, bytes };
+        let header = FileHeader { version: VERSION, kind, shard: SHARD, directory: DIRECTORY, id, number, lsn, bytes };
         let unfinished = match self.take_spare(disk)? {
             Some(spare) => spare,
             None => self.fill(disk, name.clone() + UNFINISHED)?,
@@ -117,7 +117,7 @@ impl Layout {
 
 fn begin_snapshot(disk: &mut Disk, id: FileId, since: Lsn) -> Result<Handle, Crashed> {
     let (kind, number, lsn) = (FileKind::Snapshot, 0, since);
-    let header = FileHeader { kind, shard: SHARD, directory: DIRECTORY, id, number, lsn, bytes: 0 };
+    let header = FileHeader { version: VERSION, kind, shard: SHARD, directory: DIRECTORY, id, number, lsn, bytes: 0 };
     let file = disk.create(&(name_of(kind, since.0) + UNFINISHED))?;
     disk.write(file, 0, &header.encode())?;
     Ok(file)

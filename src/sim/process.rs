@@ -132,6 +132,9 @@ impl<'a> Process<'a> {
     fn tick(world: &mut World, shard: &mut Shard, entries: usize) {
         let removed = shard.store.sweep(entries, world.millis());
         world.tally.note_if(0 < removed, "sweeps of expired keys");
+        if let Some(log) = &shard.store.log {
+            world.model.note_expiries(log.end());
+        }
         shard.store.bury(SWEEP_ENTRIES);
     }
 

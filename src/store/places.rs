@@ -5,7 +5,7 @@
 //! queue, at whose end [`Store::demote`] finds those to send away: CLOCK, with the entry's counter of uses for a hand that goes
 //! round several times.
 
-use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes, put};
+use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes};
 use crate::wal::frame::PAYLOAD_BYTES_MAX;
 use crate::wal::{At, Found, Placed, Record, Spot, Value, Where};
 use std::collections::{BTreeMap, VecDeque};
@@ -71,7 +71,6 @@ pub struct Cold {
 }
 
 /// The number that stands for a snapshot where a segment is named.
-#[cfg(test)]
 const SNAPSHOT: u32 = 0;
 /// Bytes of a record beside its key and value, and of its expiry.
 const RECORD_BYTES: u64 = 9;
@@ -346,12 +345,17 @@ impl Store {
         }
     }
 
-    /// Applies what is read of a log whose values stay where they are. Of a snapshot, the segment is 0.
+    /// Applies what is read of a log or of a snapshot, whose segment is 0; values may stay where they are.
     pub fn apply_in_place(&mut self, found: Found<'_>, now: UnixMillis) {
         self.begin_loading();
         match found {
             Found::Record(record, spot) => self.apply_record(record, spot, now),
-            Found::Placed(placed, segment) => self.apply_placed(placed, segment, now),
+            Found::Placed(placed, segment) => {
+                let key = Key::of(placed.key);
+                self.counting(key, !placed.is_again, |store, _| store.apply_placed(placed, segment, now));
+            }
+            Found::Mark => self.mark_versions(),
+            Found::Rewind => self.rewind_versions(),
         }
     }
 
@@ -371,10 +375,25 @@ impl Store {
         self.insert(key.slot, hash, entry);
     }
 
-    fn apply_record(&mut self, record: Record<'_>, Spot { segment, offset }: Spot, now: UnixMillis) {
-        let Record::Put { key, value, expires_at } = record else { return self.apply(record, now) };
-        let (key, hash) = (Key::of(key), self.hash(key));
-        let Some(places) = &mut self.places else { return self.apply(record, now) };
+    fn apply_record(&mut self, record: Record<'_>, spot: Spot, now: UnixMillis) {
+        let (Record::Put { key, value, expires_at } | Record::Again { key, value, expires_at }) = record else {
+            return self.apply(record, now);
+        };
+        // A snapshot's keys are no effects: the versions stand beside them.
+        let is_effect = matches!(record, Record::Put { .. }) && spot.segment != SNAPSHOT;
+        self.counting(Key::of(key), is_effect, |store, key| store.apply_value(key, value, expires_at, spot, now));
+    }
+
+    fn apply_value(
+        &mut self,
+        key: Key<'_>,
+        value: &[u8],
+        expires_at: Option<UnixMillis>,
+        Spot { segment, offset }: Spot,
+        now: UnixMillis,
+    ) {
+        let hash = self.hash(key.bytes);
+        let Some(places) = &mut self.places else { return self.put(key, value, expires_at, now) };
         let mut place = places.promise(value);
         place.at = match offset {
             Some(offset) => At::stored(segment, offset),
@@ -399,7 +418,7 @@ impl Store {
         if entry.place().is_none_or(|place| place.checksum != crc32c::crc32c(bytes)) {
             return 0;
         }
-        let record = Record::Put { key, value: bytes, expires_at: entry.expires_at() };
+        let record = Record::Again { key, value: bytes, expires_at: entry.expires_at() };
         let Some(log) = &mut self.log else { return 0 };
         log.append_again(value, record, bytes.len());
         if let Some(places) = &mut self.places {
@@ -419,7 +438,9 @@ impl Store {
         let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
         let entries = &self.tables[value.slot.index()].entries;
         if let (Some(entry), Some(log)) = (entries.find(value.hash, is_it), &mut self.log) {
-            log.append_again(value, put(entry), entry.value_len());
+            let (length, expires_at) = (entry.value_len(), entry.expires_at());
+            let record = Record::Again { key: entry.key(), value: entry.value(), expires_at };
+            log.append_again(value, record, length);
             if let Some(places) = &mut self.places {
                 places.counts.moved_bytes += entry.value_len() as u64;
             }

@@ -1,24 +1,39 @@
 //! Slots that come and go.
 
 use super::Store;
-use crate::slot::Slot;
+use crate::{
+    slot::{Slot, Version},
+    wal::{Record, SLOT_SET_BYTES, SlotSet, each_run},
+};
 
 impl Store {
-    /// Removes every key of these ranges of slots, one effect for all; in the log, if it is to be recorded. Their memory is given back
-    /// in slices, by [`bury`](Self::bury), and counted until then. Returns the number of keys.
+    /// Removes every key of these ranges of slots: an effect on each slot, and one record, if it is to be recorded. Their memory is
+    /// given back in slices, by [`bury`](Self::bury), and counted until then. Returns the number of keys.
     pub fn clear_slots(&mut self, ranges: &[(Slot, Slot)], is_recorded: bool) -> usize {
+        let mut bits = [0; SLOT_SET_BYTES];
+        for &(first, last) in ranges {
+            let slots = Slot::all().skip(first.index()).take_while(|&slot| slot <= last);
+            slots.for_each(|slot| bits[slot.index() / 8] |= 1 << (slot.index() % 8));
+        }
         if let Some(log) = self.log.as_mut().filter(|_| is_recorded) {
-            ranges.iter().for_each(|&(first, last)| log.append_clear_slots(first, last));
+            log.append_clear(Record::ClearSlots(SlotSet::new(&bits)));
             log.end_command();
         }
         let before = self.length;
-        for slot in ranges
-            .iter()
-            .flat_map(|&(first, last)| Slot::all().skip(first.index()).take_while(move |&slot| slot <= last))
-        {
+        self.apply_clear_slots(SlotSet::new(&bits));
+        before - self.length
+    }
+
+    /// Removes the keys of these slots, as a record says: an effect on each of them.
+    pub(super) fn apply_clear_slots(&mut self, slots: SlotSet<'_>) {
+        let is_all = Slot::all().all(|slot| slots.has(slot) || self.tables[slot.index()].entries.is_empty());
+        if is_all {
+            self.bury_all();
+        }
+        for slot in slots.each() {
+            self.count_effect(slot);
             self.clear_slot(slot);
         }
-        before - self.length
     }
 
     fn clear_slot(&mut self, slot: Slot) {
@@ -26,7 +41,6 @@ impl Store {
         if table.entries.is_empty() {
             return;
         }
-        table.changes += 1;
         table.moved();
         table.buckets_end = 0;
         self.memory -= table.entries.allocation_size();
@@ -59,10 +73,15 @@ impl Store {
         }
     }
 
-    /// Has a slot count as changed that has come from elsewhere: nothing that was seen of it before, here or there, says anything of
-    /// what it is now. What is counted from here on begins at a number that nobody has seen.
-    pub fn renew_slot(&mut self, slot: Slot) {
-        self.tables[slot.index()].changes = self.random.u64(..) >> 1;
+    /// Gives slots that have come from elsewhere a version that they never had: what was seen of them before, here or there, says
+    /// nothing of what they are now. `epoch`: that of the topology that has brought them.
+    pub fn renew_slots(&mut self, slots: &[Slot], epoch: u64, is_recorded: bool) {
+        let version = Version { epoch, effects: 0 };
+        slots.iter().for_each(|&slot| self.set_table(slot, version));
+        if let Some(log) = self.log.as_mut().filter(|_| is_recorded) {
+            let each = slots.iter().map(|&slot| (slot, version));
+            each_run(each, |versions| log.append_statement(Record::Versions(versions)));
+        }
     }
 
     /// Returns the ranges of slots with keys, of those that `is_meant`.
@@ -103,11 +122,11 @@ mod tests {
                 put(&mut store, &format!("{{c}}{number}"), None);
             }
             let (b, c) = (Slot::of(b"b"), Slot::of(b"c"));
-            let (memory, changes) = (store.memory(), store.slot_changes(b));
+            let (memory, version) = (store.memory(), store.version(b));
             assert_eq!(store.slots_with_keys(|slot| slot != c), [(b, b)]);
             assert_eq!(store.clear_slots(&[(b, b)], true), 100);
             assert_eq!((store.len(), store.slot_len(b), store.expiring()), (100, 0, 0));
-            assert_ne!(store.slot_changes(b), changes);
+            assert_ne!(store.version(b), version);
             assert!(store.has_buried() && empty < store.memory());
             let drawn = (0..100).all(|_| store.random_key(NOW).is_some_and(|key| key.starts_with(b"{c}")));
             assert!(drawn, "nothing is drawn that was cleared");
@@ -119,15 +138,19 @@ mod tests {
         }
     }
 
-    /// A slot that has come from elsewhere has no number of changes that was seen before.
+    /// A slot that has come from elsewhere has no version that was seen before, also after its log was read again.
     #[test]
     fn a_slot_that_has_come_is_not_taken_for_what_it_was() {
         let (mut store, slot) = (Store::new(1, Policy::default()), Slot::of(b"b"));
-        let mut seen = vec![store.slot_changes(slot)];
-        for _ in 0..10 {
-            store.renew_slot(slot);
-            assert!(!seen.contains(&store.slot_changes(slot)));
-            seen.push(store.slot_changes(slot));
+        let mut seen = vec![store.version(slot)];
+        for epoch in 1..10 {
+            store.renew_slots(&[slot], epoch, true);
+            assert!(!seen.contains(&store.version(slot)));
+            seen.push(store.version(slot));
+            put(&mut store, "b", None);
+            assert!(!seen.contains(&store.version(slot)));
+            seen.push(store.version(slot));
+            store.clear_slots(&[(slot, slot)], true);
         }
     }
 }

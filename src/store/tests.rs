@@ -1,5 +1,8 @@
 use super::*;
-use crate::wal::{Found, Placed, Spot};
+use crate::wal::{
+    Found, Placed, Spot,
+    frame::{FileId, FrameHeader},
+};
 use proptest::{collection::vec, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -352,8 +355,15 @@ fn nothing_expires_before_the_last_record_is_applied() {
             store.keep_values_on_disk();
         }
         let spot = Spot { segment: 1, offset: Some(8192) };
-        let placed =
-            Placed { key: b"away", length: 9, offset: 9, checksum: 9, expires_at: Some(UnixMillis(1)), value: None };
+        let placed = Placed {
+            key: b"away",
+            length: 9,
+            offset: 9,
+            checksum: 9,
+            expires_at: Some(UnixMillis(1)),
+            value: None,
+            is_again: false,
+        };
         let mut count = 0;
         for record in
             [put("persisted"), put("extended"), put("gone"), expire("persisted", None), expire("extended", late)]
@@ -430,7 +440,7 @@ fn evictions_do_not_outgrow_the_log() {
     let policy = Policy { eviction: Eviction::Lfu, counts_uses: true, ..Policy::default() };
     let mut store = filled(policy, 10_000, now);
     store.log = Some(Box::new(Log::new(Lsn(0), true)));
-    store.evicts_until = Lsn(1000);
+    store.removes_until = Lsn(1000);
     store.policy.memory_max = 1;
     store.allowed = 1;
     store.known_limit = 1;
@@ -589,4 +599,132 @@ fn keys_in_use_outlive_a_flood_into_one_slot() {
     assert!(20_000 < store.counters.evicted);
     let lost: Vec<_> = hot.iter().filter(|name| store.peek(key(name), now).is_none()).collect();
     assert!(lost.is_empty(), "{lost:?} were evicted");
+}
+
+/// A key whose time has come is removed by a record of the log, by whoever finds it, and is hidden where the log has no room
+/// for that: nothing goes without a record.
+#[test]
+fn what_has_expired_is_removed_by_a_record() {
+    let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
+    type Look = fn(&mut Store, UnixMillis) -> bool;
+    let looks: [(&str, Look); 12] = [
+        ("get", |store, now| store.get(key("k"), now).is_some()),
+        ("look", |store, now| store.look(key("k"), now).is_some()),
+        ("probe", |store, now| store.probe(key("k"), now).is_some()),
+        ("note_use", |store, now| store.note_use(key("k"), now)),
+        ("set_expiry", |store, now| store.set_expiry(key("k"), None, now)),
+        ("watch", |store, now| store.watch(key("k"), now).expires_at.is_some()),
+        ("slot_keys", |store, now| !store.slot_keys(key("k").slot, now, 9).is_empty()),
+        ("random_key", |store, now| store.random_key(now).is_some()),
+        ("scan_all", |store, now| {
+            let (mut gone, mut count) = (Vec::new(), 0);
+            store.scan_all(Cursor::START, usize::MAX, now, &mut gone, |_| count += 1);
+            store.expire_all(&gone, now);
+            count != 0
+        }),
+        ("sweep", |store, now| {
+            store.sweep(100_000, now);
+            false
+        }),
+        ("remove", |store, now| store.remove(key("k"), now).is_some()),
+        ("evict", |store, now| {
+            store.policy = Policy { memory_max: 1, eviction: Eviction::Lfu, ..store.policy };
+            store.evict_some(1, now);
+            false
+        }),
+    ];
+    for (name, look) in looks {
+        let mut store = Store::new(7, Policy::default());
+        store.log = Some(Box::new(Log::new(Lsn(0), true)));
+        store.put(key("k"), b"v", Some(UnixMillis(now.0 + 500)), now);
+        store.log.as_mut().expect("a log").end_command();
+        let (end, version) = (store.log.as_ref().expect("a log").end(), store.version(key("k").slot));
+        let state = |store: &Store| (store.len(), store.log.as_ref().expect("a log").end());
+        if name != "remove" {
+            store.removes_until = end.after(5);
+            assert!(!look(&mut store, later), "{name}: it is hidden");
+            assert_eq!(state(&store), (1, end), "{name}: nothing goes without a record");
+            assert_eq!(store.version(key("k").slot), version, "{name}");
+            store.removes_until = Lsn(u64::MAX);
+        }
+        assert!(!look(&mut store, later), "{name}: it is gone");
+        let log = store.log.as_mut().expect("a log");
+        log.end_command();
+        assert_eq!(log.end(), end.after(5 + 1), "{name}: the record of its removal");
+        let mut buffer = vec![0; 1 << 20];
+        log.take(FileId(1), &mut buffer);
+        let (_, records) = FrameHeader::decode(&buffer, FileId(1)).expect("a frame");
+        let removal = Record::decode(&records[end.0 as usize..]).expect("a record").expect("a whole one").0;
+        assert_eq!(removal, Record::Remove { key: b"k" }, "{name}");
+        assert_eq!(store.len(), 0, "{name}");
+        assert_eq!(store.version(key("k").slot), version.next(), "{name}: one effect");
+        let Counters { expired, evicted, .. } = store.counters;
+        assert_eq!((expired, evicted), if name == "evict" { (0, 1) } else { (1, 0) }, "{name}");
+    }
+}
+
+/// A random key is a live one also where those that have expired can't be removed, and there is none if none is alive.
+#[test]
+fn a_random_key_is_found_among_those_that_cannot_be_removed() {
+    let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
+    let mut store = Store::new(7, Policy::default());
+    store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    for n in 0..1000 {
+        store.put(Key::of(format!("key:{n}").as_bytes()), b"v", Some(UnixMillis(now.0 + 500)), now);
+    }
+    store.removes_until = Lsn(0);
+    assert_eq!(store.random_key(later), None);
+    store.put(key("alive"), b"v", None, now);
+    assert_eq!(store.random_key(later), Some(&b"alive"[..]));
+    assert_eq!(store.len(), 1001);
+}
+
+/// What is put in place of a key that has expired is one effect and one record, however it is put.
+#[test]
+fn what_takes_the_place_of_an_expired_key_is_one_effect() {
+    let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
+    for change in [(|store, now| store.put(key("k"), b"w", None, now)) as fn(&mut Store, UnixMillis), |store, now| {
+        store.resize(key("k"), 1, now, |value| value[0] = b'w')
+    }] {
+        let mut store = Store::new(7, Policy::default());
+        store.put(key("k"), b"v", Some(UnixMillis(now.0 + 500)), now);
+        store.log = Some(Box::new(Log::new(Lsn(0), true)));
+        let version = store.version(key("k").slot);
+        change(&mut store, later);
+        store.log.as_mut().expect("a log").end_command();
+        assert_eq!(store.log.as_ref().expect("a log").end(), Lsn(9 + 2), "a put, and nothing else");
+        assert_eq!((store.version(key("k").slot), store.counters.expired), (version.next(), 1));
+    }
+}
+
+/// A slot can be given a version, or be said to have none that is known; records of it are no effects, and replay makes the same.
+#[test]
+fn a_slot_is_given_a_version() {
+    let now = UnixMillis(1_000_000_000_000);
+    let mut store = Store::new(7, Policy::default());
+    store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    let mut versions = Vec::new();
+    for version in
+        [Version { epoch: 4, effects: 17 }, Version { epoch: Version::UNKNOWN, effects: 2 }, Version::default()]
+    {
+        store.set_version(key("k").slot, version);
+        assert_eq!(store.version(key("k").slot), version);
+        store.put(key("k"), b"v", None, now);
+        store.log.as_mut().expect("a log").end_command();
+        assert_eq!(store.version(key("k").slot), version.next());
+        assert_eq!(store.version(key("k").slot).is_known(), version.is_known());
+        versions.push((store.log.as_ref().expect("a log").end(), version.next()));
+    }
+    let mut buffer = vec![0; 1 << 20];
+    store.log.as_mut().expect("a log").take(FileId(1), &mut buffer);
+    let (_, mut records) = FrameHeader::decode(&buffer, FileId(1)).expect("a frame");
+    let (mut other, mut at) = (Store::new(8, Policy::default()), Lsn(0));
+    while let Some((record, length)) = Record::decode(records).expect("records").filter(|_| !records.is_empty()) {
+        other.apply(record, now);
+        (records, at) = (&records[length..], at.after(length));
+        if let Some((_, version)) = versions.iter().find(|(end, _)| *end == at) {
+            assert_eq!(other.version(key("k").slot), *version);
+        }
+    }
+    assert_eq!(Some(at), versions.last().map(|(end, _)| *end));
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Damage, FileInfo, Log, Lsn, Record, Recovery, Report, Step,
-    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, frame_bytes},
+    frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, VERSION, frame_bytes},
 };
 use crate::{slot::Slot, time::UnixMillis};
 use std::collections::BTreeMap;
@@ -47,8 +47,10 @@ pub(crate) fn apply(keys: &mut Keys, record: Record<'_>) {
             }
         }
         Record::Remove { key } => drop(keys.remove(key)),
+        Record::Again { key, value, expires_at } => drop(keys.insert(key.to_vec(), (value.to_vec(), expires_at))),
         Record::Clear => keys.clear(),
-        Record::ClearSlots { first, last } => keys.retain(|key, _| !(first..=last).contains(&Slot::of(key))),
+        Record::ClearSlots(slots) => keys.retain(|key, _| !slots.has(Slot::of(key))),
+        Record::Versions(_) => {}
         Record::Together(_) => unreachable!("recovery shows each record"),
     }
 }
@@ -94,7 +96,8 @@ impl Disk {
     }
 
     fn header(&self, kind: FileKind, id: FileId, number: u64, lsn: Lsn) -> [u8; BLOCK_BYTES] {
-        FileHeader { kind, shard: self.shard, directory: self.directory, id, number, lsn, bytes: 0 }.encode()
+        FileHeader { version: VERSION, kind, shard: self.shard, directory: self.directory, id, number, lsn, bytes: 0 }
+            .encode()
     }
 
     /// Makes a segment ready: of a spare one where there is one, else of zeros.

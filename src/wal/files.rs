@@ -18,7 +18,7 @@ pub use self::{
 };
 use super::{
     FileInfo, Lost, Lsn,
-    frame::{BLOCK_BYTES, FileHeader, FileId, FileKind},
+    frame::{BLOCK_BYTES, FileHeader, FileId, FileKind, VERSION},
     names,
 };
 use crate::time::UnixMillis;
@@ -202,7 +202,7 @@ impl<F: Files> Layout<F> {
 
     fn header(&self, kind: FileKind, id: FileId, number: u64, lsn: Lsn, bytes: u64) -> [u8; BLOCK_BYTES] {
         let FileOwner { directory, shard } = self.owner;
-        FileHeader { kind, shard, directory, id, number, lsn, bytes }.encode()
+        FileHeader { version: VERSION, kind, shard, directory, id, number, lsn, bytes }.encode()
     }
 
     /// Removes a file if there is one. Returns whether there was.

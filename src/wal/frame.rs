@@ -13,12 +13,13 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const FRAME_HEADER_BYTES: usize = 48;
 /// The most bytes of records in one frame.
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
-/// The version of the format that is written, and the only one that is read.
-pub const VERSION: u16 = 1;
+/// The version of the format that is written. That and version 1, which had no versions of slots, are read.
+pub const VERSION: u16 = 2;
 
 const FILE_MAGIC: [u8; 8] = *b"TRINELOG";
 const FRAME_MAGIC: [u8; 4] = *b"TRNF";
-const FILE_HEADER_BYTES: usize = 64;
+/// Bytes of a file's header, by its version: version 2 has room, which is zeros and is not looked at.
+const FILE_HEADER_BYTES: [usize; 2] = [64, 128];
 
 /// Tells one use of a file from every other, so that frames of its earlier use are not believed. Drawn at random, so that no
 /// client can write a value that would pass for a frame.
@@ -39,6 +40,8 @@ pub enum FileKind {
 /// The first block of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FileHeader {
+    /// The version of the format that it is written in.
+    pub version: u16,
     /// What it holds.
     pub kind: FileKind,
     /// Which shard wrote it.
@@ -112,7 +115,7 @@ impl FileHeader {
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
         block[..8].copy_from_slice(&FILE_MAGIC);
-        block[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        block[8..10].copy_from_slice(&self.version.to_le_bytes());
         let kind: u16 = match self.kind {
             FileKind::Segment => 0,
             FileKind::Snapshot => 1,
@@ -125,8 +128,9 @@ impl FileHeader {
         block[32..40].copy_from_slice(&self.number.to_le_bytes());
         block[40..48].copy_from_slice(&self.lsn.0.to_le_bytes());
         block[48..56].copy_from_slice(&self.bytes.to_le_bytes());
-        let sum = crc32c::crc32c(&block[..FILE_HEADER_BYTES - 4]);
-        block[FILE_HEADER_BYTES - 4..FILE_HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        let end = header_bytes(self.version).expect("a version that is written");
+        let sum = crc32c::crc32c(&block[..end - 4]);
+        block[end - 4..end].copy_from_slice(&sum.to_le_bytes());
         block
     }
 
@@ -135,15 +139,13 @@ impl FileHeader {
     /// # Errors
     /// [`Invalid`]. The version is looked at before anything else is believed.
     pub fn decode(block: &[u8]) -> Result<Self, Invalid> {
-        let header = block.get(..FILE_HEADER_BYTES).ok_or(Invalid::Short(BLOCK_BYTES))?;
+        let header = block.get(..FILE_HEADER_BYTES[1]).ok_or(Invalid::Short(BLOCK_BYTES))?;
         if header[..8] != FILE_MAGIC {
             return Err(Invalid::Magic);
         }
         let version = u16_at(header, 8);
-        if version != VERSION {
-            return Err(Invalid::Version(version));
-        }
-        if crc32c::crc32c(&header[..FILE_HEADER_BYTES - 4]) != u32_at(header, FILE_HEADER_BYTES - 4) {
+        let end = header_bytes(version).ok_or(Invalid::Version(version))?;
+        if crc32c::crc32c(&header[..end - 4]) != u32_at(header, end - 4) {
             return Err(Invalid::Checksum);
         }
         let kind = match u16_at(header, 10) {
@@ -153,6 +155,7 @@ impl FileHeader {
             _ => return Err(Invalid::Malformed),
         };
         Ok(Self {
+            version,
             kind,
             shard: u16_at(header, 12),
             directory: u64_at(header, 16),
@@ -177,13 +180,19 @@ impl FrameHeader {
     /// Where the buffer is shorter than [`frame_bytes`] of the length.
     #[inline]
     pub fn seal(&self, buffer: &mut [u8]) -> usize {
+        self.seal_as(VERSION, buffer)
+    }
+
+    /// As [`seal`](Self::seal), in a version of the format.
+    #[inline]
+    pub fn seal_as(&self, version: u16, buffer: &mut [u8]) -> usize {
         let length = self.length as usize;
         let (end, total) = (FRAME_HEADER_BYTES + length, frame_bytes(length));
         buffer[end..total].fill(0);
         let header = &mut buffer[..FRAME_HEADER_BYTES];
         header.fill(0);
         header[..4].copy_from_slice(&FRAME_MAGIC);
-        header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        header[4..6].copy_from_slice(&version.to_le_bytes());
         let kind: u16 = match self.kind {
             FrameKind::Records => 0,
             FrameKind::Continued => 1,
@@ -210,7 +219,7 @@ impl FrameHeader {
         }
         let version = u16_at(header, 4);
         // Of a frame's version nothing can be said where the frame is torn; the file's header was looked at already.
-        if version != VERSION {
+        if header_bytes(version).is_none() {
             return Err(Invalid::Checksum);
         }
         if u64_at(header, 8) != file.0 {
@@ -252,6 +261,11 @@ impl FrameHeader {
     pub fn begins(bytes: &[u8], file: FileId) -> bool {
         bytes.get(..FRAME_HEADER_BYTES).is_some_and(|header| header[..4] == FRAME_MAGIC && u64_at(header, 8) == file.0)
     }
+}
+
+/// Returns the bytes of a file's header in a version of the format, if that is known.
+fn header_bytes(version: u16) -> Option<usize> {
+    FILE_HEADER_BYTES.get(usize::from(version.checked_sub(1)?)).copied()
 }
 
 /// Where a frame's checksum stands.

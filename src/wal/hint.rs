@@ -5,7 +5,7 @@
 //! not find one, or does not believe it, reads the segment. `README.md` draws the bytes.
 
 use super::{
-    Lsn, Malformed, Record,
+    Lsn, Malformed, Record, SLOT_SET_BYTES,
     frame::{
         BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FileKind, FrameHeader, FrameKind, Invalid, PAYLOAD_BYTES_MAX,
         frame_bytes,
@@ -21,9 +21,11 @@ const LINE_HEADER_BYTES_MAX: usize = 25;
 
 /// A line of a hint begins with this, or with a record's kind.
 const PLACED: u8 = 8;
-/// ... and these bits say that it has an expiry, and that it has the value.
+/// ... and these bits say that it has an expiry, that it has the value,
 const UNTIL: u8 = 1;
 const INLINE: u8 = 2;
+/// ... and this one, that it was in the log before: it is no effect of its own.
+const AGAIN: u8 = 4;
 
 /// A key whose value is in the segment, in one piece.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,12 +42,14 @@ pub struct Placed<'a> {
     pub expires_at: Option<UnixMillis>,
     /// The value itself, where it is short.
     pub value: Option<&'a [u8]>,
+    /// It is a [`Record::Again`].
+    pub is_again: bool,
 }
 
 /// One line of a hint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Line<'a> {
-    /// A [`Record::Put`], but for its value.
+    /// A [`Record::Put`] or a [`Record::Again`], but for its value.
     Placed(Placed<'a>),
     /// Any other record, as it is. Those of one command stand one after the other: all of them were on disk.
     Record(Record<'a>),
@@ -64,10 +68,11 @@ impl<'a> Line<'a> {
     fn encode(self, out: &mut Vec<u8>) {
         match self {
             Self::Record(record) => record.encode(out),
-            Self::Placed(Placed { key, length, offset, checksum, expires_at, value }) => {
+            Self::Placed(Placed { key, length, offset, checksum, expires_at, value, is_again }) => {
                 let until = if expires_at.is_some() { UNTIL } else { 0 };
                 let inline = if value.is_some() { INLINE } else { 0 };
-                out.push(PLACED | until | inline);
+                let again = if is_again { AGAIN } else { 0 };
+                out.push(PLACED | until | inline | again);
                 put_length(out, key.len());
                 put_length(out, length);
                 out.extend_from_slice(&offset.to_le_bytes());
@@ -82,13 +87,13 @@ impl<'a> Line<'a> {
     /// Reads the line that begins here, and how long it is.
     fn decode(bytes: &'a [u8]) -> Result<(Self, usize), Malformed> {
         match bytes.first() {
-            Some(&kind) if kind & !(UNTIL | INLINE) == PLACED => {
+            Some(&kind) if kind & !(UNTIL | INLINE | AGAIN) == PLACED => {
                 let mut rest = Cursor { bytes, at: 1 };
                 let placed = Self::placed(kind, &mut rest).ok_or(Malformed)?;
                 Ok((Self::Placed(placed), rest.at))
             }
             _ => match Record::decode(bytes)? {
-                Some((Record::Put { .. } | Record::Together(_), _)) | None => Err(Malformed),
+                Some((Record::Put { .. } | Record::Again { .. } | Record::Together(_), _)) | None => Err(Malformed),
                 Some((record, length)) => Ok((Self::Record(record), length)),
             },
         }
@@ -100,7 +105,7 @@ impl<'a> Line<'a> {
         let expires_at = rest.expiry(kind & UNTIL != 0)?;
         let key = rest.take(key)?;
         let value = if kind & INLINE == 0 { None } else { Some(rest.take(length)?) };
-        Some(Placed { key, length, offset, checksum, expires_at, value })
+        Some(Placed { key, length, offset, checksum, expires_at, value, is_again: kind & AGAIN != 0 })
     }
 }
 
@@ -204,7 +209,7 @@ impl Hinting {
 
     fn record(&mut self, record: Record<'_>, records: &[u8], offset: u64, out: &mut Vec<u8>) {
         let (line, bytes) = match record {
-            Record::Put { key, value, expires_at } => {
+            Record::Put { key, value, expires_at } | Record::Again { key, value, expires_at } => {
                 let within = value.as_ptr().addr() - records.as_ptr().addr();
                 let at = offset + (FRAME_HEADER_BYTES + within) as u64;
                 let inline = Some(value).filter(|value| value.len() <= INLINE_BYTES_MAX);
@@ -215,11 +220,14 @@ impl Hinting {
                     checksum: crc32c::crc32c(value),
                     expires_at,
                     value: inline,
+                    is_again: matches!(record, Record::Again { .. }),
                 };
                 (Line::Placed(placed), key.len() + INLINE_BYTES_MAX)
             }
             Record::Expire { key, .. } | Record::Remove { key } => (Line::Record(record), key.len()),
-            Record::Clear | Record::ClearSlots { .. } | Record::Together(_) => (Line::Record(record), 0),
+            Record::Clear | Record::Together(_) => (Line::Record(record), 0),
+            Record::ClearSlots(_) => (Line::Record(record), SLOT_SET_BYTES),
+            Record::Versions(versions) => (Line::Record(record), versions.bytes()),
         };
         if FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX < self.frame.len() + LINE_HEADER_BYTES_MAX + bytes {
             self.cut(FrameKind::Records, Lsn(0), out);
@@ -240,7 +248,8 @@ impl Hinting {
         let length = self.frame.len() - FRAME_HEADER_BYTES;
         self.frame.resize(frame_bytes(length), 0);
         let header = FrameHeader { kind, file: self.segment.id, lsn: self.position, synced, length: length as u32 };
-        header.seal(&mut self.frame);
+        // As the segment: a hint of one that version 1 has written is what that would have made of it.
+        header.seal_as(self.segment.version, &mut self.frame);
         out.extend_from_slice(&self.frame);
         self.position = self.position.after(length);
         self.frame.truncate(FRAME_HEADER_BYTES);

@@ -81,7 +81,7 @@ pub struct Log {
     frame: (Lsn, FrameKind),
     /// The file of the last frame that began with a record: that of a record that spans frames.
     began_in: u32,
-    /// Bytes of records that were appended again.
+    /// Bytes of records that are no effects: of values that were appended again, and of statements.
     moved_bytes: u64,
 }
 
@@ -180,7 +180,20 @@ impl Log {
         self.end_command();
     }
 
-    /// Returns the bytes of records that were appended and are not a value once more.
+    /// Appends a statement that is no effect, such as the versions of slots, as a command of its own; no reply waits for it.
+    ///
+    /// # Panics
+    /// Inside a command.
+    pub fn append_statement(&mut self, record: Record<'_>) {
+        assert!(self.command_records == 0, "a statement stands between commands");
+        let before = self.pending.len();
+        record.encode(&mut self.pending);
+        self.moved_bytes += (self.pending.len() - before) as u64;
+        self.command_records = 1;
+        self.end_command();
+    }
+
+    /// Returns the bytes of records that were appended and are effects.
     pub fn changed_bytes(&self) -> u64 {
         self.end().0 - self.moved_bytes
     }
@@ -207,16 +220,9 @@ impl Log {
         Some((note.value, At::stored(segment, u32::try_from(offset).expect("a segment is at most 4 GiB"))))
     }
 
-    /// Appends [`Record::Clear`].
-    pub fn append_clear(&mut self) {
-        Record::Clear.encode(&mut self.pending);
-        self.command_records += 1;
-        self.clears = self.holds;
-    }
-
-    /// Appends [`Record::ClearSlots`]. Until it is on disk a reply about any key waits.
-    pub fn append_clear_slots(&mut self, first: Slot, last: Slot) {
-        Record::ClearSlots { first, last }.encode(&mut self.pending);
+    /// Appends the removal of all keys, or of those of some slots. Until it is on disk a reply about any key waits.
+    pub fn append_clear(&mut self, record: Record<'_>) {
+        record.encode(&mut self.pending);
         self.command_records += 1;
         self.clears = self.holds;
     }
@@ -461,7 +467,7 @@ mod tests {
         log.take(FILE, &mut buffer);
         log.persisted();
         assert!(!log.has_uncommitted() && log.uncommitted(hash(b"b")).is_none());
-        log.append_clear();
+        log.append_clear(Record::Clear);
         log.end_command();
         assert_eq!(log.uncommitted(hash(b"c")), Some(log.end()));
     }

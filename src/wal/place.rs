@@ -108,7 +108,7 @@ pub fn each_value(bytes: &[u8], file: FileId, mut visit: impl FnMut(Range<usize>
         start..start + part.len()
     };
     let mut show = |record: Record<'_>| {
-        if let Record::Put { key, value, .. } = record {
+        if let Record::Put { key, value, .. } | Record::Again { key, value, .. } = record {
             visit(place(key), place(value));
         }
     };

@@ -3,7 +3,8 @@
 //! Records are effects: applying one twice changes nothing, so that a log may be replayed over a snapshot that was taken while
 //! it was written.
 
-use crate::{slot::Slot, time::UnixMillis};
+use super::slots::{SLOT_SET_BYTES, SlotSet, Versions};
+use crate::time::UnixMillis;
 
 /// One effect on the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,15 +30,22 @@ pub enum Record<'a> {
         /// The key.
         key: &'a [u8],
     },
-    /// Every key is gone.
-    Clear,
-    /// Every key of these slots is gone, from the first to the last.
-    ClearSlots {
-        /// The first of them.
-        first: Slot,
-        /// The last of them.
-        last: Slot,
+    /// A value that is in the log already, at an earlier place: to keep it where that is given up. No effect of its own, so it
+    /// does not count in the slot's version.
+    Again {
+        /// The key.
+        key: &'a [u8],
+        /// All of its value.
+        value: &'a [u8],
+        /// When it ceases to exist.
+        expires_at: Option<UnixMillis>,
     },
+    /// Every key is gone: an effect on each slot that has one. Written in version 1 of the format alone.
+    Clear,
+    /// Every key of these slots is gone: an effect on each of them.
+    ClearSlots(SlotSet<'a>),
+    /// These slots have these versions here, whatever was counted before.
+    Versions(Versions<'a>),
     /// The records of one command, in order: all of them or none.
     Together(Together<'a>),
 }
@@ -82,8 +90,14 @@ const EXPIRE: u8 = 4;
 const PERSIST: u8 = 5;
 const CLEAR: u8 = 6;
 const TOGETHER: u8 = 7;
-// In a hint, 8 to 11 begin the line of a value.
-const CLEAR_SLOTS: u8 = 12;
+// Up to 15 the lines of hints follow; see `hint`.
+const AGAIN: u8 = 16;
+const AGAIN_UNTIL: u8 = 17;
+const CLEAR_SLOTS: u8 = 18;
+const VERSIONS: u8 = 19;
+
+/// The most bytes of the record of a removal, but for its key: also those that make it one with the other records of its command.
+pub const REMOVAL_BYTES: usize = 5 + TOGETHER_HEADER;
 
 /// Bytes of [`Record::Together`] before its records: the kind and their length.
 const TOGETHER_HEADER: usize = 9;
@@ -94,13 +108,10 @@ impl<'a> Record<'a> {
     pub fn encode(self, out: &mut Vec<u8>) {
         match self {
             Self::Put { key, value, expires_at } => {
-                out.reserve(17 + key.len() + value.len());
-                out.push(if expires_at.is_some() { PUT_UNTIL } else { PUT });
-                put_length(out, key.len());
-                put_length(out, value.len());
-                put_expiry(out, expires_at);
-                out.extend_from_slice(key);
-                out.extend_from_slice(value);
+                encode_put([PUT, PUT_UNTIL], key, value, expires_at, out);
+            }
+            Self::Again { key, value, expires_at } => {
+                encode_put([AGAIN, AGAIN_UNTIL], key, value, expires_at, out);
             }
             Self::Expire { key, expires_at } => {
                 out.push(if expires_at.is_some() { EXPIRE } else { PERSIST });
@@ -114,10 +125,17 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(key);
             }
             Self::Clear => out.push(CLEAR),
-            Self::ClearSlots { first, last } => {
+            Self::ClearSlots(slots) => {
                 out.push(CLEAR_SLOTS);
-                out.extend_from_slice(&first.number().to_le_bytes());
-                out.extend_from_slice(&last.number().to_le_bytes());
+                out.extend_from_slice(slots.bits());
+            }
+            Self::Versions(Versions { first, count, epoch, effects }) => {
+                out.push(VERSIONS);
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
+                out.extend_from_slice(&epoch.to_le_bytes());
+                put_length(out, effects.len());
+                out.extend_from_slice(effects);
             }
             Self::Together(Together(records)) => {
                 out.extend_from_slice(&together_header(records.len()));
@@ -139,6 +157,18 @@ impl<'a> Record<'a> {
         };
         Ok(Some((record, rest.at)))
     }
+}
+
+/// Appends the bytes of a key with its value. `kinds`: without an expiry, and with one.
+#[inline]
+fn encode_put(kinds: [u8; 2], key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, out: &mut Vec<u8>) {
+    out.reserve(17 + key.len() + value.len());
+    out.push(kinds[usize::from(expires_at.is_some())]);
+    put_length(out, key.len());
+    put_length(out, value.len());
+    put_expiry(out, expires_at);
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
 }
 
 /// Begins a [`Record::Together`] whose records take this many bytes.
@@ -185,10 +215,19 @@ impl<'a> Cursor<'a> {
                 let key = self.length()?;
                 Record::Remove { key: self.take(key)? }
             }
+            AGAIN | AGAIN_UNTIL => {
+                let (key, value) = (self.length()?, self.length()?);
+                let expires_at = self.expiry(kind == AGAIN_UNTIL)?;
+                Record::Again { key: self.take(key)?, value: self.take(value)?, expires_at }
+            }
             CLEAR => Record::Clear,
-            CLEAR_SLOTS => match (self.slot()?, self.slot()?) {
-                (Some(first), Some(last)) if first <= last => Record::ClearSlots { first, last },
-                _ => return Some(Err(Malformed)),
+            CLEAR_SLOTS => {
+                let bits = self.take(SLOT_SET_BYTES)?.first_chunk().expect("as many as were asked for");
+                Record::ClearSlots(SlotSet::new(bits))
+            }
+            VERSIONS => match Versions::decode(self)? {
+                Ok(versions) => Record::Versions(versions),
+                Err(malformed) => return Some(Err(malformed)),
             },
             TOGETHER => {
                 let length = self.number()?;
@@ -210,11 +249,11 @@ impl<'a> Cursor<'a> {
         Some(u32::from_le_bytes(bytes) as usize)
     }
 
-    fn slot(&mut self) -> Option<Option<Slot>> {
-        Some(Slot::new(u16::from_le_bytes(self.take(2)?.try_into().ok()?)))
+    pub(super) fn short(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
@@ -251,9 +290,11 @@ mod tests {
             check(Record::Put { key, value, expires_at });
             check(Record::Expire { key, expires_at });
             check(Record::Remove { key });
+            check(Record::Again { key, value, expires_at });
             check(Record::Clear);
-            let (one, other) = (Slot::of(key), Slot::of(value));
-            check(Record::ClearSlots { first: one.min(other), last: one.max(other) });
+            let mut bits = [0; SLOT_SET_BYTES];
+            value.iter().zip(&mut bits).for_each(|(&from, to)| *to = from);
+            check(Record::ClearSlots(SlotSet::new(&bits)));
             let mut several = Vec::new();
             Record::Remove { key }.encode(&mut several);
             Record::Put { key, value, expires_at }.encode(&mut several);

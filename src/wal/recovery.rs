@@ -65,6 +65,10 @@ pub enum Found<'a> {
     Record(Record<'a>, Spot),
     /// A key of the segment with this number, whose value was not read.
     Placed(Placed<'a>, u32),
+    /// What follows may have to be counted again.
+    Mark,
+    /// What has been shown since the last [`Mark`](Self::Mark) is shown again: it counts once.
+    Rewind,
 }
 
 /// What was found.
@@ -232,7 +236,7 @@ impl Recovery {
     pub fn give(&mut self, bytes: &[u8], apply: &mut impl FnMut(Record<'_>)) -> Result<(), Damage> {
         self.give_in_place(bytes, &mut |found| match found {
             Found::Record(record, _) => apply(record),
-            Found::Placed(..) => unreachable!("no hint is read"),
+            Found::Placed(..) | Found::Mark | Found::Rewind => unreachable!("no hint is read"),
         })
     }
 
@@ -460,7 +464,7 @@ impl Recovery {
             _ => return self.lose(file, offset, MALFORMED, from, self.expected),
         }
         self.is_lost = false;
-        let mut count = 0;
+        let (mut count, start) = (0, self.start);
         let info = &self.files[file];
         let segment = if info.kind == FileKind::Segment { u32::try_from(info.number).unwrap_or(u32::MAX) } else { 0 };
         let read = if self.partial.is_empty() {
@@ -470,7 +474,8 @@ impl Recovery {
                 let offset = offset_of(record, records, offset).filter(|_| segment != 0);
                 apply(Found::Record(record, Spot { segment, offset }));
             };
-            each_record(records, &mut visit).inspect(|&used| self.partial.extend_from_slice(&records[used..]))
+            each_record(records, (begin, start), &mut visit)
+                .inspect(|&used| self.partial.extend_from_slice(&records[used..]))
         } else {
             self.partial.extend_from_slice(records);
             let spot = Spot { segment: self.partial_in, offset: None };
@@ -478,7 +483,7 @@ impl Recovery {
                 count += 1;
                 apply(Found::Record(record, spot));
             };
-            each_record(&self.partial, &mut visit).inspect(|&used| drop(self.partial.drain(..used)))
+            each_record(&self.partial, (from, start), &mut visit).inspect(|&used| drop(self.partial.drain(..used)))
         };
         self.report.records += count;
         match read {
@@ -548,17 +553,23 @@ impl Recovery {
 
 /// Where in its file a record's value is, of a frame at `offset` with these records.
 fn offset_of(record: Record<'_>, records: &[u8], offset: u64) -> Option<u32> {
-    let Record::Put { value, .. } = record else { return None };
+    let (Record::Put { value, .. } | Record::Again { value, .. }) = record else { return None };
     let within = value.as_ptr().addr() - records.as_ptr().addr();
     u32::try_from(offset + (FRAME_HEADER_BYTES + within) as u64).ok()
 }
 
-/// Shows the whole records in `bytes`; returns how many bytes they take.
-fn each_record(bytes: &[u8], visit: &mut impl FnMut(Record<'_>)) -> Result<usize, Malformed> {
+/// Shows the whole records in `bytes`, which begin at `begin`, but for those that end before `start`: the snapshot has them, and
+/// has counted them. Returns how many bytes they take.
+fn each_record(
+    bytes: &[u8],
+    (begin, start): (Lsn, Lsn),
+    visit: &mut impl FnMut(Record<'_>),
+) -> Result<usize, Malformed> {
     let mut used = 0;
     while used < bytes.len() {
         let Some((record, length)) = Record::decode(&bytes[used..])? else { break };
         match record {
+            _ if begin.after(used + length) <= start => {}
             Record::Together(together) => {
                 // Looked at before any is applied: all of them or none.
                 together.each().try_for_each(|record| record.map(drop))?;

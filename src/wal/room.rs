@@ -102,6 +102,12 @@ impl Admission {
         self.regular
     }
 
+    /// Returns the position up to which the log can grow by what has expired: half of the reserve, so that a full disk keeps
+    /// nothing from expiring at once, and leaves the other half to clients who delete.
+    pub fn expiry_end(&self) -> Lsn {
+        Lsn(self.regular.0 + self.freeing.0.saturating_sub(self.regular.0) / 2)
+    }
+
     /// Returns the bytes of records that fit behind `end`, the reserve left alone.
     pub fn left(&self, end: Lsn) -> u64 {
         self.regular.0.saturating_sub(end.0)

@@ -96,7 +96,7 @@ fn usage(call: &mut Call<'_>) -> Outcome {
             Some(_) => {}
         }
     }
-    match call.store.peek(call.key(), call.millis()) {
+    match call.store.probe(call.key(), call.millis()) {
         None => call.reply.null(),
         Some(entry) => call.reply.integer((entry.memory() + size_of::<Entry>()) as i64),
     }

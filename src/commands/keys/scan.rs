@@ -56,8 +56,8 @@ pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
         Ok(options) => options,
         Err(error) => return call.fail(error),
     };
-    let mut keys = Vec::new();
-    let next = call.store.scan(cursor, options.count, call.millis(), |entry| {
+    let (mut keys, mut gone, now) = (Vec::new(), Vec::new(), call.millis());
+    let next = call.store.scan_all(cursor, options.count, now, &mut gone, |entry| {
         if options.shows(entry) {
             keys.push(entry.key());
         }
@@ -66,6 +66,7 @@ pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
     call.reply.bulk(next.to_number().to_string().as_bytes());
     call.reply.array(keys.len());
     keys.iter().for_each(|key| call.reply.bulk(key));
+    call.store.expire_all(&gone, now);
     Outcome::Done
 }
 
@@ -84,8 +85,8 @@ fn parse_cursor(text: &[u8]) -> Option<Cursor> {
 /// Replies with all keys at once, and so blocks the core for as long as that takes; `SCAN` does not.
 pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
     let (pattern, limit) = (call.request.arg(1), call.core.config.output_hard_limit);
-    let (mut keys, mut bytes) = (Vec::new(), 0);
-    call.store.scan(Cursor::START, usize::MAX, call.millis(), |entry| {
+    let (mut keys, mut gone, mut bytes, now) = (Vec::new(), Vec::new(), 0, call.millis());
+    call.store.scan_all(Cursor::START, usize::MAX, now, &mut gone, |entry| {
         if bytes <= limit && (pattern == b"*" || glob::matches(pattern, entry.key())) {
             bytes += entry.key().len() + BULK_BYTES;
             keys.push(entry.key());
@@ -96,6 +97,7 @@ pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
     }
     call.reply.array(keys.len());
     keys.iter().for_each(|key| call.reply.bulk(key));
+    call.store.expire_all(&gone, now);
     Outcome::Done
 }
 

@@ -50,7 +50,7 @@ fn bench(value: &str, is_on_disk: bool) -> Bench {
         let (length, checksum) = (value.len(), crc32c::crc32c(value.as_bytes()));
         match is_on_disk {
             true => {
-                let placed = Placed { key, length, offset, checksum, expires_at: None, value: None };
+                let placed = Placed { key, length, offset, checksum, expires_at: None, value: None, is_again: false };
                 store.apply_in_place(Found::Placed(placed, 1), now);
             }
             false => store.put(Key::of(key), value.as_bytes(), None, now),

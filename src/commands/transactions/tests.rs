@@ -10,7 +10,8 @@ use crate::{
     store::{Policy, UnixMillis},
     wait::Wait,
     wal::{
-        Log, Lsn,
+        Log, Lsn, Record,
+        frame::{FRAME_BYTES_MAX, FileId, FrameHeader},
         room::{Admission, Room},
     },
 };
@@ -438,10 +439,6 @@ fn values_are_no_longer_than_their_bounds() {
 /// that wrote the value.
 #[test]
 fn the_effects_of_a_transaction_are_one_record() {
-    use crate::wal::{
-        Record,
-        frame::{FRAME_BYTES_MAX, FileId, FrameHeader},
-    };
     let mut bench = Bench::new();
     bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), true)));
     check_on(
@@ -465,7 +462,14 @@ fn the_effects_of_a_transaction_are_one_record() {
     assert_eq!(length, rest.len(), "there is no other record");
     let each: Vec<_> = together.each().map(Result::unwrap).collect();
     let put = |key, value| Record::Put { key, value, expires_at: None };
-    assert_eq!(each, [put(b"a", b"1"), put(b"{a}b", b"2"), put(b"{a}c", b"3"), Record::Clear, put(b"a", b"1")]);
+    let Record::ClearSlots(slots) = each[3] else { panic!("{:?}", each[3]) };
+    assert_eq!(
+        slots.each().collect::<Vec<_>>(),
+        [b"b", b"a"].map(|key| crate::slot::Slot::of(key)),
+        "those that had keys"
+    );
+    assert_eq!(each[..3], [put(b"a", b"1"), put(b"{a}b", b"2"), put(b"{a}c", b"3")]);
+    assert_eq!(each[4..], [put(b"a", b"1")]);
     log.persisted();
     check_on(&mut bench, "SET b 1 -> +OK");
     let end = bench.shard.told;
@@ -475,6 +479,33 @@ fn the_effects_of_a_transaction_are_one_record() {
         bench.line("EXEC");
         assert_eq!(bench.shard.told, told, "{line}");
     }
+}
+
+/// A key that a transaction finds expired is removed by the transaction's record, also where nothing is written; its reply waits.
+#[test]
+fn what_a_transaction_finds_expired_goes_with_its_record() {
+    let mut bench = Bench::new();
+    bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), true)));
+    check_on(&mut bench, "SET a 1 PX 10 -> +OK\nSET {a}b 1 PX 10 -> +OK");
+    let before = bench.shard.store.log.as_ref().expect("a log").end();
+    bench.now.unix_us += 20_000;
+    check_on(
+        &mut bench,
+        "MULTI -> +OK
+         GET a -> +QUEUED
+         EXISTS {a}b -> +QUEUED
+         EXEC -> *2 $-1 :0",
+    );
+    let log = bench.shard.store.log.as_mut().expect("a log");
+    assert_eq!(bench.shard.told, Wait::persisted(log.end()));
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    log.take(FileId(7), &mut buffer);
+    let (_, records) = FrameHeader::decode(&buffer, FileId(7)).expect("a frame");
+    let rest = &records[before.0 as usize..];
+    let Ok(Some((Record::Together(together), length))) = Record::decode(rest) else { panic!("records together") };
+    assert_eq!(length, rest.len(), "there is no other record");
+    let each: Vec<_> = together.each().map(Result::unwrap).collect();
+    assert_eq!(each, [Record::Remove { key: b"a" }, Record::Remove { key: b"{a}b" }]);
 }
 
 /// Every command that has run is counted and timed; one that was only queued is not.

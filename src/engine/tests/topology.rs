@@ -172,7 +172,7 @@ fn the_keys_of_a_slot_that_has_gone_are_removed_in_the_log() {
     check(
         &core.turn(),
         expect![[r"
-        write 4096 bytes to segment 1 at 4096
+        write 12288 bytes to segment 1 at 4096
     "]],
     );
     let mut store = recovered(core.frame.as_ref().expect("a frame"));

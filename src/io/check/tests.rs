@@ -165,7 +165,7 @@ fn files_are_printed_in_words() {
         assert_eq!(dump::to_text(&files.path_of(file.kind, file.number), None).unwrap().1, 0, "damaged places");
     }
     expect![[r#"
-        log-0000000000000001: segment 1, made ready when the log ended at 0; shard 1, directory ID, use c5fc598e707e7291
+        log-0000000000000001: segment 1, made ready when the log ended at 0; format 2, shard 1, directory ID, use c5fc598e707e7291
                 4096  records    lsn 0 to 24, 24 bytes in 4096, synced 0, checksum right
                       put "greeti…" (8 bytes) = "hello\r…" (7 bytes)
                 8192  records    lsn 24 to 55, 31 bytes in 4096, synced 24, checksum right
@@ -178,29 +178,29 @@ fn files_are_printed_in_words() {
     "#]]
     .assert_eq(&dump(&files.path_of(FileKind::Segment, 1), Some(6)));
     expect![[r#"
-        log-0000000000000002: segment 2, made ready when the log ended at 24; shard 1, directory ID, use 38f4d74b451e8c20
+        log-0000000000000002: segment 2, made ready when the log ended at 24; format 2, shard 1, directory ID, use 38f4d74b451e8c20
                 4096  records    lsn 90 to 1048618, 1048528 bytes in 1048576, synced 90, checksum right
                       … goes on in the next segment, or was cut off
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 2), Some(6)));
     expect![[r#"
-        log-0000000000000003: segment 3, made ready when the log ended at 90; shard 1, directory ID, use 1dd1ac08f9cbbd2c
+        log-0000000000000003: segment 3, made ready when the log ended at 90; format 2, shard 1, directory ID, use 1dd1ac08f9cbbd2c
                 4096  continued  lsn 1048618 to 1200104, 151486 bytes in 151552, synced 90, checksum right
                       … of a record that began before
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 3), Some(6)));
     expect![[r#"
-        log-0000000000000004: segment 4, made ready when the log ended at 1200104; shard 1, directory ID, use caa83b780331565d
+        log-0000000000000004: segment 4, made ready when the log ended at 1200104; format 2, shard 1, directory ID, use caa83b780331565d
                 4096  records    lsn 1200104 to 1200148, 44 bytes in 4096, synced 1200104, checksum right
                       together:
                         remove "sessio…" (9 bytes)
                         expire "greeti…" (8 bytes) at 4102444800000 (2100-01-01 00:00:00 UTC)
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 4), Some(6)));
     expect![[r#"
-        log-0000000000000005: segment 5, made ready when the log ended at 1200148; shard 1, directory ID, use 238317543ae5b3a5
+        log-0000000000000005: segment 5, made ready when the log ended at 1200148; format 2, shard 1, directory ID, use 238317543ae5b3a5
                 4096  seal       lsn 1200148 to 1200148, 0 bytes in 4096, synced 1200148, checksum right
                 8192  no whole frame, and none behind it: a write that was cut off, or the last one, damaged (16384 bytes)
     "#]].assert_eq(&dump(&files.path_of(FileKind::Segment, 5), Some(6)));
     expect![[r#"
-        snapshot-0000000000124fe8: snapshot; with the log from 1200104 on it is everything; shard 1, directory ID, use 0000000000000abc
+        snapshot-0000000000124fe8: snapshot; with the log from 1200104 on it is everything; format 2, shard 1, directory ID, use 0000000000000abc
                 4096  records    lsn 0 to 24, 24 bytes in 4096, synced 0, checksum right
                       put "greeti…" (8 bytes) = "hello\r…" (7 bytes)
                 8192  records    lsn 24 to 1048552, 1048528 bytes in 1048576, synced 24, checksum right

@@ -288,6 +288,11 @@ impl DocumentStore for EtcdStore {
             Ok(PutAnswer::Changed(held)) => {
                 // The key has another revision of etcd than the one compared, so that no late request is carried out either.
                 let held = self.document(held.as_ref())?;
+                // Carried out before, perhaps, by a request that was sent twice, and overtaken since.
+                if held.as_ref().is_some_and(|held| next.revision() < held.revision()) {
+                    let problem = "a later document is there, and this one may have been before".into();
+                    return Ok(Outcome::Unknown(StoreError::NoAnswer { at, problem }));
+                }
                 store::refuse(held, expected, next, &at).unwrap_or_else(|| {
                     let problem = "the same document was put there again meanwhile: try again".into();
                     Err(StoreError::Refused { at, problem })

@@ -1,10 +1,11 @@
 use super::*;
 use crate::{
     config::Eviction,
+    slot::Version,
     store::{OutOfMemory, Policy, Store},
     wal::{
         FileInfo, Found, Hinting, Log, Lsn, Recovery, Step as Next, each_value,
-        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind},
+        frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FileHeader, FileId, FileKind, FrameHeader, FrameKind, VERSION},
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -67,6 +68,7 @@ impl Disk {
     fn turn_over(&mut self) {
         let (number, id, lsn) = (self.next, FileId(u64::from(self.next) + 100), self.log().persisted_end());
         let header = FileHeader {
+            version: VERSION,
             kind: FileKind::Segment,
             shard: 0,
             directory: 5,
@@ -116,6 +118,7 @@ impl Disk {
 
     /// Gives the oldest segment up, if nothing of it is needed once all is on disk.
     fn give_up_oldest(&mut self) {
+        self.store.state_versions();
         while self.write() {}
         let (&number, _) = self.segments.first_key_value().expect("there is one");
         let live = self.store.places.as_ref().expect("values are on disk").live(number);
@@ -185,8 +188,16 @@ impl Disk {
         }
         if let Some(base) = self.base {
             let id = FileId(9);
-            let header =
-                FileHeader { kind: FileKind::Snapshot, shard: 0, directory: 5, id, number: 0, lsn: base, bytes: 0 };
+            let header = FileHeader {
+                version: VERSION,
+                kind: FileKind::Snapshot,
+                shard: 0,
+                directory: 5,
+                id,
+                number: 0,
+                lsn: base,
+                bytes: 0,
+            };
             let mut bytes = header.encode().to_vec();
             let length = Log::new(Lsn(0), false).seal(id, base, &mut self.buffer);
             bytes.extend_from_slice(&self.buffer[..length]);
@@ -213,6 +224,7 @@ impl Disk {
             }
         }
         store.end_loading();
+        while store.bury(1000) {}
         store.log = Some(Box::new(Log::new(recovery.report().end, true)));
         self.hinted += recovery.report().hinted.len();
         self.store = store;
@@ -236,6 +248,10 @@ impl Disk {
             None => entry.value().to_vec(),
         };
         Some((value, expires_at))
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        (0..12).map(|number| self.store.version(Key::of(&name(number)).slot)).collect()
     }
 
     /// Counts again what is kept count of.
@@ -320,7 +336,7 @@ struct Expected {
     now: u64,
     live: Model,
     /// What a crash leaves, by the position that the log ended at.
-    by_end: BTreeMap<u64, Model>,
+    by_end: BTreeMap<u64, (Model, Vec<Version>)>,
     writes: u8,
 }
 
@@ -384,12 +400,17 @@ fn take(step: &Step, disk: &mut Disk, expected: &mut Expected) {
         Step::GiveUp => disk.give_up_oldest(),
         Step::Restart => {
             while disk.write() {}
+            let versions = disk.versions();
             disk.restart();
+            assert_eq!(disk.versions(), versions, "slots have the versions that they had");
         }
         Step::Crash => {
             disk.restart();
             let end = disk.log().end().0;
-            expected.live = expected.by_end.range(..=end).next_back().map(|(_, live)| live.clone()).unwrap_or_default();
+            let left = expected.by_end.range(..=end).next_back().map(|(_, left)| left.clone());
+            let (live, versions) = left.unwrap_or_else(|| (Model::new(), vec![Version::default(); 12]));
+            assert_eq!(disk.versions(), versions, "slots have the versions that they had");
+            expected.live = live;
             expected.by_end.retain(|&at, _| at <= end);
         }
         Step::Wait(time) => expected.now += time,
@@ -399,7 +420,7 @@ fn take(step: &Step, disk: &mut Disk, expected: &mut Expected) {
     let now = NOW.0 + expected.now;
     expected.live.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| now < at));
     let end = disk.log().end().0;
-    expected.by_end.insert(end, expected.live.clone());
+    expected.by_end.insert(end, (expected.live.clone(), disk.versions()));
 }
 
 proptest! {

@@ -270,7 +270,7 @@ fn a_mistake_has_its_line() {
         ("incarnation = \"5f3a09c15f3a09c1\"", "incarnation = \"5F3A\"", 0),
         ("former = [\"0000000000000002\"]", "former = [\"5f3a09c15f3a09c1\"]", -1),
         ("slots = \"0-2730\"", "slots = \"0-99999\"", 0),
-        ("slots = \"0-2730\"", "slots = \"0-2731\"", 3),
+        ("slots = \"0-2730\"", "slots = \"0-2731\"", 6),
         ("joining = [\"s2/0\"]", "joining = [\"s2\"]", 0),
         ("joining = [\"s2/0\"]", "joining = [\"s9/0\"]", 0),
         ("joining = [\"s2/0\"]", "joining = [\"s2/7\"]", 0),
@@ -279,7 +279,7 @@ fn a_mistake_has_its_line() {
         let text = good.replacen(from, to, 1);
         let at = good.lines().position(|line| line == from).expect("it is there") as i64 + 1;
         let error = Document::from_toml(&text).expect_err(to);
-        assert_eq!(error.line_in(&text).map(|line| line as i64), Some(at + beside), "{to}: {error}");
+        assert_eq!(error.line_in(&text).map(|line| line as i64), Some(at + beside), "{to}: {error}\n{text}");
     }
     let hole = good.replacen("slots = \"2731-5460\"", "slots = \"2732-5460\"", 1);
     let error = Document::from_toml(&hole).unwrap_err();

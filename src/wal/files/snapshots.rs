@@ -12,8 +12,8 @@ use std::{io, ops::Range};
 
 /// Bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
-/// Bytes of a snapshot without keys: its header, and its seal.
-const BEGINNING_BYTES: usize = 2 * BLOCK_BYTES;
+/// Bytes of a snapshot without keys: its header, its seal, and the versions of all slots, with up to seven bytes each.
+const BEGINNING_BYTES: usize = 34 * BLOCK_BYTES;
 
 /// A piece of a segment, and the places of keys and values in it.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
+    slot::{Slot, Version},
     time::UnixMillis,
-    wal::{Log, Record},
+    wal::{Log, Record, SLOT_SET_BYTES, SlotSet, each_run},
 };
 use expect_test::expect;
 use std::fmt::Write as _;
@@ -26,6 +27,7 @@ fn dump(bytes: &[u8]) -> String {
 
 fn file_header() -> FileHeader {
     FileHeader {
+        version: VERSION,
         kind: FileKind::Segment,
         shard: 3,
         directory: 0xd1d2_d3d4_d5d6_d7d8,
@@ -42,21 +44,37 @@ fn the_bytes_of_a_files_header() {
     let block = header.encode();
     assert_eq!(FileHeader::decode(&block), Ok(header));
     expect![[r#"
+        0000  54 52 49 4e 45 4c 4f 47 02 00 00 00 03 00 00 00  TRINELOG........
+        0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
+        0020  09 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
+        0030  00 00 00 04 00 00 00 00 00 00 00 00 00 00 00 00  ................
+        0070  00 00 00 00 00 00 00 00 00 00 00 00 ee 5d b6 c3  .............]..
+    "#]]
+    .assert_eq(&dump(&block));
+    let snapshot = FileHeader { kind: FileKind::Snapshot, number: 0, bytes: 0, ..header };
+    assert_eq!(FileHeader::decode(&snapshot.encode()), Ok(snapshot));
+    expect![[r#"
+        0000  54 52 49 4e 45 4c 4f 47 02 00 01 00 03 00 00 00  TRINELOG........
+        0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
+        0020  00 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
+        0070  00 00 00 00 00 00 00 00 00 00 00 00 16 40 5e a8  .............@^.
+    "#]]
+    .assert_eq(&dump(&snapshot.encode()));
+}
+
+/// What version 1 has written is read, and its hints are made as it made them.
+#[test]
+fn the_bytes_of_a_files_header_in_version_1() {
+    let header = FileHeader { version: 1, ..file_header() };
+    let block = header.encode();
+    expect![[r#"
         0000  54 52 49 4e 45 4c 4f 47 01 00 00 00 03 00 00 00  TRINELOG........
         0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
         0020  09 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
         0030  00 00 00 04 00 00 00 00 00 00 00 00 9e 93 32 e8  ..............2.
     "#]]
     .assert_eq(&dump(&block));
-    let snapshot = FileHeader { kind: FileKind::Snapshot, number: 0, bytes: 0, ..header };
-    assert_eq!(FileHeader::decode(&snapshot.encode()), Ok(snapshot));
-    expect![[r#"
-        0000  54 52 49 4e 45 4c 4f 47 01 00 01 00 03 00 00 00  TRINELOG........
-        0010  d8 d7 d6 d5 d4 d3 d2 d1 08 07 06 05 04 03 02 01  ................
-        0020  00 00 00 00 00 00 00 00 22 11 00 00 00 00 00 00  ........".......
-        0030  00 00 00 00 00 00 00 00 00 00 00 00 45 d8 e5 77  ............E..w
-    "#]]
-    .assert_eq(&dump(&snapshot.encode()));
+    assert_eq!(FileHeader::decode(&block), Ok(header));
 }
 
 #[test]
@@ -74,8 +92,17 @@ fn the_bytes_of_a_frame_with_every_kind_of_record() {
         log.append(1, record);
         log.end_command();
     }
-    log.append_clear();
+    let mut bits = [0; SLOT_SET_BYTES];
+    (bits[0], bits[SLOT_SET_BYTES - 1]) = (0b11, 0x80);
+    log.append_clear(Record::ClearSlots(SlotSet::new(&bits)));
     log.end_command();
+    log.append(1, Record::Again { key, value, expires_at: None });
+    log.end_command();
+    log.append(1, Record::Again { key, value, expires_at });
+    log.end_command();
+    let versions = [(1, Version { epoch: 5, effects: 0x1234 }), (2, Version { epoch: 5, effects: 7 })];
+    let each = versions.into_iter().map(|(slot, version)| (Slot::new(slot).unwrap(), version));
+    each_run(each, |versions| log.append_statement(Record::Versions(versions)));
     log.append(1, Record::Remove { key });
     log.append(1, Record::Put { key, value, expires_at: None });
     log.end_command();
@@ -83,16 +110,21 @@ fn the_bytes_of_a_frame_with_every_kind_of_record() {
     let length = log.take(ID, &mut buffer);
     assert_eq!(length, BLOCK_BYTES);
     expect![[r#"
-        0000  54 52 4e 46 01 00 00 00 08 07 06 05 04 03 02 01  TRNF............
+        0000  54 52 4e 46 02 00 00 00 08 07 06 05 04 03 02 01  TRNF............
         0010  00 10 00 00 00 00 00 00 00 10 00 00 00 00 00 00  ................
-        0020  6d 00 00 00 85 db c5 f9 00 00 00 00 00 00 00 00  m...............
+        0020  ab 08 00 00 3e 92 db a1 00 00 00 00 00 00 00 00  ....>...........
         0030  01 03 00 00 00 05 00 00 00 6b 65 79 76 61 6c 75  .........keyvalu
         0040  65 02 03 00 00 00 05 00 00 00 34 12 00 00 00 00  e.........4.....
         0050  00 00 6b 65 79 76 61 6c 75 65 03 03 00 00 00 6b  ..keyvalue.....k
         0060  65 79 04 03 00 00 00 34 12 00 00 00 00 00 00 6b  ey.....4.......k
-        0070  65 79 05 03 00 00 00 6b 65 79 06 07 19 00 00 00  ey.....key......
-        0080  00 00 00 00 03 03 00 00 00 6b 65 79 01 03 00 00  .........key....
-        0090  00 05 00 00 00 6b 65 79 76 61 6c 75 65 00 00 00  .....keyvalue...
+        0070  65 79 05 03 00 00 00 6b 65 79 12 03 00 00 00 00  ey.....key......
+        0870  00 00 00 00 00 00 00 00 00 00 80 10 03 00 00 00  ................
+        0880  05 00 00 00 6b 65 79 76 61 6c 75 65 11 03 00 00  ....keyvalue....
+        0890  00 05 00 00 00 34 12 00 00 00 00 00 00 6b 65 79  .....4.......key
+        08a0  76 61 6c 75 65 13 01 00 02 00 05 00 00 00 00 00  value...........
+        08b0  00 00 03 00 00 00 b4 24 07 07 19 00 00 00 00 00  .......$........
+        08c0  00 00 03 03 00 00 00 6b 65 79 01 03 00 00 00 05  .......key......
+        08d0  00 00 00 6b 65 79 76 61 6c 75 65 00 00 00 00 00  ...keyvalue.....
     "#]]
     .assert_eq(&dump(&buffer[..length]));
 }
@@ -108,9 +140,9 @@ fn the_bytes_of_a_snapshots_end() {
     let length = log.seal(ID, Lsn(0x1133), &mut buffer);
     assert_eq!(length, BLOCK_BYTES);
     expect![[r#"
-        0000  54 52 4e 46 01 00 02 00 08 07 06 05 04 03 02 01  TRNF............
+        0000  54 52 4e 46 02 00 02 00 08 07 06 05 04 03 02 01  TRNF............
         0010  11 00 00 00 00 00 00 00 33 11 00 00 00 00 00 00  ........3.......
-        0020  00 00 00 00 2f 2f 98 ae 00 00 00 00 00 00 00 00  ....//..........
+        0020  00 00 00 00 a3 66 34 cd 00 00 00 00 00 00 00 00  .....f4.........
     "#]]
     .assert_eq(&dump(&buffer[..length]));
 }
@@ -119,13 +151,13 @@ fn the_bytes_of_a_snapshots_end() {
 #[test]
 fn the_version_is_looked_at_before_anything_else_is_believed() {
     let mut block = file_header().encode();
-    block[8] = 2;
+    block[8] = 3;
     block[10..].fill(0xff);
-    assert_eq!(FileHeader::decode(&block), Err(Invalid::Version(2)));
+    assert_eq!(FileHeader::decode(&block), Err(Invalid::Version(3)));
     block[0] = b'X';
     assert_eq!(FileHeader::decode(&block), Err(Invalid::Magic));
     assert_eq!(FileHeader::decode(&[0; BLOCK_BYTES]), Err(Invalid::Magic));
-    assert_eq!(FileHeader::decode(&block[..63]), Err(Invalid::Short(BLOCK_BYTES)));
+    assert_eq!(FileHeader::decode(&block[..127]), Err(Invalid::Short(BLOCK_BYTES)));
 }
 
 /// What is wrong with a frame is told apart, as far as it can be.
@@ -142,7 +174,7 @@ fn a_frame_that_is_not_whole_is_refused() {
     assert_eq!(frame(&|bytes| bytes[BLOCK_BYTES..].fill(0)), Err(Invalid::Checksum));
     assert_eq!(frame(&|bytes| bytes[..BLOCK_BYTES].fill(0)), Err(Invalid::Magic));
     assert_eq!(frame(&|bytes| bytes[8] ^= 1), Err(Invalid::File));
-    assert_eq!(frame(&|bytes| bytes[4] = 2), Err(Invalid::Checksum));
+    assert_eq!(frame(&|bytes| bytes[4] = 3), Err(Invalid::Checksum));
     assert_eq!(frame(&|bytes| bytes[34] = 0xff), Err(Invalid::Checksum));
     assert_eq!(frame(&|bytes| bytes[33] = 0x50), Err(Invalid::Short(6 * BLOCK_BYTES)));
     assert_eq!(frame(&|bytes| *bytes.last_mut().unwrap() = 1), Ok(()), "padding is nothing");

@@ -1,7 +1,7 @@
 use super::*;
 use crate::wal::{
     Log,
-    frame::{FRAME_BYTES_MAX, FileId},
+    frame::{FRAME_BYTES_MAX, FileId, VERSION},
 };
 use expect_test::expect;
 use proptest::prelude::*;
@@ -9,7 +9,16 @@ use proptest::prelude::*;
 const ID: FileId = FileId(0x1122_3344_5566_7788);
 
 fn header() -> FileHeader {
-    FileHeader { kind: FileKind::Segment, shard: 2, directory: 5, id: ID, number: 7, lsn: Lsn(0), bytes: 0 }
+    FileHeader {
+        version: VERSION,
+        kind: FileKind::Segment,
+        shard: 2,
+        directory: 5,
+        id: ID,
+        number: 7,
+        lsn: Lsn(0),
+        bytes: 0,
+    }
 }
 
 /// A segment of frames, each with the records of one command, and the position where it ends.
@@ -18,7 +27,7 @@ fn segment(commands: &[&[Record<'_>]]) -> (Vec<u8>, Lsn) {
     let mut bytes = header().encode().to_vec();
     for command in commands {
         command.iter().for_each(|record| match record {
-            Record::Clear => log.append_clear(),
+            Record::Clear => log.append_clear(*record),
             record => log.append(0, *record),
         });
         log.end_command();
@@ -75,15 +84,15 @@ fn a_hint_says_what_its_segment_does() {
     let (shown, sealed) = lines(&hint);
     assert_eq!(sealed, end);
     expect![[r#"
-        Placed(Placed { key: [108, 111, 110, 103], length: 40, offset: 4157, checksum: 3594888487, expires_at: None, value: None })
-        Placed(Placed { key: [115, 104, 111, 114, 116], length: 2, offset: 8271, checksum: 3802278198, expires_at: Some(UnixMillis(17)), value: Some([97, 98]) })
+        Placed(Placed { key: [108, 111, 110, 103], length: 40, offset: 4157, checksum: 3594888487, expires_at: None, value: None, is_again: false })
+        Placed(Placed { key: [115, 104, 111, 114, 116], length: 2, offset: 8271, checksum: 3802278198, expires_at: Some(UnixMillis(17)), value: Some([97, 98]), is_again: false })
         Record(Remove { key: [103, 111, 110, 101] })
         Record(Clear)
         Record(Expire { key: [107], expires_at: Some(UnixMillis(17)) })"#]]
     .assert_eq(&shown.join("\n"));
     assert_eq!(&bytes[4157..4197], &long);
     // A change of these bytes is a change of the format.
-    expect!["54524e46010000008877665544332211000000000000000000000000000000004d0000002d44291a00000000000000000804000000280000003d10000027a545d66c6f6e670b05000000020000004f2000003629a2e2110000000000000073686f727461620304000000676f6e6506040100000011000000000000006b"]
+    expect!["54524e46020000008877665544332211000000000000000000000000000000004d000000293123a200000000000000000804000000280000003d10000027a545d66c6f6e670b05000000020000004f2000003629a2e2110000000000000073686f727461620304000000676f6e6506040100000011000000000000006b"]
     .assert_eq(&hint[BLOCK_BYTES..BLOCK_BYTES + 48 + 77].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
 }
 
@@ -135,11 +144,11 @@ fn a_damaged_segment_has_none() {
 proptest! {
     /// What a placed key says is read as it was written, and no part of it passes for the whole.
     #[test]
-    fn lines_are_read_as_they_were_written(key: Vec<u8>, value: Vec<u8>, inline: bool, at: Option<u64>, offset: u32) {
+    fn lines_are_read_as_they_were_written(key: Vec<u8>, value: Vec<u8>, inline: bool, is_again: bool, at: Option<u64>, offset: u32) {
         let value_inline = inline.then_some(&value[..]);
         let expires_at = at.map(UnixMillis);
         let (length, checksum) = (value.len(), crc32c::crc32c(&value));
-        let placed = Placed { key: &key, length, offset, checksum, expires_at, value: value_inline };
+        let placed = Placed { key: &key, length, offset, checksum, expires_at, value: value_inline, is_again };
         let mut bytes = Vec::new();
         Line::Placed(placed).encode(&mut bytes);
         prop_assert_eq!(Line::decode(&bytes), Ok((Line::Placed(placed), bytes.len())));

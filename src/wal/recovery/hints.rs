@@ -47,6 +47,7 @@ impl Recovery {
                 self.end_file(Source::Segment(index))
             }
             Err(Unbelievable) => {
+                apply(Found::Rewind);
                 self.phase = Phase::Frames(Source::Segment(index));
                 self.offset = BLOCK_BYTES as u64;
                 Ok(())
@@ -65,8 +66,10 @@ impl Recovery {
         let number = self.files[segment.file].number;
         let mut at = 0;
         if self.offset == 0 {
+            apply(Found::Mark);
             let header = FileHeader::decode(bytes).map_err(|_| Unbelievable)?;
             let wanted = FileHeader {
+                version: header.version,
                 kind: FileKind::Hint,
                 shard: self.shard,
                 directory: self.directory,
@@ -118,8 +121,13 @@ impl Recovery {
 
 fn found(line: Line<'_>, segment: u32) -> Found<'_> {
     match line {
-        Line::Placed(Placed { key, value: Some(value), expires_at, offset, .. }) => {
-            Found::Record(Record::Put { key, value, expires_at }, Spot { segment, offset: Some(offset) })
+        Line::Placed(Placed { key, value: Some(value), expires_at, offset, is_again, .. }) => {
+            let record = if is_again {
+                Record::Again { key, value, expires_at }
+            } else {
+                Record::Put { key, value, expires_at }
+            };
+            Found::Record(record, Spot { segment, offset: Some(offset) })
         }
         Line::Placed(placed) => Found::Placed(placed, segment),
         Line::Record(record) => Found::Record(record, Spot { segment, offset: None }),

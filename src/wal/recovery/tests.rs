@@ -68,7 +68,7 @@ impl Server {
         let changes: Vec<_> = (0..count).map(|_| Change::random(&mut self.random, self.has_large)).collect();
         for change in &changes {
             match change.record() {
-                Record::Clear => self.writer.log.append_clear(),
+                Record::Clear => self.writer.log.append_clear(Record::Clear),
                 record => self.writer.log.append(0, record),
             }
             apply(&mut self.memory, change.record());

@@ -251,10 +251,10 @@ fn a_directory_that_cannot_be_used_is_refused_in_a_line() {
     // A segment of a newer version in a directory of this one.
     let segment = path("data/shard-1/log-0000000000000001");
     let mut bytes = fs::read(&segment).unwrap();
-    bytes[8] = 9;
+    let known = std::mem::replace(&mut bytes[8], 9);
     fs::write(&segment, &bytes).unwrap();
     refused(&["--dir", &directory, "--cores", "2"], &["log-0000000000000001", "format 9", "newer"]);
-    bytes[8] = 1;
+    bytes[8] = known;
     fs::write(&segment, &bytes).unwrap();
     match Mount::tmpfs(8) {
         Err(reason) => reason.about("a read-only file system").report(),

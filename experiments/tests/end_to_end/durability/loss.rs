@@ -45,7 +45,7 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
         fs::write(logs[0].with_file_name(format!("snapshot-{TOP}")), "none").unwrap();
     }),
     ("the first block of the snapshot is zeros", "snapshot-", |files| zero(&files[0], 0, BLOCK)),
-    ("a frame of the snapshot has changed", "snapshot-", |files| zero(&files[0], BLOCK + 60, 1)),
+    ("a frame of the snapshot has changed", "snapshot-", |files| zero(&files[0], BLOCK + 48, 1)),
     ("the snapshot was cut short", "snapshot-", |files| resize(&files[0], 2 * BLOCK)),
     ("the snapshot is longer than it was", "snapshot-", |files| {
         File::options().append(true).open(&files[0]).unwrap().write_all(b"more").unwrap();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in here fails the test, and says where")]
 
 mod disks;
+mod formats;
 mod kills;
 pub mod ledger;
 mod loss;

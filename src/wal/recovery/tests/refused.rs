@@ -209,9 +209,9 @@ fn a_file_that_belongs_elsewhere_is_refused() {
 #[test]
 fn a_newer_version_is_refused() {
     let (mut disk, _) = counted(20);
-    disk.files[1].bytes[8] = 2;
+    disk.files[1].bytes[8] = 3;
     disk.files[1].bytes[20..].fill(0xff);
-    let message = expect!["log-2 at offset 0: written in format 2; this version knows 1: start a newer one"];
+    let message = expect!["log-2 at offset 0: written in format 3; this version knows 2: start a newer one"];
     check(&disk, &message);
     message.assert_eq(&disk.recover(true).unwrap_err().to_string());
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::wal::{
     disk::{DIRECTORY, File, SHARD},
-    frame::{FRAME_HEADER_BYTES, FileHeader},
+    frame::{FRAME_HEADER_BYTES, FileHeader, VERSION},
 };
 
 /// A directory with a snapshot and several segments that ends with a seal, and its keys.
@@ -135,7 +135,8 @@ fn garbage(random: &mut fastrand::Rng, number: u64) -> File {
     let id = FileId(random.u64(..3));
     let kind = if random.u8(..4) == 0 { FileKind::Snapshot } else { FileKind::Segment };
     let (shard, lsn) = (SHARD, if kind == FileKind::Snapshot { Lsn(number) } else { Lsn(random.u64(..100)) });
-    let mut bytes = FileHeader { kind, shard, directory: DIRECTORY, id, number, lsn, bytes: 0 }.encode().to_vec();
+    let mut bytes =
+        FileHeader { version: VERSION, kind, shard, directory: DIRECTORY, id, number, lsn, bytes: 0 }.encode().to_vec();
     if random.u8(..8) == 0 {
         (0..random.usize(..8)).for_each(|_| bytes[random.usize(..64)] = random.u8(..));
     }
