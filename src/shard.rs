@@ -84,6 +84,9 @@ pub enum Execution {
     Wait,
 }
 
+const TOO_MUCH_TO_FETCH: &str =
+    "ERR the values that it needs from the disk are larger than output-hard-limit together: ask for fewer at a time";
+
 /// A command that has just run.
 #[derive(Clone, Copy)]
 pub struct Ran {
@@ -192,10 +195,26 @@ impl Shard {
         }
     }
 
-    /// The values that a request needs and that have to be fetched before it can be executed.
-    #[inline]
-    pub fn cold_values(&self, request: Request<'_>, resolved: &Resolved, client: &Client, now: Now) -> Vec<Cold> {
-        if self.store.has_values_on_disk() { self.find_cold(request, resolved, client, now) } else { Vec::new() }
+    /// Returns the values that a request needs and that have to be fetched first.
+    ///
+    /// # Errors
+    /// They are larger than a client may be owed, together; the error is its answer. What is fetched stays in memory until the request
+    /// is executed, however little it replies.
+    pub fn cold_values(
+        &self,
+        request: Request<'_>,
+        resolved: &Resolved,
+        client: &Client,
+        now: Now,
+    ) -> Result<Vec<Cold>, &'static str> {
+        if !self.store.has_values_on_disk() {
+            return Ok(Vec::new());
+        }
+        let cold = self.find_cold(request, resolved, client, now);
+        let bytes: usize = cold.iter().map(|cold| cold.length).sum();
+        // A single value has the limit of values.
+        let is_too_much = 1 < cold.len() && self.core.config.output_hard_limit < bytes;
+        if is_too_much { Err(TOO_MUCH_TO_FETCH) } else { Ok(cold) }
     }
 
     fn find_cold(&self, request: Request<'_>, resolved: &Resolved, client: &Client, now: Now) -> Vec<Cold> {

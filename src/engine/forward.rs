@@ -196,11 +196,14 @@ impl Engine {
                 failure = None;
             }
             if failure.is_none() && self.shard.store.has_values_on_disk() {
-                let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now);
-                if !cold.is_empty() {
-                    self.fetch_for_core(from, cold);
-                    waiting = Some(item);
-                    break;
+                match self.shard.cold_values(request, &resolved, &self.remote.client, self.now) {
+                    Err(text) => failure = Some(text.to_owned()),
+                    Ok(cold) if !cold.is_empty() => {
+                        self.fetch_for_core(from, cold);
+                        waiting = Some(item);
+                        break;
+                    }
+                    Ok(_) => {}
                 }
             }
             used += length;
@@ -259,14 +262,19 @@ impl Engine {
 
     /// The values that a batch's requests need and that have to be fetched.
     pub(super) fn cold_values_of(&mut self, batch: &Batch) -> Vec<Cold> {
-        let (mut used, mut decoder, mut found) = (0, Decoder::default(), Vec::new());
+        let (mut used, mut decoder, mut found, mut bytes) = (0, Decoder::default(), Vec::new(), 0);
         for _ in &batch.items {
             let rest = &batch.requests[used..];
             let Ok(Decoded::Request(length)) = decoder.decode(rest, &NO_LIMITS) else { break };
             used += length;
             let request = decoder.request(rest);
             let resolved = self.shard.resolve(request);
-            found.extend(self.shard.cold_values(request, &resolved, &self.remote.client, self.now));
+            let cold = self.shard.cold_values(request, &resolved, &self.remote.client, self.now).unwrap_or_default();
+            bytes += cold.iter().map(|cold| cold.length).sum::<usize>();
+            if self.shard.core.config.output_hard_limit < bytes {
+                break;
+            }
+            found.extend(cold);
         }
         found
     }

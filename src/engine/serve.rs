@@ -89,7 +89,11 @@ impl Executor for Serving<'_> {
     fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
         self.shard.foresee(request, resolved);
         if self.shard.store.has_values_on_disk() {
-            self.unfinished.foreseen.extend(self.shard.cold_values(request, resolved, self.client, self.now));
+            let cold = self.shard.cold_values(request, resolved, self.client, self.now).unwrap_or_default();
+            let bytes = self.unfinished.foreseen.iter().chain(&cold).map(|cold| cold.length).sum::<usize>();
+            if bytes <= self.shard.core.config.output_hard_limit {
+                self.unfinished.foreseen.extend(cold);
+            }
         }
     }
 
@@ -222,8 +226,14 @@ impl Serving<'_> {
 
     /// Answers a request whose values have to be fetched first, or could not be.
     fn fetch(&mut self, request: Request<'_>, resolved: &Resolved, output: &mut Vec<u8>) -> Option<Answer> {
+        let mut failure = self.failure.take();
+        if failure.is_none() {
+            match self.shard.cold_values(request, resolved, self.client, self.now) {
+                Ok(awaited) => self.unfinished.awaited = awaited,
+                Err(text) => failure = Some(text.to_owned()),
+            }
+        }
         // Where the slot has gone meanwhile, that is the answer.
-        let failure = self.failure.take();
         if let Some(mut text) = failure.filter(|_| !self.shard.needs_foreign_slot(request, resolved, self.client)) {
             if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
                 // It was EXEC that waited for the values of its queue.
@@ -235,7 +245,6 @@ impl Serving<'_> {
             silence(self.client, start, output);
             return Some(Answer::Here);
         }
-        self.unfinished.awaited = self.shard.cold_values(request, resolved, self.client, self.now);
         (!self.unfinished.awaited.is_empty()).then_some(Answer::NotYet)
     }
 

@@ -217,3 +217,48 @@ fn values_of_large_commands_go_away() {
         assert!(wire.reply() == Reply::Bulk(value.clone()), "round {round}");
     }
 }
+
+/// A request that needs more values from the disk than a client may be owed is refused before any is read, on any core; a single
+/// value is always fetched.
+#[test]
+fn what_a_request_needs_from_the_disk_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = ["--dir", folder.path().to_str().unwrap(), "--values", "disk", "--log-segment-bytes", "4MiB"];
+    let server = Server::start(
+        2,
+        &[&place[..], &["--max-memory", "8MiB", "--output-hard-limit", "1MiB", "--output-soft-limit", "512KiB"]]
+            .concat(),
+    );
+    let mut wire = server.connect();
+    let value = vec![b'x'; 100_000];
+    let key = |tag: &str, number: usize| format!("{{{tag}}}{number}");
+    for number in 0..200 {
+        for tag in ["b", "foo"] {
+            wire.send(&{
+                let mut bytes = Vec::new();
+                encode(&mut bytes, &[b"SET", key(tag, number).as_bytes(), &value]);
+                bytes
+            });
+            assert_eq!(wire.reply().to_string(), "+OK");
+        }
+    }
+    let away = |wire: &mut Wire| figure(wire, "trine_values_away");
+    eventually("values go away", || (300 < away(&mut wire)).then_some(()));
+    let too_much = "ERR the values that it needs from the disk are larger than output-hard-limit together: ask for fewer at a time";
+    // One connection on each core.
+    for mut wire in [server.connect(), server.connect()] {
+        for tag in ["b", "foo"] {
+            let fetched = figure(&mut wire, "trine_values_fetched");
+            let keys: Vec<_> = (0..30).map(|number| key(tag, number)).collect();
+            assert_eq!(wire.ask(&format!("MGET {}", keys.join(" "))), format!("-{too_much}"));
+            assert_eq!(wire.ask("MULTI"), "+OK");
+            keys.iter().for_each(|key| assert_eq!(wire.ask(&format!("GETRANGE {key} 0 0")), "+QUEUED"));
+            let text = too_much.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
+            assert_eq!(wire.ask("EXEC"), format!("-{text}"));
+            assert_eq!(figure(&mut wire, "trine_values_fetched"), fetched);
+            assert_eq!(wire.ask("MULTI"), "+OK");
+            keys.iter().take(5).for_each(|key| assert_eq!(wire.ask(&format!("GETRANGE {key} 0 0")), "+QUEUED"));
+            assert_eq!(wire.ask("EXEC"), "[x x x x x]");
+        }
+    }
+}

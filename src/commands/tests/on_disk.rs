@@ -70,7 +70,7 @@ fn execute(bench: &mut Bench, line: &str, value: &str) -> String {
     let request = decoder.request(&bytes);
     let Bench { shard, client, now } = bench;
     let resolved = shard.resolve(request);
-    for cold in shard.cold_values(request, &resolved, client, *now) {
+    for cold in shard.cold_values(request, &resolved, client, *now).expect("they are few") {
         assert!(shard.store.recall(&cold, value.as_bytes(), now.unix_millis()), "{line}: it is away");
     }
     let (before, bound) = (shard.store.log.as_ref().map_or(Lsn(0), |log| log.end()), bound(bench, request));
