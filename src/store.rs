@@ -793,6 +793,11 @@ impl Store {
             log.append(self.hasher.hash_one(entry.key()), Record::Remove { key: entry.key() });
             log.end_command();
         }
+        #[cfg(test)]
+        crate::witness::note(|| {
+            let end = self.log.as_ref().map_or(0, |log| log.end().0);
+            crate::witness::Note::Evicted(entry.key().to_vec(), end)
+        });
         self.forget(slot, &entry);
         self.counters.evicted += 1;
         true

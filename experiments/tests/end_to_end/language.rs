@@ -24,7 +24,6 @@ const NOT_DONE: &[&str] = &[
     "src/refusals",
     "src/session",
     "src/shard",
-    "src/sim",
     "src/slow_log",
     "src/statistics",
     "src/store",
