@@ -46,6 +46,8 @@ pub mod manual;
 mod sim;
 #[cfg(test)]
 mod skip;
+#[cfg(test)]
+mod witness;
 
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where clocks, files and threads are")]

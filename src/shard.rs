@@ -6,6 +6,8 @@ mod succession;
 mod transactions;
 mod waiting;
 
+#[cfg(test)]
+use crate::witness;
 use crate::{
     client::{Client, Port, ReplyMode},
     commands::{
@@ -249,7 +251,16 @@ impl Shard {
         output: &mut Vec<u8>,
     ) -> Execution {
         let start = output.len();
+        #[cfg(test)]
+        let before = self.log_end();
         let execution = self.answer(request, &resolved, client, now, output);
+        #[cfg(test)]
+        if let Execution::Done(_) = execution {
+            witness::note(|| {
+                let executed = self.executed(request, &output[start..], now, before);
+                witness::Note::Answered(client.place, executed)
+            });
+        }
         if client.reply_mode != ReplyMode::On && execution != Execution::Wait {
             silence(client, start, output);
         }
@@ -350,6 +361,23 @@ impl Shard {
         now: Now,
         output: &mut Vec<u8>,
     ) -> Outcome {
+        #[cfg(test)]
+        let (start, before) = (output.len(), self.log_end());
+        let outcome = self.execute_as_passed(request, resolved, share, client, now, output);
+        #[cfg(test)]
+        witness::note(|| witness::Note::Passed(self.executed(request, &output[start..], now, before)));
+        outcome
+    }
+
+    fn execute_as_passed(
+        &mut self,
+        request: Request<'_>,
+        resolved: &Resolved,
+        share: Share,
+        client: &mut Client,
+        now: Now,
+        output: &mut Vec<u8>,
+    ) -> Outcome {
         let mut reply = Reply { output, version: client.version };
         self.told = Wait::NONE;
         if let Some((watches, requests)) = transaction::forwarded(request) {
@@ -368,6 +396,21 @@ impl Shard {
         };
         reply.error(&text);
         Outcome::Done
+    }
+
+    #[cfg(test)]
+    fn log_end(&self) -> Lsn {
+        self.store.log.as_ref().map_or(Lsn(0), |log| log.end())
+    }
+
+    #[cfg(test)]
+    fn executed(&self, request: Request<'_>, reply: &[u8], now: Now, before: Lsn) -> witness::Executed {
+        witness::Executed {
+            words: request.args_from(0).map(<[u8]>::to_vec).collect(),
+            reply: reply.to_vec(),
+            unix_millis: now.unix_millis().0,
+            log: (before.0, self.log_end().0),
+        }
     }
 
     /// Returns the row of a request that may be executed: it exists, has as many arguments as it takes, and the client may.

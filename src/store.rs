@@ -791,6 +791,11 @@ impl Store {
                                 log.append(self.hasher.hash_one(key), Record::Remove { key });
                                 log.end_command();
                             }
+                            #[cfg(test)]
+                            crate::witness::note(|| {
+                                let end = self.log.as_ref().map_or(0, |log| log.end().0);
+                                crate::witness::Note::Swept(key.to_vec(), end)
+                            });
                             gone.push(entry.remove().0);
                         }
                     } else if let Some(at) = entry.get().expires_at() {
@@ -917,12 +922,19 @@ impl Store {
             return false;
         }
         let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
+        #[cfg(test)]
+        let key = self.tables[slot.index()].entries.get_bucket(bucket).map_or(Vec::new(), |entry| entry.key().to_vec());
         if !self.remove_found(slot, bucket) {
             return false;
         }
         if let Some(log) = &mut self.log {
             log.end_command();
         }
+        #[cfg(test)]
+        crate::witness::note(|| {
+            let end = self.log.as_ref().map_or(0, |log| log.end().0);
+            crate::witness::Note::Evicted(key, end)
+        });
         self.counters.evicted += 1;
         true
     }

@@ -9,6 +9,8 @@ use super::{
     serve::Serving,
     stopwatch::Stopwatch,
 };
+#[cfg(test)]
+use crate::witness;
 use crate::{
     client::Client,
     commands::{Now, Outcome, Route},
@@ -52,6 +54,8 @@ impl Serving<'_> {
     /// Sends a request to the core that owns its keys, or its parts to several.
     pub(super) fn forward(&mut self, request: Request<'_>, away: Away, ticket: Ticket, is_unwanted: bool) {
         self.shard.core.statistics.passed_on += 1;
+        #[cfg(test)]
+        witness::note(|| witness::Note::Away(self.connection.place(), ticket.0));
         let (connection, version, no_touch) = (self.connection, self.client.version, self.client.no_touch);
         let speaks_http = self.client.speaks_http;
         let item = |part| Item {
@@ -208,8 +212,15 @@ impl Engine {
             }
             used += length;
             let start = batch.replies.len();
+            #[cfg(test)]
+            witness::note(|| {
+                let ConnectionId { place, generation } = item.connection;
+                witness::Note::For(from, (place, generation), item.ticket.0)
+            });
             if let Some(text) = failure.take() {
                 self.shard.core.statistics.errors.note(text.as_bytes());
+                #[cfg(test)]
+                witness::note(|| witness::Note::Failed(None));
                 Reply { output: &mut batch.replies, version: item.version }.error(&text);
                 item.reply_end = batch.replies.len();
                 batch.items.push(item);

@@ -113,7 +113,7 @@ impl Engine {
                 Err(damage) => return self.end(End::Damaged(damage)),
             };
             if buffer.len() < length {
-                buffer.resize(length, 0);
+                *buffer = vec![0; length];
             }
             let length = match read(file, &listed[file], offset, &mut buffer[..length]) {
                 Ok(length) => length,

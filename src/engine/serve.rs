@@ -240,6 +240,8 @@ impl Serving<'_> {
                 text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
             }
             self.shard.core.statistics.errors.note(text.as_bytes());
+            #[cfg(test)]
+            crate::witness::note(|| crate::witness::Note::Failed(Some(self.connection.place())));
             let start = output.len();
             Reply { output, version: self.client.version }.error(&text);
             silence(self.client, start, output);

@@ -261,18 +261,17 @@ impl Shard {
             let text = self.not_here(slot, client.speaks_http);
             return self.fail_exec(found, &text, client, reply);
         }
-        if watches.iter().any(|watch| self.has_changed(watch, now)) {
-            reply.null_array();
-            // It tells of a change that may not be on disk.
-            let log = self.store.log.as_ref().filter(|log| log.has_uncommitted());
-            self.told = log.map_or(Wait::NONE, |log| Wait::persisted(log.end()));
-            self.note_exec(found, client);
-            return Outcome::Done;
+        if self.is_stopped(watches, now) {
+            return self.stop_exec(found, client, reply);
         }
         if let Some(text) = self.refuse_transaction(&needs, now) {
             let outcome = self.fail_exec(found, &because_of(text), client, reply);
             self.told = self.told_since(recorded, Wait::NONE);
             return outcome;
+        }
+        // Evictions that have made room for it may have taken a key that is watched.
+        if self.is_stopped(watches, now) {
+            return self.stop_exec(found, client, reply);
         }
         if let Some(log) = &mut self.store.log {
             log.begin_together();
@@ -305,6 +304,21 @@ impl Shard {
             self.note_exec(found, client);
         }
         if stall == Duration::ZERO { Outcome::Done } else { Outcome::Stall(stall) }
+    }
+
+    /// Returns true if some watched slot may have changed.
+    fn is_stopped(&self, watches: &Watches, now: Now) -> bool {
+        watches.iter().any(|watch| self.has_changed(watch, now))
+    }
+
+    /// Answers an EXEC whose queue is not executed, since a watched slot has changed.
+    fn stop_exec(&mut self, found: Found, client: &mut Client, reply: &mut Reply<'_>) -> Outcome {
+        reply.null_array();
+        // It tells of a change that may not be on disk.
+        let log = self.store.log.as_ref().filter(|log| log.has_uncommitted());
+        self.told = log.map_or(Wait::NONE, |log| Wait::persisted(log.end()));
+        self.note_exec(found, client);
+        Outcome::Done
     }
 
     /// Executes one command of a queue.

@@ -1,18 +1,21 @@
-//! What the keys must be: a map, the commands that changed it, in order, and how far clients know of them.
+//! The keys that a core must have: a map, the commands that changed it, in order, and how far clients know of them.
 
 use crate::{
     resp::{Reply, Version, parse_i64},
     store::{Key, Store, UnixMillis},
     wal::Lsn,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// Not yet: what an entry is compared at whose time may have come.
 const LONG_AGO: UnixMillis = UnixMillis(0);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Value {
-    bytes: Vec<u8>,
+    bytes: Rc<[u8]>,
     expires_at: Option<UnixMillis>,
 }
 
@@ -29,11 +32,12 @@ enum Effect {
 #[derive(Debug)]
 struct Command {
     effects: Vec<Effect>,
-    /// Where the log ended behind it.
+    /// The end of the log behind it.
     end: Lsn,
 }
 
-/// What a request is to be answered.
+/// The reply to a request.
+#[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) reply: Vec<u8>,
     /// The number of the last command whose effects the reply shows; 0 where it shows none that could be lost.
@@ -41,19 +45,36 @@ pub(super) struct Told {
 }
 
 /// A key as WATCH saw it.
+#[derive(Debug)]
 pub(super) struct Watched {
     key: Vec<u8>,
     value: Option<Value>,
     changed: u64,
 }
 
-/// The keys of a shard, over all its lives.
+/// The promise of a core about its keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Promise {
+    /// Everything that a client was told of is on disk.
+    Told,
+    /// A beginning of what was executed is on disk.
+    Beginning,
+    /// A key has a value that it once had, if any.
+    Nothing,
+}
+
+/// The keys of a core, over all its lives.
 pub(super) struct Model {
+    promise: Promise,
+    /// The log also has records that are no commands.
+    has_moves: bool,
+    /// All values that there ever were, where nothing is promised.
+    history: BTreeSet<(Vec<u8>, Value)>,
     value_bytes_max: usize,
     keys: Keys,
     /// All keys that there ever were.
     names: BTreeSet<Vec<u8>>,
-    /// What was recovered, up to which command, and where the log ended then.
+    /// The keys that were recovered, up to which command, and where the log ended then.
     base: Keys,
     base_count: u64,
     base_end: Lsn,
@@ -68,8 +89,11 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(value_bytes_max: usize) -> Self {
+    pub(super) fn new(value_bytes_max: usize, promise: Promise, has_moves: bool) -> Self {
         Self {
+            promise,
+            has_moves,
+            history: BTreeSet::new(),
             value_bytes_max,
             keys: Keys::new(),
             names: BTreeSet::new(),
@@ -84,30 +108,36 @@ impl Model {
         }
     }
 
-    /// How many commands were recorded that count.
+    /// The number of commands that were recorded and count.
     pub(super) fn count(&self) -> u64 {
         self.base_count + self.commands.len() as u64
     }
 
-    /// Executes a request. `end`: where the log ends behind it, if it was recorded.
-    pub(super) fn execute(&mut self, words: &[&[u8]], now: UnixMillis, end: Option<Lsn>) -> Told {
-        let (told, effects) = self.call(words, now, end.is_some());
-        if let Some(end) = end {
-            self.commands.push(Command { effects, end });
-        }
-        told
+    /// The end of the log behind the last command.
+    pub(super) fn end(&self) -> Lsn {
+        self.commands.last().map_or(self.base_end, |command| command.end)
     }
 
-    /// Notes that the log ends here: what it has besides commands says that keys were found expired, which the model knows.
-    pub(super) fn note_expiries(&mut self, end: Lsn) {
-        if self.commands.last().map_or(self.base_end, |command| command.end) < end {
-            self.commands.push(Command { effects: Vec::new(), end });
+    /// Checks that a log ends where it must: nothing is in it that nobody has asked for.
+    pub(super) fn check_end(&self, end: Option<Lsn>) {
+        if let Some(end) = end.filter(|_| !self.has_moves) {
+            assert_eq!(end, self.end(), "the log ends behind the last command");
         }
     }
 
-    /// Executes a transaction: its effects are there as a whole, or not at all.
-    pub(super) fn execute_all(&mut self, queue: &[Vec<Vec<u8>>], now: UnixMillis, end: Option<Lsn>) -> Told {
-        let mut told = Told { reply: format!("*{}\r\n", queue.len()).into_bytes(), tells: 0 };
+    /// Executes a request, or a transaction if there are several: its effects are there as a whole, or not at all. `end`: the end
+    /// of the log behind it, if it was recorded.
+    pub(super) fn execute(
+        &mut self,
+        queue: &[Vec<Vec<u8>>],
+        is_transaction: bool,
+        now: UnixMillis,
+        end: Option<Lsn>,
+    ) -> Told {
+        let mut told = Told { reply: Vec::new(), tells: 0 };
+        if is_transaction {
+            told.reply = format!("*{}\r\n", queue.len()).into_bytes();
+        }
         let mut all = Vec::new();
         for words in queue {
             let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
@@ -120,6 +150,22 @@ impl Model {
             self.commands.push(Command { effects: all, end });
         }
         told
+    }
+
+    /// Notes that a key was evicted, or records without an effect. `end`: the end of the log behind its record.
+    pub(super) fn evict(&mut self, key: &[u8], end: Lsn) {
+        assert!(self.keys.contains_key(key), "{} is evicted, and is not there", key.escape_ascii());
+        self.keys.remove(key);
+        self.changed.insert(key.to_vec(), self.count() + 1);
+        self.commands.push(Command { effects: vec![Effect::Remove(key.to_vec())], end });
+    }
+
+    /// Notes that the log ends here behind a request: what it has besides the request's effects says that keys were found expired,
+    /// which is no news.
+    pub(super) fn note_expiries(&mut self, end: Lsn) {
+        if self.end() < end {
+            self.commands.push(Command { effects: Vec::new(), end });
+        }
     }
 
     /// Notes how a key is.
@@ -140,10 +186,15 @@ impl Model {
         let mut call = Call { keys: &self.keys, now, effects: Vec::new(), value_bytes_max: self.value_bytes_max };
         call.execute(words, Reply { output: &mut output, version: Version::Two });
         let effects = call.effects;
-        assert!(effects.is_empty() || is_recorded, "what changes keys is recorded");
+        let is_noted = is_recorded || self.promise == Promise::Nothing;
+        assert!(effects.is_empty() || is_noted, "what changes keys is recorded: {}", words[0].escape_ascii());
         let (number, changes) = (self.count() + 1, !effects.is_empty());
         for effect in &effects {
             match effect {
+                Effect::Set(key, value) if self.promise == Promise::Nothing => {
+                    self.names.insert(key.clone());
+                    self.history.insert((key.clone(), value.clone()));
+                }
                 Effect::Set(key, _) | Effect::Remove(key) => {
                     self.names.insert(key.clone());
                     self.changed.insert(key.clone(), number);
@@ -172,6 +223,9 @@ impl Model {
 
     /// A client knows of this command.
     pub(super) fn acknowledged(&mut self, number: u64) {
+        if self.promise != Promise::Told {
+            return;
+        }
         assert!(number <= self.persisted, "a client was told of command {number}, {} are on disk", self.persisted);
         self.acknowledged = self.acknowledged.max(number);
     }
@@ -181,12 +235,9 @@ impl Model {
         let kept = self.commands.partition_point(|command| command.end <= end);
         let lost = self.commands.split_off(kept);
         let count = self.count();
-        assert!(self.acknowledged <= count, "client was told of command {}, {count} are left", self.acknowledged);
+        assert!(self.acknowledged <= count, "a client was told of command {}, {count} are left", self.acknowledged);
         assert!(self.persisted <= count, "command {} was on disk, {count} are left", self.persisted);
-        let boundary = self.commands.last().map_or(self.base_end, |command| command.end);
-        // A sweep records each key that it removes by itself.
-        let is_sweep = lost.first().is_some_and(|command| command.effects.is_empty());
-        assert!(end == boundary || is_sweep, "the log ends behind a command, at {boundary:?}, and not at {end:?}");
+        assert!(end == self.end() || self.has_moves, "the log ends behind a command: {end:?}, not {:?}", self.end());
         self.commands.iter().flat_map(|command| &command.effects).for_each(|effect| effect.apply(&mut self.base));
         self.commands.clear();
         self.changed.clear();
@@ -194,6 +245,29 @@ impl Model {
         (self.base_count, self.base_end, self.cleared, self.persisted) = (count, end, 0, count);
         self.compare(store, now);
         lost.len()
+    }
+
+    /// Goes on with the keys of a store that has come back without a log.
+    pub(super) fn adopt_without_log(&mut self, store: &Store) {
+        if self.promise == Promise::Nothing {
+            self.adopt(store);
+        }
+    }
+
+    /// Checks that each key of a store has had its value once, and goes on with these.
+    fn adopt(&mut self, store: &Store) -> usize {
+        let before = self.keys.len();
+        self.keys.clear();
+        for name in &self.names {
+            let Some(entry) = store.peek(Key::of(name), LONG_AGO) else { continue };
+            let value = Value { bytes: entry.value().into(), expires_at: entry.expires_at() };
+            let pair = (name.clone(), value);
+            assert!(self.history.contains(&pair), "{} has never had this value", name.escape_ascii());
+            self.keys.insert(pair.0, pair.1);
+        }
+        assert_eq!(store.len(), self.keys.len(), "the store has no other keys");
+        self.changed.clear();
+        before.saturating_sub(self.keys.len())
     }
 
     /// Checks that a store has these keys.
@@ -205,20 +279,17 @@ impl Model {
             assert_eq!(found.is_some(), is_live, "{} is there or not", key.escape_ascii());
             count += usize::from(store.peek(Key::of(key), LONG_AGO).is_some());
             let Some(entry) = found else { continue };
-            assert!(entry.value() == value.bytes, "{} has another value", key.escape_ascii());
+            assert_eq!(entry.value_len(), value.bytes.len(), "{} has another value", key.escape_ascii());
+            assert!(entry.is_away() || *entry.value() == *value.bytes, "{} has another value", key.escape_ascii());
             assert_eq!(entry.expires_at(), value.expires_at, "{} expires then", key.escape_ascii());
         }
         assert_eq!(store.len(), count, "the store has no other keys");
     }
 
-    /// All keys that there ever were.
-    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.names.iter().map(Vec::as_slice)
-    }
-
     /// Checks that nothing is left that could be lost.
     pub(super) fn is_over(&self) {
-        assert_eq!(self.persisted, self.count(), "every command is on disk");
+        let is_all = self.promise == Promise::Nothing || self.persisted == self.count();
+        assert!(is_all, "of {} commands {} are on disk", self.count(), self.persisted);
     }
 }
 
@@ -246,7 +317,7 @@ impl<'a> Call<'a> {
     }
 
     fn set(&mut self, key: &[u8], bytes: &[u8], expires_at: Option<UnixMillis>) {
-        self.effects.push(Effect::Set(key.to_vec(), Value { bytes: bytes.to_vec(), expires_at }));
+        self.effects.push(Effect::Set(key.to_vec(), Value { bytes: bytes.into(), expires_at }));
     }
 
     fn after(&self, milliseconds: &[u8]) -> Option<UnixMillis> {
@@ -278,11 +349,11 @@ impl<'a> Call<'a> {
             }
             [b"INCR", key] => self.increment(key, reply),
             [b"APPEND", key, tail] => self.append(key, tail, reply),
-            [b"DEL", a, b] => {
-                let first = self.remove(a);
+            [b"DEL", ref keys @ ..] => {
                 // One that is named twice is gone the second time.
-                let second = a != b && self.remove(b);
-                reply.integer(i64::from(first) + i64::from(second));
+                let named_before = |at: usize| keys[..at].contains(&keys[at]);
+                let removed = (0..keys.len()).filter(|&at| !named_before(at) && self.remove(keys[at]));
+                reply.integer(removed.count() as i64);
             }
             [b"PEXPIRE", key, b"0"] => reply.integer(i64::from(self.remove(key))),
             [b"PEXPIRE", key, time] => self.expire(key, self.after(time), reply),
@@ -331,7 +402,9 @@ impl<'a> Call<'a> {
     }
 
     fn append(&mut self, key: &[u8], tail: &[u8], mut reply: Reply<'_>) {
-        let (mut bytes, expires_at) = self.get(key).cloned().map_or_else(Default::default, |v| (v.bytes, v.expires_at));
+        let found = self.get(key);
+        let expires_at = found.and_then(|value| value.expires_at);
+        let mut bytes = found.map_or_else(Vec::new, |value| value.bytes.to_vec());
         bytes.extend_from_slice(tail);
         if self.value_bytes_max < bytes.len() {
             return reply.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");

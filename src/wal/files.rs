@@ -1,7 +1,7 @@
 //! The files of one core: which there are, what they are called, and in which order they are written, synced and renamed.
 //!
-//! All of it is decided upon [`Files`], a directory on a disk: `io::files` is that trait on a file system, `sim::disk` a disk
-//! of so many blocks that loses what was not synced. Each operation blocks, and runs on the core's blocking thread.
+//! All of it is decided upon [`Files`], a directory on a disk: `io::files` is that trait on a file system, `files::disk`
+//! (in tests) a disk of so many blocks that loses what was not synced. Each operation blocks, and runs on the core's blocking thread.
 
 #[cfg(test)]
 pub(crate) mod disk;

@@ -1,9 +1,11 @@
 //! For tests: a core's directory on a disk of so many blocks. It fills up, ends a process between any two operations, and
 //! loses what was not synced when the power goes.
 
-use super::Files;
-use crate::wal::frame::BLOCK_BYTES;
-use crate::{time::UnixMillis, wal::Lost};
+use super::{Files, UNWRITTEN, names};
+use crate::{
+    time::UnixMillis,
+    wal::{Lost, frame::BLOCK_BYTES},
+};
 #[expect(clippy::disallowed_types, reason = "files are shared with a core's blocking thread")]
 use std::sync::Mutex;
 use std::{
@@ -25,7 +27,7 @@ pub(crate) struct SimFile(usize);
 
 #[derive(Debug, Default)]
 struct File {
-    /// What a process reads, and what is left when the power goes.
+    /// The bytes that a process reads, and those that are left when the power goes.
     seen: Vec<u8>,
     durable: Vec<u8>,
     /// The blocks in which the two may differ.
@@ -58,7 +60,34 @@ struct Disk {
     changes: Vec<Change>,
     in_flight: Option<Write>,
     operations_left: Option<u32>,
+    fault: Fault,
     random: fastrand::Rng,
+    counts: Counts,
+}
+
+/// The way in which a disk fails, until it does not any more.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// It works.
+    #[default]
+    None,
+    /// Reads fail.
+    Reads,
+    /// Writes, syncs and changes of names fail, each with these odds of 256.
+    Changes(u8),
+}
+
+/// The number of things that have happened on a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Frames of which some blocks were left, and some were not.
+    pub(crate) torn: u64,
+    /// Segments that were made of spare ones which had been written to.
+    pub(crate) used_again: u64,
+    /// Operations that found no room.
+    pub(crate) full: u64,
+    /// Operations that failed.
+    pub(crate) failed: u64,
 }
 
 impl SimFiles {
@@ -72,7 +101,9 @@ impl SimFiles {
             changes: Vec::new(),
             in_flight: None,
             operations_left: None,
+            fault: Fault::None,
             random: fastrand::Rng::with_seed(seed),
+            counts: Counts::default(),
         };
         #[expect(clippy::disallowed_types, reason = "see the import")]
         let disk = Mutex::new(disk);
@@ -86,7 +117,10 @@ impl SimFiles {
     fn change<T>(&self, act: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
         self.with(|disk| {
             disk.operation()?;
-            act(disk)
+            let outcome = act(disk);
+            let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+            disk.counts.full += u64::from(outcome.as_ref().is_err_and(is_full));
+            outcome
         })
     }
 
@@ -95,7 +129,7 @@ impl SimFiles {
         self.with(|disk| disk.operations_left = operations);
     }
 
-    /// Whether the process has ended.
+    /// Returns true if the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.with(|disk| disk.operations_left == Some(0))
     }
@@ -126,12 +160,60 @@ impl SimFiles {
         });
     }
 
-    /// The process ends. What it did stays in the kernel's hands, and a write that is with the disk may get there.
+    /// A frame's write comes to its end: it is on disk, or has failed, and may be there or not.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        let outcome = self.with(Disk::check_change);
+        if outcome.is_ok() {
+            self.complete()
+        } else {
+            self.end_process()
+        }
+        outcome
+    }
+
+    /// The process ends. What it did stays in the kernel's hands, and a write that is under way may get there, or to the disk.
     pub(crate) fn end_process(&self) {
-        if self.with(|disk| disk.random.bool()) {
-            self.complete();
+        match self.with(|disk| disk.random.u8(..3)) {
+            // It is as if it had never been.
+            0 => {}
+            // The kernel has it, and the disk not yet.
+            1 => self.with(|disk| {
+                let Some(Write { file, offset, bytes }) = disk.in_flight.take() else { return };
+                let file = &mut disk.files[file];
+                put(&mut file.seen, offset, &bytes);
+                file.dirty.extend(offset / BLOCK_BYTES..(offset + bytes.len()) / BLOCK_BYTES);
+            }),
+            _ => self.complete(),
         }
         self.with(|disk| disk.in_flight = None);
+    }
+
+    /// Has operations fail from now on, or not any more.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.with(|disk| disk.fault = fault);
+    }
+
+    /// Returns what has happened.
+    pub(crate) fn counts(&self) -> Counts {
+        self.with(|disk| disk.counts)
+    }
+
+    /// Fills memory from a file, as far as that goes. Returns the bytes read.
+    ///
+    /// # Errors
+    /// There is no such file, or the disk fails.
+    pub(crate) fn read_to(&self, name: &str, offset: u64, to: &mut [u8]) -> io::Result<usize> {
+        self.with(|disk| {
+            disk.check_read()?;
+            let seen = &disk.files[disk.find(name)?].seen;
+            let start = (offset as usize).min(seen.len());
+            let read = to.len().min(seen.len() - start);
+            to[..read].copy_from_slice(&seen[start..start + read]);
+            Ok(read)
+        })
     }
 
     /// The power goes: what is left is what was synced, and some of what was not.
@@ -210,6 +292,7 @@ impl Files for SimFiles {
 
     fn read_at(&self, file: &SimFile, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.with(|disk| {
+            disk.check_read()?;
             let seen = disk.files[file.0].seen.get(offset as usize..offset as usize + bytes.len());
             bytes.copy_from_slice(seen.ok_or(io::ErrorKind::UnexpectedEof)?);
             Ok(())
@@ -219,7 +302,7 @@ impl Files for SimFiles {
     fn sync(&self, file: &SimFile) -> io::Result<()> {
         self.change(|disk| {
             let File { seen, durable, dirty } = &mut disk.files[file.0];
-            durable.resize(seen.len(), 0);
+            fit(durable, seen.len());
             for block in std::mem::take(dirty) {
                 let range = block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES;
                 if let Some(bytes) = seen.get(range.clone()) {
@@ -233,6 +316,8 @@ impl Files for SimFiles {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|disk| {
             disk.find(from)?;
+            let is_used_again = names::read_spare(from).is_some_and(|number| number < UNWRITTEN);
+            disk.counts.used_again += u64::from(is_used_again);
             let change = Change::Rename(from.to_owned(), to.to_owned());
             change.apply(&mut disk.names);
             disk.changes.push(change);
@@ -273,13 +358,27 @@ impl Files for SimFiles {
 impl Disk {
     fn operation(&mut self) -> io::Result<()> {
         match &mut self.operations_left {
-            Some(0) => Err(io::Error::other("the process has ended")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
+            Some(0) => return Err(io::Error::other("the process has ended")),
+            Some(left) => *left -= 1,
+            None => {}
         }
+        self.check_change()
+    }
+
+    fn check_change(&mut self) -> io::Result<()> {
+        match self.fault {
+            Fault::Changes(odds) if self.random.u8(..) < odds => self.failure(),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_read(&mut self) -> io::Result<()> {
+        if self.fault == Fault::Reads { self.failure() } else { Ok(()) }
+    }
+
+    fn failure(&mut self) -> io::Result<()> {
+        self.counts.failed += 1;
+        Err(io::Error::other("the disk has failed"))
     }
 
     fn find(&self, name: &str) -> io::Result<usize> {
@@ -299,7 +398,7 @@ impl Disk {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let file = &mut self.files[file];
-            file.seen.resize(length, 0);
+            fit(&mut file.seen, length);
             file.dirty.extend(has / BLOCK_BYTES..length.div_ceil(BLOCK_BYTES));
         }
         Ok(())
@@ -324,7 +423,7 @@ impl Disk {
             }
             // A size that was not synced may be on disk or not.
             if file.durable.len() != file.seen.len() && self.random.bool() {
-                file.durable.resize(file.seen.len(), 0);
+                fit(&mut file.durable, file.seen.len());
             }
             for block in std::mem::take(&mut file.dirty) {
                 let range = block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES;
@@ -341,12 +440,23 @@ impl Disk {
     /// Leaves of the write in flight what the disk has got round to.
     fn tear(&mut self) {
         let Some(Write { file, offset, bytes }) = self.in_flight.take() else { return };
-        let way = self.random.u8(..3);
+        let blocks = bytes.len() / BLOCK_BYTES;
+        let (odd, way, mut left) = (self.random.usize(..blocks), self.random.u8(..6), 0);
         for (block, bytes) in bytes.chunks(BLOCK_BYTES).enumerate() {
-            if way == 0 || (way == 1 && self.random.bool()) {
+            let is_left = match way {
+                0 => false,
+                1 => true,
+                2 => block < odd,
+                3 => block != odd,
+                4 => block == odd,
+                _ => self.random.bool(),
+            };
+            if is_left {
+                left += 1;
                 put(&mut self.files[file].durable, offset + block * BLOCK_BYTES, bytes);
             }
         }
+        self.counts.torn += u64::from(0 < left && left < blocks);
     }
 }
 
@@ -363,6 +473,17 @@ impl Change {
             Self::Remove(name) => drop(names.remove(name)),
         }
     }
+}
+
+/// Cuts a file or makes it longer: in a build without optimization, quicker than `resize`.
+fn fit(bytes: &mut Vec<u8>, length: usize) {
+    if bytes.len() == length {
+        return;
+    }
+    let mut fitting = vec![0; length];
+    let kept = bytes.len().min(length);
+    fitting[..kept].copy_from_slice(&bytes[..kept]);
+    *bytes = fitting;
 }
 
 fn put(to: &mut [u8], offset: usize, bytes: &[u8]) {
