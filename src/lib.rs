@@ -36,6 +36,8 @@ pub mod topology;
 pub mod transaction;
 pub mod wal;
 
+pub mod replication;
+
 pub mod engine;
 
 #[cfg(feature = "manual")]
