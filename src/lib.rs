@@ -37,6 +37,8 @@ pub mod transaction;
 pub mod wait;
 pub mod wal;
 
+pub mod replication;
+
 pub mod engine;
 
 #[cfg(feature = "manual")]
