@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use trine::{
     resp::{Decoder, Limits, Reply, Request, Version},
     session::{Answer, Backpressure, Executor, Session, Ticket},
-    wal::Lsn,
+    wait::{Committed, Wait},
 };
 
 const BACKPRESSURE: Backpressure = Backpressure { output_bytes_max: usize::MAX, waiting_max: 8 };
@@ -92,11 +92,11 @@ fn executed(bytes: &[u8], ends: &[usize]) -> Vec<Vec<Vec<u8>>> {
                 return shelf.executed;
             }
             let Some((ticket, reply)) = shelf.pending.pop() else { break };
-            session.complete(ticket, reply, Lsn(0));
+            session.complete(ticket, reply, Wait::NONE);
             piece = &[];
         }
         start = end;
-        if let Some(output) = session.take_output(Lsn(0)) {
+        if let Some(output) = session.take_output(Committed::EVERYTHING) {
             assert!(output.starts_with(b"HTTP/1.1 ") || b"+-:$*".contains(&output[0]));
         }
     }
