@@ -178,6 +178,11 @@ impl Transaction {
     }
 }
 
+/// Returns the error of an EXEC that is not executed because of another error.
+pub fn discarded(error: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {}", error.strip_prefix("ERR ").unwrap_or(error))
+}
+
 /// Returns the watches and the queue of a transaction that another core has sent; `None` for any other request.
 #[inline]
 pub fn forwarded(request: Request<'_>) -> Option<(Watches, &[u8])> {

@@ -80,7 +80,7 @@ Examples:
 Exit status:
   0    done; with compare, no condition was met; with check, every history is linearizable
   1    with compare: a condition was met, or a point that A measured failed in B; with check: a history is not linearizable, or
-       could not be decided
+       could not be decided; with record: nobody answered for some keys in the end
   2    the command line, an experiment file or a folder is not right, or there is nothing to compare
   3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
@@ -161,7 +161,7 @@ enum Subcommands {
     },
     /// Ask a running store for the same few keys by many clients at once, and write down what each was told and when
     #[command(
-        after_help = "Examples:\n  trine-lab record 127.0.0.1:7001 --out history.jsonl\n  trine-lab record 10.0.0.1:7001 10.0.0.2:7001 --clients 8 --time 1m --out history.jsonl\n\nServers may be killed meanwhile: requests without a reply stay open. MOVED is followed. Keys are {history:N}:…, and are expected not to exist."
+        after_help = "Examples:\n  trine-lab record 127.0.0.1:7001 --out history.jsonl\n  trine-lab record 10.0.0.1:7001 10.0.0.2:7001 --clients 8 --time 1m --out history.jsonl\n\nServers may be killed meanwhile: requests without a reply stay open. MOVED is followed. Keys are {history:SEED:N}:…; they stay."
     )]
     Record {
         /// Servers to begin with
@@ -357,28 +357,46 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a history and writes it.
+/// Makes a history and writes it; also what there is of it when it is interrupted.
 fn record(options: &history::record::Options, out: &Path) -> Result<ExitCode, Complaint> {
     let complain = |error: io::Error| Complaint { what: format!("{}: {error}", out.display()), status: EXIT_WRONG };
-    // Before the work, not behind it.
-    let mut file = io::BufWriter::new(std::fs::File::create(out).map_err(complain)?);
+    // Whether it can be written is known before the work, and a name stands for a whole history.
+    let part = out.with_added_extension("part");
+    let mut file = io::BufWriter::new(std::fs::File::create(&part).map_err(complain)?);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            EXIT_INTERRUPTED.into(),
+            std::sync::Arc::clone(&stop),
+        )?;
+        signal_hook::flag::register(signal, std::sync::Arc::clone(&stop))?;
+    }
     eprintln!(
         "trine-lab: {} clients for {}, seed {}",
         options.clients,
         humantime::format_duration(options.time),
         options.seed
     );
-    let recording = history::record::record(options)
-        .map_err(|error| Complaint { what: format!("{}: {error}", options.addresses.join(" ")), status: EXIT_WRONG })?;
+    let recording = history::record::record(options, &stop).map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        Complaint { what: format!("{}: {error}", options.addresses.join(" ")), status: EXIT_WRONG }
+    })?;
     for operation in &recording.operations {
         serde_json::to_writer(&mut file, operation)?;
         io::Write::write_all(&mut file, b"\n").map_err(complain)?;
     }
     io::Write::flush(&mut file).map_err(complain)?;
+    std::fs::rename(&part, out).map_err(complain)?;
     let open = recording.operations.iter().filter(|operation| operation.returned_ns.is_none()).count();
     let (all, refused) = (recording.operations.len(), recording.refused);
     line(format_args!("{}: {all} operations, {open} of them without a reply; {refused} refused", out.display()))?;
-    Ok(ExitCode::SUCCESS)
+    if !recording.unread.is_empty() {
+        let keys = recording.unread.join(" ");
+        return Err(Complaint { what: format!("in the end nobody answered for {keys}"), status: EXIT_CONDITION });
+    }
+    let is_stopped = stop.load(std::sync::atomic::Ordering::Relaxed);
+    Ok(if is_stopped { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// Says of each history whether it is linearizable.
@@ -387,6 +405,10 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
     for file in files {
         let operations = history::read(file)
             .map_err(|error| Complaint { what: format!("{}: {error}", file.display()), status: EXIT_WRONG })?;
+        if operations.is_empty() {
+            let what = format!("{}: no operation, so that there is nothing to judge", file.display());
+            return Err(Complaint { what, status: EXIT_WRONG });
+        }
         let (verdict, counts) = history::check::check(&operations, history::check::SITUATIONS_MAX);
         let about = format!(
             "{}: {} operations on {} groups of keys, {} without a reply",

@@ -20,7 +20,7 @@ use crate::{
     shard::{Away, Shard, Share},
     slot::Slot,
     store::Cold,
-    transaction::{Home, Watches},
+    transaction::{self, Home, Watches},
     wait::Wait,
 };
 
@@ -217,7 +217,10 @@ impl Engine {
                 let ConnectionId { place, generation } = item.connection;
                 witness::Note::For(from, (place, generation), item.ticket.0)
             });
-            if let Some(text) = failure.take() {
+            if let Some(mut text) = failure.take() {
+                if transaction::forwarded(request).is_some() {
+                    text = transaction::discarded(&text);
+                }
                 self.shard.core.statistics.errors.note(text.as_bytes());
                 #[cfg(test)]
                 witness::note(|| witness::Note::Failed(None));

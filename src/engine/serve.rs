@@ -237,7 +237,7 @@ impl Serving<'_> {
         if let Some(mut text) = failure.filter(|_| !self.shard.needs_foreign_slot(request, resolved, self.client)) {
             if self.client.transaction.take_if(|transaction| transaction.is_open).is_some() {
                 // It was EXEC that waited for the values of its queue.
-                text = text.replacen("ERR", "EXECABORT Transaction discarded because of:", 1);
+                text = crate::transaction::discarded(&text);
             }
             self.shard.core.statistics.errors.note(text.as_bytes());
             #[cfg(test)]

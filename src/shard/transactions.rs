@@ -50,16 +50,12 @@ struct Needs {
 pub(super) fn refused(request: Request<'_>, client: &mut Client, text: String) -> String {
     if request.arg(0).eq_ignore_ascii_case(b"exec") {
         client.transaction = None;
-        return because_of(&text);
+        return transaction::discarded(&text);
     }
     if let Some(transaction) = &mut client.transaction {
         transaction.abort();
     }
     text
-}
-
-fn because_of(text: &str) -> String {
-    format!("EXECABORT Transaction discarded because of: {}", text.strip_prefix("ERR ").unwrap_or(text))
 }
 
 /// Returns the queue that a request executes; it is empty for a request that is itself queued. `None`: the request is no part of a
@@ -265,7 +261,7 @@ impl Shard {
             return self.stop_exec(found, client, reply);
         }
         if let Some(text) = self.refuse_transaction(&needs, now) {
-            let outcome = self.fail_exec(found, &because_of(text), client, reply);
+            let outcome = self.fail_exec(found, &transaction::discarded(text), client, reply);
             self.told = self.told_since(recorded, Wait::NONE);
             return outcome;
         }

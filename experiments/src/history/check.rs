@@ -49,10 +49,10 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.keys.join(", ");
-        writeln!(out, "no order of the operations on {keys} gives their replies.")?;
+        writeln!(out, "no order of the operations on {keys} explains their replies.")?;
         writeln!(
             out,
-            "{} of them have an order; behind it the store has {:?}, and none of these can be next:",
+            "After {} of them the store has {:?}, and none of these can come next:",
             self.explained, self.state
         )?;
         for operation in self.stuck.iter().take(SHOWN) {

@@ -11,7 +11,7 @@ use std::{
     net::{TcpStream, ToSocketAddrs as _},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -26,6 +26,8 @@ use trine::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two attempts where nobody answers.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// The first reads are tried so long.
+const FIRST_READS_WITHIN: Duration = Duration::from_secs(5);
 /// The last reads are tried so long: what was acknowledged ought to be there when faults are over.
 const LAST_READS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -51,23 +53,27 @@ pub struct Recording {
     pub operations: Vec<Operation>,
     /// Requests that a server refused.
     pub refused: u64,
+    /// The keys that nobody answered for in the end: what became of their last writes is not in the history.
+    pub unread: Vec<String>,
 }
 
-/// Has clients ask for the time given, then reads every key.
+/// Has clients ask for the time given, or until it is to stop, then reads every key.
 ///
 /// # Errors
-/// No server answers in the end, so that it can't be known what is there.
-pub fn record(options: &Options) -> io::Result<Recording> {
+/// No server answers at all, or keys of this seed are there already.
+pub fn record(options: &Options, stop: &AtomicBool) -> io::Result<Recording> {
     let (began, next_client) = (Instant::now(), AtomicU64::new(0));
-    let found = Mutex::new(Recording { operations: Vec::new(), refused: 0 });
-    let shared = Shared { options, began, next_client: &next_client, found: &found };
+    let found = Mutex::new(Recording { operations: Vec::new(), refused: 0, unread: Vec::new() });
+    let shared = Shared { options, began, next_client: &next_client, found: &found, stop };
+    Client::new(shared, options.seed).find_nothing(Instant::now() + FIRST_READS_WITHIN)?;
     thread::scope(|scope| {
         for client in 0..options.clients {
             scope.spawn(move || Client::new(shared, options.seed.wrapping_add(client)).ask_until(began + options.time));
         }
     });
-    Client::new(shared, options.seed).read_all(Instant::now() + LAST_READS_WITHIN)?;
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let unread = Client::new(shared, options.seed).read_all(Instant::now() + LAST_READS_WITHIN);
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Recording { unread, ..found })
 }
 
 #[derive(Clone, Copy)]
@@ -76,6 +82,7 @@ struct Shared<'a> {
     began: Instant,
     next_client: &'a AtomicU64,
     found: &'a Mutex<Recording>,
+    stop: &'a AtomicBool,
 }
 
 impl Shared<'_> {
@@ -123,7 +130,7 @@ impl<'a> Client<'a> {
     }
 
     fn ask_until(mut self, end: Instant) {
-        while Instant::now() < end {
+        while Instant::now() < end && !self.shared.stop.load(Ordering::Relaxed) {
             let commands = self.choose();
             if matches!(self.ask(commands), Answer::Refused) {
                 thread::sleep(RETRY_AFTER);
@@ -138,26 +145,51 @@ impl<'a> Client<'a> {
         found.refused += self.refused;
     }
 
-    /// Reads every key, each until it is told.
-    fn read_all(mut self, end: Instant) -> io::Result<()> {
+    /// Checks that somebody answers, and has none of the keys.
+    fn find_nothing(mut self, end: Instant) -> io::Result<()> {
+        let keys = self.keys(0);
+        let command = vec![[vec!["MGET".to_owned()], keys.to_vec()].concat()];
+        while !matches!(self.ask(command.clone()), Answer::Told) {
+            if end < Instant::now() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "nobody answers"));
+            }
+            thread::sleep(RETRY_AFTER);
+        }
+        let told = self.operations.last().map(|operation| &operation.replies[..]);
+        if told == Some(&[Reply::List(vec![Reply::Nil; keys.len()])]) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            format!("{} is there already: choose another --seed", keys.join(" or ")),
+        ))
+    }
+
+    /// Reads every key, each until it is told. Returns those of which it is not.
+    fn read_all(mut self, end: Instant) -> Vec<String> {
+        let mut unread = Vec::new();
         for group in 0..self.shared.options.groups {
-            let keys = ["set", "count", "text"].map(|kind| key(group, kind));
-            let command: Vec<_> = std::iter::once("MGET".to_owned()).chain(keys).collect();
-            while !matches!(self.ask(vec![command.clone()]), Answer::Told) {
+            let keys = self.keys(group);
+            let command = vec![[vec!["MGET".to_owned()], keys.to_vec()].concat()];
+            while !matches!(self.ask(command.clone()), Answer::Told) {
                 if end < Instant::now() {
-                    let keys = command[1..].join(" ");
-                    return Err(io::Error::new(ErrorKind::TimedOut, format!("{keys}: nobody answers for them")));
+                    unread.extend(keys);
+                    break;
                 }
                 thread::sleep(RETRY_AFTER);
             }
         }
         self.hand_in();
-        Ok(())
+        unread
+    }
+
+    fn keys(&self, group: u64) -> [String; 3] {
+        ["set", "count", "text"].map(|kind| format!("{{history:{:x}:{group}}}:{kind}", self.shared.options.seed))
     }
 
     fn choose(&mut self) -> Vec<Vec<String>> {
         let group = self.random.u64(..self.shared.options.groups);
-        let (set, count, text) = (key(group, "set"), key(group, "count"), key(group, "text"));
+        let [set, count, text] = self.keys(group);
         self.values += 1;
         let value = format!("{}-{}", self.number, self.values);
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -233,10 +265,6 @@ impl<'a> Client<'a> {
         }
         self.connections.get_mut(address).ok_or(false)
     }
-}
-
-fn key(group: u64, kind: &str) -> String {
-    format!("{{history:{group}}}:{kind}")
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
