@@ -26,8 +26,8 @@ pub enum Answer {
     Held(Wait),
     /// The reply will come under the ticket that the request was given.
     Later,
-    /// The reply is in the output, and is the last.
-    Last,
+    /// The reply is in the output and waits for this, if for anything; it is the last.
+    Last(Wait),
     /// As [`Later`](Self::Later), and the reply is the last: no request behind this one is executed.
     LastLater,
     /// The request was not executed: it needs values that have to be fetched first. It is shown again after
@@ -363,7 +363,12 @@ impl Session {
                     Answer::Here => {}
                     Answer::Held(wait) => self.hold(length, wait, gates),
                     Answer::Later => self.defer(ticket),
-                    Answer::Last => self.closing = true,
+                    Answer::Last(wait) => {
+                        if !wait.is_none() {
+                            self.hold(length, wait, gates);
+                        }
+                        self.closing = true;
+                    }
                     Answer::LastLater => {
                         self.defer(ticket);
                         self.closing = true;

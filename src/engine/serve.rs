@@ -122,7 +122,7 @@ impl Executor for Serving<'_> {
         let execution = self.shard.execute_resolved(request, resolved, self.client, self.now, output);
         self.stopwatch.note(self.shard, request, self.client, self.now, output.len().saturating_sub(start));
         match execution {
-            Execution::Done(Outcome::Done) if self.client.closing => Answer::Last,
+            Execution::Done(Outcome::Done) if self.client.closing => Answer::Last(self.shard.told),
             Execution::Done(Outcome::Done) if self.shard.told.is_none() => Answer::Here,
             Execution::Done(Outcome::Done) => Answer::Held(self.shard.told),
             Execution::Done(outcome) => self.after(outcome, ticket),
@@ -260,7 +260,7 @@ impl Serving<'_> {
             }
             Outcome::Shutdown => {
                 self.actions.push(Action::StopServer);
-                Answer::Last
+                Answer::Last(self.shard.told)
             }
             Outcome::Save => {
                 self.unfinished.saves.push((ticket, None));

@@ -379,6 +379,32 @@ fn a_client_that_asks_another_core_for_too_much_is_closed() {
     );
 }
 
+/// The last reply of a client that is closed waits for its effects like any other.
+#[test]
+fn a_last_reply_waits_for_the_log() {
+    let mut core = Core::new(1, 0, true, |config| config.output_hard_limit = 1000);
+    let value = "x".repeat(600);
+    for (place, lines) in [
+        (0, vec!["MULTI".to_owned(), format!("SET a {value}"), "GET a".into(), "GET a".into(), "EXEC".into()]),
+        (1, vec!["MULTI".to_owned(), "SET b 1".into(), "CLIENT KILL SKIPME no".into(), "EXEC".into()]),
+    ] {
+        let id = core.connect(place, Port::Core);
+        lines.iter().for_each(|line| core.receive(id, line));
+        let before = core.turn();
+        assert!(before.contains("write 4096 bytes"), "{before}");
+        assert!(!before.contains("executed") && !before.contains("*2"), "{before}");
+        core.engine.handle(Event::Sent(id));
+        let waits = core.turn();
+        assert!(!waits.contains("executed") && !waits.contains("*2") && !waits.contains("Close"), "{waits}");
+        core.written(Ok(()));
+        let after = core.turn();
+        assert!(after.contains("executed") || after.contains("*2"), "{after}");
+        core.engine.handle(Event::Sent(id));
+        let closed = core.turn();
+        assert!(closed.contains("Close"), "{closed}");
+    }
+}
+
 /// The gateway hands each connection to the core with the fewest, and refuses who comes when there are as many as may be.
 #[test]
 fn connections_go_to_the_core_with_the_fewest() {

@@ -255,7 +255,7 @@ impl Session {
                 self.closing |= answer == Answer::LastLater;
                 return true;
             }
-            Answer::Here | Answer::Held(_) | Answer::Last => {
+            Answer::Here | Answer::Held(_) | Answer::Last(_) => {
                 render(output, start, shape, target, &exchange.date);
                 if self.is_waiting() {
                     self.queue_grew(start);
@@ -264,7 +264,12 @@ impl Session {
         }
         match answer {
             Answer::Held(wait) => self.hold(start, wait, gates),
-            Answer::Last => self.closing = true,
+            Answer::Last(wait) => {
+                if !wait.is_none() {
+                    self.hold(start, wait, gates);
+                }
+                self.closing = true;
+            }
             _ => {}
         }
         true

@@ -58,7 +58,7 @@ impl Executor for Echo {
             }
             _ => output.extend_from_slice(request.arg(1)),
         }
-        if request.arg(0) == b"last" { Answer::Last } else { Answer::Here }
+        if request.arg(0) == b"last" { Answer::Last(Wait::NONE) } else { Answer::Here }
     }
 }
 
