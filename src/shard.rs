@@ -28,6 +28,7 @@ use crate::{
 use resolved::Fault;
 pub use resolved::Resolved;
 pub use roles::{Owner, Roles};
+use std::collections::BTreeSet;
 pub use succession::Succession;
 
 /// Where a request goes that came in by the gateway and that this core can't answer alone.
@@ -121,6 +122,8 @@ pub struct Shard {
     pub clock: Option<Box<dyn Fn() -> u64>>,
     /// The owner of each slot.
     pub roles: Roles,
+    /// The slots that went while the core read its files.
+    lost_while_loading: BTreeSet<Slot>,
     /// What each core of this server has told that it refuses; this core's own is not kept here.
     pub remote_refusals: Box<[Refusals]>,
 }
@@ -141,6 +144,7 @@ impl Shard {
             forwarded: Vec::new(),
             clock: None,
             roles,
+            lost_while_loading: BTreeSet::new(),
             remote_refusals,
             core,
         }

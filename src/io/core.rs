@@ -145,7 +145,7 @@ impl Driver {
         if control.stopping.load(Ordering::Relaxed) {
             engine.handle(if control.are_drained(*cores) { Event::Drained } else { Event::Stop });
         }
-        if let Some(topology) = control.topology.newer_than(*epoch) {
+        while let Some(topology) = control.topology.newer_than(*epoch) {
             *epoch = topology.epoch;
             engine.handle(Event::Topology(topology));
         }

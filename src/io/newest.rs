@@ -5,18 +5,28 @@
 
 use super::directory::{Directory, Owner};
 use crate::topology::{Epoch, Topology, Unfit};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-/// The newest topology that a server has taken.
+/// The most topologies that are kept for cores that have not seen them: more than change within a core's turn.
+const KEPT_MAX: usize = 64;
+
+/// The newest topologies that a server has taken.
 pub struct Newest {
     /// The server's name.
     name: String,
-    topology: Mutex<Arc<Topology>>,
-    /// The topology's epoch.
+    /// The last of them, in the order of their epochs. A core takes one after the other: a slot that has gone and come back is not
+    /// what it was.
+    topologies: Mutex<VecDeque<Arc<Topology>>>,
+    /// The newest topology's epoch.
     epoch: AtomicU64,
+    /// Held by whoever offers: the disk may take its time, and cores do not wait for that.
+    offering: Mutex<()>,
     directory: Option<Arc<Directory>>,
 }
 
@@ -24,7 +34,8 @@ impl Newest {
     /// Begins with the topology that the server of this name starts with.
     pub fn new(topology: Topology, name: &str, directory: Option<Arc<Directory>>) -> Self {
         let epoch = AtomicU64::new(topology.epoch.number());
-        Self { name: name.to_owned(), topology: Mutex::new(Arc::new(topology)), epoch, directory }
+        let topologies = Mutex::new([Arc::new(topology)].into());
+        Self { name: name.to_owned(), topologies, epoch, offering: Mutex::new(()), directory }
     }
 
     /// Takes a topology if it is newer and fits. Returns false if it is the one that is known. The data directory says whose data it
@@ -33,9 +44,19 @@ impl Newest {
     /// # Errors
     /// [`Unfit`]: the server goes on by the topology that it has.
     pub(super) fn offer(&self, next: Topology) -> Result<bool, Unfit> {
-        let mut topology = self.topology.lock().expect("nobody panics with the topology in hand");
-        if !topology.is_succeeded_by(&next, &self.name)? {
+        let _offering = self.offering.lock().expect("nobody panics while offering");
+        let known = self.get();
+        if !known.is_succeeded_by(&next, &self.name)? {
             return Ok(false);
+        }
+        let (before, epoch) = (known.epoch.number(), next.epoch.number());
+        if before + 1 < epoch {
+            tracing::warn!(
+                epoch,
+                before,
+                "this server has not seen the topologies in between: keys of slots that were another server's meanwhile are as they \
+                 were before"
+            );
         }
         if let Some(directory) = &self.directory {
             let position = next.server_named(&self.name).expect("it fits");
@@ -47,22 +68,32 @@ impl Newest {
                 );
             }
         }
-        let epoch = next.epoch.number();
-        *topology = Arc::new(next);
+        let mut topologies = self.topologies.lock().expect("nobody panics with the topologies in hand");
+        topologies.push_back(Arc::new(next));
+        if KEPT_MAX < topologies.len() {
+            topologies.pop_front();
+        }
         self.epoch.store(epoch, Ordering::Release);
         Ok(true)
     }
 
-    /// Returns the topology if it is newer than this epoch.
+    /// Returns the first topology that is newer than this epoch, if there is one.
     #[inline]
     pub fn newer_than(&self, epoch: Epoch) -> Option<Arc<Topology>> {
-        (epoch.number() < self.epoch.load(Ordering::Acquire)).then(|| self.get())
+        (epoch.number() < self.epoch.load(Ordering::Acquire)).then(|| self.next_after(epoch)).flatten()
     }
 
-    /// Returns the topology.
+    #[cold]
+    fn next_after(&self, epoch: Epoch) -> Option<Arc<Topology>> {
+        let topologies = self.topologies.lock().expect("nobody panics with the topologies in hand");
+        topologies.iter().find(|topology| epoch < topology.epoch).map(Arc::clone)
+    }
+
+    /// Returns the newest topology.
     #[cold]
     pub fn get(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.lock().expect("nobody panics with the topology in hand"))
+        let topologies = self.topologies.lock().expect("nobody panics with the topologies in hand");
+        Arc::clone(topologies.back().expect("there is always one"))
     }
 }
 
@@ -96,6 +127,21 @@ mod tests {
         assert_eq!(newest.offer(plan(5, 1)), Ok(false));
         assert_eq!(newest.offer(plan(4, 2)), Err(Unfit::Older { epoch: 4, known: 5 }));
         assert_eq!(*newest.get(), plan(5, 1));
+    }
+
+    /// A core that was busy takes all that were offered meanwhile, one after the other.
+    #[test]
+    fn a_core_misses_no_topology() {
+        let newest = Newest::new(plan(1, 0), "s0", None);
+        for epoch in 2..5 {
+            assert_eq!(newest.offer(plan(epoch, (epoch % 2) as u16)), Ok(true));
+        }
+        let (mut known, mut taken) = (Epoch::FIRST, Vec::new());
+        while let Some(topology) = newest.newer_than(known) {
+            known = topology.epoch;
+            taken.push(known.number());
+        }
+        assert_eq!(taken, [2, 3, 4]);
     }
 
     /// Of several that are offered at once the newest stays, and no core sees an older one behind it.

@@ -6,8 +6,9 @@
 use super::control::Control;
 use crate::topology::Topology;
 use std::{
-    fs, io,
-    path::PathBuf,
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -15,6 +16,8 @@ use std::{
 
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest topology file: thousands of servers, or a range for every slot.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Begins to look at the file, on a thread of its own that ends with the server.
 ///
@@ -24,7 +27,7 @@ pub(super) fn begin(path: PathBuf, control: Arc<Control>) -> io::Result<()> {
     let watch = move || {
         let mut file = TopologyFile::new(path);
         while !control.stopping.load(Ordering::Relaxed) {
-            if let Some(found) = file.look(&fs::read_to_string(&file.path)) {
+            if let Some(found) = file.look(&read(&file.path)) {
                 match found {
                     Ok(topology) => control.offer_from(topology, &file.path.display()),
                     Err(problem) => tracing::error!(
@@ -37,6 +40,20 @@ pub(super) fn begin(path: PathBuf, control: Arc<Control>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("topology".into()).spawn(watch).map(drop)
+}
+
+/// Reads a topology file, if it is a file and no longer than one can be.
+fn read(path: &Path) -> io::Result<String> {
+    // A pipe would keep who opens it waiting.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut text = String::new();
+    let bytes = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64;
+    if FILE_BYTES_MAX < bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// A topology file, as it was seen last.

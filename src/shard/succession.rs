@@ -41,7 +41,13 @@ impl Shard {
                     succession.gained += 1;
                     gained.push(slot);
                 }
-                (true, false) => succession.lost += 1,
+                (true, false) => {
+                    succession.lost += 1;
+                    if core.persistence.is_loading {
+                        // Whatever is read of it, now or later, is older than what becomes of it elsewhere.
+                        self.lost_while_loading.insert(slot);
+                    }
+                }
                 (true, true) | (false, false) => {}
             }
         }
@@ -49,8 +55,7 @@ impl Shard {
         self.roles = Roles::new(&topology, core.me).keeping(&self.roles);
         core.topology = topology;
         core.has_topology = true;
-        let (epoch, has_room) =
-            (core.topology.epoch.number(), self.has_room_to_the_last(VERSION_BYTES * gained.len() as u64));
+        let (epoch, has_room) = (core.topology.epoch.number(), self.has_room(VERSION_BYTES * gained.len() as u64));
         self.store.renew_slots(&gained, epoch, has_room);
         let core = &self.core;
         if !core.persistence.is_loading {
@@ -63,11 +68,19 @@ impl Shard {
     /// changed, or has since the files were written that the core comes back from.
     pub fn remove_foreign_keys(&mut self) -> usize {
         let core = &self.core;
-        let ranges = self.store.slots_with_keys(|slot| core.topology.owner(slot) != core.me);
+        let lost = std::mem::take(&mut self.lost_while_loading);
+        let is_foreign = |slot: Slot| core.topology.owner(slot) != core.me;
+        let ranges = self.store.slots_with_keys(|slot| is_foreign(slot) || lost.contains(&slot));
+        let returned: Vec<_> = lost.into_iter().filter(|&slot| !is_foreign(slot)).collect();
+        if !returned.is_empty() {
+            let (epoch, has_room) =
+                (core.topology.epoch.number(), self.has_room(VERSION_BYTES * returned.len() as u64));
+            self.store.renew_slots(&returned, epoch, has_room);
+        }
         if ranges.is_empty() {
             return 0;
         }
-        let has_room = self.has_room_to_the_last(CLEAR_BYTES);
+        let has_room = self.has_room(CLEAR_BYTES);
         if !has_room {
             tracing::error!(
                 "the disk has no room to note that slots have gone: their keys are removed, and could come back old should these \
@@ -77,10 +90,10 @@ impl Shard {
         self.store.clear_slots(&ranges, has_room)
     }
 
-    /// Returns true if records of so many bytes have room in the log, by what is kept back too.
-    fn has_room_to_the_last(&self, bytes: u64) -> bool {
+    /// Returns true if records of so many bytes have room in the log, by the reserve too. The last blocks are FLUSHALL's.
+    fn has_room(&self, bytes: u64) -> bool {
         let end = self.store.log.as_ref().map(|log| log.end());
         let admission = self.core.persistence.admission.zip(end);
-        admission.is_none_or(|(admission, end)| admission.admits_to_the_last(end, bytes))
+        admission.is_none_or(|(admission, end)| admission.admits_with_reserve(end, bytes))
     }
 }

@@ -200,6 +200,26 @@ fn keys_of_others_do_not_come_back_from_files() {
     assert_eq!(core.engine.shard.store.len(), 1);
 }
 
+/// A slot that goes and comes back while the core reads its files is empty, and not what it was.
+#[test]
+fn a_slot_that_went_while_files_were_read_is_empty() {
+    let mut core = Core::new(1, 0, false, |_| ());
+    core.engine.shard.core.persistence.is_loading = true;
+    let put = |core: &mut Core, key: &[u8]| {
+        core.engine.shard.store.put(Key::of(key), b"1", None, now().unix_millis());
+    };
+    put(&mut core, b"{b}");
+    put(&mut core, b"foo");
+    core.engine.handle(second_half(2, 1));
+    core.engine.handle(everything(3, 1));
+    // Records that are read behind that are no newer.
+    put(&mut core, b"{b}2");
+    core.engine.handle(Event::Ready);
+    let store = &core.engine.shard.store;
+    assert_eq!((store.len(), store.slot_len(crate::slot::Slot::of(b"b"))), (1, 0));
+    assert_eq!(store.version(crate::slot::Slot::of(b"b")).epoch, 3);
+}
+
 /// A value that could not be read is no answer to a request whose slot has gone meanwhile.
 #[test]
 fn a_value_that_cannot_be_read_is_nobodys_where_its_slot_has_gone() {

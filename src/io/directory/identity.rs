@@ -148,7 +148,7 @@ impl Identity {
             let (was, is) = (shown(&self.slots[shard]), shown(&slots[shard]));
             return Err(format!(
                 "core {shard} owned slots {was} when it was written, and now {is}: keys of slots that moved would be out \
-                 of reach; start with the topology that it was written with, {ELSE}"
+                 of reach, and where another server has them by now this one must not answer for them: begin another directory"
             ));
         }
         Ok(self.cluster != owner.cluster)
@@ -220,7 +220,7 @@ mod tests {
             .assert_eq(&refused(&Owner { server: "two".into(), ..was.clone() }));
         expect!["was written by 2 cores, and this server has 1 core: start with --cores 2, or begin another directory"]
             .assert_eq(&refused(&owner(&[&[0..=16383]])));
-        expect!["core 1 owned slots 8192-16383 when it was written, and now none: keys of slots that moved would be out of reach; start with the topology that it was written with, or begin another directory"]
+        expect!["core 1 owned slots 8192-16383 when it was written, and now none: keys of slots that moved would be out of reach, and where another server has them by now this one must not answer for them: begin another directory"]
             .assert_eq(&refused(&owner(&[&[0..=8191], &[]])));
         let joined = Owner { cluster: "one,two".into(), ..was.clone() };
         assert_eq!(identity.admits(&joined), Ok(true));
