@@ -1,4 +1,4 @@
-//! A shard: one core and all it owns. Ties the command table, the store and the topology together.
+//! A shard: one core and all it owns. It executes requests with the command table, the store and the topology.
 
 mod resolved;
 mod roles;
@@ -30,29 +30,30 @@ pub use resolved::Resolved;
 pub use roles::{Owner, Roles};
 pub use succession::Succession;
 
-/// Where a request goes that came in by the gateway and that this core can't answer alone.
+/// The destination of a request that this core can't answer alone: another core of this server, or several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Away {
-    /// How it is spread, and how the replies become one.
+    /// The choice of cores, and the way in which their replies are merged.
     pub route: Route,
     /// The core that owns its keys, for the routes that go to one core.
     pub core: u16,
-    /// Which arguments are its keys, for [`Route::Split`].
+    /// The positions of the keys in the request, for [`Route::Split`].
     pub keys: Keys,
-    /// The number of its row.
+    /// The number of the command's row.
     pub row: u16,
 }
 
 impl Away {
-    /// Returns the one core that gets the request as it is, and whose reply is the client's; `None` if the request has parts.
+    /// Returns the one core that gets the request unchanged and whose reply is the client's; `None` if the request has
+    /// parts.
     #[inline]
     pub fn whole(self) -> Option<u16> {
         matches!(self.route, Route::Here | Route::Keys | Route::SlotAt(_)).then_some(self.core)
     }
 }
 
-/// What a core executes of a client's request. The client's request counts once, in every statistic: with its first part, and
-/// as a failure by the core that puts the replies together.
+/// A core's share of a client's request. The request is counted once in every statistic: with its first part, and as a
+/// failure by the core that merges the replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Share {
     /// All of it.
@@ -64,7 +65,7 @@ pub enum Share {
 }
 
 impl Share {
-    /// Returns what the part with this number is; `None` stands for a request that has no parts.
+    /// Returns the share that is the part with this number; `None` stands for a request that has no parts.
     #[inline]
     pub fn of(part: Option<usize>) -> Self {
         match part {
@@ -75,14 +76,15 @@ impl Share {
     }
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Execution {
     /// It has been executed; the reply, if the client wants one, is in the output.
     Done(Outcome),
-    /// It is for other cores of this server.
+    /// It is to be executed by another core of this server, or by several.
     Away(Away),
-    /// It has not been executed: an EXEC whose watched keys another core has yet to tell of. It is shown again.
+    /// It has not been executed: an EXEC that waits for the versions of watched slots from another core. It is to be
+    /// executed again later.
     Wait,
 }
 
@@ -92,41 +94,43 @@ const TOO_MUCH_TO_FETCH: &str =
 /// A command that has just run.
 #[derive(Clone, Copy)]
 pub struct Ran {
-    /// Its row.
+    /// The command's row.
     pub found: Found,
-    /// The slot of its first key, or slot 0.
+    /// The slot of the first key; slot 0 without keys.
     pub slot: Slot,
-    /// Whether it was picked to be looked at more closely.
+    /// True if the command was sampled for the statistics of slots and keys.
     pub was_picked: bool,
-    /// What of a client's request it was.
+    /// The share of the client's request.
     pub share: Share,
 }
 
-/// One core's keys, and what it needs to serve them.
+/// One core's keys, and all that it needs to serve them.
 pub struct Shard {
     table: Table,
-    /// Its keys.
+    /// The keys and their values.
     pub store: Store,
-    /// What it knows besides.
+    /// The rest of the core's state: settings, clients, statistics, topology.
     pub core: Core,
-    /// The command that ran last; for who measures its time.
+    /// The command that ran last, until its time is accounted for.
     pub ran: Option<Ran>,
     /// The commits that the reply to the last request waits for.
     pub told: Wait,
-    /// Allocates files for a write that the log's have no room for; without one it is refused.
+    /// Allocates files for a write that the log's files have no room for; if it is `None`, the write is refused.
     pub grow: Option<Box<dyn Grow>>,
-    /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
+    /// The encoded transaction that is sent instead of an EXEC for which [`Execution::Away`] was returned; empty for
+    /// any other request.
     pub forwarded: Vec<u8>,
-    /// Microseconds since the server began, to measure the commands of a transaction; without it they take no time.
+    /// Returns the microseconds since the server began, to measure the commands of a transaction; if it is `None`, they
+    /// are counted with no time.
     pub clock: Option<Box<dyn Fn() -> u64>>,
     /// The owner of each slot.
     pub roles: Roles,
-    /// What each core of this server has told that it refuses; this core's own is not kept here.
+    /// The refusals that each other core of this server has sent last; this core's own element is not used.
     pub remote_refusals: Box<[Refusals]>,
 }
 
 impl Shard {
-    /// Makes a shard of what `core` says.
+    /// Returns a shard with the given keys and state, and with the owners of slots by `core`'s topology.
     pub fn new(store: Store, mut core: Core) -> Self {
         let table = Table::default();
         core.statistics.commands = table.rows().iter().map(|row| CommandStatistics::of(row.name)).collect();
@@ -156,7 +160,7 @@ impl Shard {
         self.roles.local(slot)
     }
 
-    /// Returns the host and port of the server that owns a key's slot; `None` if this one does.
+    /// Returns the host and port of the other server that owns a key's slot; `None` if no other server owns it.
     pub fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
         let core = &self.core;
         // Without a topology there is no other server.
@@ -168,20 +172,20 @@ impl Shard {
         Some((&owner.host, owner.port))
     }
 
-    /// Whether so much of the log waits for the disk that no request may be executed.
+    /// Returns true if so much of the log waits for the disk that no request may be executed.
     #[inline]
     pub fn is_stalled(&self) -> bool {
         self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
     }
 
-    /// Returns what is committed: replies that wait for no more may leave.
+    /// Returns the effects that are committed: a reply whose wait is met by them may leave.
     #[inline]
     pub fn committed(&self) -> Committed {
         let log = self.store.log.as_ref();
         log.map_or(Committed::EVERYTHING, |log| Committed { persisted: log.committed() })
     }
 
-    /// Has at hand what a request will need that is executed soon: its first key.
+    /// Notes the first key of a request that will be executed soon, so that its entry can be prefetched.
     #[inline]
     pub fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
         if let Some(key) = resolved.key(request).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
@@ -189,7 +193,7 @@ impl Shard {
         }
     }
 
-    /// As [`foresee`](Self::foresee), for bytes that have arrived and are no requests yet.
+    /// Notes the key of bytes that have arrived and are not decoded yet, like [`foresee`](Self::foresee).
     #[inline]
     pub fn foresee_arrival(&mut self, bytes: &[u8]) {
         if let Some(key) = glance::only_key(bytes).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
@@ -197,11 +201,11 @@ impl Shard {
         }
     }
 
-    /// Returns the values that a request needs and that have to be fetched first.
+    /// Returns the values that a request needs and that have to be fetched from the disk first.
     ///
     /// # Errors
-    /// They are larger than a client may be owed, together; the error is its answer. What is fetched stays in memory until the request
-    /// is executed, however little it replies.
+    /// Together they are larger than the replies that a client may be owed; the error is the request's reply. Fetched
+    /// values stay in memory until the request is executed, however short its reply is.
     pub fn cold_values(
         &self,
         request: Request<'_>,
@@ -214,7 +218,7 @@ impl Shard {
         }
         let cold = self.find_cold(request, resolved, client, now);
         let bytes: usize = cold.iter().map(|cold| cold.length).sum();
-        // A single value has the limit of values.
+        // The limit of values bounds a single one.
         let is_too_much = 1 < cold.len() && self.core.config.output_hard_limit < bytes;
         if is_too_much { Err(TOO_MUCH_TO_FETCH) } else { Ok(cold) }
     }
@@ -235,12 +239,12 @@ impl Shard {
         keys.filter_map(|key| self.store.cold(key, now.unix_millis())).collect()
     }
 
-    /// Executes a client's request, or says which cores should.
+    /// Executes a client's request, or returns the cores that have to.
     pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         self.execute_resolved(request, self.resolve(request), client, now, output)
     }
 
-    /// As [`execute`](Self::execute), for a request that was resolved before.
+    /// Executes a client's request that was resolved before; see [`execute`](Self::execute).
     #[inline]
     pub fn execute_resolved(
         &mut self,
@@ -313,15 +317,15 @@ impl Shard {
         Execution::Done(Outcome::Done)
     }
 
-    /// Returns what this core refuses now.
+    /// Returns the requests that this core refuses now.
     #[inline]
     pub fn refusals(&self) -> Refusals {
         let persistence = &self.core.persistence;
         Refusals { writes: persistence.refusal, growth: self.store.is_full() }
     }
 
-    /// Returns the error of a write of several parts one of which would be refused, as far as this core knows: none is begun
-    /// then. A read that fails leaves nothing half done, and is left to the cores that it goes to.
+    /// Returns the error of a write of several parts, if one of these would be refused, as far as this core knows: no
+    /// part is executed then. A read that fails leaves nothing half done, and is refused by the cores that it goes to.
     fn refusal_of_parts(&self, away: Away, found: Found, request: Request<'_>) -> Option<&'static str> {
         let flags = found.command.flags;
         if !flags.has(Flags::WRITE) || away.whole().is_some() {
@@ -330,7 +334,7 @@ impl Shard {
         let refusal = |core: u16| {
             let is_mine = core == self.core.me.core;
             let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
-            // On a full disk these are the way out.
+            // These make room on a full disk.
             let writes = refusals.writes.filter(|_| relief(found.command) == Relief::None);
             Refusals { writes, ..refusals }.of(flags)
         };
@@ -343,15 +347,15 @@ impl Shard {
         }
     }
 
-    /// Notes that the reply to a request of several parts, by the number of its row, is an error.
+    /// Counts a request of several parts whose merged reply is an error. `row`: the number of the command's row.
     #[cold]
     pub fn note_failure(&mut self, row: u16, text: &[u8]) {
         self.core.statistics.commands[usize::from(row)].failed += 1;
         self.core.statistics.errors.note(text);
     }
 
-    /// Executes a request, or a part of one, that another core of this server has passed on. If this core does not own its slots
-    /// any more, the reply is an error that says who does.
+    /// Executes a request that another core of this server has forwarded, or a part of a request that was spread. If
+    /// this core does not own its slots any more, the reply is an error that names the owner.
     pub fn execute_passed(
         &mut self,
         request: Request<'_>,
@@ -413,7 +417,8 @@ impl Shard {
         }
     }
 
-    /// Returns the row of a request that may be executed: it exists, has as many arguments as it takes, and the client may.
+    /// Returns the row of a request that may be executed: the command exists, the arguments are right, and the client
+    /// and the core allow it. Else returns the error.
     #[inline]
     fn admit(
         &mut self,
@@ -442,12 +447,13 @@ impl Shard {
         text
     }
 
-    /// Returns why a request is not executed, if there is a reason: it is wrong by itself, or the client or the core may not.
+    /// Returns the error of a request, if it must not be executed: it is wrong by itself, or the client or the core does
+    /// not allow it.
     #[cold]
     fn refuse(&self, found: Found, fault: Option<Fault>, request: Request<'_>, client: &Client) -> Option<String> {
         let command = found.command;
         let is_queued = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open);
-        // A value that is missing is told at EXEC, as in Redis.
+        // The error of a missing value comes at EXEC, as in Redis.
         if fault == Some(Fault::Arity) && !(is_queued && resolved::takes(command, request.len())) {
             return Some(format!("ERR wrong number of arguments for '{}' command", command.name));
         }
@@ -460,12 +466,13 @@ impl Shard {
         if let Some(slot) = self.slot_in_the_way(command).filter(|_| !is_queued) {
             return Some(self.not_here(slot, client.speaks_http));
         }
-        // Keys have a limit of their own, far below that of values: they are what always stays in memory.
+        // Keys have a limit of their own, far below that of values: keys always stay in memory.
         let max = self.core.config.max_key_bytes;
         (fault == Some(Fault::LongKey)).then(|| format!("ERR key is longer than {max} bytes (max-key-bytes)"))
     }
 
-    /// Counts a request that is refused before it runs; a part of one is counted where the reply is put together.
+    /// Counts a request that is refused before it runs. A part of a request is counted by the core that merges the
+    /// replies.
     #[cold]
     fn reject(&mut self, found: Found, text: &str, share: Share) {
         if share == Share::Whole {
@@ -484,7 +491,7 @@ impl Shard {
         keys.map(|index| Slot::of(request.arg(index))).find(is_foreign)
     }
 
-    /// Returns the error of a request for a slot that this core does not own.
+    /// Returns the error for a request that needs a slot which this core does not own.
     #[cold]
     fn not_here(&self, slot: Slot, speaks_http: bool) -> String {
         match self.roles.of(slot) {
@@ -492,13 +499,14 @@ impl Shard {
             Owner::Down => {
                 format!("CLUSTERDOWN Hash slot {slot} is not served: it has been changing hands for too long")
             }
-            // Cores' ports do not speak HTTP.
+            // A redirected HTTP client needs the gateway: cores' ports do not speak HTTP.
             Owner::Here | Owner::Core(_) | Owner::Server if speaks_http => self.core.topology.moved_to_gateway(slot),
             Owner::Here | Owner::Core(_) | Owner::Server => self.core.topology.moved(slot),
         }
     }
 
-    /// A core's port answers for its own slots and sends clients to the others. Settings are the whole server's.
+    /// Routes a request that came in by a core's port: the core executes requests for its own slots and sends clients
+    /// to the owners of the others. Changes of settings go to all cores of the server. `None`: it is executed here.
     #[inline]
     fn place_on_core(&self, found: Found, resolved: &Resolved) -> Result<Option<Away>, String> {
         if resolved.key_count == 0 {
@@ -510,14 +518,15 @@ impl Shard {
         if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot, false)) }
     }
 
-    /// Returns where a command without keys goes that came in by a core's port.
+    /// Returns the destination of a command without keys that came in by a core's port; `None`: it is executed here.
     fn everybodys(&self, found: Found) -> Option<Away> {
         let (route, keys) = (found.command.route, found.command.keys);
         let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
         is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index })
     }
 
-    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots: those that speak HTTP.
+    /// Routes a request that came in by the gateway. With a topology the rules of a cluster hold, except for clients
+    /// that speak HTTP, which know nothing of slots. `None`: it is executed here.
     #[inline]
     fn place_on_gateway(
         &self,
@@ -544,7 +553,7 @@ impl Shard {
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
-                // What is no slot is told so here; a slot of another server has no keys here.
+                // This core returns the error for a number that is no slot. A slot of another server has no keys here.
                 match slot.map(|slot| self.roles.of(slot)) {
                     Some(Owner::Core(core)) => Ok(Some(Away { route, core, keys, row })),
                     _ => Ok(None),
@@ -555,7 +564,7 @@ impl Shard {
         }
     }
 
-    /// Keys of several slots go together if this server has all of them: to one core, or split.
+    /// Routes a request with keys of several slots, if this server owns all of them: to one core, or split.
     fn place_slots(
         &self,
         found: Found,
@@ -602,7 +611,7 @@ impl Shard {
             && let Some(reason) = self.make_room(found, request, share, now)
         {
             reply.error(reason);
-            // It may have evicted some, and not enough.
+            // It may have evicted some keys, and not enough.
             self.told = recorded.map_or(Wait::NONE, |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
@@ -613,7 +622,8 @@ impl Shard {
         outcome
     }
 
-    /// Calls a command's function, for which there is room, and counts it. `recorded`: where the log ended before.
+    /// Calls the function of a command for which there is room, and counts the call. `recorded`: the end of the log
+    /// before it.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "it is one function with its callers, and copies nothing")]
     fn call(
@@ -660,7 +670,8 @@ impl Shard {
 }
 
 impl Shard {
-    /// Returns why a write is refused, if its records have no room in the log's files.
+    /// Returns the error of a write, if it is refused: its records have no room in the log's files, or no write is
+    /// accepted.
     #[inline]
     fn refuse_write(&mut self, found: Found, request: Request<'_>, share: Share) -> Option<&'static str> {
         let persistence = &self.core.persistence;
@@ -686,15 +697,16 @@ impl Shard {
         record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len)
     }
 
-    /// Has evictions and expiries leave the room in the log's files that a write needs, until the room is looked at again.
+    /// Keeps the room in the log's files that a write needs free of the records of evictions and expiries, until the
+    /// next check for room.
     #[inline]
     fn keep_room(&mut self, bytes: u64) {
         let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
         self.store.removes_until = Lsn(end);
     }
 
-    /// Makes room in memory for a command, by evictions. Returns why it is refused, if there is not enough, or if the evictions have
-    /// taken the room in the log's files.
+    /// Makes room in memory for a command, by evictions. Returns the error if there is not enough, or if the records of
+    /// the evictions have taken the command's room in the log's files.
     #[cold]
     fn make_room(&mut self, found: Found, request: Request<'_>, share: Share, now: Now) -> Option<&'static str> {
         let flags = found.command.flags;
@@ -708,7 +720,8 @@ impl Shard {
         if flags.has(Flags::WRITE) && has_evicted { self.refuse_write(found, request, share) } else { None }
     }
 
-    /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.
+    /// Finds room for a write that the log's files have none for: the reserve if the command frees, else new files.
+    /// Returns the error if there is none.
     #[cold]
     fn look_for_room(&mut self, relief: Relief, end: Lsn, bytes: u64) -> Option<&'static str> {
         let persistence = &mut self.core.persistence;
@@ -731,8 +744,8 @@ impl Shard {
         Some(persistence.refusal.unwrap_or(NO_ROOM))
     }
 
-    /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
-    /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
+    /// Ends a command's records, and returns the commits that its reply waits for: those of its own records, or of
+    /// uncommitted records of the keys that the reply depends on. `recorded`: the end of the log before the command.
     #[inline]
     fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Wait {
         let Some(log) = &mut self.store.log else { return Wait::NONE };
@@ -745,7 +758,7 @@ impl Shard {
             return Wait::persisted(end);
         }
         if resolved.key_count == 0 {
-            // It may tell of any key.
+            // The reply may depend on any key.
             let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
             return if tells { Wait::persisted(end) } else { Wait::NONE };
         }
@@ -755,12 +768,13 @@ impl Shard {
     }
 }
 
-/// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
+/// The longest key that is prefetched: a longer argument is no common key, and hashing it twice would cost more than a
+/// miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
-/// Takes the reply back that a client does not want (`CLIENT REPLY`).
+/// Removes a reply that the client does not want (`CLIENT REPLY`) from the output.
 #[cold]
 pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
     match client.reply_mode {

@@ -27,7 +27,7 @@ fn plan(servers: u16, cores: u16) -> Topology {
     Topology::plan((0..servers).map(server).collect()).expect("these servers fit together")
 }
 
-/// Core 0 of the first of these servers, and a client that came in by this kind of port.
+/// Returns core 0 of the first of these servers, and a client that came in by this kind of port.
 fn bench(servers: u16, cores: u16, port: Port) -> Bench {
     let topology = plan(servers, cores);
     let me = ShardId { server: 0, core: 0 };
@@ -48,7 +48,7 @@ fn bench(servers: u16, cores: u16, port: Port) -> Bench {
     bench
 }
 
-/// What comes of a request: `here`, or where it goes.
+/// Returns the outcome of a request: `here` and the reply, or its route and core.
 fn away(bench: &mut Bench, line: &str) -> String {
     let line = format!("{line}\n");
     let mut decoder = crate::resp::Decoder::default();
@@ -58,15 +58,15 @@ fn away(bench: &mut Bench, line: &str) -> String {
     match bench.shard.execute(decoder.request(line.as_bytes()), &mut bench.client, bench.now, &mut output) {
         Execution::Done(_) => format!("here: {}", String::from_utf8_lossy(&output).trim_end()),
         Execution::Away(away) => {
-            assert!(output.is_empty(), "who passes a request on has not answered it");
+            assert!(output.is_empty(), "a request that is forwarded has no reply here");
             format!("{:?} to core {}", away.route, away.core)
         }
         Execution::Wait => "wait".into(),
     }
 }
 
-/// A core answers for its own slots and sends clients to the owners of the others; keys of several slots are refused
-/// before anybody is sent anywhere. `{b}` is slot 3300, `{c}` 7365, `foo` 12182.
+/// A core answers for its own slots and redirects clients to the owners of the others. Keys of several slots are
+/// refused instead of redirected. `{b}` is slot 3300, `{c}` 7365, `foo` 12182.
 #[test]
 fn a_core_sends_clients_to_the_owners_of_other_slots() {
     let crossslot = "-CROSSSLOT Keys in request don't hash to the same slot";
@@ -88,7 +88,7 @@ fn a_core_sends_clients_to_the_owners_of_other_slots() {
     );
 }
 
-/// A gateway with a topology answers for all cores of its server, and follows the rules of a cluster for the rest.
+/// A gateway with a topology forwards to all cores of its server, and follows the rules of a cluster for the rest.
 #[test]
 fn a_gateway_passes_requests_to_the_cores_of_its_server() {
     let mut cluster = bench(2, 2, Port::Gateway);
@@ -117,7 +117,7 @@ fn a_gateway_passes_requests_to_the_cores_of_its_server() {
     }
 }
 
-/// Executes a line that was resolved before `change`, as a request of another core if `is_passed`.
+/// Executes a line that was resolved before `change`, as a request that another core has forwarded if `is_passed`.
 fn late(bench: &mut Bench, line: &str, is_passed: bool, change: impl FnOnce(&mut Shard)) -> String {
     let line = format!("{line}\n");
     let mut decoder = crate::resp::Decoder::default();
@@ -135,9 +135,9 @@ fn late(bench: &mut Bench, line: &str, is_passed: bool, change: impl FnOnce(&mut
     String::from_utf8_lossy(&output).trim_end().to_owned()
 }
 
-/// From the instant at which a slot is another's, no path executes anything for it: a core's port, the gateway, a request of
-/// another core, HTTP; nor a request that was resolved before. `{b}` stays, `{c}` goes to the second core, `foo` to the
-/// other server.
+/// From the instant at which a slot has another owner, no path executes anything for it: a core's port, the gateway, a
+/// forwarded request, HTTP; nor a request that was resolved before. `{b}` stays, `{c}` goes to the second core, `foo`
+/// to the other server.
 #[test]
 fn a_slot_that_is_given_away_is_asked_for_elsewhere_by_every_path() {
     let (at_core_1, at_server_1) = ("-MOVED 7365 127.0.0.1:7002", "-MOVED 12182 127.0.0.1:7101");
@@ -164,7 +164,7 @@ fn a_slot_that_is_given_away_is_asked_for_elsewhere_by_every_path() {
     }
 }
 
-/// While a slot is nobody's, nothing is executed for it either; the client is told to ask again.
+/// While a slot has no owner, nothing is executed for it either; the client gets TRYAGAIN.
 #[test]
 fn a_slot_without_an_owner_is_asked_for_again() {
     for (port, is_passed) in [(Port::Core, false), (Port::Gateway, false), (Port::Core, true)] {
@@ -177,7 +177,7 @@ fn a_slot_without_an_owner_is_asked_for_again() {
     }
 }
 
-/// What changes the settings of a server goes to all its cores, by whichever port it comes.
+/// A command that changes the server's settings goes to all its cores, also if it came in by a core's port.
 #[test]
 fn a_cores_port_changes_the_settings_of_the_whole_server() {
     let mut bench = bench(1, 2, Port::Core);
@@ -187,7 +187,7 @@ fn a_cores_port_changes_the_settings_of_the_whole_server() {
     assert_eq!(away(&mut alone, "CONFIG SET requirepass secret"), "here: +OK");
 }
 
-/// What a request lacks is told in this order: it is no command, has too few arguments, or the client is a stranger.
+/// Errors have this order: the command is not known, the number of arguments is wrong, the client is not authenticated.
 #[test]
 fn what_a_stranger_is_told() {
     let mut bench = bench(1, 1, Port::Core);
@@ -245,8 +245,9 @@ fn a_full_shard_refuses_what_needs_memory() {
     assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
 }
 
-/// A write is refused before it is applied where its records have no room in the log's files, by its size; what frees has
-/// the reserve. What a command writes counts, not what it was sent: APPEND, SETRANGE, COPY and RENAME write whole values.
+/// A write whose records have no room in the log's files, by their size, is refused before it is applied; commands that
+/// free have the reserve. The bytes that a command writes count, not those of its request: APPEND, SETRANGE, COPY and
+/// RENAME write whole values.
 #[test]
 fn what_has_no_room_on_disk_is_refused_before_it_is_applied() {
     const MIB: u64 = 1 << 20;
@@ -298,13 +299,13 @@ fn what_has_no_room_on_disk_is_refused_before_it_is_applied() {
     check(&mut bench, &[("SET d 1", "-MISCONF full"), ("DEL d", "-MISCONF full"), ("GET d", "$-1")]);
 }
 
-/// The reply to a request of any length.
+/// Returns the reply to a request of any length.
 fn ask(bench: &mut Bench, line: &str) -> String {
     let words: Vec<_> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
     String::from_utf8_lossy(&bench.execute(&words)).trim_end().replace("\r\n", " ")
 }
 
-/// Segments of a disk that has so many left.
+/// A disk with room for this many segments.
 struct Disk(Arc<AtomicU64>);
 
 impl Grow for Disk {
@@ -326,7 +327,7 @@ impl Grow for Disk {
     }
 }
 
-/// A write that the ready files are too short for gets new ones, as many as it takes and no more.
+/// A write that has no room in the log's files gets new ones, as many as it needs and no more.
 #[test]
 fn a_large_write_takes_the_room_that_it_needs() {
     let mut bench = bench(1, 1, Port::Gateway);
@@ -341,7 +342,7 @@ fn a_large_write_takes_the_room_that_it_needs() {
     assert_eq!(left.load(Ordering::Relaxed), 1);
 }
 
-/// A reply that the client does not want is taken back, errors among it; what is executed is executed.
+/// A reply that the client does not want is removed, also an error; the command is executed all the same.
 #[test]
 fn unwanted_replies_are_taken_back() {
     let mut bench = bench(1, 1, Port::Core);
