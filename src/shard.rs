@@ -447,8 +447,8 @@ impl Shard {
         text
     }
 
-    /// Returns the error of a request, if it must not be executed: it is wrong by itself, or the client or the core does
-    /// not allow it.
+    /// Returns the error of a request, if it must not be executed: it is wrong by itself, or the client or the core
+    /// does not allow it.
     #[cold]
     fn refuse(&self, found: Found, fault: Option<Fault>, request: Request<'_>, client: &Client) -> Option<String> {
         let command = found.command;

@@ -115,8 +115,8 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps the unexecuted bytes behind the first `used` of them: of `unread` if there is one, which ends with `bytes`,
-    /// else of `bytes`.
+    /// Keeps the unexecuted bytes behind the first `used` of them: of `unread` if there is one, which ends with
+    /// `bytes`, else of `bytes`.
     fn keep(&mut self, unread: Option<Box<Unread>>, bytes: &[u8], used: usize) {
         let mut unread = match unread {
             Some(unread) => unread,

@@ -171,8 +171,8 @@ impl Shard {
         if self.store.is_full() { Err(OUT_OF_MEMORY.to_owned()) } else { Ok(home) }
     }
 
-    /// Returns the place of a request's keys, or an error: in a cluster all keys of a transaction must be in one slot, else
-    /// on one core.
+    /// Returns the place of a request's keys, or an error: in a cluster all keys of a transaction must be in one slot,
+    /// else on one core.
     fn check_home(
         &self,
         transaction: &Transaction,
@@ -386,7 +386,8 @@ impl Shard {
         needs
     }
 
-    /// Returns the error of a queue, if none of it is executed. The needs are met for the whole queue or for none of it.
+    /// Returns the error of a queue, if none of it is executed. The needs are met for the whole queue or for none of
+    /// it.
     fn refuse_transaction(&mut self, needs: &Needs, now: Now) -> Option<&'static str> {
         if self.core.persistence.is_loading {
             return Some(LOADING);
