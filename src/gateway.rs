@@ -1,8 +1,8 @@
-//! How a request that came in by the gateway is spread over this server's cores, and how their replies become one.
+//! Fan-out of a request that came in by the gateway over this server's cores, and the merge of their replies into one.
 //!
-//! [`spread`] makes a request for each core that has a part in it; the driver brings these there and every reply back to
-//! [`Gather::put`], in any order, until that gives the one reply for the client. A request that goes to one core as it
-//! is ([`Away::whole`]) needs neither.
+//! [`spread`] makes a request for each core that takes part. The caller sends these requests to the cores and passes
+//! every reply to [`Gather::put`], in any order, until that returns the one reply for the client. A request that goes
+//! to one core unchanged ([`Away::whole`]) needs neither.
 
 mod histogram;
 mod info;
@@ -17,69 +17,73 @@ use crate::{
     store::Cursor,
 };
 
-/// What one core is asked.
+/// One core's part of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Part {
-    /// The core, which may be the one that has the connection.
+    /// The core that executes the part. It may be the one that has the connection.
     pub core: u16,
     /// The request, as a client would send it.
     pub bytes: Vec<u8>,
 }
 
-/// A request, spread over cores.
+/// A request that was spread over cores.
 #[derive(Debug)]
 pub struct Spread {
-    /// What each core is asked; never empty, and no core twice.
+    /// The parts; never empty, and at most one for each core.
     pub parts: Vec<Part>,
-    /// Takes their replies, by their position in `parts`.
+    /// Takes the replies to the parts, each by the position of its part in `parts`.
     pub gather: Gather,
 }
 
-/// Collects the replies of several cores, and puts them together.
+/// Collects the replies of several cores, and merges them.
 #[derive(Debug)]
 pub struct Gather {
     how: How,
     replies: Vec<Option<Vec<u8>>>,
-    /// How many keys each of the cores has; 1 where it is not known.
+    /// For each part, the number of keys that its core has; 1 if it is not known.
     keys: Vec<u64>,
     missing: usize,
 }
 
-/// How replies are put together.
+/// The method of merging replies.
 #[derive(Debug)]
 enum How {
-    /// There is one, and it stays as it is.
+    /// There is one reply, and it is not changed.
     AsIs,
-    /// As the command's row says. `first` is the position of the part that counts most: of the core that has the connection.
+    /// The command's own way of merging. `first` is the position of the part whose reply is preferred: for a request to
+    /// every core, that of the core that has the connection.
     Merge { merge: Merge, first: usize },
-    /// The reply of a core that has keys, the more likely the more it has. The number is a random one.
+    /// The reply of one core that has keys, drawn with a probability in proportion to its number of keys. Holds a
+    /// random number.
     Drawn(u64),
-    /// One array with an element for each key; for each key, in order, the part that has it.
+    /// One array with an element for each key. Holds, for each key in order, the position of the part that has it.
     ByKey(Vec<u16>),
-    /// A scan's cursor becomes the gateway's, see [`Walk`].
+    /// A scan's reply, whose cursor is replaced by the gateway's; see [`Walk`].
     Cursor(Walk),
-    /// The first of all elements.
+    /// One array of the first elements of all replies, in one order.
     Ranked(rank::Rank),
 }
 
-/// A scan walks one core after the other, each from its first slot to its last. The client's cursor is the core's own
-/// number with the core above it, so that it says all there is to know, whoever owns which slots.
+/// The position of a scan, which walks one core after the other, each from its first slot to its last. The client's
+/// cursor is the core's own cursor with the core's number in the bits above it. So it holds the whole state of the
+/// scan, whichever core owns which slots.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     core: u16,
-    /// The last slot that the core owns: behind it there is nothing.
+    /// The last slot that the core owns: the core has no keys in the slots behind it.
     last_slot: u16,
-    /// The cursor to go on with where this core is done; 0 behind the last.
+    /// The client's next cursor once this core is done; 0 if this is the last core.
     next: u64,
 }
 
-/// A core's own cursors are below 2^54. 512 cores above that stay within a signed number.
+/// The number of bits of a core's own cursor: these are below 2^54. With 512 cores above that, a cursor still fits into
+/// a signed 64-bit number.
 const CORE_SHIFT: u32 = 54;
 
-/// Spreads a request over the cores. `owner` says which core of this server owns a slot, `random` is any number.
+/// Spreads a request over the cores. `owner` returns the core of this server that owns a slot, `random` is any number.
 ///
 /// # Panics
-/// Where a key to split by belongs to another server: the shard has sent such a request away.
+/// If the request is to be split and one of its keys belongs to another server: the shard refuses such a request.
 pub fn spread(
     request: Request<'_>,
     away: Away,
@@ -109,11 +113,11 @@ fn as_is(request: Request<'_>, core: u16) -> Spread {
     Spread { parts, gather: Gather::new(How::AsIs, 1) }
 }
 
-/// Gives each core the keys that it owns, in their order, and what stands behind each (MSET's values).
+/// Gives each core the keys that it owns, in their order, each with the arguments that belong to it (MSET's values).
 fn split(request: Request<'_>, away: Away, merge: Merge, owner: impl Fn(Slot) -> Option<u16>) -> Spread {
     let (first, step) = (away.keys.first as usize, away.keys.step as usize);
     if !(request.len() - first).is_multiple_of(step) {
-        // A value is missing. One core says so, before any core has done its part.
+        // A value is missing. One core returns the error, before any core has executed its part.
         return as_is(request, away.core);
     }
     let mut shares: Vec<(u16, Vec<&[u8]>)> = Vec::new();
@@ -146,7 +150,7 @@ fn cursor_at(
 ) -> Spread {
     let text = request.get(index).and_then(|text| std::str::from_utf8(text).ok());
     let Some(number) = text.and_then(|text| text.parse::<u64>().ok()) else {
-        return as_is(request, away.core); // which says what is wrong with it
+        return as_is(request, away.core); // That core returns the error.
     };
     let slots = |core: u16| Slot::all().filter(move |_| core < cores).map(Slot::number);
     let owned = |core: u16, slot: &u16| Slot::new(*slot).and_then(&owner) == Some(core);
@@ -156,7 +160,7 @@ fn cursor_at(
     let next_after = |core: u16| (core + 1..cores).find_map(|core| first_slot(core).map(|slot| start(core, slot)));
     let core = ((number >> CORE_SHIFT) % u64::from(cores)) as u16;
     let inner = number & ((1 << CORE_SHIFT) - 1);
-    // Only an owner of slots is walked; a server that owns none asks the core that has the connection, which has no key.
+    // Only cores that own slots are walked. If none does, the core that has the connection is asked, which has no key.
     let (core, inner) = match first_slot(core) {
         Some(slot) if inner == 0 => (core, start(0, slot)),
         Some(_) => (core, inner),
@@ -187,15 +191,15 @@ impl Gather {
         Self { how, replies: vec![None; parts], keys: vec![1; parts], missing: parts }
     }
 
-    /// Notes how many keys the core has that answers a part, when it does: call it before [`put`](Self::put).
+    /// Notes the number of keys that a part's core had when it replied. Call it before [`put`](Self::put).
     pub fn note_keys(&mut self, part: usize, keys: u64) {
         self.keys[part] = keys;
     }
 
-    /// Takes the reply to a part; returns the reply for the client once it has all.
+    /// Takes the reply to a part. Returns the reply for the client with the last part's.
     ///
     /// # Panics
-    /// Where the part was answered before, or the bytes are no reply: only our own cores answer here.
+    /// If the part was answered before, or if the bytes are not a reply: only this server's own cores answer here.
     pub fn put(&mut self, part: usize, reply: Vec<u8>) -> Option<Vec<u8>> {
         assert!(self.replies[part].is_none(), "a part is answered once");
         self.replies[part] = Some(reply);
@@ -216,7 +220,8 @@ impl Gather {
             How::Drawn(random) => return replies.swap_remove(self.draw(&replies, *random)),
             How::Merge { merge: Merge::Here, first } => return replies.swap_remove(*first),
             How::Merge { merge, first } => {
-                // One core knew the client that `CLIENT KILL address` means, and the others say that they do not.
+                // `CLIENT KILL address`: one core has closed the client, and the others have replied that they have no
+                // such client.
                 if *merge == Merge::Sum && replies.iter().any(|reply| reply == b"+OK\r\n") {
                     return b"+OK\r\n".to_vec();
                 }
@@ -241,7 +246,7 @@ impl Gather {
             Merge::Sums => sums(&replies),
             Merge::Elements => concatenate(&replies),
             Merge::Lines => lines(&replies),
-            // These have been put together above.
+            // The match above has merged these.
             Merge::Ok
             | Merge::First
             | Merge::Here
@@ -254,7 +259,8 @@ impl Gather {
 }
 
 impl Gather {
-    /// The part that has a random key: of those cores that have any, each is as likely as it has keys.
+    /// Returns the position of the part whose random key is taken: one of a core that has keys, drawn with a
+    /// probability in proportion to the core's number of keys.
     fn draw(&self, replies: &[Vec<u8>], random: u64) -> usize {
         let keys = |part: usize| if is_null(&replies[part]) { 0 } else { self.keys[part].max(1) };
         let all: u64 = (0..replies.len()).map(keys).sum();
@@ -269,7 +275,7 @@ impl Gather {
 }
 
 impl Walk {
-    /// Puts the gateway's cursor in the place of the core's in a scan's reply: `[cursor, [keys]]`.
+    /// Returns a scan's reply, `[cursor, [keys]]`, with the core's cursor replaced by the gateway's.
     fn go_on(&self, reply: &[u8]) -> Vec<u8> {
         let Some(rest) = reply.strip_prefix(b"*2\r\n") else { return reply.to_vec() };
         let length = length(rest);
@@ -303,7 +309,7 @@ fn sum(replies: &[impl AsRef<[u8]>]) -> Vec<u8> {
     format!(":{}\r\n", replies.iter().map(|reply| number(reply.as_ref())).sum::<i64>()).into_bytes()
 }
 
-/// The first map, with the sums of all in the places of its integers.
+/// Returns the first map, with each integer replaced by the sum of that of all maps.
 fn sums(replies: &[Vec<u8>]) -> Vec<u8> {
     let start = head(&replies[0]).1;
     let mut joined = replies[0][..start].to_vec();
@@ -319,7 +325,7 @@ fn sums(replies: &[Vec<u8>]) -> Vec<u8> {
     joined
 }
 
-/// One array (or set) with the elements of all.
+/// Returns one array (or set) with the elements of all replies.
 fn concatenate(replies: &[Vec<u8>]) -> Vec<u8> {
     let arrays = || replies.iter().filter(|reply| !is_null(reply));
     let Some(sign) = arrays().map(|reply| reply[0]).next() else { return replies[0].clone() };
@@ -329,7 +335,7 @@ fn concatenate(replies: &[Vec<u8>]) -> Vec<u8> {
     joined
 }
 
-/// One array with the elements of all, in the order of the keys they belong to.
+/// Returns one array with the elements of all replies, in the order of the keys that they belong to.
 fn by_key(order: &[u16], replies: &[Vec<u8>]) -> Vec<u8> {
     let mut rests: Vec<&[u8]> = replies.iter().map(|reply| &reply[head(reply).1..]).collect();
     let mut joined = format!("*{}\r\n", order.len()).into_bytes();
@@ -343,20 +349,20 @@ fn by_key(order: &[u16], replies: &[Vec<u8>]) -> Vec<u8> {
     joined
 }
 
-/// One text of all.
+/// Returns one text: those of all replies, one behind the other.
 fn lines(replies: &[Vec<u8>]) -> Vec<u8> {
     let text: Vec<u8> = replies.iter().flat_map(|reply| bulk(reply).1).copied().collect();
     text_like(&replies[0], &text)
 }
 
-/// A text as a reply of the same kind as `model`: a bulk or a verbatim string.
+/// Returns a text as a reply of the same kind as `model`: a bulk or a verbatim string.
 fn text_like(model: &[u8], text: &[u8]) -> Vec<u8> {
     let (kind, _) = bulk(model);
     let header = format!("{}{}\r\n", char::from(model[0]), kind.len() + text.len());
     [header.as_bytes(), kind, text, b"\r\n"].concat()
 }
 
-/// A bulk or verbatim string's kind (`txt:`; empty for a bulk string) and its text.
+/// Returns the kind of a bulk or verbatim string (`txt:`; empty for a bulk string) and its text.
 fn bulk(reply: &[u8]) -> (&[u8], &[u8]) {
     let (length, start) = head(reply);
     let text = &reply[start..start + length as usize];
@@ -367,13 +373,13 @@ fn bulk(reply: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The number in a reply's first line, and where the next line begins.
+/// Returns the number in a reply's first line, and the offset of the next line.
 fn head(reply: &[u8]) -> (i64, usize) {
     let end = reply.iter().position(|&byte| byte == b'\r').expect("a core's reply is whole");
     (resp::parse_i64(&reply[1..end]).expect("a number stands behind the sign"), end + 2)
 }
 
-/// The length of the first reply in `bytes`, RESP2 or RESP3, whatever it holds.
+/// Returns the length of the first reply in `bytes`, RESP2 or RESP3, of any kind.
 fn length(bytes: &[u8]) -> usize {
     let (mut at, mut remaining) = (0, 1);
     while 0 < remaining {

@@ -1,7 +1,8 @@
-//! A client's connection as the server sees it: what it sent, what it is owed, in order, and what of that may leave.
+//! A session: the requests and replies of one client's connection. It executes the requests in order, and holds the
+//! replies in order until they may be sent.
 //!
-//! A request is executed as soon as it is whole. Its reply goes straight into [`Session::output`], unless an earlier
-//! reply has to wait for another core: then it queues behind that one, and leaves with it.
+//! A request is executed as soon as it is complete. Its reply goes straight into [`Session::output`], unless an earlier
+//! reply still has to come from another core: then it queues behind that one, and becomes output with it.
 
 mod http;
 
@@ -13,47 +14,49 @@ use crate::{
 use http::Exchange;
 use std::collections::VecDeque;
 
-/// Numbers a reply that has to wait. Unique within its session.
+/// The number of a reply that comes later. Unique within its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ticket(pub u64);
 
-/// What came of a request, as a session needs to know it.
+/// The outcome of a request, as far as a session needs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
     /// The reply is in the output, or there is none.
     Here,
-    /// As [`Here`](Self::Here), but it waits until this is committed.
+    /// The reply is in the output, and may not be sent until this is committed.
     Held(Wait),
-    /// The reply will come under the ticket that the request was given.
+    /// The reply comes later, under the request's ticket: see [`Session::complete`].
     Later,
-    /// The reply is in the output and waits for this, if for anything; it is the last.
+    /// The reply is in the output, and is the last: no request behind this one is executed. It may not be sent until this is
+    /// committed.
     Last(Wait),
-    /// As [`Later`](Self::Later), and the reply is the last: no request behind this one is executed.
+    /// The reply comes later, under the request's ticket, and is the last: no request behind this one is executed.
     LastLater,
-    /// The request was not executed: it needs values that have to be fetched first. It is shown again after
-    /// [`Session::resume`].
+    /// The request was not executed, since it has to wait: for example for values that have to be fetched from the
+    /// disk. It is executed again after [`Session::resume`].
     NotYet,
 }
 
-/// Returns true if a request names the password that it is shown.
+/// Returns true if the request's password is the one in the argument.
 pub type HasPassword<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// Executes a session's requests.
 pub trait Executor {
-    /// What the arguments of a request say by themselves, found once.
+    /// The facts about a request that follow from its arguments alone, found once.
     type Resolved: Copy;
 
-    /// What the next request may cost.
+    /// Returns the limits of the next request.
     fn limits(&self) -> Limits;
-    /// Finds what a request's arguments say by themselves.
+    /// Finds the facts that follow from a request's arguments alone.
     fn resolve(&self, request: Request<'_>) -> Self::Resolved;
-    /// Looks at a request that will be executed soon, to have at hand what it needs.
+    /// Notes what a request that will be executed soon needs, so that it can be prefetched.
     fn foresee(&mut self, request: Request<'_>, resolved: &Self::Resolved);
-    /// All have been shown that will be executed soon.
+    /// Prefetches what the noted requests need; called once all of a batch have been noted.
     fn fetch_foreseen(&mut self);
-    /// Whether no request may be executed for the time being, whoever sent it: the log is too far behind.
+    /// Returns true if no request may be executed for the time being: the log or another core is too far behind.
     fn is_stalled(&self) -> bool;
-    /// Executes a request. Its reply goes to `output`, or will be given to [`Session::complete`] with this ticket.
+    /// Executes a request. Its reply is appended to `output`, or passed to [`Session::complete`] later, with this
+    /// ticket.
     fn execute(
         &mut self,
         request: Request<'_>,
@@ -62,86 +65,88 @@ pub trait Executor {
         ticket: Ticket,
     ) -> Answer;
 
-    /// What the next HTTP request may cost. This and what follows is asked for HTTP sessions alone.
+    /// Returns the limits of the next HTTP request. This function and those below are called only in HTTP sessions.
     fn http_limits(&self) -> HttpLimits {
         let limits = self.limits();
         HttpLimits::new(limits.argument_bytes_max, limits.argument_bytes_max, limits.arguments_max, usize::MAX >> 2)
     }
-    /// Seconds since 1970, for the `Date` header.
+    /// Returns the seconds since 1970, for the `Date` header.
     fn unix_seconds(&self) -> u64 {
         0
     }
-    /// Returns true if the password that the next request names is not to be looked at yet: the client has sent wrong ones. The
-    /// request is shown again after [`Session::resume`].
+    /// Returns true if the password of the next request may not be checked yet, since the client has sent wrong ones.
+    /// The request is processed again after [`Session::resume`].
     fn must_wait(&mut self) -> bool {
         false
     }
-    /// Lets the client in for its next request, or not: each names its password. `has_password` says whether it names the one
-    /// that it is shown; `None` where it names none. Returns whether the client is in.
+    /// Authenticates the client for its next request: each HTTP request has its own password. `has_password` compares
+    /// it with another; `None` if the request has none. Returns true if the client is authenticated.
     fn authenticate(&mut self, _has_password: Option<HasPassword<'_>>) -> bool {
         true
     }
-    /// Returns true if a request to this host, with a port or without, may be for this server.
+    /// Returns true if a request to this host, with or without a port, may be for this server.
     fn is_own_host(&self, _authority: &[u8]) -> bool {
         true
     }
-    /// Host and port of the other server that owns a key; `None` where this one does.
+    /// Returns the host and port of the other server that owns a key; `None` if no other server owns it.
     fn elsewhere(&self, _key: &[u8]) -> Option<(&str, u16)> {
         None
     }
-    /// The client speaks HTTP, and calls itself so (`User-Agent`).
+    /// Notes that the client speaks HTTP, and its name (`User-Agent`).
     fn introduce(&mut self, _agent: &[u8]) {}
-    /// A request was refused before anything was executed.
+    /// Notes that a request was refused before anything was executed.
     fn note_refusal(&mut self) {}
 }
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Debug, Default)]
 enum Protocol {
     /// The Redis protocol.
     #[default]
     Resp,
-    /// That or HTTP: its first line has not come.
+    /// The Redis protocol or HTTP: too little of the first line has arrived to tell.
     Undecided,
     /// HTTP.
     Http(Box<Exchange>),
 }
 
-/// When a session stops executing what it has received, until it has been rid of some of what it owes.
+/// The limits of what a session owes its client. At a limit it stops executing requests until some replies have left.
 #[derive(Clone, Copy, Debug)]
 pub struct Backpressure {
-    /// Bytes of replies that nobody has taken.
+    /// The most bytes of replies that have not been taken from the session.
     pub output_bytes_max: usize,
-    /// Replies that others have not given yet.
+    /// The most replies that have not come yet, for example from other cores.
     pub waiting_max: usize,
 }
 
-/// A reply, or several in a row, that can't leave yet.
+/// An element of the queue of replies: one that has not come, or several in a row that have.
 #[derive(Debug)]
 enum Part {
+    /// A reply that has not come.
     Waiting,
-    /// Replies, and what the last of them that is held waits for.
+    /// Replies that have come, and the commits that they wait for.
     Done(Vec<u8>, Wait),
 }
 
-/// Bytes of the output from `start` on wait for this.
+/// A hold on the output: its bytes from `start` on may not be sent until `wait` is met.
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     start: usize,
     wait: Wait,
 }
 
-/// What is there only while a request is not whole, or may not be executed yet.
+/// Received bytes that were not executed: a request is not complete, or may not be executed yet.
 #[derive(Debug, Default)]
 struct Unread {
     bytes: Vec<u8>,
-    /// How much of `bytes` has been executed.
+    /// The number of bytes at the beginning of `bytes` that have been executed.
     used: usize,
     decoder: Decoder,
 }
 
 impl Unread {
-    /// Moves what is left to the front once it is the smaller part, so that each byte is moved about once.
+    /// Moves the bytes that are left to the front once they are fewer than those before them, so that each byte is
+    /// moved about once.
     fn compact(&mut self) {
         if self.bytes.len() < self.used * 2 {
             self.bytes.drain(..self.used);
@@ -150,18 +155,18 @@ impl Unread {
     }
 }
 
-/// Requests that are cut before the first of them is executed, so that the memory which they need is fetched for all of them
-/// at once instead of for one after the other.
+/// The number of requests that are decoded before the first of them is executed, so that the memory which they need is
+/// prefetched for all of them at once instead of for one after the other.
 const AHEAD: usize = 32;
 
-/// Bytes that a session may have received while it is suspended before it is not read from any more: these, or twice what it may
-/// be owed where that is less, as before AUTH.
+/// The most unexecuted bytes of a session whose requests wait; above it the connection is not read any more. The limit
+/// is twice the output limit if that is less, as before AUTH.
 const UNREAD_MAX: usize = 64 * 1024;
 
-/// Room for so many gates or parts is kept once there are none: what a common pipeline needs, some 2 KiB.
+/// The capacity for gates and for parts that is kept while there are none: enough for a common pipeline, some 2 KiB.
 const QUEUE_KEPT: usize = 64;
 
-/// Replies that may be waited for before the first of them has come, of whatever size it will be.
+/// The most replies that may be waited for before the first of them has come: until then their size is not known.
 const WINDOW_AT_FIRST: usize = 32;
 
 /// One connection's requests and replies. Idle, it holds no buffer.
@@ -169,111 +174,115 @@ const WINDOW_AT_FIRST: usize = 32;
 pub struct Session {
     protocol: Protocol,
     unread: Option<Box<Unread>>,
-    /// Replies that may leave, in order, but for those behind a gate.
+    /// Replies that have come, in order. Those behind a gate may not be sent yet.
     pub output: Vec<u8>,
-    /// What parts of the output wait for; both ascend.
+    /// The holds on the output; `start` and `wait` ascend.
     gates: VecDeque<Gate>,
-    /// Replies behind one that has not come; the first is always waiting.
+    /// Replies from the first on that has not come; so the first part is always [`Part::Waiting`].
     parts: VecDeque<Part>,
-    /// The ticket of the first of `parts`.
+    /// The ticket of the first of `parts`, or of the next reply if there is none.
     first_ticket: u64,
+    /// The number of parts that are [`Part::Waiting`].
     waiting: usize,
-    /// Bytes in `parts`.
+    /// The number of bytes in `parts`.
     queued: usize,
-    /// The size of the replies that came of late: the last, or the mean with those before where that is larger.
+    /// The size of recent late replies: that of the last one, or its mean with the sizes before if that is larger.
     reply_bytes: usize,
-    /// How many replies have come, up to what may be waited for: see [`window`](Self::window).
+    /// The number of late replies that have come; see [`window`](Self::window).
     opened: usize,
-    /// Requests were left that could have been executed, because the session was blocked. Who has read this gives it what
-    /// is left (`receive` of no bytes) once it is not blocked any more.
+    /// True if received bytes were left unexecuted because the session was blocked or the executor stalled. The caller
+    /// has them executed by `receive` of no bytes once neither is the case any more.
     pub has_waited: bool,
-    /// The next request waits for values that are being fetched.
+    /// The next request waits ([`Answer::NotYet`]), for example for values that are being fetched.
     is_suspended: bool,
     /// The peer will send no more.
     pub ended: bool,
-    /// No more requests are executed; it is closed when what it is owed has left.
+    /// No more requests are executed; the connection is closed once all replies have left.
     pub closing: bool,
 }
 
 impl Session {
-    /// A session that may turn out to speak HTTP.
+    /// Returns a session whose protocol is the Redis protocol or HTTP.
     pub fn undecided() -> Self {
         Self { protocol: Protocol::Undecided, ..Self::default() }
     }
 
-    /// Whether the peer may still be sending what nobody will read: to close at once could cost it the last reply.
+    /// Returns true if the peer may still be sending bytes that will not be read: if the connection is closed at once,
+    /// the last reply may be lost on the way.
     pub fn lingers(&self) -> bool {
         matches!(&self.protocol, Protocol::Http(exchange) if exchange.lingers) && !self.ended
     }
 
-    /// Whether requests wait for replies to leave before they are executed. Who feeds the session should stop.
+    /// Returns true if no request is executed for now: the next one waits, or too many replies are owed.
     pub fn is_blocked(&self, limit: &Backpressure) -> bool {
         self.is_suspended || self.is_full(limit)
     }
 
-    /// Whether as much is owed as may be.
+    /// Returns true if the replies that are owed are at a limit.
     fn is_full(&self, limit: &Backpressure) -> bool {
         limit.output_bytes_max <= self.output.len() + self.queued
             || (self.waiting != 0 && self.window(limit) <= self.waiting)
     }
 
-    /// Whether the next request waits for values that are being fetched: not for long, so that more may be received until
-    /// then.
+    /// Returns true if the next request waits, for example for values that are being fetched. That is not for long, so
+    /// that more may be received meanwhile.
     pub fn is_suspended(&self) -> bool {
         self.is_suspended
     }
 
-    /// Returns true if the session should be given no more: more is owed than may be, or more waits to be executed than a session
-    /// should have that can't execute it at once.
+    /// Returns true if the connection should not be read from: the replies that are owed are at a limit, or requests
+    /// wait and the unexecuted bytes are above theirs.
     pub fn has_enough(&self, limit: &Backpressure) -> bool {
         let waits = self.is_suspended || self.has_waited;
         self.is_full(limit) || (waits && UNREAD_MAX.min(limit.output_bytes_max.saturating_mul(2)) < self.unread_bytes())
     }
 
-    /// The values are there: the next request may be executed, by `receive` of no bytes.
+    /// Ends the wait of the next request: for example, its values are there. Call `receive` with no bytes to execute
+    /// it.
     pub fn resume(&mut self) {
         self.is_suspended = false;
         self.has_waited = false;
     }
 
-    /// Whether replies are still to come from elsewhere.
+    /// Returns true if replies are still to come later.
     pub fn is_waiting(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// Whether nothing more will leave: no more is executed, and all replies have left.
+    /// Returns true if nothing more will be sent: no more requests are executed, and all replies have been taken.
     pub fn is_finished(&self) -> bool {
         self.closing && self.output.is_empty() && self.parts.is_empty()
     }
 
-    /// Whether whole requests may be left to execute.
+    /// Returns true if there are unexecuted bytes, which may hold complete requests.
     pub fn has_unread(&self) -> bool {
         self.unread.as_ref().is_some_and(|unread| unread.used < unread.bytes.len())
     }
 
-    /// How many replies may be waited for: as many as would fit into the output if they were as large as the last ones,
-    /// so that a client which doesn't read what it asked for from another core costs little more than one that asks here.
-    /// Before any has come, few; with each that comes, one more.
+    /// Returns the most replies that may be waited for: as many as would fit into the output if they were as large as
+    /// recent ones, so that a client which doesn't read replies of another core costs little more than one that doesn't
+    /// read this core's. At first it is [`WINDOW_AT_FIRST`] at most, and one more with each reply that comes.
     fn window(&self, limit: &Backpressure) -> usize {
         let opened = (WINDOW_AT_FIRST + self.opened).min(limit.waiting_max).max(1);
         (limit.output_bytes_max / self.reply_bytes.max(1)).clamp(1, opened)
     }
 
-    /// Bytes of replies that have not left.
+    /// Returns the number of bytes of replies that have come and have not been taken.
     pub fn owed_bytes(&self) -> usize {
         self.output.len() + self.queued
     }
 
-    /// Bytes that were received and not executed.
+    /// Returns the number of bytes that were received and not executed.
     pub fn unread_bytes(&self) -> usize {
         self.unread.as_ref().map_or(0, |unread| unread.bytes.len() - unread.used)
     }
 
-    /// Executes every whole request in what was kept and in `bytes`, and keeps the rest: a request that is not whole, or
-    /// all that is behind the one that blocked the session. `scratch` is any decoder between requests.
+    /// Executes every complete request in the bytes that were kept and in `bytes`, and keeps the rest: a request that
+    /// is not complete, or everything from the point on at which the session was blocked. `scratch` is any decoder that
+    /// is not in the middle of a request.
     ///
     /// # Errors
-    /// [`ProtocolError`], after which the session is closing; the error is to be told the client.
+    /// [`ProtocolError`]: the session is closing, and the caller sends the error to the client.
     #[inline]
     pub fn receive(
         &mut self,
@@ -317,7 +326,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns how many bytes were used.
+    /// Executes complete requests; returns the number of bytes that they took.
     #[inline]
     fn execute_all<E: Executor>(
         &mut self,
@@ -378,7 +387,7 @@ impl Session {
                         end = begin;
                     }
                 }
-                // What follows was cut within limits that AUTH may just have changed.
+                // The requests behind were decoded within limits that AUTH may just have changed.
                 if self.closing || self.is_blocked(backpressure) || executor.is_stalled() || executor.limits() != limits
                 {
                     break;
@@ -391,7 +400,7 @@ impl Session {
         Ok(used)
     }
 
-    /// Where the next reply goes, and the ticket for it should it have to wait.
+    /// Returns the buffer that the next reply is appended to, and the ticket for the reply if it comes later.
     #[inline]
     pub fn tail(&mut self) -> (&mut Vec<u8>, Ticket) {
         if self.parts.is_empty() {
@@ -411,7 +420,7 @@ impl Session {
         }
     }
 
-    /// Counts what was appended to the last part behind its first `length` bytes.
+    /// Counts the bytes that were appended to the last part behind its first `length` bytes.
     fn queue_grew(&mut self, length: usize) {
         if let Some(Part::Done(bytes, _)) = self.parts.back() {
             self.queued += bytes.len() - length;
@@ -424,8 +433,9 @@ impl Session {
         self.waiting += 1;
     }
 
-    /// Notes that the reply which begins at `start` of the last part is held. `gates`: how many there were when this batch of
-    /// requests began. What one batch wrote is on disk at once, so that one gate serves for all of it.
+    /// Notes that the last reply, which begins at `start` of its buffer, waits for commits. `gates`: the number of
+    /// gates when this batch of requests began. The log records of one batch become durable together, so that one gate
+    /// serves for all of it.
     #[inline]
     fn hold(&mut self, start: usize, wait: Wait, gates: usize) {
         match self.parts.back_mut() {
@@ -441,19 +451,20 @@ impl Session {
     }
 
     fn push_gate(&mut self, start: usize, wait: Wait) {
-        // Behind a gate that opens later, another is none.
+        // A gate behind one that covers it would never hold anything.
         if self.gates.back().is_none_or(|gate| !gate.wait.covers(wait)) {
             self.gates.push_back(Gate { start, wait });
         }
     }
 
-    /// Returns what the last replies wait for, if anything: call [`take_output`](Self::take_output) again when that is committed.
+    /// Returns the commits that the last of the held replies waits for, if any. Call [`take_output`](Self::take_output)
+    /// again when these are done.
     #[inline]
     pub fn held_until(&self) -> Option<Wait> {
         self.gates.back().map(|gate| gate.wait)
     }
 
-    /// Takes what may leave now that so much is committed; `None` where there is nothing.
+    /// Takes the output that may be sent now that `committed` is; `None` if there is none.
     #[inline]
     pub fn take_output(&mut self, committed: Committed) -> Option<Vec<u8>> {
         if !self.gates.is_empty() {
@@ -478,10 +489,11 @@ impl Session {
         Some(std::mem::replace(&mut self.output, held))
     }
 
-    /// Takes the reply that a ticket stands for, and what it waits for; it and what queued behind it may leave then.
+    /// Takes the reply for a ticket, and the commits that it waits for. The reply and those queued behind it become
+    /// output, once all replies before it have come.
     ///
     /// # Panics
-    /// Where the ticket was not given by this session, or was answered before.
+    /// If the ticket is not of this session, or was completed before.
     pub fn complete(&mut self, ticket: Ticket, mut reply: Vec<u8>, held: Wait) {
         if let Protocol::Http(exchange) = &mut self.protocol {
             exchange.finish(ticket, &mut reply);
@@ -512,7 +524,7 @@ impl Session {
     }
 }
 
-/// Gives back the room of a queue that has been long and is empty.
+/// Frees the memory of an empty queue that has been long.
 #[inline]
 fn give_back<T>(queue: &mut VecDeque<T>) {
     if QUEUE_KEPT < queue.capacity() && queue.is_empty() {

@@ -1,4 +1,4 @@
-//! A shard: one core and all it owns. Ties the command table, the store and the topology together.
+//! A shard: one core and all it owns. It executes requests with the command table, the store and the topology.
 
 mod resolved;
 mod roles;
@@ -31,29 +31,30 @@ pub use roles::{Owner, Roles};
 use std::collections::BTreeSet;
 pub use succession::Succession;
 
-/// Where a request goes that came in by the gateway and that this core can't answer alone.
+/// The destination of a request that this core can't answer alone: another core of this server, or several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Away {
-    /// How it is spread, and how the replies become one.
+    /// The choice of cores, and the way in which their replies are merged.
     pub route: Route,
     /// The core that owns its keys, for the routes that go to one core.
     pub core: u16,
-    /// Which arguments are its keys, for [`Route::Split`].
+    /// The positions of the keys in the request, for [`Route::Split`].
     pub keys: Keys,
-    /// The number of its row.
+    /// The number of the command's row.
     pub row: u16,
 }
 
 impl Away {
-    /// Returns the one core that gets the request as it is, and whose reply is the client's; `None` if the request has parts.
+    /// Returns the one core that gets the request unchanged and whose reply is the client's; `None` if the request has
+    /// parts.
     #[inline]
     pub fn whole(self) -> Option<u16> {
         matches!(self.route, Route::Here | Route::Keys | Route::SlotAt(_)).then_some(self.core)
     }
 }
 
-/// What a core executes of a client's request. The client's request counts once, in every statistic: with its first part, and
-/// as a failure by the core that puts the replies together.
+/// A core's share of a client's request. The request is counted once in every statistic: with its first part, and as a
+/// failure by the core that merges the replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Share {
     /// All of it.
@@ -65,7 +66,7 @@ pub enum Share {
 }
 
 impl Share {
-    /// Returns what the part with this number is; `None` stands for a request that has no parts.
+    /// Returns the share that is the part with this number; `None` stands for a request that has no parts.
     #[inline]
     pub fn of(part: Option<usize>) -> Self {
         match part {
@@ -76,14 +77,15 @@ impl Share {
     }
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Execution {
     /// It has been executed; the reply, if the client wants one, is in the output.
     Done(Outcome),
-    /// It is for other cores of this server.
+    /// It is to be executed by another core of this server, or by several.
     Away(Away),
-    /// It has not been executed: an EXEC whose watched keys another core has yet to tell of. It is shown again.
+    /// It has not been executed: an EXEC that waits for the versions of watched slots from another core. It is to be
+    /// executed again later.
     Wait,
 }
 
@@ -93,43 +95,45 @@ const TOO_MUCH_TO_FETCH: &str =
 /// A command that has just run.
 #[derive(Clone, Copy)]
 pub struct Ran {
-    /// Its row.
+    /// The command's row.
     pub found: Found,
-    /// The slot of its first key, or slot 0.
+    /// The slot of the first key; slot 0 without keys.
     pub slot: Slot,
-    /// Whether it was picked to be looked at more closely.
+    /// True if the command was sampled for the statistics of slots and keys.
     pub was_picked: bool,
-    /// What of a client's request it was.
+    /// The share of the client's request.
     pub share: Share,
 }
 
-/// One core's keys, and what it needs to serve them.
+/// One core's keys, and all that it needs to serve them.
 pub struct Shard {
     table: Table,
-    /// Its keys.
+    /// The keys and their values.
     pub store: Store,
-    /// What it knows besides.
+    /// The rest of the core's state: settings, clients, statistics, topology.
     pub core: Core,
-    /// The command that ran last; for who measures its time.
+    /// The command that ran last, until its time is accounted for.
     pub ran: Option<Ran>,
     /// The commits that the reply to the last request waits for.
     pub told: Wait,
-    /// Allocates files for a write that the log's have no room for; without one it is refused.
+    /// Allocates files for a write that the log's files have no room for; if it is `None`, the write is refused.
     pub grow: Option<Box<dyn Grow>>,
-    /// Where [`Execution::Away`] says so, what is sent instead of the request: a transaction. Else empty.
+    /// The encoded transaction that is sent instead of an EXEC for which [`Execution::Away`] was returned; empty for
+    /// any other request.
     pub forwarded: Vec<u8>,
-    /// Microseconds since the server began, to measure the commands of a transaction; without it they take no time.
+    /// Returns the microseconds since the server began, to measure the commands of a transaction; if it is `None`, they
+    /// are counted with no time.
     pub clock: Option<Box<dyn Fn() -> u64>>,
     /// The owner of each slot.
     pub roles: Roles,
     /// The slots that went while the core read its files.
     lost_while_loading: BTreeSet<Slot>,
-    /// What each core of this server has told that it refuses; this core's own is not kept here.
+    /// The refusals that each other core of this server has sent last; this core's own element is not used.
     pub remote_refusals: Box<[Refusals]>,
 }
 
 impl Shard {
-    /// Makes a shard of what `core` says.
+    /// Returns a shard with the given keys and state, and with the owners of slots by `core`'s topology.
     pub fn new(store: Store, mut core: Core) -> Self {
         let table = Table::default();
         core.statistics.commands = table.rows().iter().map(|row| CommandStatistics::of(row.name)).collect();
@@ -160,7 +164,7 @@ impl Shard {
         self.roles.local(slot)
     }
 
-    /// Returns the host and port of the server that owns a key's slot; `None` if this one does.
+    /// Returns the host and port of the other server that owns a key's slot; `None` if no other server owns it.
     pub fn elsewhere(&self, key: &[u8]) -> Option<(&str, u16)> {
         let core = &self.core;
         // Without a topology there is no other server.
@@ -172,20 +176,20 @@ impl Shard {
         Some((&owner.host, owner.port))
     }
 
-    /// Whether so much of the log waits for the disk that no request may be executed.
+    /// Returns true if so much of the log waits for the disk that no request may be executed.
     #[inline]
     pub fn is_stalled(&self) -> bool {
         self.store.log.as_ref().is_some_and(|log| self.core.config.log_backlog_bytes < log.pending_bytes())
     }
 
-    /// Returns what is committed: replies that wait for no more may leave.
+    /// Returns the effects that are committed: a reply whose wait is met by them may leave.
     #[inline]
     pub fn committed(&self) -> Committed {
         let log = self.store.log.as_ref();
         log.map_or(Committed::EVERYTHING, |log| Committed { persisted: log.committed() })
     }
 
-    /// Has at hand what a request will need that is executed soon: its first key.
+    /// Notes the first key of a request that will be executed soon, so that its entry can be prefetched.
     #[inline]
     pub fn foresee(&mut self, request: Request<'_>, resolved: &Resolved) {
         if let Some(key) = resolved.key(request).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
@@ -193,7 +197,7 @@ impl Shard {
         }
     }
 
-    /// As [`foresee`](Self::foresee), for bytes that have arrived and are no requests yet.
+    /// Notes the key of bytes that have arrived and are not decoded yet, like [`foresee`](Self::foresee).
     #[inline]
     pub fn foresee_arrival(&mut self, bytes: &[u8]) {
         if let Some(key) = glance::only_key(bytes).filter(|key| key.len() <= FORESEEN_KEY_BYTES_MAX) {
@@ -201,11 +205,11 @@ impl Shard {
         }
     }
 
-    /// Returns the values that a request needs and that have to be fetched first.
+    /// Returns the values that a request needs and that have to be fetched from the disk first.
     ///
     /// # Errors
-    /// They are larger than a client may be owed, together; the error is its answer. What is fetched stays in memory until the request
-    /// is executed, however little it replies.
+    /// Together they are larger than the replies that a client may be owed; the error is the request's reply. Fetched
+    /// values stay in memory until the request is executed, however short its reply is.
     pub fn cold_values(
         &self,
         request: Request<'_>,
@@ -218,7 +222,7 @@ impl Shard {
         }
         let cold = self.find_cold(request, resolved, client, now);
         let bytes: usize = cold.iter().map(|cold| cold.length).sum();
-        // A single value has the limit of values.
+        // The limit of values bounds a single one.
         let is_too_much = 1 < cold.len() && self.core.config.output_hard_limit < bytes;
         if is_too_much { Err(TOO_MUCH_TO_FETCH) } else { Ok(cold) }
     }
@@ -239,12 +243,12 @@ impl Shard {
         keys.filter_map(|key| self.store.cold(key, now.unix_millis())).collect()
     }
 
-    /// Executes a client's request, or says which cores should.
+    /// Executes a client's request, or returns the cores that have to.
     pub fn execute(&mut self, request: Request<'_>, client: &mut Client, now: Now, output: &mut Vec<u8>) -> Execution {
         self.execute_resolved(request, self.resolve(request), client, now, output)
     }
 
-    /// As [`execute`](Self::execute), for a request that was resolved before.
+    /// Executes a client's request that was resolved before; see [`execute`](Self::execute).
     #[inline]
     pub fn execute_resolved(
         &mut self,
@@ -317,15 +321,15 @@ impl Shard {
         Execution::Done(Outcome::Done)
     }
 
-    /// Returns what this core refuses now.
+    /// Returns the requests that this core refuses now.
     #[inline]
     pub fn refusals(&self) -> Refusals {
         let persistence = &self.core.persistence;
         Refusals { writes: persistence.refusal, growth: self.store.is_full() }
     }
 
-    /// Returns the error of a write of several parts one of which would be refused, as far as this core knows: none is begun
-    /// then. A read that fails leaves nothing half done, and is left to the cores that it goes to.
+    /// Returns the error of a write of several parts, if one of these would be refused, as far as this core knows: no
+    /// part is executed then. A read that fails leaves nothing half done, and is refused by the cores that it goes to.
     fn refusal_of_parts(&self, away: Away, found: Found, request: Request<'_>) -> Option<&'static str> {
         let flags = found.command.flags;
         if !flags.has(Flags::WRITE) || away.whole().is_some() {
@@ -334,7 +338,7 @@ impl Shard {
         let refusal = |core: u16| {
             let is_mine = core == self.core.me.core;
             let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
-            // On a full disk these are the way out.
+            // These make room on a full disk.
             let writes = refusals.writes.filter(|_| relief(found.command) == Relief::None);
             Refusals { writes, ..refusals }.of(flags)
         };
@@ -347,15 +351,15 @@ impl Shard {
         }
     }
 
-    /// Notes that the reply to a request of several parts, by the number of its row, is an error.
+    /// Counts a request of several parts whose merged reply is an error. `row`: the number of the command's row.
     #[cold]
     pub fn note_failure(&mut self, row: u16, text: &[u8]) {
         self.core.statistics.commands[usize::from(row)].failed += 1;
         self.core.statistics.errors.note(text);
     }
 
-    /// Executes a request, or a part of one, that another core of this server has passed on. If this core does not own its slots
-    /// any more, the reply is an error that says who does.
+    /// Executes a request that another core of this server has forwarded, or a part of a request that was spread. If
+    /// this core does not own its slots any more, the reply is an error that names the owner.
     pub fn execute_passed(
         &mut self,
         request: Request<'_>,
@@ -417,7 +421,8 @@ impl Shard {
         }
     }
 
-    /// Returns the row of a request that may be executed: it exists, has as many arguments as it takes, and the client may.
+    /// Returns the row of a request that may be executed: the command exists, the arguments are right, and the client
+    /// and the core allow it. Else returns the error.
     #[inline]
     fn admit(
         &mut self,
@@ -446,12 +451,13 @@ impl Shard {
         text
     }
 
-    /// Returns why a request is not executed, if there is a reason: it is wrong by itself, or the client or the core may not.
+    /// Returns the error of a request, if it must not be executed: it is wrong by itself, or the client or the core
+    /// does not allow it.
     #[cold]
     fn refuse(&self, found: Found, fault: Option<Fault>, request: Request<'_>, client: &Client) -> Option<String> {
         let command = found.command;
         let is_queued = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open);
-        // A value that is missing is told at EXEC, as in Redis.
+        // The error of a missing value comes at EXEC, as in Redis.
         if fault == Some(Fault::Arity) && !(is_queued && resolved::takes(command, request.len())) {
             return Some(format!("ERR wrong number of arguments for '{}' command", command.name));
         }
@@ -464,12 +470,13 @@ impl Shard {
         if let Some(slot) = self.slot_in_the_way(command).filter(|_| !is_queued) {
             return Some(self.not_here(slot, client.speaks_http));
         }
-        // Keys have a limit of their own, far below that of values: they are what always stays in memory.
+        // Keys have a limit of their own, far below that of values: keys always stay in memory.
         let max = self.core.config.max_key_bytes;
         (fault == Some(Fault::LongKey)).then(|| format!("ERR key is longer than {max} bytes (max-key-bytes)"))
     }
 
-    /// Counts a request that is refused before it runs; a part of one is counted where the reply is put together.
+    /// Counts a request that is refused before it runs. A part of a request is counted by the core that merges the
+    /// replies.
     #[cold]
     fn reject(&mut self, found: Found, text: &str, share: Share) {
         if share == Share::Whole {
@@ -488,7 +495,7 @@ impl Shard {
         keys.map(|index| Slot::of(request.arg(index))).find(is_foreign)
     }
 
-    /// Returns the error of a request for a slot that this core does not own.
+    /// Returns the error for a request that needs a slot which this core does not own.
     #[cold]
     fn not_here(&self, slot: Slot, speaks_http: bool) -> String {
         match self.roles.of(slot) {
@@ -496,13 +503,14 @@ impl Shard {
             Owner::Down => {
                 format!("CLUSTERDOWN Hash slot {slot} is not served: it has been changing hands for too long")
             }
-            // Cores' ports do not speak HTTP.
+            // A redirected HTTP client needs the gateway: cores' ports do not speak HTTP.
             Owner::Here | Owner::Core(_) | Owner::Server if speaks_http => self.core.topology.moved_to_gateway(slot),
             Owner::Here | Owner::Core(_) | Owner::Server => self.core.topology.moved(slot),
         }
     }
 
-    /// A core's port answers for its own slots and sends clients to the others. Settings are the whole server's.
+    /// Routes a request that came in by a core's port: the core executes requests for its own slots and sends clients
+    /// to the owners of the others. Changes of settings go to all cores of the server. `None`: it is executed here.
     #[inline]
     fn place_on_core(&self, found: Found, resolved: &Resolved) -> Result<Option<Away>, String> {
         if resolved.key_count == 0 {
@@ -514,14 +522,15 @@ impl Shard {
         if self.roles.of(resolved.slot) == Owner::Here { Ok(None) } else { Err(self.not_here(resolved.slot, false)) }
     }
 
-    /// Returns where a command without keys goes that came in by a core's port.
+    /// Returns the destination of a command without keys that came in by a core's port; `None`: it is executed here.
     fn everybodys(&self, found: Found) -> Option<Away> {
         let (route, keys) = (found.command.route, found.command.keys);
         let is_everybodys = route == Route::Everywhere(Merge::Here) && 1 < self.core.cores();
         is_everybodys.then_some(Away { route, core: self.core.me.core, keys, row: found.index })
     }
 
-    /// A gateway with a topology keeps the rules of a cluster, but for clients that know nothing of slots: those that speak HTTP.
+    /// Routes a request that came in by the gateway. With a topology the rules of a cluster hold, except for clients
+    /// that speak HTTP, which know nothing of slots. `None`: it is executed here.
     #[inline]
     fn place_on_gateway(
         &self,
@@ -548,7 +557,7 @@ impl Shard {
             Route::SlotAt(index) => {
                 let number = request.get(usize::from(index)).and_then(crate::resp::parse_i64);
                 let slot = number.and_then(|number| u16::try_from(number).ok()).and_then(Slot::new);
-                // What is no slot is told so here; a slot of another server has no keys here.
+                // This core returns the error for a number that is no slot. A slot of another server has no keys here.
                 match slot.map(|slot| self.roles.of(slot)) {
                     Some(Owner::Core(core)) => Ok(Some(Away { route, core, keys, row })),
                     _ => Ok(None),
@@ -559,7 +568,7 @@ impl Shard {
         }
     }
 
-    /// Keys of several slots go together if this server has all of them: to one core, or split.
+    /// Routes a request with keys of several slots, if this server owns all of them: to one core, or split.
     fn place_slots(
         &self,
         found: Found,
@@ -606,7 +615,7 @@ impl Shard {
             && let Some(reason) = self.make_room(found, request, share, now)
         {
             reply.error(reason);
-            // It may have evicted some, and not enough.
+            // It may have evicted some keys, and not enough.
             self.told = recorded.map_or(Wait::NONE, |recorded| self.note_recorded(found, request, resolved, recorded));
             return Outcome::Done;
         }
@@ -617,7 +626,8 @@ impl Shard {
         outcome
     }
 
-    /// Calls a command's function, for which there is room, and counts it. `recorded`: where the log ended before.
+    /// Calls the function of a command for which there is room, and counts the call. `recorded`: the end of the log
+    /// before it.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "it is one function with its callers, and copies nothing")]
     fn call(
@@ -664,7 +674,8 @@ impl Shard {
 }
 
 impl Shard {
-    /// Returns why a write is refused, if its records have no room in the log's files.
+    /// Returns the error of a write, if it is refused: its records have no room in the log's files, or no write is
+    /// accepted.
     #[inline]
     fn refuse_write(&mut self, found: Found, request: Request<'_>, share: Share) -> Option<&'static str> {
         let persistence = &self.core.persistence;
@@ -690,15 +701,16 @@ impl Shard {
         record_bytes_max(found.command, request, self.core.config.proto_max_bulk_len, value_len)
     }
 
-    /// Has evictions and expiries leave the room in the log's files that a write needs, until the room is looked at again.
+    /// Keeps the room in the log's files that a write needs free of the records of evictions and expiries, until the
+    /// next check for room.
     #[inline]
     fn keep_room(&mut self, bytes: u64) {
         let end = self.core.persistence.admission.map_or(u64::MAX, |admission| admission.end().0.saturating_sub(bytes));
         self.store.removes_until = Lsn(end);
     }
 
-    /// Makes room in memory for a command, by evictions. Returns why it is refused, if there is not enough, or if the evictions have
-    /// taken the room in the log's files.
+    /// Makes room in memory for a command, by evictions. Returns the error if there is not enough, or if the records of
+    /// the evictions have taken the command's room in the log's files.
     #[cold]
     fn make_room(&mut self, found: Found, request: Request<'_>, share: Share, now: Now) -> Option<&'static str> {
         let flags = found.command.flags;
@@ -712,7 +724,8 @@ impl Shard {
         if flags.has(Flags::WRITE) && has_evicted { self.refuse_write(found, request, share) } else { None }
     }
 
-    /// Finds room for a write that the log's files have none for: the reserve if it frees, else new files.
+    /// Finds room for a write that the log's files have none for: the reserve if the command frees, else new files.
+    /// Returns the error if there is none.
     #[cold]
     fn look_for_room(&mut self, relief: Relief, end: Lsn, bytes: u64) -> Option<&'static str> {
         let persistence = &mut self.core.persistence;
@@ -735,8 +748,8 @@ impl Shard {
         Some(persistence.refusal.unwrap_or(NO_ROOM))
     }
 
-    /// Ends a command's records, and says what its reply has to wait for: its own records, or those of the keys that it tells
-    /// of and that are still on their way to the disk. `recorded`: where the log ended before the command.
+    /// Ends a command's records, and returns the commits that its reply waits for: those of its own records, or of
+    /// uncommitted records of the keys that the reply depends on. `recorded`: the end of the log before the command.
     #[inline]
     fn note_recorded(&mut self, found: Found, request: Request<'_>, resolved: &Resolved, recorded: Lsn) -> Wait {
         let Some(log) = &mut self.store.log else { return Wait::NONE };
@@ -749,7 +762,7 @@ impl Shard {
             return Wait::persisted(end);
         }
         if resolved.key_count == 0 {
-            // It may tell of any key.
+            // The reply may depend on any key.
             let tells = command.flags.has(Flags::READONLY) || matches!(command.route, Route::SlotAt(_));
             return if tells { Wait::persisted(end) } else { Wait::NONE };
         }
@@ -759,12 +772,13 @@ impl Shard {
     }
 }
 
-/// An argument longer than this is no common key, and hashing it twice would cost more than a miss.
+/// The longest key that is prefetched: a longer argument is no common key, and hashing it twice would cost more than a
+/// miss.
 const FORESEEN_KEY_BYTES_MAX: usize = 256;
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
-/// Takes the reply back that a client does not want (`CLIENT REPLY`).
+/// Removes a reply that the client does not want (`CLIENT REPLY`) from the output.
 #[cold]
 pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
     match client.reply_mode {
@@ -782,361 +796,4 @@ pub(crate) fn silence(client: &mut Client, start: usize, output: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        client::Clients,
-        commands::{Persistence, Process, tests::Bench, tests::check_on},
-        config::Config,
-        statistics::Statistics,
-        store::Policy,
-        topology::{Server, ShardId, Topology},
-        wal::{
-            Log,
-            room::{Admission, Room},
-        },
-    };
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
-
-    fn plan(servers: u16, cores: u16) -> Topology {
-        let server = |number: u16| Server {
-            name: format!("s{number}"),
-            host: "127.0.0.1".into(),
-            port: 7000 + 100 * number,
-            core_port: 7001 + 100 * number,
-            cores,
-        };
-        Topology::plan((0..servers).map(server).collect()).expect("these servers fit together")
-    }
-
-    /// Core 0 of the first of these servers, and a client that came in by this kind of port.
-    fn bench(servers: u16, cores: u16, port: Port) -> Bench {
-        let topology = plan(servers, cores);
-        let me = ShardId { server: 0, core: 0 };
-        let mut bench = Bench::new();
-        let core = Core {
-            config: Config::default(),
-            clients: Clients::default(),
-            statistics: Statistics::default(),
-            rendered: topology.render(me),
-            topology,
-            me,
-            has_topology: 1 < servers,
-            process: Process::default(),
-            persistence: Persistence::default(),
-        };
-        bench.shard = Shard::new(Store::new(1, Policy::default()), core);
-        bench.client.port = port;
-        bench
-    }
-
-    /// What comes of a request: `here`, or where it goes.
-    fn away(bench: &mut Bench, line: &str) -> String {
-        let line = format!("{line}\n");
-        let mut decoder = crate::resp::Decoder::default();
-        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: true };
-        decoder.decode(line.as_bytes(), &limits).expect("a request");
-        let mut output = Vec::new();
-        match bench.shard.execute(decoder.request(line.as_bytes()), &mut bench.client, bench.now, &mut output) {
-            Execution::Done(_) => format!("here: {}", String::from_utf8_lossy(&output).trim_end()),
-            Execution::Away(away) => {
-                assert!(output.is_empty(), "who passes a request on has not answered it");
-                format!("{:?} to core {}", away.route, away.core)
-            }
-            Execution::Wait => "wait".into(),
-        }
-    }
-
-    /// A core answers for its own slots and sends clients to the owners of the others; keys of several slots are refused
-    /// before anybody is sent anywhere. `{b}` is slot 3300, `{c}` 7365, `foo` 12182.
-    #[test]
-    fn a_core_sends_clients_to_the_owners_of_other_slots() {
-        let crossslot = "-CROSSSLOT Keys in request don't hash to the same slot";
-        check_on(
-            &mut bench(2, 2, Port::Core),
-            &format!(
-                "SET {{b}} 1 -> +OK
-                 SET {{c}} 1 -> -MOVED 7365 127.0.0.1:7002
-                 GET foo -> -MOVED 12182 127.0.0.1:7101
-                 MGET {{b}} {{b}}2 -> *2 $1 1 $-1
-                 MGET {{b}} foo -> {crossslot}
-                 MGET foo {{b}} -> {crossslot}
-                 MSET foo 1 foo{{}} 2 -> {crossslot}
-                 DEL {{c}}1 {{c}}2 -> -MOVED 7365 127.0.0.1:7002
-                 RENAME {{b}} foo -> {crossslot}
-                 PING -> +PONG
-                 DBSIZE -> :1"
-            ),
-        );
-    }
-
-    /// A gateway with a topology answers for all cores of its server, and follows the rules of a cluster for the rest.
-    #[test]
-    fn a_gateway_passes_requests_to_the_cores_of_its_server() {
-        let mut cluster = bench(2, 2, Port::Gateway);
-        let mut alone = bench(1, 2, Port::Gateway);
-        let crossslot = "here: -CROSSSLOT Keys in request don't hash to the same slot";
-        // Alone, the second core begins with slot 8192; in the cluster with 4096, and the other server with 8192.
-        for (line, in_cluster, on_its_own) in [
-            ("SET {b} 1", "here: +OK", "here: +OK"),
-            ("GET {c}", "Keys to core 1", "here: $-1"),
-            ("GET foo", "here: -MOVED 12182 127.0.0.1:7101", "Keys to core 1"),
-            ("MGET {b} {b}2", "here: *2\r\n$1\r\n1\r\n$-1", "here: *2\r\n$1\r\n1\r\n$-1"),
-            ("MGET {b} foo", crossslot, "Split(Elements) to core 0"),
-            ("MGET foo foo", "here: -MOVED 12182 127.0.0.1:7101", "Keys to core 1"),
-            ("RENAME {b} foo", crossslot, crossslot),
-            ("DBSIZE", "Everywhere(Sum) to core 0", "Everywhere(Sum) to core 0"),
-            ("SCAN 0", "CursorAt(1) to core 0", "CursorAt(1) to core 0"),
-            ("PING", "here: +PONG", "here: +PONG"),
-            (
-                "GET",
-                "here: -ERR wrong number of arguments for 'get' command",
-                "here: -ERR wrong number of arguments for 'get' command",
-            ),
-        ] {
-            assert_eq!(away(&mut cluster, line), in_cluster, "{line}");
-            assert_eq!(away(&mut alone, line), on_its_own, "{line}");
-        }
-    }
-
-    /// Executes a line that was resolved before `change`, as a request of another core if `is_passed`.
-    fn late(bench: &mut Bench, line: &str, is_passed: bool, change: impl FnOnce(&mut Shard)) -> String {
-        let line = format!("{line}\n");
-        let mut decoder = crate::resp::Decoder::default();
-        let limits = crate::resp::Limits { arguments_max: 100, argument_bytes_max: 1000, is_authenticated: true };
-        decoder.decode(line.as_bytes(), &limits).expect("a request");
-        let (request, mut output) = (decoder.request(line.as_bytes()), Vec::new());
-        let Bench { shard, client, now } = bench;
-        let resolved = shard.resolve(request);
-        change(shard);
-        if is_passed {
-            shard.execute_passed(request, &resolved, Share::Whole, client, *now, &mut output);
-        } else if let Execution::Away(away) = shard.execute_resolved(request, resolved, client, *now, &mut output) {
-            return format!("{:?} to core {}", away.route, away.core);
-        }
-        String::from_utf8_lossy(&output).trim_end().to_owned()
-    }
-
-    /// From the instant at which a slot is another's, no path executes anything for it: a core's port, the gateway, a request of
-    /// another core, HTTP; nor a request that was resolved before. `{b}` stays, `{c}` goes to the second core, `foo` to the
-    /// other server.
-    #[test]
-    fn a_slot_that_is_given_away_is_asked_for_elsewhere_by_every_path() {
-        let (at_core_1, at_server_1) = ("-MOVED 7365 127.0.0.1:7002", "-MOVED 12182 127.0.0.1:7101");
-        let crossslot = "-CROSSSLOT Keys in request don't hash to the same slot";
-        for (port, is_passed, replies) in [
-            (Port::Core, false, [at_core_1, at_server_1, crossslot]),
-            (Port::Gateway, false, ["Keys to core 1", at_server_1, crossslot]),
-            (Port::Core, true, [at_core_1, at_server_1, at_server_1]),
-        ] {
-            let mut bench = bench(1, 1, port);
-            check_on(&mut bench, "SET {b} 1 -> +OK\nSET {c} 1 -> +OK\nSET foo 1 -> +OK");
-            let change = |shard: &mut Shard| assert_eq!(shard.set_topology(plan(2, 2)).keys_lost, 2);
-            assert_eq!(late(&mut bench, "SET {c} 2", is_passed, change), replies[0]);
-            let mut reply = |line: &str| late(&mut bench, line, is_passed, |_| ());
-            assert_eq!([reply("SET {c} 2"), reply("DEL foo"), reply("MSET {b} 2 foo 2")], replies);
-            assert_eq!([reply("GET {b}"), reply("MGET {b} {b}2")], ["$1\r\n1", "*2\r\n$1\r\n1\r\n$-1"]);
-            for key in ["{c}", "foo"] {
-                let entry = bench.shard.store.peek(Key::of(key.as_bytes()), bench.now.unix_millis());
-                assert!(entry.is_none(), "{key} has gone with its slot");
-            }
-            let elsewhere = |key: &[u8]| bench.shard.elsewhere(key);
-            assert_eq!([elsewhere(b"{b}"), elsewhere(b"{c}")], [None, None]);
-            assert_eq!(elsewhere(b"foo"), Some(("127.0.0.1", 7100)));
-        }
-    }
-
-    /// While a slot is nobody's, nothing is executed for it either; the client is told to ask again.
-    #[test]
-    fn a_slot_without_an_owner_is_asked_for_again() {
-        for (port, is_passed) in [(Port::Core, false), (Port::Gateway, false), (Port::Core, true)] {
-            let mut bench = bench(2, 2, port);
-            let slot = Slot::of(b"{b}");
-            let reply = late(&mut bench, "SET {b} 1", is_passed, |shard| shard.roles.set(slot, Owner::NotNow));
-            assert_eq!(reply, "-TRYAGAIN slot 3300 is changing hands: ask again");
-            let reply = late(&mut bench, "SET {b} 1", is_passed, |shard| shard.roles.set(slot, Owner::Here));
-            assert_eq!(reply, "+OK");
-        }
-    }
-
-    /// What changes the settings of a server goes to all its cores, by whichever port it comes.
-    #[test]
-    fn a_cores_port_changes_the_settings_of_the_whole_server() {
-        let mut bench = bench(1, 2, Port::Core);
-        assert_eq!(away(&mut bench, "CONFIG SET requirepass secret"), "Everywhere(Here) to core 0");
-        assert_eq!(away(&mut bench, "CONFIG RESETSTAT"), "here: +OK");
-        let mut alone = self::bench(1, 1, Port::Core);
-        assert_eq!(away(&mut alone, "CONFIG SET requirepass secret"), "here: +OK");
-    }
-
-    /// What a request lacks is told in this order: it is no command, has too few arguments, or the client is a stranger.
-    #[test]
-    fn what_a_stranger_is_told() {
-        let mut bench = bench(1, 1, Port::Core);
-        bench.client.authenticated = false;
-        bench.shard.core.config.requirepass.0 = "secret".into();
-        check_on(
-            &mut bench,
-            "NOSUCH a b -> -ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b'
-             GET -> -ERR wrong number of arguments for 'get' command
-             GET a b -> -ERR wrong number of arguments for 'get' command
-             GET a -> -NOAUTH Authentication required.
-             CLIENT NOSUCH -> -ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.
-             AUTH nonsense -> -WRONGPASS invalid username-password pair or user is disabled.
-             GET a -> -NOAUTH Authentication required.
-             AUTH secret -> +OK
-             GET a -> $-1",
-        );
-        let statistics = &bench.shard.core.statistics;
-        let errors: Vec<_> = statistics.errors.by_code().collect();
-        assert_eq!((statistics.errors.total, errors), (7, vec![("ERR", 4), ("NOAUTH", 2), ("WRONGPASS", 1)]));
-        assert_eq!(counts(&bench, "get"), [1, 0, 4], "unknown names are nobody's");
-        assert_eq!(counts(&bench, "auth"), [2, 1, 0], "it ran, and failed once");
-    }
-
-    /// Calls of a command, those that failed, and requests that were refused before it ran.
-    fn counts(bench: &Bench, name: &str) -> [u64; 3] {
-        let core = &bench.shard.core;
-        let index = core.statistics.commands.iter().position(|row| row.name == name).expect("a command");
-        let counted = &core.statistics.commands[index];
-        [counted.calls, counted.failed, counted.rejected]
-    }
-
-    /// A full shard refuses what needs memory, and executes the rest.
-    #[test]
-    fn a_full_shard_refuses_what_needs_memory() {
-        let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
-        let mut bench = bench(1, 1, Port::Core);
-        check_on(&mut bench, "SET a 1 -> +OK\nSET b 2 EX 10 -> +OK");
-        bench.shard.store.policy = Policy { memory_max: 1, ..Policy::default() };
-        check_on(
-            &mut bench,
-            &format!(
-                "SET c 3 -> {oom}
-                 APPEND a x -> {oom}
-                 INCR a -> {oom}
-                 GET a -> $1 1
-                 EXPIRE a 100 -> :1
-                 DEL a b -> -CROSSSLOT Keys in request don't hash to the same slot
-                 DEL b -> :1"
-            ),
-        );
-        assert_eq!(counts(&bench, "append"), [0, 0, 1]);
-        assert_eq!(counts(&bench, "del"), [1, 0, 1]);
-        let errors: Vec<_> = bench.shard.core.statistics.errors.by_code().collect();
-        assert_eq!(errors, [("CROSSSLOT", 1), ("OOM", 3)]);
-    }
-
-    /// A write is refused before it is applied where its records have no room in the log's files, by its size; what frees has
-    /// the reserve. What a command writes counts, not what it was sent: APPEND, SETRANGE, COPY and RENAME write whole values.
-    #[test]
-    fn what_has_no_room_on_disk_is_refused_before_it_is_applied() {
-        const MIB: u64 = 1 << 20;
-        let no_room = "-MISCONF the disk has no room for this write: make room on the disk, or delete keys";
-        let mut bench = bench(1, 1, Port::Gateway);
-        bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), false)));
-        let admission = |active: u64| Admission::new(Lsn(0), Room { active, segments: 1, segment_bytes: 4 * MIB });
-        bench.shard.core.persistence.admission = Some(admission(4 * MIB));
-        let long = "x".repeat(1 << 20);
-        let check = |bench: &mut Bench, lines: &[(&str, &str)]| {
-            for (line, reply) in lines {
-                assert_eq!(ask(bench, &line.replace("LONG", &long)), *reply, "{line}");
-            }
-        };
-        check(&mut bench, &[("SET a LONG", "+OK"), ("SET {a}b 1", "+OK")]);
-        let end = bench.shard.store.log.as_ref().map(|log| log.end());
-        bench.shard.core.persistence.admission = Some(admission(2 * MIB + 600_000));
-        for line in [
-            "SET c LONG",
-            "SETEX c 9 LONG",
-            "MSET {a}b 2 {a}c LONG",
-            "APPEND a x",
-            "SETRANGE a 0 y",
-            "SETRANGE {a}c 1000000 y",
-            "COPY a {a}c",
-            "RENAME a {a}c",
-        ] {
-            check(&mut bench, &[(line, no_room)]);
-        }
-        assert_eq!(bench.shard.store.log.as_ref().map(|log| log.end()), end, "nothing was applied");
-        check(
-            &mut bench,
-            &[
-                ("STRLEN a", ":1048576"),
-                ("GET {a}b", "$1 1"),
-                ("EXISTS c {a}c", ":0"),
-                ("SET {a}b 3", "+OK"),
-                ("DEL {a}b", ":1"),
-            ],
-        );
-        bench.shard.core.persistence.admission = Some(admission(0));
-        let refused = [("SET d 1", no_room), ("INCR d", no_room), ("EXPIRE a 9", no_room)];
-        check(&mut bench, &refused);
-        check(&mut bench, &[("DEL a", ":1"), ("FLUSHALL", "+OK")]);
-        bench.shard.core.persistence.refusal = Some("MISCONF full");
-        check(&mut bench, &[("SET d 1", "-MISCONF full"), ("DEL d", ":0"), ("FLUSHDB", "+OK")]);
-        // The reserve is used up, too.
-        bench.shard.core.persistence.admission = Some(Admission::new(Lsn(0), Room::default()));
-        check(&mut bench, &[("SET d 1", "-MISCONF full"), ("DEL d", "-MISCONF full"), ("GET d", "$-1")]);
-    }
-
-    /// The reply to a request of any length.
-    fn ask(bench: &mut Bench, line: &str) -> String {
-        let words: Vec<_> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        String::from_utf8_lossy(&bench.execute(&words)).trim_end().replace("\r\n", " ")
-    }
-
-    /// Segments of a disk that has so many left.
-    struct Disk(Arc<AtomicU64>);
-
-    impl Grow for Disk {
-        fn spares(&self) -> u64 {
-            0
-        }
-
-        fn allocated(&self) -> u64 {
-            0
-        }
-
-        fn note_delivered(&mut self) {}
-
-        fn try_again(&mut self) {}
-
-        fn grow(&mut self, segments: u64) -> bool {
-            let take = |left: u64| left.checked_sub(segments);
-            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-        }
-    }
-
-    /// A write that the ready files are too short for gets new ones, as many as it takes and no more.
-    #[test]
-    fn a_large_write_takes_the_room_that_it_needs() {
-        let mut bench = bench(1, 1, Port::Gateway);
-        let left = Arc::new(AtomicU64::new(3));
-        bench.shard.grow = Some(Box::new(Disk(Arc::clone(&left))));
-        bench.shard.store.log = Some(Box::new(Log::new(Lsn(0), false)));
-        bench.shard.core.persistence.admission =
-            Some(Admission::new(Lsn(0), Room { active: 4 << 20, segments: 1, segment_bytes: 4 << 20 }));
-        let mut reply = |mib: usize| ask(&mut bench, &format!("SET a {}", "x".repeat(mib << 20)));
-        let no_room = "-MISCONF the disk has no room for this write: make room on the disk, or delete keys";
-        assert_eq!([reply(1), reply(4), reply(20), reply(3)], ["+OK", "+OK", no_room, "+OK"]);
-        assert_eq!(left.load(Ordering::Relaxed), 1);
-    }
-
-    /// A reply that the client does not want is taken back, errors among it; what is executed is executed.
-    #[test]
-    fn unwanted_replies_are_taken_back() {
-        let mut bench = bench(1, 1, Port::Core);
-        let mut replies = |line: &str| away(&mut bench, line);
-        assert_eq!(replies("CLIENT REPLY OFF"), "here: ");
-        assert_eq!(replies("SET a 1"), "here: ");
-        assert_eq!(replies("NOSUCH"), "here: ");
-        assert_eq!(replies("CLIENT REPLY ON"), "here: +OK");
-        assert_eq!(replies("CLIENT REPLY SKIP"), "here: ");
-        assert_eq!(replies("INCR a"), "here: ");
-        assert_eq!(replies("INCR a"), "here: :3");
-    }
-}
+mod tests;

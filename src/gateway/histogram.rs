@@ -1,16 +1,17 @@
-//! Puts together the histograms of cores: `{command: {calls, histogram_usec: {microseconds: calls that took no more}}}`.
+//! Merges the histograms of cores: `{command: {calls, histogram_usec: {microseconds: calls that took no more}}}`.
 
 use super::{bulk, head, length};
 
-/// What one command's calls took.
+/// The execution times of one command's calls.
 struct Histogram<'a> {
     name: &'a [u8],
     calls: i64,
-    /// For each core that had calls: its steps, each with how many calls took no more.
+    /// For each core that had calls: its steps, which are microseconds and the number of calls that took no more.
     steps: Vec<Vec<(i64, i64)>>,
 }
 
-/// One map of all commands, in the order of the first core that knows them, with the sums of all cores.
+/// Returns one map of all commands with the sums of all cores. Commands stand in the order in which the replies, read
+/// one after the other, first have them.
 pub(super) fn add(replies: &[Vec<u8>]) -> Vec<u8> {
     let mut histograms: Vec<Histogram<'_>> = Vec::new();
     for histogram in replies.iter().flat_map(|reply| read(reply)) {
@@ -36,7 +37,7 @@ pub(super) fn add(replies: &[Vec<u8>]) -> Vec<u8> {
             format!("\r\n{outer}$5\r\ncalls\r\n:{calls}\r\n$14\r\nhistogram_usec\r\n{inner}").as_bytes(),
         );
         for bound in bounds {
-            // Of each core those of its last step that is not beyond.
+            // Each core adds the calls of its last step that is not above the bound.
             let no_more =
                 |steps: &Vec<(i64, i64)>| steps.iter().rfind(|(us, _)| *us <= bound).map_or(0, |(_, sum)| *sum);
             let sum: i64 = steps.iter().map(no_more).sum();
@@ -62,7 +63,7 @@ fn read(reply: &[u8]) -> Vec<Histogram<'_>> {
     histograms
 }
 
-/// Takes a map's head; returns how many pairs follow.
+/// Takes a map's head from `rest`; returns the number of pairs that follow.
 fn pairs(rest: &mut &[u8]) -> i64 {
     let (count, end) = head(rest);
     let pairs = if rest[0] == b'%' { count } else { count / 2 };
@@ -70,7 +71,7 @@ fn pairs(rest: &mut &[u8]) -> i64 {
     pairs
 }
 
-/// Takes the next element.
+/// Takes the next element from `rest`.
 fn next<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let (element, behind) = rest.split_at(length(rest));
     *rest = behind;

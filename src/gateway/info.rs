@@ -1,10 +1,10 @@
-//! Adds up what the cores of a server answer to INFO.
+//! Merges the cores' replies to INFO into the server's.
 
 use super::{bulk, text_like};
 
-/// Fields that count what each core has: the server has their sum, and of peaks what it had at most, since the cores need
-/// not have met them at the same moment. Of those that end in `_max` it has the highest. Every
-/// other field is the same on all cores, or means the core that was asked.
+/// Fields that are counted by each core: the server's is their sum. The sum of peaks is an upper bound, since the cores
+/// need not have reached theirs at the same moment. A field that ends in `_max` is the highest of the cores'. Every
+/// other field is the same on all cores, or is about the core that has the connection.
 const ADDED: &[&str] = &[
     "aof_buffer_length",
     "aof_current_size",
@@ -51,7 +51,7 @@ const ADDED: &[&str] = &[
     "used_memory_peak",
 ];
 
-/// Fields that are true of the server where they are of any core: the larger counts.
+/// Fields that hold for the server if they hold for any core: the larger value is taken.
 const ANY: &[&str] = &[
     "aof_pending_bio_fsync",
     "loading",
@@ -59,13 +59,14 @@ const ANY: &[&str] = &[
     "rdb_current_bgsave_time_sec",
     "rdb_last_bgsave_time_sec",
 ];
-/// ... where they are of all: the smaller does.
+/// Fields that hold for the server only if they hold for all cores: the smaller value is taken.
 const ALL: &[&str] = &["loading_loaded_perc", "rdb_last_save_time"];
 
 /// A section: its heading, and its fields with their values.
 type Section = (String, Vec<(String, String)>);
 
-/// One INFO of the server, from those of its cores. `first` is the core that the rest is taken from.
+/// Returns the server's INFO, made of those of its cores. `first` is the core whose value is taken for fields that are
+/// not merged.
 pub(super) fn add(replies: Vec<Vec<u8>>, first: usize) -> Vec<u8> {
     let mut sections = sections(&replies[first]);
     let others = replies.iter().enumerate().filter(|&(part, _)| part != first);
@@ -78,7 +79,7 @@ pub(super) fn add(replies: Vec<Vec<u8>>, first: usize) -> Vec<u8> {
             for (name, value) in fields {
                 match sum.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, total)) => *total = add_field(&name, total, &value),
-                    // A command or an error that this core has not met, or a database that was empty there.
+                    // A command or an error that the cores before had not counted, or a database that was empty there.
                     None => sum.push((name, value)),
                 }
             }
@@ -137,12 +138,12 @@ fn add_field(name: &str, total: &str, value: &str) -> String {
     }
 }
 
-/// Adds `keys=1,expires=0` and the like, name by name. Percentiles can't be added: the highest stands for all, so that
-/// none is too low.
+/// Adds lists such as `keys=1,expires=0`, name by name. Percentiles can't be added: the highest is taken, so that none
+/// is too low.
 fn add_pairs(total: &str, value: &str) -> String {
     let mut calls = 0.0;
     let mut us = 0.0;
-    // The mean of all keys that expire is between those of the cores, by how many each has.
+    // The mean of all keys that expire is the mean of the cores', weighted by the number of these keys.
     let number = |pairs: &str, name: &str| -> u128 {
         let found = pairs.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         found.and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -174,7 +175,7 @@ fn add_pairs(total: &str, value: &str) -> String {
     added.join(",")
 }
 
-/// Writes anew what follows from other fields.
+/// Recomputes the fields that are derived from others.
 fn derive((_, fields): &mut Section) {
     let numbers: Vec<_> = fields.iter().filter_map(|(name, value)| Some((name.clone(), value.parse().ok()?))).collect();
     let find = |name: &str| numbers.iter().find(|(known, _)| known == name).map(|&(_, number): &(_, u64)| number);

@@ -1,9 +1,10 @@
-//! Puts together what the cores of a server tell Prometheus.
+//! Merges the cores' replies to METRICS, which Prometheus reads.
 
 use super::{bulk, text_like};
 
-/// One text with the samples of all cores, those of a family together, as the format demands. What several cores tell of the
-/// whole process, which is a sample of the same name and labels, is told once: as the core says it that was asked.
+/// Returns one text with the samples of all cores, those of a family together, as the format demands. A sample about
+/// the whole process comes from several cores with the same name and labels, and is written once: with the value of
+/// core `first` if that has it.
 pub(super) fn join(replies: &[Vec<u8>], first: usize) -> Vec<u8> {
     let texts: Vec<_> = replies.iter().map(|reply| String::from_utf8_lossy(bulk(reply).1)).collect();
     let mut families = families(&texts[first]);
@@ -13,7 +14,7 @@ pub(super) fn join(replies: &[Vec<u8>], first: usize) -> Vec<u8> {
         }
         let mut others = self::families(text).into_iter();
         for other in &mut others {
-            // Nearly always all cores tell the same families in the same order.
+            // Nearly always all cores have the same families in the same order.
             match families.iter_mut().find(|family| family.name == other.name) {
                 Some(family) => family.parts.extend(other.parts),
                 None => families.push(other),
@@ -26,17 +27,17 @@ pub(super) fn join(replies: &[Vec<u8>], first: usize) -> Vec<u8> {
         let (first, others) = parts.split_first().expect("a family has the part it was found in");
         text += first;
         for samples in others {
-            // Few families are the process's; their samples come in the same order from all.
+            // Few families are about the process; their samples come in the same order from all cores.
             samples.split_inclusive('\n').filter(|sample| !is_told(first, sample)).for_each(|sample| text += sample);
         }
     }
     text_like(&replies[first], text.as_bytes())
 }
 
-/// A family's lines, as one core tells them.
+/// The lines of one family.
 struct Family<'a> {
     name: &'a str,
-    /// `# HELP` and `# TYPE`.
+    /// The lines `# HELP` and `# TYPE`.
     head: &'a str,
     /// Each core's samples.
     parts: Vec<&'a str>,
@@ -59,9 +60,9 @@ fn families(text: &str) -> Vec<Family<'_>> {
         .collect()
 }
 
-/// Whether there is a sample of this name and these labels among others.
+/// Returns true if `samples` has one of the same name and labels as `sample`.
 fn is_told(samples: &str, sample: &str) -> bool {
-    // A core's own samples are nobody else's: only without that label it needs a look.
+    // A sample with the label `core` comes from that core alone: no search is needed.
     let Some((series, _)) = sample.rsplit_once(' ') else { return false };
     if series.contains("core=\"") {
         return false;

@@ -1,4 +1,4 @@
-//! Puts together what each core has ranked: `[[name, {field: number, …}], …]` (`CLUSTER SLOT-STATS`, `HOTKEYS`).
+//! Merges the cores' ranked lists: `[[name, {field: number, …}], …]` (`CLUSTER SLOT-STATS`, `HOTKEYS`).
 
 use super::{bulk, head, length};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     resp::{Request, parse_i64},
 };
 
-/// In which order the elements of all cores stand, and how many there are.
+/// The order of the elements of all cores, and their number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rank {
     by: By,
@@ -23,7 +23,7 @@ enum By {
 }
 
 impl Rank {
-    /// The order that a request asks for. What it asks wrongly each core says itself.
+    /// Returns the order that a request asks for. If the request is wrong, each core returns the error itself.
     pub(super) fn of(request: Request<'_>) -> Self {
         if request.arg(0).eq_ignore_ascii_case(b"HOTKEYS") {
             let count = request.get(2).and_then(parse_i64).and_then(|count| usize::try_from(count).ok());
@@ -36,7 +36,7 @@ impl Rank {
         }
     }
 
-    /// One array with the first elements of all replies.
+    /// Returns one array with the first elements of all replies.
     pub(super) fn first_of(self, replies: &[Vec<u8>]) -> Vec<u8> {
         let mut elements: Vec<(f64, i64, &[u8])> = Vec::new();
         for reply in replies {
@@ -48,7 +48,7 @@ impl Rank {
             }
         }
         let turn = if self.ascending { 1.0 } else { -1.0 };
-        // Those that have the same stand in the order of their names, as on a core.
+        // Elements with the same number are in the order of their names, as on a core.
         elements.sort_by(|left, right| (turn * left.0).total_cmp(&(turn * right.0)).then(left.1.cmp(&right.1)));
         elements.truncate(self.limit);
         let mut joined = format!("*{}\r\n", elements.len()).into_bytes();
@@ -56,7 +56,7 @@ impl Rank {
         joined
     }
 
-    /// What an element is ranked by.
+    /// Returns the number that an element is ranked by.
     fn number(self, element: &[u8]) -> f64 {
         let By::Field(field) = self.by else { return name(element) as f64 };
         let map = &element[name_end(element)..];
@@ -75,13 +75,13 @@ impl Rank {
     }
 }
 
-/// Where an element's name ends, which is the first of two.
+/// Returns the offset of the end of an element's name, which is the first of its two parts.
 fn name_end(element: &[u8]) -> usize {
     let start = head(element).1;
     start + length(&element[start..])
 }
 
-/// An element's name as a number; 0 where it is a text.
+/// Returns an element's name as a number; 0 if it is a text.
 fn name(element: &[u8]) -> i64 {
     let name = &element[head(element).1..];
     if name[0] == b':' { head(name).0 } else { 0 }

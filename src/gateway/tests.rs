@@ -30,10 +30,10 @@ fn everywhere(merge: Merge) -> Away {
     Away { route: Route::Everywhere(merge), core: 0, keys: Keys::NONE, row: 0 }
 }
 
-/// What replies of three cores become.
+/// Returns the merged reply of three cores' replies.
 fn join(merge: Merge, replies: [&str; 3]) -> String {
     let mut gather = spread_line("INFO", everywhere(merge), 3, |_| Some(0)).gather;
-    // The last comes first.
+    // The last core's reply comes first.
     assert_eq!(gather.put(2, replies[2].into()), None);
     assert_eq!(gather.put(0, replies[0].into()), None);
     String::from_utf8(gather.put(1, replies[1].into()).expect("it was the last")).expect("text")
@@ -63,7 +63,7 @@ fn replies_of_several_cores_become_one() {
         (Merge::Elements, ["*-1\r\n", "*-1\r\n", "*-1\r\n"], "*-1\r\n"),
         (Merge::Lines, ["$3\r\na\nb\r\n", "$0\r\n\r\n", "$2\r\nc\n\r\n"], "$5\r\na\nbc\n\r\n"),
         (Merge::Lines, ["=6\r\ntxt:a\n\r\n", "=4\r\ntxt:\r\n", "=6\r\ntxt:c\n\r\n"], "=8\r\ntxt:a\nc\n\r\n"),
-        // The random number is 7, and nobody has said how many keys there are.
+        // The random number is 7, and the numbers of keys are not known.
         (Merge::First, ["$1\r\na\r\n", "$-1\r\n", "$1\r\nc\r\n"], "$1\r\nc\r\n"),
         (Merge::First, ["_\r\n", "_\r\n", "_\r\n"], "_\r\n"),
         (Merge::Here, ["+mine\r\n", "-ERR other\r\n", "+other\r\n"], "+mine\r\n"),
@@ -72,7 +72,7 @@ fn replies_of_several_cores_become_one() {
     }
 }
 
-/// A random key comes from each core as often as that has keys, and never from one that has none.
+/// A random key comes from each core in proportion to its number of keys, and never from one that has none.
 #[test]
 fn a_random_key_is_drawn_from_cores_by_their_keys() {
     let drawn = |random: u64| {
@@ -93,7 +93,7 @@ fn a_random_key_is_drawn_from_cores_by_their_keys() {
     assert_eq!(counts, [2, 1998]);
 }
 
-/// Counts are added, also within a field; what is the same everywhere is said once.
+/// Counts are added, also within a field; a value that is the same on all cores stands once.
 #[test]
 fn info_of_the_server_is_the_sum_of_its_cores() {
     let text = |text: &str| format!("${}\r\n{text}\r\n", text.len());
@@ -123,7 +123,7 @@ fn info_of_the_server_is_the_sum_of_its_cores() {
     assert_eq!(join(Merge::Info, [&cores[0], &cores[1], &cores[2]]), text(sum));
 }
 
-/// No core does its part of a request that is wrong as a whole.
+/// No core executes its part of a request that is wrong as a whole.
 #[test]
 fn a_key_without_a_value_is_one_cores_error() {
     let away = Away { route: Route::Split(Merge::Ok), core: 1, keys: Keys::PAIRS, row: 0 };
@@ -132,7 +132,7 @@ fn a_key_without_a_value_is_one_cores_error() {
     assert_eq!(words(&spread.parts[0].bytes).len(), 4);
 }
 
-/// A server of several cores, driven as a driver would, and a client of its gateway, which is at core 1.
+/// A server of several cores, driven as the engine drives it, and a client of its gateway, which is on core 1.
 struct Server {
     shards: Vec<Shard>,
     client: Client,
@@ -160,7 +160,7 @@ impl Server {
         let Spread { parts, mut gather } =
             spread(decoder.request(&bytes), away, cores, |slot| shard.local_owner(slot), 3);
         let mut answer = None;
-        // The last comes first.
+        // The last part's reply comes first.
         for (position, part) in parts.iter().enumerate().rev() {
             assert!(answer.is_none(), "the answer comes with the last part");
             let mut stand_in = Client { id: 0, ..self.client.clone() };
@@ -181,13 +181,13 @@ impl Server {
         answer
     }
 
-    /// Has every core told the others what it refuses.
+    /// Sends each core's refusals to all cores.
     fn tell_refusals(&mut self) {
         let refusals: Box<[_]> = self.shards.iter().map(Shard::refusals).collect();
         self.shards.iter_mut().for_each(|shard| shard.remote_refusals = refusals.clone());
     }
 
-    /// The keys of every core, and their values.
+    /// Returns each core's keys with their values.
     fn state(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
         let entries = |shard: &Shard| {
             let mut entries = Vec::new();
@@ -205,7 +205,7 @@ impl Server {
     }
 }
 
-/// Which command, and its keys and values.
+/// The index of a command in [`COMMANDS`], and its keys and values.
 type Asked = (usize, Vec<(u8, Vec<u8>)>);
 
 fn requests() -> impl Strategy<Value = Vec<Asked>> {
@@ -213,7 +213,7 @@ fn requests() -> impl Strategy<Value = Vec<Asked>> {
     prop::collection::vec((0..COMMANDS.len(), prop::collection::vec(pair, 1..9)), 1..12)
 }
 
-/// What the property test asks: a command, how many keys it takes, and whether it takes values.
+/// The commands of the property test: the name, the number of keys at most, and true if each key has a value.
 const COMMANDS: &[(&str, usize, bool)] = &[
     ("MSET", 9, true),
     ("MSET", 9, true),
@@ -233,7 +233,7 @@ const COMMANDS: &[(&str, usize, bool)] = &[
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Spread over cores and put together in any order, the answer is that of one core with all keys.
+    /// Spread over cores and merged, a reply is that of one core with all keys.
     #[test]
     fn several_cores_answer_as_one(requests in requests(), cores in 2u16..5, is_three in any::<bool>()) {
         let (mut alone, mut several) = (Bench::new(), Server::new(cores));
@@ -251,7 +251,7 @@ proptest! {
     }
 }
 
-/// Walks over all keys meet those of every core.
+/// Commands that walk over all keys find those of every core.
 #[test]
 fn walks_go_over_every_core() {
     let mut server = Server::new(3);
@@ -286,7 +286,7 @@ fn walks_go_over_every_core() {
     assert_eq!(server.line("DBSIZE"), ":50");
 }
 
-/// The server's clients are at several cores, and the one that asks is listed once.
+/// CLIENT LIST and CLIENT KILL find the clients of all cores; the client that asks is listed once.
 #[test]
 fn clients_of_every_core_are_listed_and_closed() {
     let mut server = Server::new(3);
@@ -328,8 +328,8 @@ fn a_request_over_several_cores_counts_once() {
     assert!(info.contains(" total_error_replies:2 ") && info.contains(" errorstat_ERR:count=2 "), "{info}");
 }
 
-/// A write of several parts one of which would be refused is refused as a whole: no core does its part. (On a full disk, commands
-/// that free room are tried.) Reads and what is one core's alone are left alone.
+/// A write of several parts one of which would be refused is refused as a whole: no core executes its part. Reads are
+/// executed, and so is DEL where memory is used up.
 #[test]
 fn a_write_over_several_cores_is_refused_before_any_part_runs() {
     let misconf = "MISCONF the disk is full";
@@ -352,7 +352,7 @@ fn a_write_over_several_cores_is_refused_before_any_part_runs() {
     }
 }
 
-/// What is set by the gateway is set on every core, which has its share of memory.
+/// CONFIG SET by the gateway takes effect on every core; each core gets its share of `maxmemory`.
 #[test]
 fn settings_reach_every_core() {
     let mut server = Server::new(3);
@@ -367,7 +367,7 @@ fn settings_reach_every_core() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// A scan meets every slot of every core once and in the end has cursor 0, whoever owns which slots.
+    /// A scan visits every slot of every core once and ends with cursor 0, whichever core owns which slots.
     #[test]
     fn a_scan_walks_every_core_once(cuts in prop::collection::vec(0u16..crate::slot::SLOT_COUNT, 0..9), cores in 1u16..6, step in 400u16..9000) {
         // Ranges of several owners, some of another server.
@@ -404,7 +404,7 @@ proptest! {
     }
 }
 
-/// The walk over a reply's bytes knows every kind of reply.
+/// The length of every kind of reply is found.
 #[test]
 fn a_replys_length_is_known_whatever_it_holds() {
     for reply in [
@@ -427,7 +427,7 @@ fn a_replys_length_is_known_whatever_it_holds() {
     }
 }
 
-/// The metrics of a core, with some commands and errors.
+/// Returns the metrics of a core that has counted some commands and, if `code` is not empty, an error.
 fn metrics_of(core: u16, cores: u16, gets: u64, code: &str) -> String {
     let mut shard = shard(cores, core, Policy::default());
     let row = shard.core.statistics.commands.iter().position(|row| row.name == "get").expect("a row");
@@ -443,7 +443,8 @@ fn as_bulk(text: &str) -> Vec<u8> {
     format!("${}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-/// The samples of some families in the metrics of a server of two cores, the second of which was asked.
+/// The samples of each family stand together; here those of some families of a server of two cores, the second of which
+/// has the connection.
 #[test]
 fn metrics_of_cores_stand_together_by_family() {
     let texts = [metrics_of(0, 2, 3, ""), metrics_of(1, 2, 0, "OOM no")];
@@ -470,7 +471,7 @@ fn metrics_of_cores_stand_together_by_family() {
 }
 
 proptest! {
-    /// Whatever each core has counted: every line of each is told, once; and what stands above a sample is its family.
+    /// Every line of each core's metrics stands in the merged text once, and each sample below the head of its family.
     #[test]
     fn metrics_are_all_told_once(
         counts in prop::collection::vec((0..3u64, prop::sample::select(vec!["", "ERR a", "OOM b"])), 1..5),
@@ -499,7 +500,7 @@ proptest! {
     }
 }
 
-/// What each core has ranked: the first of all, in the order and as many as the request asks for.
+/// Ranked lists of cores are merged: the first elements of all, in the order and the number that the request asks for.
 #[test]
 fn what_cores_have_ranked_is_ranked_again() {
     let slots = |slots: &[(u16, i64)]| {
@@ -535,7 +536,8 @@ fn what_cores_have_ranked_is_ranked_again() {
     assert_eq!(rank("HOTKEYS RESET", &["*0\r\n".to_owned(), "*0\r\n".to_owned()]), "*0\r\n");
 }
 
-/// Each command's calls of all cores: for every time that some core tells, how many calls of all took no more.
+/// The calls of each command are added over all cores: for every bound that some core has, the calls of all cores that
+/// took no more.
 #[test]
 fn histograms_of_cores_are_added() {
     let of = |name: &str, calls: u64, steps: &[(u64, u64)]| {

@@ -1,17 +1,17 @@
-//! The data directory: whose it is, and what is where in it.
+//! The data directory: its owner, its lock and its files.
 //!
 //! ```text
-//! DIR/trine.toml                        whose data this is
-//! DIR/lock                              held by the server that uses it, which has put its process id there
+//! DIR/trine.toml                        the identity: the server that the data belongs to
+//! DIR/lock                              locked by the server that uses the directory; holds its process id
 //! DIR/shard-0/log-0000000000000001      a segment of the log, by its number
 //! DIR/shard-0/snapshot-00000000000a3f00 every key, with the log up to that position
 //! DIR/shard-0/spare-0000000000000001    a file that a segment will be made of
-//! DIR/shard-0/damaged-…                 could not be read, by a start with --accept-loss; nothing needs it any more
+//! DIR/shard-0/damaged-…                 a file that a start with --accept-loss could not read; no longer needed
 //! DIR/shard-0/….tmp                     unfinished; removed at the next start
 //! ```
 //!
-//! All of it waits for the disk: it is meant for before the cores start, and for `trine dump` and `trine check`. Whenever a
-//! process ends, even in here, the next start finds a directory that it can use.
+//! All of it blocks on the disk: it is meant for the time before the cores start, and for `trine dump` and
+//! `trine check`. A process may end at any point, also within these functions: the next start can use the directory.
 
 mod identity;
 
@@ -39,16 +39,16 @@ const LOCK: &str = "lock";
 pub struct Directory {
     path: PathBuf,
     identity: Identity,
-    /// Locked for as long as it is open; `None` where nothing will be written.
+    /// The lock file, locked for as long as it is open; `None` if the directory was opened only to be read.
     _lock: Option<File>,
 }
 
 impl Directory {
-    /// Opens a directory to serve from it, makes it where there is none, and holds its lock from then on. Removes what an
-    /// earlier process has not finished.
+    /// Opens a directory to serve from it, and holds its lock from then on. Creates the directory if it does not exist.
+    /// Removes unfinished files of an earlier process.
     ///
     /// # Errors
-    /// A line that names the directory and says what is in the way, and the way out.
+    /// A line that names the directory, the problem and the way out.
     pub fn open(path: &Path, owner: &Owner) -> Result<Self, String> {
         let refused = |problem: String| refusal(path, problem);
         fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
@@ -78,10 +78,10 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens a directory to look at it: takes no lock and changes nothing.
+    /// Opens a directory only to read it: takes no lock and changes nothing.
     ///
     /// # Errors
-    /// A line that names the directory and says what is in the way.
+    /// A line that names the directory and the problem.
     pub fn look(path: &Path) -> Result<Self, String> {
         let metadata = fs::metadata(path).map_err(|error| refusal(path, error))?;
         if !metadata.is_dir() {
@@ -97,30 +97,31 @@ impl Directory {
         Ok(Self { path: path.to_owned(), identity, _lock: None })
     }
 
-    /// Returns the server that has the directory open, in words; `None` where there is none, or nobody can tell.
+    /// Returns a description of the process that has the directory open; `None` if there is none, or if that can't be
+    /// found out.
     pub fn used_by(&self) -> Option<String> {
         let mut lock = File::open(self.path.join(LOCK)).ok()?;
-        // Held for no longer than it takes to ask, and beside others who ask.
+        // Shared, so that several processes can ask at once; released as soon as `lock` is closed.
         let is_used = flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
         is_used.then(|| holder(&mut lock))
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What tells it from every other; the header of each file has it.
+    /// The directory's id, which no other directory has. It stands in the header of each file.
     pub fn id(&self) -> u64 {
         self.identity.id()
     }
 
-    /// How many shards it is for.
+    /// The number of shards.
     pub fn shards(&self) -> u16 {
         self.identity.shards()
     }
 
-    /// The name of the server that it belongs to.
+    /// The name of the server that owns the directory.
     pub fn server(&self) -> &str {
         self.identity.server()
     }
@@ -131,11 +132,10 @@ impl Directory {
         ShardFiles { path: self.shard_path(shard), directory: self.id(), shard, is_served: self._lock.is_some() }
     }
 
-    /// Writes down that the same server has other slots from now on, or is in another cluster: its topology has changed while it
-    /// runs.
+    /// Records new slots or a new cluster for the same server: its topology has changed while it runs.
     ///
     /// # Errors
-    /// A line that names the directory and says what is in the way: the next start finds what was written before.
+    /// A line that names the directory and the problem. The next start reads the old identity or the new one.
     pub fn change_owner(&self, owner: &Owner) -> Result<(), String> {
         assert_eq!(usize::from(self.shards()), owner.slots.len(), "a server's number of cores stays while it runs");
         write_identity(&self.path, &self.identity.moved_to(owner)).map_err(|error| unusable(&self.path, &error))
@@ -146,7 +146,7 @@ impl Directory {
     }
 }
 
-/// Where a shard's files are, and which there are.
+/// The files of one shard, in the shard's own directory.
 #[derive(Clone, Debug)]
 pub struct ShardFiles {
     path: PathBuf,
@@ -156,7 +156,7 @@ pub struct ShardFiles {
 }
 
 impl ShardFiles {
-    /// The id of the directory that they are in.
+    /// The id of the data directory.
     pub fn directory(&self) -> u64 {
         self.directory
     }
@@ -166,7 +166,7 @@ impl ShardFiles {
         self.shard
     }
 
-    /// Whether they are this process's own, and not only looked at.
+    /// Returns true if this process serves from the files; false if it only reads them.
     pub fn are_served(&self) -> bool {
         self.is_served
     }
@@ -176,7 +176,8 @@ impl ShardFiles {
         &self.path
     }
 
-    /// Its segments, their hints and its snapshots, in the order of their names. What is called otherwise is not ours.
+    /// Returns its segments, their hints and its snapshots, in the order of their names. Files with other names are
+    /// left out.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -192,12 +193,12 @@ impl ShardFiles {
         Ok(files)
     }
 
-    /// The path of a segment with this number, or of its hint, or of a snapshot of this position.
+    /// Returns the path of a segment with this number, or of its hint, or of a snapshot of this position.
     pub fn path_of(&self, kind: FileKind, number: u64) -> PathBuf {
         self.path.join(names::name_of(kind, number))
     }
 
-    /// The names of all files in it, in order.
+    /// Returns the names of all files in the shard's directory, in order.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -205,22 +206,22 @@ impl ShardFiles {
         names_in(&self.path)
     }
 
-    /// Says why they can't be written, and what to do.
+    /// Returns a line that says why the files can't be written, and what to do.
     pub fn unusable(&self, error: &io::Error) -> String {
         unusable(&self.path, error)
     }
 
-    /// Makes durable which files there are and how they are called.
+    /// Syncs the directory: its files and their names survive a power failure.
     ///
     /// # Errors
-    /// What is on disk is not known; stop.
+    /// The state on disk is not known; stop.
     pub fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
     }
 }
 
-/// Claims a file that will be written to by io_uring, for as long as it is open. A server that is killed may leave a write
-/// behind that its disk has not answered; the kernel keeps the file open, and so claimed, until it has.
+/// Locks a file that will be written to by io_uring, for as long as it is open. A server that is killed may leave a
+/// write behind that its disk has not completed; the kernel keeps the file open, and so locked, until it has.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -228,8 +229,8 @@ pub fn claim(file: &File) -> io::Result<()> {
     Ok(flock(file, FlockOperation::LockExclusive)?)
 }
 
-/// Waits until nobody claims a file: a write of a server that is gone must not land where it has been read already, or in
-/// another use of the file.
+/// Waits until no process has [claimed](claim) a file: a write of a server that has ended must not reach a part of the
+/// file that has been read already, or change the file once it is used for something else.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -242,7 +243,7 @@ fn shard_path(directory: &Path, shard: u16) -> PathBuf {
     directory.join(format!("shard-{shard}"))
 }
 
-/// Takes the directory's lock, which ends with this process however that ends.
+/// Takes the directory's lock. The kernel releases it when this process ends, in any way.
 fn lock(path: &Path) -> Result<File, String> {
     let failed = |error: io::Error| unusable(path, &error);
     let mut options = File::options();
@@ -255,16 +256,16 @@ fn lock(path: &Path) -> Result<File, String> {
         }
         Err(error) => return Err(refusal(path, format!("it can't be locked: {error}"))),
     }
-    // For whoever comes second; nothing depends on it.
+    // For the message to a second process; nothing depends on it.
     let host = rustix::system::uname();
     let holder = format!("{} {}\n", std::process::id(), host.nodename().to_string_lossy());
-    // Shortened last: a full disk may not give back the block that it has been given.
+    // Truncated last: on a full disk a block that is freed may not be had again.
     lock.rewind().and_then(|()| lock.write_all(holder.as_bytes())).map_err(failed)?;
     lock.set_len(holder.len() as u64).map_err(failed)?;
     Ok(lock)
 }
 
-/// Who has put a note into the lock, in words.
+/// Returns a description of the process whose id stands in the lock file.
 fn holder(lock: &mut File) -> String {
     let mut holder = String::new();
     let _unknown = lock.read_to_string(&mut holder);
@@ -274,11 +275,13 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
-/// Makes a new directory: its shards first, so that where there is an identity there are all of them.
+/// Creates a new directory: the shards' first and the identity last, so that a directory with an identity has all
+/// shards.
 fn create(path: &Path, owner: &Owner) -> Result<Identity, String> {
     let failed = |error: io::Error| unusable(path, &error);
     for name in names_in(path).map_err(failed)? {
-        // An earlier start may have ended before it wrote the identity, but not with anything in a shard.
+        // An earlier start may have ended before it wrote the identity, but it has written nothing into a shard before
+        // that.
         if name.starts_with("shard-") && !names_in(&path.join(&name)).map_err(failed)?.is_empty() {
             let problem = format!("there is data in {name} and no {IDENTITY}: restore that from a backup");
             return Err(refusal(path, problem));
@@ -304,7 +307,7 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, String> {
     }
 }
 
-/// Writes the identity so that whoever reads it sees the old one or the new one, also after a power failure.
+/// Writes the identity so that a reader sees either the old one or the new one, also after a power failure.
 fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
     let beside = path.join(names::unfinished(IDENTITY));
     let mut file = File::create(&beside)?;
@@ -314,7 +317,7 @@ fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Returns the data directories in a directory: `trine up --dir` makes one for each server.
+/// Returns the paths of the data directories in a directory: `trine up --dir` creates one for each server.
 fn directories_in(path: &Path) -> Vec<String> {
     let names = names_in(path).unwrap_or_default();
     let paths = names.iter().map(|name| path.join(name)).filter(|inside| inside.join(IDENTITY).is_file());
@@ -328,7 +331,7 @@ fn remove_unfinished(path: &Path) -> io::Result<()> {
         .try_for_each(|name| fs::remove_file(path.join(name)))
 }
 
-/// The names in a directory, in order; none of ours is anything but UTF-8.
+/// Returns the names in a directory, in order. Names that are not UTF-8 are left out: Trine writes none.
 fn names_in(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -342,11 +345,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes durable that there is this directory: any of those above it may be as new.
+/// Syncs the directories above this one, so that it survives a power failure: any of them may be as new.
 fn sync_ancestors(path: &Path) -> io::Result<()> {
     for ancestor in std::path::absolute(path)?.ancestors().skip(1) {
         match sync_directory(ancestor) {
-            // Nor could one have been made there.
+            // This process can't have created a directory there.
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {}
             other => other?,
         }
@@ -358,7 +361,7 @@ fn refusal(path: &Path, problem: impl Display) -> String {
     format!("data directory {}: {problem}", path.display())
 }
 
-/// Says why a directory can't be written to, and what to do.
+/// Returns a line that says why a directory can't be written to, and what to do.
 fn unusable(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {

@@ -32,18 +32,20 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A port may still be taken by a server that has ended: the kernel tears its rings down, and with them their hold on the
-/// listeners, after the process has gone, and under load that was seen to take seconds.
+/// The time for which binding a port is tried again. A server that has ended may still hold the port: the kernel
+/// destroys its rings, which refer to the listeners, after the process has ended. Under load that was seen to take
+/// seconds.
 pub(super) const BIND_PATIENCE: Duration = Duration::from_secs(5);
-/// After so long it is said, and asked whether the owner lives.
+/// The time after which the owner of the port is asked whether it lives: if it answers, binding fails; else the wait is
+/// logged.
 const LET_GO: Duration = Duration::from_millis(100);
-/// How long an owner may take to answer.
+/// The time that an owner has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
-/// How the line begins that a server says on standard error when it is ready.
+/// The beginning of the line that a server writes to standard error when it is ready.
 pub(super) const READY: &str = "trine: ready";
 
-/// Everything that a core is made of, before it has a thread.
+/// The parts that a core is made of, before it has a thread.
 struct Seed {
     config: Config,
     topology: Topology,
@@ -59,14 +61,16 @@ struct Seed {
 
 /// Signals that end the server in order.
 const STOPPING: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
-/// Signals that are ignored. A terminal that closes sends SIGHUP, and some send it for a log or a configuration to be read
-/// anew: the topology file is looked at without being told; SIGUSR1 and SIGUSR2 have no meaning here; SIGXFSZ comes with an error of the write, which is what counts.
+/// Signals that are ignored. A terminal that closes sends SIGHUP, and some tools send it to have a log reopened or a
+/// configuration read again: the topology file is watched without it. SIGUSR1 and SIGUSR2 have no meaning here. SIGXFSZ
+/// comes with an error of the write, and that is handled.
 const IGNORED: [i32; 4] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXFSZ];
 
-/// Has signals wait for core 0, instead of ending the process. To be called before any thread starts: all inherit it.
+/// Blocks signals, so that they wait for core 0 instead of ending the process. Call it before any thread starts:
+/// threads inherit the mask.
 ///
 /// # Errors
-/// What the system says; not seen in practice.
+/// The system's error; not seen in practice.
 pub fn block_signals() -> io::Result<()> {
     signal::block(&[STOPPING.as_slice(), &IGNORED].concat()).map_err(|error| io::Error::other(error.to_string()))
 }
@@ -93,10 +97,10 @@ async fn heed_signals(control: Arc<Control>) {
     }
 }
 
-/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN). Its signals are [blocked](block_signals) already.
+/// Runs a server until it is told to stop (SIGTERM, SIGINT, SHUTDOWN). Call [`block_signals`] first.
 ///
 /// # Errors
-/// A line that says what is in the way, and the way out.
+/// A line that names the problem and the way out.
 pub fn run(mut config: Config) -> Result<(), String> {
     glommio::early_init();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -113,7 +117,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         .collect::<Result<_, _>>()?;
     let process = process(&kernel);
     let hash_seed = config.seed.unwrap_or_else(|| fastrand::u64(..));
-    // The server's time begins.
+    // The first call starts the server's clock.
     clock::monotonic_us();
     let meshes = Mesh::new(listeners.len(), config.mesh_queue);
     let address = SocketAddr::new(config.bind, server.port);
@@ -152,7 +156,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         };
         let ends = ends.clone();
         let started = executor::start(&format!("core-{core}"), cpu, move || async move {
-            // Somebody listens until the first one fails.
+            // The receiver is there until the first core fails.
             let _ = ends.send((core, serve(seed).await));
         });
         let started = started.map_err(|error| {
@@ -173,7 +177,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     threads.into_iter().try_for_each(|(core, thread)| thread.join().map_err(|error| format!("core {core}: {error}")))
 }
 
-/// One core, from its executor on.
+/// Runs one core on its executor.
 async fn serve(seed: Seed) -> io::Result<()> {
     let Seed { config, topology, me, process, hash_seed, mut mesh, gateway, listener, control, directory } = seed;
     let mut ring = Ring::new(config.receive_buffers, config.receive_buffer_bytes)?;
@@ -200,14 +204,14 @@ async fn serve(seed: Seed) -> io::Result<()> {
     core::run(ring, Shard::new(Store::new(hash_seed, policy), core), mesh, control, directory.as_deref()).await
 }
 
-/// Opens the data directory, if there is to be one.
+/// Opens the data directory, if one is configured.
 fn open_directory(config: &Config, topology: &Topology, position: u16) -> Result<Option<Arc<Directory>>, String> {
     let Some(path) = &config.dir else { return Ok(None) };
     let owner = Owner::new(topology, position, config.topology.is_some());
     Directory::open(path, &owner).map(|directory| Some(Arc::new(directory)))
 }
 
-/// Listens on a port, or says that it is taken.
+/// Listens on a port; the error says so if it is taken.
 fn bind(address: IpAddr, port: u16, backlog: u32) -> Result<TcpListener, String> {
     let address = SocketAddr::new(address, port);
     let listener = when_free(address, BIND_PATIENCE, || try_bind(address, backlog).map_err(Into::into));
@@ -223,11 +227,11 @@ fn bind(address: IpAddr, port: u16, backlog: u32) -> Result<TcpListener, String>
     })
 }
 
-/// Tries to bind an address, again and again while its last owner seems to be ending, and says so once. An owner that answers is
-/// not ending.
+/// Tries to bind an address, again and again while its last owner seems to be ending, and logs that once. An owner that
+/// answers is not ending.
 ///
 /// # Errors
-/// What the last try said: that the address is in use, or something else that is in the way.
+/// The error of the last try: the address is in use, or another problem.
 pub(super) fn when_free<T>(
     address: SocketAddr,
     patience: Duration,
@@ -255,7 +259,7 @@ pub(super) fn when_free<T>(
     }
 }
 
-/// Whether somebody answers at an address.
+/// Returns true if a server answers at an address.
 fn is_alive(address: SocketAddr) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
@@ -277,7 +281,7 @@ fn try_bind(address: SocketAddr, backlog: u32) -> rustix::io::Result<TcpListener
     Ok(TcpListener::from(socket))
 }
 
-/// A descriptor for each connection: as many as the system allows without asking anyone. Returns how many there are.
+/// Raises the limit of open files to the hard limit, since each connection takes a descriptor. Returns the limit.
 fn raise_descriptor_limit() -> u64 {
     let resource = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(resource);
@@ -288,10 +292,11 @@ fn raise_descriptor_limit() -> u64 {
     rustix::process::getrlimit(resource).current.unwrap_or(u64::MAX)
 }
 
-/// Where there is room for so many clients of a core, that it is not the default's 100,000 is no warning.
+/// The number of clients of a core from which on it is no warning, only information, that the default of 100,000 was
+/// lowered.
 const MANY_CLIENTS: u32 = 1_000;
 
-/// Lowers `maxclients` so that what is no client always finds a descriptor, and says so.
+/// Lowers `maxclients` so that descriptors are left for the server itself, and logs that.
 fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
     let cores = config.cores.unwrap_or(1).into();
     let kept = kept_descriptors(cores, config.dir.is_some(), config.values == Values::Disk);
@@ -307,28 +312,29 @@ fn fit_clients(config: &mut Config, descriptors: u64) -> Result<(), String> {
             "maxclients is lowered from {asked} to {limit} a core: {descriptors} files may be open, and {kept} are kept for \
              the server itself; raise the limit (ulimit -n) for more"
         );
-        // Few miss what nobody has asked for.
+        // A default is worth a warning only if few clients are left.
         let is_missed = config.is_given("maxclients") || limit < MANY_CLIENTS;
         if is_missed { tracing::warn!("{text}") } else { tracing::info!("{text}") }
     }
     Ok(())
 }
 
-/// Returns how many descriptors a server needs that are not its clients'. With one core and a directory 19 were open of those
-/// that are kept, and 30 with two.
+/// Returns the number of descriptors that a server needs besides its clients'. With one core and a directory 19 of
+/// these were seen open, and 30 with two.
 fn kept_descriptors(cores: u64, has_directory: bool, has_values_on_disk: bool) -> u64 {
     /// Standard streams, the gateway's listener, signals, the lock of the directory, /proc.
     const SERVER: u64 = 12;
     /// Rings, eventfds and the listener of a core, and connections that it has not refused yet.
     const CORE: u64 = 12;
-    /// The log's segment and the next, a snapshot, a hint, segments that are compacted, their folders.
+    /// The log's segment and the next, a snapshot, a hint, segments that are compacted, and their directories.
     const FILES: u64 = 12;
     let files = if has_directory { FILES } else { 0 };
     let values = if has_values_on_disk { FILES_MAX as u64 } else { 0 };
     SERVER + cores * (CORE + core::REFUSED_MAX as u64 + files + values)
 }
 
-/// Lets the kernel back memory with huge pages from now on, or not. The allocator asks for them wherever it may.
+/// Allows or forbids the kernel to back memory with huge pages from now on. The allocator asks for them where it is
+/// allowed.
 pub fn allow_huge_pages(allowed: bool) {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(!allowed) {
         tracing::debug!(%error, allowed, "huge pages stay as they are");
@@ -354,14 +360,14 @@ fn process(kernel: &str) -> Process {
 mod tests {
     use super::*;
 
-    /// A port that is let go of late is had, and one whose owner answers is refused without a wait.
+    /// A port that is released late is bound, and one whose owner answers is refused without a wait.
     #[test]
     fn a_port_is_waited_for_while_its_owner_ends() {
         let (mut owner, mut tries) = (Some(TcpListener::bind("127.0.0.1:0").unwrap()), 0);
         let address = owner.as_ref().unwrap().local_addr().unwrap();
         let bound = when_free(address, Duration::from_secs(60), || {
             tries += 1;
-            // Longer than it takes until the owner is asked.
+            // After the owner has been asked.
             if tries == 20 {
                 owner = None;
             }
@@ -374,7 +380,7 @@ mod tests {
         answering.join().unwrap().unwrap();
     }
 
-    /// What a server was seen to use is kept back for it.
+    /// The descriptors that a server was seen to use are kept back for it.
     #[test]
     fn descriptors_are_kept_back() {
         assert!(19 < kept_descriptors(1, true, false) && 30 < kept_descriptors(2, true, false));

@@ -1,6 +1,6 @@
-//! A session that speaks HTTP: its requests are executed as Redis requests, and what comes of them leaves as responses.
+//! A session that speaks HTTP: its requests are executed as Redis requests, and the replies are sent as responses.
 //!
-//! Everything else is the session's own: order, gates, what may be waited for and owed.
+//! Everything else is as in any session: the order, the gates, and the limits of replies that are waited for and owed.
 
 use super::{Answer, Backpressure, Executor, Protocol, Session, Ticket, Unread};
 use crate::{
@@ -19,48 +19,52 @@ use base64::Engine as _;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::collections::VecDeque;
 
-/// What an HTTP session remembers from one receive to the next.
+/// The state of an HTTP session between two calls of `receive`.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     date: Date,
-    /// How far the request has been looked at whose end has not arrived.
+    /// The progress of the first request that is not complete or waits.
     begun: Begun,
-    /// How the replies become responses that are still to come, and what was asked for, in the order of their tickets.
+    /// The shapes of the responses whose replies come later, with the targets of their requests, in the order of their
+    /// tickets.
     shapes: VecDeque<(Ticket, Shape, Box<[u8]>)>,
-    /// The client's name is known.
+    /// True once [`Executor::introduce`] has been called.
     is_introduced: bool,
-    /// It ended while the client may have been sending: who closes should wait a moment, or the reason is lost on the way.
+    /// True if the session ended while the client may have been sending: the connection should be closed after a
+    /// moment, or the reason may be lost on the way.
     pub(super) lingers: bool,
 }
 
-/// A request whose end has not arrived.
+/// The progress of a request that is not complete or waits.
 #[derive(Debug, Default)]
 struct Begun {
-    /// Bytes of the head that were searched for its end.
+    /// The number of bytes of the head that were searched for its end.
     searched: usize,
-    /// Before there are so many bytes, there is nothing new to see.
+    /// The number of bytes below which looking at the request again would find nothing new.
     needs: usize,
     chunks: Chunks,
-    /// The client was told to go on.
+    /// True if `100 Continue` was sent.
     is_continued: bool,
-    /// Whether its password was right: each is looked at once, however often the request is.
+    /// True if the client is authenticated; `None` if that was not checked yet. It is checked once for each request,
+    /// also if the request is processed several times.
     is_known: Option<bool>,
 }
 
-/// What came of the first bytes that are not executed.
+/// The outcome of the first unexecuted bytes.
 enum Step {
-    /// Their request is not whole, or not to be executed yet.
+    /// Their request is not complete, or may not be executed yet.
     Wait,
-    /// A request was executed or refused; the next begins behind so many bytes.
+    /// A request of this many bytes was executed or refused.
     Done(usize),
 }
 
-/// Bytes of a target that may stand in a `Location` as they are: what a client has escaped stays escaped.
+/// The bytes of a target that are escaped in a `Location`. `%` is not among them: what a client has escaped stays as it
+/// is.
 const TARGET: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
 
 impl Exchange {
-    /// Makes the response of a reply that has come late.
+    /// Replaces a reply that has come late by its response.
     pub(super) fn finish(&mut self, ticket: Ticket, reply: &mut Vec<u8>) {
         let position = self.shapes.binary_search_by_key(&ticket.0, |(other, ..)| other.0);
         let position = position.expect("each late reply has a shape");
@@ -70,14 +74,14 @@ impl Exchange {
     }
 }
 
-/// A request's words, where they are put together, and the limits of both.
+/// The buffer in which a request's words are put together, and the limits of HTTP requests.
 struct Desk<'a> {
     words: &'a mut Words,
     limits: Limits,
 }
 
 impl Session {
-    /// As [`receive`](Self::receive), for a session of which it is not known that it speaks the Redis protocol.
+    /// Does the work of [`receive`](Self::receive) for a session that speaks HTTP, or whose protocol is not known yet.
     #[inline(never)]
     pub(super) fn receive_other(
         &mut self,
@@ -111,7 +115,8 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps what was not used of `bytes`, which are the end of `unread` where there is such.
+    /// Keeps the unexecuted bytes behind the first `used` of them: of `unread` if there is one, which ends with
+    /// `bytes`, else of `bytes`.
     fn keep(&mut self, unread: Option<Box<Unread>>, bytes: &[u8], used: usize) {
         let mut unread = match unread {
             Some(unread) => unread,
@@ -126,7 +131,7 @@ impl Session {
         self.unread = Some(unread);
     }
 
-    /// Serves whole requests; returns how many bytes were used.
+    /// Serves complete requests; returns the number of bytes that they took.
     fn serve_all(
         &mut self,
         bytes: &[u8],
@@ -135,7 +140,7 @@ impl Session {
         executor: &mut impl Executor,
     ) -> usize {
         let Protocol::Http(mut exchange) = std::mem::take(&mut self.protocol) else {
-            unreachable!("who speaks HTTP has what belongs to it")
+            unreachable!("a session that speaks HTTP has an exchange")
         };
         exchange.date.set(executor.unix_seconds());
         let (mut used, gates) = (0, self.gates.len());
@@ -182,7 +187,7 @@ impl Session {
             self.is_suspended = true;
             return Step::Wait;
         }
-        // What the head alone decides is told before the body is taken.
+        // A refusal for which the head suffices comes before the body is read.
         let asked = begin(&head, &mut exchange.begun.is_known, desk, executor);
         let takes_body = asked.as_ref().is_ok_and(Ask::takes_body);
         let bytes_max = body::bytes_max(&head, takes_body, &desk.limits);
@@ -230,7 +235,7 @@ impl Session {
         Step::Done(end)
     }
 
-    /// Executes a request that was put together. Returns whether it was: not where it waits for values.
+    /// Executes a request that was put together. Returns false if it has to wait ([`Answer::NotYet`]).
     fn execute_one(
         &mut self,
         words: &Words,
@@ -275,7 +280,7 @@ impl Session {
         true
     }
 
-    /// Appends what needs no shard to the replies.
+    /// Appends a response that needs no shard to the replies.
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let output = self.tail().0;
         let start = output.len();
@@ -285,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Refuses a request of which it is not known, or not worth it to learn, where it ends.
+    /// Refuses a request whose end is not known, or not worth waiting for, and ends the session.
     #[cold]
     fn refuse_and_end(
         &mut self,
@@ -304,13 +309,14 @@ impl Session {
     }
 }
 
-/// Whether a body that nobody needs is read for the connection's sake.
+/// Returns true if the body of a refused request is read, so that the connection can be kept.
 fn is_worth_reading(head: &Head<'_>, limits: &Limits) -> bool {
     let is_short = matches!(head.framing, Framing::Length(length) if length <= limits.ignored_body_bytes_max());
     is_short && head.persists && !head.expects_continue
 }
 
-/// What can be said before the body has come: who asks, for what, and whether of this server.
+/// Checks a request's head before its body has come: the host, the password, the route, and the owner of a single key.
+/// Returns the route.
 #[inline]
 fn begin<'a>(
     head: &Head<'a>,
@@ -342,7 +348,8 @@ fn begin<'a>(
     Ok(ask)
 }
 
-/// What the body adds.
+/// Completes the request's words with the body; returns the kind of its response. Keys that the body names are checked
+/// to have one owner.
 #[inline]
 fn finish(
     ask: &Ask<'_>,
@@ -358,7 +365,8 @@ fn finish(
     Ok(kind)
 }
 
-/// Several keys are stored where one server has all of them.
+/// Checks that this server owns all keys of a request that stores several. The error is a redirection if another server
+/// owns all of them, else a refusal.
 fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Result<(), Refusal> {
     let mut keys = words.request().args_from(1).step_by(2);
     let Some(first) = keys.next() else { return Ok(()) };
@@ -384,15 +392,15 @@ fn check_owner(head: &Head<'_>, words: &Words, executor: &impl Executor) -> Resu
     server.map_or(Ok(()), |server| Err(redirect(head.target, server)))
 }
 
-/// Sends a client to the server that owns what it asked for.
+/// Returns the redirection to another server, which owns the key.
 #[cold]
 fn redirect(target: &[u8], (host, port): (&str, u16)) -> Refusal {
     let location = format!("Location: {}{}", base(host, port), percent_encode(target, TARGET));
     Refusal::new(307, "another server owns the key: see Location").with(location)
 }
 
-/// Replaces the reply that stands behind the first `start` bytes of `output` by its response. The owner of a key may have changed
-/// since the request was placed: then it is sent there.
+/// Replaces the reply behind the first `start` bytes of `output` by its response. The owner of a key may have changed
+/// since the request was routed: then the response is a redirection to the new owner.
 #[inline]
 fn render(output: &mut Vec<u8>, start: usize, shape: Shape, target: &[u8], date: &Date) {
     if output.get(start) == Some(&b'-')
@@ -416,7 +424,8 @@ fn base(host: &str, port: u16) -> String {
     if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
 }
 
-/// Whether an `Authorization` header has this password, with any user. How long that takes tells nothing of the password.
+/// Returns true if an `Authorization` header has this password, with any user. The time that the comparison takes does
+/// not depend on the password.
 fn has_password(authorization: &[u8], expected: &[u8]) -> bool {
     let Some((scheme, text)) = authorization.split_at_checked(6) else { return false };
     if !scheme.eq_ignore_ascii_case(b"basic ") {

@@ -10,13 +10,14 @@ fn wait(lsn: u64) -> Wait {
 
 const LIMIT: Backpressure = Backpressure { output_bytes_max: 64, waiting_max: 3 };
 
-/// Answers a request with its argument: `here` at once, `later` when the test says so, `last` and no more.
+/// An executor whose reply is the request's argument. The command's name says how: `held` once committed, `later` when
+/// the test completes it, `last` as the last reply, `last-later` as both, any other at once.
 #[derive(Default)]
 struct Echo {
     pending: Vec<(Ticket, Vec<u8>)>,
     executed: usize,
     is_stalled: bool,
-    /// Requests that begin with `cold` are not executed yet.
+    /// True if requests with the name `cold` have to wait.
     is_cold: bool,
 }
 
@@ -43,7 +44,7 @@ impl Executor for Echo {
         }
         self.executed += 1;
         match request.arg(0) {
-            // Told of what the log holds up to the number in the argument.
+            // Waits for the log up to the position in the argument.
             b"held" => {
                 output.extend_from_slice(request.arg(1));
                 return Answer::Held(wait(std::str::from_utf8(request.arg(1)).unwrap().parse().unwrap()));
@@ -62,7 +63,7 @@ impl Executor for Echo {
     }
 }
 
-/// A request that waits for its values is shown again, before any that came after it, and none is lost or shown twice.
+/// A request that waits for its values is executed before any that came after it, and none is lost or executed twice.
 #[test]
 fn a_suspended_session_goes_on_where_it_stopped() {
     let mut bench = Bench::default();
@@ -91,7 +92,7 @@ fn a_suspended_session_goes_on_where_it_stopped() {
     assert!(!bench.session.is_suspended() && !bench.session.has_unread());
 }
 
-/// Behind a request whose reply is the last, and comes later, nothing is executed; the reply still leaves.
+/// Behind a request whose reply is the last and comes later, nothing is executed; the reply still leaves.
 #[test]
 fn nothing_is_executed_behind_a_last_reply_that_comes_later() {
     let mut bench = Bench::default();
@@ -104,7 +105,7 @@ fn nothing_is_executed_behind_a_last_reply_that_comes_later() {
     assert_eq!(bench.session.output, b"ab");
 }
 
-/// A session, those who answer it, and what its client got.
+/// A session, its executor, and the bytes that its client has got.
 #[derive(Default)]
 struct Bench {
     session: Session,
@@ -127,7 +128,7 @@ impl Bench {
         self.session.complete(ticket, reply, Wait::NONE);
     }
 
-    /// Bytes of replies that the session has, wherever.
+    /// Returns the number of bytes of replies that the session has.
     fn owed(&self) -> usize {
         let length = |part: &Part| if let Part::Done(bytes, _) = part { bytes.len() } else { 0 };
         self.session.output.len() + self.session.parts.iter().map(length).sum::<usize>()
@@ -143,9 +144,9 @@ fn requests(words: &[(&str, &str)]) -> Vec<u8> {
 }
 
 proptest! {
-    /// However the network cuts the requests, whenever others answer, in whatever order, and however slowly the client
-    /// reads: it gets every reply once, in the order of its requests. At no time does it owe much more than the limits
-    /// say, and there is always something that gets it further.
+    /// The client gets every reply once, in the order of its requests, for any cuts of the bytes, any times and order
+    /// of the late replies, and any speed of the client. The session never owes much more than its limits, and never
+    /// gets stuck.
     #[test]
     fn replies_leave_in_the_order_of_the_requests(
         kinds in prop::collection::vec((any::<bool>(), 0..50_usize), 0..60),
@@ -192,7 +193,7 @@ proptest! {
     }
 }
 
-/// Replies that are ready count against the limit also where they wait behind one that is not.
+/// Replies that are queued behind one that has not come count against the limit, too.
 #[test]
 fn replies_behind_one_that_has_not_come_are_bounded() {
     let mut bench = Bench::default();
@@ -208,7 +209,7 @@ fn replies_behind_one_that_has_not_come_are_bounded() {
     assert!(bench.got.starts_with(b"first0123456789"));
 }
 
-/// A reply that tells of what is not committed waits, and with it all behind it; those before it leave.
+/// A reply that depends on uncommitted effects waits, and with it all behind it; those before it leave.
 #[test]
 fn replies_wait_until_what_they_tell_is_committed() {
     let mut bench = Bench::default();
@@ -228,7 +229,7 @@ fn replies_wait_until_what_they_tell_is_committed() {
     assert_eq!(take(&mut bench, 8), None);
     assert_eq!(take(&mut bench, 9), Some("98".into()));
     assert_eq!(bench.session.held_until(), None);
-    // Behind a reply of another core, and that one too.
+    // Held replies behind a reply of another core, which is held as well.
     bench.receive(&requests(&[("later", "x"), ("held", "20"), ("here", "e")])).unwrap();
     let (ticket, reply) = bench.echo.pending.remove(0);
     bench.session.complete(ticket, reply, wait(15));
@@ -237,7 +238,7 @@ fn replies_wait_until_what_they_tell_is_committed() {
     assert_eq!(take(&mut bench, 20), Some("20e".into()));
 }
 
-/// While the log is too far behind, nothing is executed; then all of it is.
+/// While the executor is stalled, nothing is executed; then everything is.
 #[test]
 fn a_stalled_session_goes_on_later() {
     let mut bench = Bench::default();
@@ -249,7 +250,7 @@ fn a_stalled_session_goes_on_later() {
     assert_eq!((bench.session.output.as_slice(), bench.session.has_unread()), (&b"ab"[..], false));
 }
 
-/// After the last reply nothing is executed, and what is owed still leaves.
+/// After the last reply nothing is executed, and the replies that are owed still leave.
 #[test]
 fn nothing_is_executed_behind_the_last() {
     let mut bench = Bench::default();
@@ -262,8 +263,8 @@ fn nothing_is_executed_behind_the_last() {
     assert_eq!((bench.got.as_slice(), bench.session.is_finished()), (&b"ab"[..], true));
 }
 
-/// What stands before a protocol error is executed, the error ends the session, and the scratch decoder is as new for
-/// the next one.
+/// Requests before a protocol error are executed, the error ends the session, and the scratch decoder is as new for the
+/// next one.
 #[test]
 fn an_error_ends_the_session_and_no_other() {
     let mut bench = Bench::default();
@@ -276,8 +277,9 @@ fn an_error_ends_the_session_and_no_other() {
     assert_eq!(other.session.output, b"b");
 }
 
-/// A web page can have a browser send a request to any port: not one line of it is executed, on a port that speaks HTTP by
-/// methods that it does not know, and on one that speaks the Redis protocol alone by all.
+/// No line of an HTTP request is executed as a command: a web page can have a browser send one to any port. That holds
+/// for methods that are not known on a port that speaks HTTP, and for all methods on one that speaks the Redis protocol
+/// alone.
 #[test]
 fn no_line_of_an_http_request_is_a_command() {
     let body = "Host: 127.0.0.1\r\nContent-Length: 20\r\n\r\nhere a\r\nhere b\r\n";
@@ -296,7 +298,7 @@ fn no_line_of_an_http_request_is_a_command() {
     assert_eq!(bench.echo.executed, 0);
 }
 
-/// Idle, a session holds nothing.
+/// An idle session holds no buffer.
 #[test]
 fn an_idle_session_holds_no_buffer() {
     let mut bench = Bench::default();
@@ -310,7 +312,7 @@ fn an_idle_session_holds_no_buffer() {
     assert!(bench.session.unread.is_none() && !bench.session.is_waiting());
 }
 
-/// What a long pipeline took, for what waits for others and for what waits for the log, is given back at its end.
+/// The memory that a long pipeline took, for late replies and for held ones, is freed at its end.
 #[test]
 fn a_long_pipeline_leaves_no_memory_behind() {
     let limit = Backpressure { output_bytes_max: 1 << 20, waiting_max: 10_000 };

@@ -7,13 +7,13 @@ use crate::{
     slot::Slot,
 };
 
-/// A request's row and what follows from its arguments. Nothing in it depends on who asks, who owns the slot or what is refused:
-/// that is asked when the request is executed, which may be some requests later.
+/// A request's row and the facts that follow from its arguments. Nothing in it depends on the client, the owner of the
+/// slot or the core's refusals: these are checked when the request is executed, which may be some requests later.
 #[derive(Clone, Copy)]
 pub struct Resolved {
-    /// Its row; `None` if the table has none.
+    /// The command's row; `None` if the table has none.
     pub(super) found: Option<Found>,
-    /// Why it can't be executed, whoever asks.
+    /// The reason for which it can't be executed, by any client.
     pub(super) fault: Option<Fault>,
     /// The slot of its first key; slot 0 without keys.
     pub slot: Slot,
@@ -23,17 +23,17 @@ pub struct Resolved {
     pub(super) is_one_slot: bool,
 }
 
-/// What is wrong with a request by itself.
+/// An error of a request that follows from its arguments alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
-    /// It has more or fewer arguments than its command takes, or a key lacks what belongs to it.
+    /// It has more or fewer arguments than its command takes, or a key lacks its value (MSET).
     Arity,
     /// A key is longer than `max-key-bytes`.
     LongKey,
 }
 
 impl Resolved {
-    /// Returns what is known of a request without keys.
+    /// Returns the facts about a request without keys, or with a fault.
     #[inline]
     fn without_keys(found: Option<Found>, fault: Option<Fault>) -> Self {
         Self { found, fault, slot: Slot::default(), key_count: 0, is_one_slot: true }
@@ -73,7 +73,7 @@ impl Shard {
 
     #[inline(never)]
     fn resolve_keys(&self, resolved: Resolved, keys: Keys, request: Request<'_>) -> Resolved {
-        // Behind each key as much as behind the others: MSET's values.
+        // Each key is followed by the same number of arguments: MSET's values.
         if keys.last < 0 && !(request.len() - keys.first as usize).is_multiple_of(keys.step as usize) {
             return Resolved { fault: Some(Fault::Arity), ..resolved };
         }
@@ -104,7 +104,7 @@ mod tests {
         resp::{Decoder, Limits},
     };
 
-    /// A request's keys are counted and looked at, as many as there are; what is wrong with it by itself is known.
+    /// All keys of a request are counted and checked; errors that follow from its arguments alone are found.
     #[test]
     fn a_request_is_resolved_by_its_row_and_its_keys() {
         let mut bench = Bench::new();

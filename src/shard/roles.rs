@@ -14,13 +14,13 @@ pub enum Owner {
     Core(u16),
     /// A core of another server.
     Server,
-    /// Nobody for the time being: the slot is changing hands. Requests wait.
+    /// No core for the time being: the slot is changing hands. Requests wait.
     NotNow,
-    /// Nobody, for longer than requests wait: they are refused.
+    /// No core, for longer than requests wait: they are refused.
     Down,
 }
 
-/// The owner of each slot. Asked when a request is executed, never before: owners change.
+/// The owner of each slot. Look it up when a request is executed, never before: owners change.
 pub struct Roles {
     me: u16,
     /// By slot: a core of this server, [`SERVER`], [`NOT_NOW`] or [`DOWN`].
@@ -48,8 +48,8 @@ impl Roles {
         Self { me: me.core, owners: owners.collect(), not_now: 0, down: 0 }
     }
 
-    /// Keeps slots without an owner that the others say are so, and that are this server's: whoever has taken them out of service
-    /// puts them back.
+    /// Returns these owners, but with no owner for the slots that have none in `others`, unless another server owns
+    /// them now. The code that took a slot out of service puts it back.
     #[must_use]
     pub(super) fn keeping(mut self, others: &Self) -> Self {
         for slot in Slot::all() {

@@ -1,33 +1,34 @@
-//! A topology that takes the place of another: who owns what from then on, and what becomes of the keys.
+//! A change of topology: the new owners of slots, and the removal of keys whose slots have gone.
 
 use super::{Roles, Shard};
 use crate::{slot::Slot, topology::Topology, wal::SLOT_SET_BYTES};
 
-/// The slots that a change of topology has brought this core, and those that it has taken.
+/// The slots that a change of topology has given to this core, and those that it has taken from it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Succession {
-    /// The number of slots that have come. They are empty.
+    /// The number of slots that have come to this core. They are empty.
     pub gained: usize,
-    /// The number of slots that have gone.
+    /// The number of slots that have gone from this core.
     pub lost: usize,
     /// The number of keys that were removed, since another core owns their slots.
     pub keys_lost: usize,
 }
 
-/// Bytes of the record that clears slots.
+/// The number of bytes of the record that clears slots.
 const CLEAR_BYTES: u64 = 1 + SLOT_SET_BYTES as u64;
-/// Bytes of the records of new slots' versions at most: each alone, behind one that it does not join.
+/// The most bytes of the record of a new slot's version: as if each slot had a record of its own, joined with no other.
 const VERSION_BYTES: u64 = 32;
 
 impl Shard {
-    /// Replaces the topology by one that fits (see [`Topology::is_succeeded_by`]). From here on no request is executed for a slot that
-    /// this core does not own by it, also of those that were resolved before.
+    /// Replaces the topology by one that may follow it (see [`Topology::is_succeeded_by`]). From here on no request is
+    /// executed for a slot that this core does not own by the new one, also no request that was resolved before.
     ///
-    /// Data does not move between cores yet. So what this core has of slots that have gone is removed, now and in the log: while
-    /// another core owns a slot its keys change there, and they would come back old with the slot. A slot that has come is empty.
+    /// Data does not move between cores yet. So the keys of slots that have gone are removed, from memory and in the
+    /// log: while another core owns a slot its keys change there, and this core's would be out of date when the slot
+    /// comes back. A slot that has come is empty.
     ///
     /// # Panics
-    /// If this server is not in it.
+    /// If this server is not in the new topology.
     pub fn set_topology(&mut self, topology: Topology) -> Succession {
         let core = &mut self.core;
         let (was, old) = (core.me, &core.topology);
@@ -64,8 +65,8 @@ impl Shard {
         succession
     }
 
-    /// Removes the keys of slots that this core does not own, and returns their number. None are there but when the topology has just
-    /// changed, or has since the files were written that the core comes back from.
+    /// Removes the keys of slots that this core does not own, and returns their number. There are such keys only if the
+    /// topology has just changed, or if it has changed since the files were written from which the core has recovered.
     pub fn remove_foreign_keys(&mut self) -> usize {
         let core = &self.core;
         let lost = std::mem::take(&mut self.lost_while_loading);

@@ -1,4 +1,5 @@
-//! Transactions: what is queued, and EXEC, which executes a queue with nothing in between and all its records as one.
+//! Transactions: the queuing of requests, and EXEC, which executes a queue with nothing in between and its records as
+//! one.
 
 use super::{Away, CROSSSLOT, Execution, Owner, Ran, Resolved, Shard, Share};
 use crate::{
@@ -28,24 +29,24 @@ const TOO_MANY_RECORDS: &str = "ERR the values that the transaction would write 
 const TOO_LARGE_A_REPLY: &str = "ERR the transaction was executed, and its reply is larger than output-hard-limit: ask for \
                                  fewer values at a time";
 
-/// What a queue needs before it is executed.
+/// The needs of a queue, which are checked before any of it is executed.
 #[derive(Default)]
 struct Needs {
     commands: usize,
     /// The first slot that this core does not own.
     foreign: Option<Slot>,
-    /// Some command writes.
+    /// True if some command writes.
     writes: bool,
-    /// Some write does not only take keys away.
+    /// True if some write does more than remove keys.
     adds: bool,
-    /// Some command may need memory.
+    /// True if some command may need memory.
     grows: bool,
     /// A bound of the bytes of the records.
     record_bytes: u64,
 }
 
-/// Returns the error for a request that is refused before it has a place. It has a client's transaction discarded: at once by an
-/// EXEC, else by the EXEC to come.
+/// Returns the reply to a request that is refused before it is routed; `text` is its error. The client's transaction is
+/// discarded: at once if the request is EXEC, else by the EXEC to come.
 #[cold]
 pub(super) fn refused(request: Request<'_>, client: &mut Client, text: String) -> String {
     if request.arg(0).eq_ignore_ascii_case(b"exec") {
@@ -58,8 +59,8 @@ pub(super) fn refused(request: Request<'_>, client: &mut Client, text: String) -
     text
 }
 
-/// Returns the queue that a request executes; it is empty for a request that is itself queued. `None`: the request is no part of a
-/// transaction.
+/// Returns the queue that a request executes; it is empty for a request that is itself queued. `None`: the request does
+/// not belong to a transaction.
 pub(super) fn queue_of<'a>(request: Request<'a>, client: &'a Client) -> Option<&'a [u8]> {
     if let Some((_, requests)) = transaction::forwarded(request) {
         return Some(requests);
@@ -69,7 +70,7 @@ pub(super) fn queue_of<'a>(request: Request<'a>, client: &'a Client) -> Option<&
     Some(if is_here { transaction.requests() } else { b"" })
 }
 
-/// Returns true for commands about the connection that they come by, which another core does not have.
+/// Returns true for commands about their own connection, which another core does not have.
 fn is_about_connection(name: &str) -> bool {
     matches!(name.split('|').next(), Some("asking" | "auth" | "client" | "hello" | "readonly" | "readwrite"))
 }
@@ -101,7 +102,7 @@ impl Shard {
             }
             (false, _) | (true, "discard" | "multi" | "quit" | "reset") => return None,
             (true, "watch") => {
-                // It is refused wherever its keys are.
+                // It is refused, and the owner of its keys does not matter.
                 *place = Ok(None);
                 return None;
             }
@@ -129,7 +130,7 @@ impl Shard {
         Some(Execution::Done(Outcome::Done))
     }
 
-    /// Returns where a command that is to be queued has its keys, if it has any, or why it is refused.
+    /// Returns the place of the keys of a command that is to be queued, if it has any, or the error if it is refused.
     fn place_in_transaction(
         &self,
         found: Found,
@@ -161,16 +162,17 @@ impl Shard {
         let core = home.map_or(self.core.me.core, |home| home.core);
         let is_mine = core == self.core.me.core;
         let refusals = if is_mine { self.refusals() } else { self.remote_refusals[usize::from(core)] };
-        // On a full disk these are the way out.
+        // These make room on a full disk.
         let writes = refusals.writes.filter(|_| relief(command) == Relief::None);
         if let Some(text) = (Refusals { writes, ..refusals }).of(command.flags) {
             return Err(text.to_owned());
         }
-        // Whatever is queued takes memory.
+        // The queue itself takes memory.
         if self.store.is_full() { Err(OUT_OF_MEMORY.to_owned()) } else { Ok(home) }
     }
 
-    /// Returns where the keys of a request are, or the error if the transaction has others elsewhere.
+    /// Returns the place of a request's keys, or an error: in a cluster all keys of a transaction must be in one slot,
+    /// else on one core.
     fn check_home(
         &self,
         transaction: &Transaction,
@@ -191,7 +193,7 @@ impl Shard {
         }
     }
 
-    /// Executes a client's transaction, or has the core do so that owns its keys.
+    /// Executes a client's transaction, or has it forwarded to the core that owns its keys.
     fn exec(&mut self, found: Found, client: &mut Client, now: Now, reply: &mut Reply<'_>) -> Execution {
         if let Some(transaction) = client.transaction.as_deref_mut()
             && !transaction.is_aborted()
@@ -227,7 +229,7 @@ impl Shard {
         Execution::Away(Away { route: Route::Keys, core, keys: Keys::NONE, row: found.index })
     }
 
-    /// Executes a transaction that another core has sent.
+    /// Executes a transaction that another core has forwarded.
     pub(super) fn run_forwarded(
         &mut self,
         watches: &Watches,
@@ -240,7 +242,8 @@ impl Shard {
         self.run_transaction(found, watches, requests, client, now, reply)
     }
 
-    /// Executes a queue of this core if no watched slot has changed: all of it, with nothing in between, its records as one.
+    /// Executes a queue on this core if no watched slot has changed: all of it, with nothing in between, its records as
+    /// one.
     fn run_transaction(
         &mut self,
         found: Found,
@@ -280,7 +283,8 @@ impl Shard {
                 stall += time;
             }
             told = told.merge(self.told);
-            // What writes must still run. A small queue may ask for a large value many times.
+            // The rest still runs, since it may write; only the reply is dropped. A small queue may ask for a large
+            // value many times.
             is_too_large |= reply_bytes_max < reply.output.len() - start;
             if is_too_large {
                 reply.output.truncate(start);
@@ -310,7 +314,7 @@ impl Shard {
     /// Answers an EXEC whose queue is not executed, since a watched slot has changed.
     fn stop_exec(&mut self, found: Found, client: &mut Client, reply: &mut Reply<'_>) -> Outcome {
         reply.null_array();
-        // It tells of a change that may not be on disk.
+        // The reply depends on a change that may not be on disk yet.
         let log = self.store.log.as_ref().filter(|log| log.has_uncommitted());
         self.told = log.map_or(Wait::NONE, |log| Wait::persisted(log.end()));
         self.note_exec(found, client);
@@ -338,7 +342,7 @@ impl Shard {
         outcome
     }
 
-    /// Returns what a reply waits for: the records since then, if there are any, else what was `read`.
+    /// Returns the wait of a reply: for the records since `recorded`, if there are any, else `read`.
     fn told_since(&self, recorded: Option<Lsn>, read: Wait) -> Wait {
         match (&self.store.log, recorded) {
             (Some(log), Some(recorded)) if log.has_uncommitted() && recorded < log.end() => Wait::persisted(log.end()),
@@ -346,14 +350,14 @@ impl Shard {
         }
     }
 
-    /// Returns true if a key of a watched slot may have changed.
+    /// Returns true if a key of a watched slot may have changed, or has expired.
     fn has_changed(&self, watch: &Watch, now: Now) -> bool {
         self.store.version(watch.slot) != watch.version || watch.expires_at.is_some_and(|at| at <= now.unix_millis())
     }
 
     fn needs_of(&self, requests: &[u8]) -> Needs {
         let mut needs = Needs::default();
-        // Bounds of the lengths of values that the queue has changed so far.
+        // Upper bounds of the lengths of values that the queue has changed so far.
         let mut lengths = BTreeMap::<Vec<u8>, usize>::new();
         let value_bytes_max = self.core.config.proto_max_bulk_len;
         let has_log = self.store.log.is_some();
@@ -382,12 +386,13 @@ impl Shard {
         needs
     }
 
-    /// Returns why none of a queue is executed: what it needs is there for all of it, or for nothing.
+    /// Returns the error of a queue, if none of it is executed. The needs are met for the whole queue or for none of
+    /// it.
     fn refuse_transaction(&mut self, needs: &Needs, now: Now) -> Option<&'static str> {
         if self.core.persistence.is_loading {
             return Some(LOADING);
         }
-        // The log keeps them in memory until they are on disk, and a start reads them whole.
+        // The log keeps a queue's records in memory until they are on disk, and recovery reads them as a whole.
         if self.core.config.max_request_bytes as u64 <= needs.record_bytes {
             return Some(TOO_MANY_RECORDS);
         }
@@ -401,12 +406,13 @@ impl Shard {
         if needs.grows && self.store.make_room(now.unix_millis()).is_err() {
             return Some(OUT_OF_MEMORY);
         }
-        // Evictions may have taken the room.
+        // The records of evictions may have taken the room in the log's files.
         let has_evicted = recorded != self.store.log.as_ref().map(|log| log.end());
         if needs.writes && has_evicted { self.refuse_records(needs) } else { None }
     }
 
-    /// Returns why a queue's writes are refused, if their records have no room in the log's files.
+    /// Returns the error of a queue's writes, if they are refused: their records have no room in the log's files, or no
+    /// write is accepted.
     fn refuse_records(&mut self, needs: &Needs) -> Option<&'static str> {
         let persistence = &self.core.persistence;
         let (Some(admission), Some(log)) = (&persistence.admission, &self.store.log) else {
@@ -420,7 +426,7 @@ impl Shard {
         self.look_for_room(relief, end, needs.record_bytes)
     }
 
-    /// The values that a queue needs and that have to be fetched before any of it is executed.
+    /// Returns the values that a queue needs and that have to be fetched from the disk before any of it is executed.
     pub(super) fn find_cold_of_queue(&self, requests: &[u8], now: Now) -> Vec<Cold> {
         let mut cold = Vec::new();
         transaction::each(requests, |request| {
@@ -448,7 +454,7 @@ impl Shard {
         self.ran = Some(Ran { found, slot: Slot::default(), was_picked: false, share: Share::Whole });
     }
 
-    /// Notes how long a command took that was measured by itself.
+    /// Accounts for a command whose time was measured by itself; `us` is that time.
     pub fn account(&mut self, ran: Ran, us: u64, request: Request<'_>, client: &Client, now: Now) {
         let (core, command) = (&mut self.core, ran.found.command);
         let is_counted = ran.share != Share::OtherPart;
@@ -461,7 +467,7 @@ impl Shard {
             core.statistics.slots.measured(ran.slot, us, ran.was_picked);
         }
         core.note_delay(Delay::Command, us, now.unix_us);
-        // Where the slow log takes everything, the first part stands for its request.
+        // With a threshold of 0 each request is logged once, by its first part.
         let limit_us = core.config.slowlog_log_slower_than.map(|limit| limit.as_micros() as u64);
         let is_slow = limit_us.is_some_and(|limit| limit <= us && (is_counted || limit != 0));
         if is_slow && !command.flags.has(Flags::SKIP_SLOWLOG) {

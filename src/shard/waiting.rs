@@ -1,4 +1,4 @@
-//! Requests for slots that are changing hands: they wait, and are executed or sent elsewhere when that is over.
+//! Requests for slots that are changing hands: they wait until that is over, and are then executed or redirected.
 
 use super::{Owner, Resolved, Shard};
 use crate::{
@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Shard {
-    /// Returns true if a request has to wait: it needs a slot that is changing hands. Asked right before it would be executed.
+    /// Returns true if a request has to wait, since it needs a slot that is changing hands. Call it right before the
+    /// request would be executed.
     #[inline]
     pub fn awaits_slot(&self, request: Request<'_>, resolved: &Resolved, client: &Client) -> bool {
         self.roles.has_not_now() && self.needs_slot_that(request, resolved, client, |owner| owner == Owner::NotNow)
@@ -22,7 +23,7 @@ impl Shard {
         self.needs_slot_that(request, resolved, client, |owner| owner != Owner::Here)
     }
 
-    /// Returns true if a request that may be executed needs a slot whose owner is as asked for.
+    /// Returns true if a request that may be executed needs a slot for whose owner `is_meant` returns true.
     #[cold]
     fn needs_slot_that(
         &self,
@@ -45,7 +46,7 @@ impl Shard {
                     && (transaction.watches().iter().any(|watch| is_meant(watch.slot))
                         || self.queue_needs(transaction.requests(), is_meant))
             }
-            // Only queued: it changes nothing.
+            // It is only queued: it changes nothing yet.
             Some(_) if resolved.key_count == 0 => false,
             _ => needs(found.command, request, resolved, is_meant),
         }

@@ -1,4 +1,4 @@
-//! The identity file: whose data a directory holds.
+//! The identity file: it names the server that a directory's data belongs to.
 //!
 //! ```toml
 //! version = 1
@@ -15,22 +15,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::{ShardId, Topology};
 
-/// The version of a directory's layout that is written, and the only one that is read.
+/// The version of a directory's layout that this program writes, and the only one that it reads.
 const VERSION: i64 = 1;
 
-/// Who wants to use a directory.
+/// A server that is to use a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Owner {
     /// The server's name.
     pub server: String,
     /// The names of the topology's servers, sorted, with commas between them; empty without a topology.
     pub cluster: String,
-    /// Of each shard, the slots that it owns.
+    /// For each shard, the slots that it owns.
     pub slots: Vec<Vec<RangeInclusive<u16>>>,
 }
 
 impl Owner {
-    /// The server at this position of the topology. `has_topology`: it was told of one, and doesn't stand alone.
+    /// Returns the server at this position of the topology. `has_topology`: the server was given a topology; false if
+    /// it is on its own.
     pub fn new(topology: &Topology, position: u16, has_topology: bool) -> Self {
         let server = &topology.servers()[usize::from(position)];
         let mut names: Vec<_> = topology.servers().iter().map(|server| server.name.as_str()).collect();
@@ -52,7 +53,7 @@ impl Owner {
     }
 }
 
-/// What the identity file says.
+/// The content of the identity file.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
@@ -65,7 +66,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// The identity of a new directory; `id` is drawn at random.
+    /// Returns the identity of a new directory; `id` is drawn at random.
     pub(super) fn new(id: u64, owner: &Owner) -> Self {
         Self {
             version: VERSION,
@@ -77,10 +78,10 @@ impl Identity {
         }
     }
 
-    /// Reads the file's text. The version is looked at before anything else is believed.
+    /// Parses the file's text. The version is checked before anything else is read.
     ///
     /// # Errors
-    /// A clause that says what is wrong, and the way out.
+    /// A clause that names the problem and the way out.
     pub(super) fn from_toml(text: &str) -> Result<Self, String> {
         const WAY_OUT: &str = "it has changed since Trine wrote it: restore it from a backup";
         let unreadable = |error: toml::de::Error| format!("{}; {WAY_OUT}", error.message());
@@ -103,7 +104,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     pub(super) fn to_toml(&self) -> String {
         let body = toml::to_string(self).expect("strings and numbers have a form in TOML");
         format!("# Whose data this is. Written by Trine; do not edit, or the data will not be found again.\n{body}")
@@ -121,11 +122,11 @@ impl Identity {
         &self.server
     }
 
-    /// Whether the owner may use the directory, and then whether the file has to be written anew: other servers may have
-    /// joined the cluster, or left it, where that moved no slot of this one.
+    /// Checks that the owner may use the directory. Returns true if the file has to be written again: other servers
+    /// have joined the cluster or left it, and no slot of this one has moved.
     ///
     /// # Errors
-    /// A clause that says why not, and the way out.
+    /// The owner may not use it: a clause that says why, and the way out.
     pub(super) fn admits(&self, owner: &Owner) -> Result<bool, String> {
         const ELSE: &str = "or begin another directory";
         if self.server != owner.server {
@@ -154,7 +155,7 @@ impl Identity {
         Ok(self.cluster != owner.cluster)
     }
 
-    /// The same directory, with the owner's cluster and slots.
+    /// Returns the identity with the owner's cluster and slots.
     pub(super) fn moved_to(&self, owner: &Owner) -> Self {
         Self { cluster: owner.cluster.clone(), slots: owner.slots_as_text(), ..self.clone() }
     }
@@ -187,7 +188,8 @@ mod tests {
         assert_eq!(identity.id(), 0x1f);
     }
 
-    /// Whatever else a newer version writes, it is told to be one; and no text is believed that contradicts itself.
+    /// A newer version's file is reported as such, even if nothing else in it is known. A text that contradicts itself
+    /// is refused.
     #[test]
     fn an_identity_is_believed_or_refused() {
         let text = Identity::new(1, &owner(&[&[0..=16383]])).to_toml();

@@ -1,7 +1,7 @@
 use super::*;
 use expect_test::expect;
 
-/// A path for a test's directory, where nothing is; what is made there goes with it.
+/// A path for a test's directory: nothing is there at first, and it is removed on drop.
 struct Place(PathBuf);
 
 impl Place {
@@ -11,7 +11,7 @@ impl Place {
         Self(path)
     }
 
-    /// What a message says, without where the test ran.
+    /// Returns a message with the path replaced by `DIR`.
     fn without_path(&self, message: &str) -> String {
         message.replace(self.0.to_str().unwrap(), "DIR")
     }
@@ -50,7 +50,7 @@ fn a_directory_is_found_as_it_was_left() {
     files.sync().unwrap();
     drop(directory);
 
-    // Who looks removes nothing.
+    // `look` removes nothing.
     let looked_at = Directory::look(&path).unwrap();
     assert_eq!((looked_at.id(), names_in(&files.path).unwrap().len()), (id, 9));
     let directory = Directory::open(&path, &owner()).unwrap();
@@ -96,7 +96,7 @@ fn another_owner_is_refused_and_other_neighbours_are_noted() {
     assert_eq!(Directory::look(&place.0).unwrap().id(), id);
 }
 
-/// A start that ended at any point of the making of a directory leaves one that the next start can make.
+/// A start that ended at any point of creating a directory leaves one that the next start completes.
 #[test]
 fn a_directory_that_was_half_made_is_made() {
     let place = Place::new("half");

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 const LIMIT: Backpressure = Backpressure { output_bytes_max: 4096, waiting_max: 3 };
 
-/// Keys and values. Requests for keys that begin with `far` are answered when the test says so, and for those that begin with
-/// `cold` not before they were fetched.
+/// An executor with keys and values. Replies for keys that begin with `far` come when the test completes them; requests
+/// for keys that begin with `cold` wait while `is_cold`.
 #[derive(Default)]
 struct Shelf {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -19,12 +19,13 @@ struct Shelf {
     is_cold: bool,
     password: Option<&'static str>,
     is_known: bool,
-    /// Passwords are not looked at yet, and how many were.
+    /// True if passwords may not be checked yet.
     is_braked: bool,
+    /// The number of passwords that were checked.
     guesses: usize,
     refusals: usize,
     agent: String,
-    /// What the replies to writes wait for.
+    /// The position of the log that replies to writes wait for; 0 for none.
     log: u64,
 }
 
@@ -154,7 +155,7 @@ impl Bench {
         self.session.receive(text.as_ref(), &mut self.scratch, &LIMIT, &mut self.shelf).expect("no error of RESP's");
     }
 
-    /// Answers one of the requests that wait for it.
+    /// Completes one of the pending replies.
     fn complete(&mut self, position: usize) {
         let (ticket, reply) = self.shelf.pending.remove(position);
         self.session.complete(ticket, reply, Wait::NONE);
@@ -164,7 +165,7 @@ impl Bench {
         String::from_utf8(self.session.take_output(Committed { persisted: Lsn(0) }).unwrap_or_default()).expect("text")
     }
 
-    /// The statuses and bodies of what may leave, and whether the connection goes on.
+    /// Returns the statuses and bodies of the responses that may be sent.
     fn responses(&mut self) -> Vec<String> {
         split(&self.output())
     }
@@ -176,7 +177,7 @@ impl Bench {
     }
 }
 
-/// Each response as `status body`, by its Content-Length.
+/// Returns each response as `status body`, by its Content-Length.
 fn split(mut text: &str) -> Vec<String> {
     let mut responses = Vec::new();
     while !text.is_empty() {
@@ -222,7 +223,7 @@ fn requests_are_executed_and_answered() {
     assert!(!bench.session.closing && bench.session.unread.is_none());
 }
 
-/// What a person types goes on as the Redis protocol, whichever piece told so.
+/// A session goes on in the Redis protocol once its first bytes show it, in however many pieces they come.
 #[test]
 fn the_redis_protocol_stays_what_it_was() {
     for pieces in [
@@ -239,7 +240,7 @@ fn the_redis_protocol_stays_what_it_was() {
     }
 }
 
-/// Replies of other cores become responses in the order of the requests, in whichever order they come.
+/// Replies of other cores become responses in the order of the requests, whatever the order in which they come.
 #[test]
 fn late_replies_become_responses_in_order() {
     let mut bench = Bench::default();
@@ -254,7 +255,7 @@ fn late_replies_become_responses_in_order() {
     assert_eq!(bench.session.queued, 0);
 }
 
-/// A response to a write waits for the log, and what is behind it, too.
+/// A response to a write waits for the log, and so do those behind it.
 #[test]
 fn responses_wait_for_the_log() {
     let mut bench = Bench::default();
@@ -268,7 +269,7 @@ fn responses_wait_for_the_log() {
     assert_eq!(split(&leaving(&mut bench, 7).expect("the others")), [r#"200 {"stored":1}"#, "200 v"]);
 }
 
-/// A request whose value has to be fetched is shown again, and nothing overtakes it.
+/// A request whose value has to be fetched is executed later, and nothing overtakes it.
 #[test]
 fn a_suspended_session_goes_on_where_it_stopped() {
     let mut bench = Bench::default();
@@ -283,7 +284,7 @@ fn a_suspended_session_goes_on_where_it_stopped() {
     assert!(!bench.session.has_unread());
 }
 
-/// A client that asks first is told to go on, once, behind what it is owed; or why not.
+/// A client that expects `100 Continue` gets it once, behind the responses that it is owed, or the refusal.
 #[test]
 fn expectations_are_answered_before_the_body() {
     let mut bench = Bench::default();
@@ -299,8 +300,8 @@ fn expectations_are_answered_before_the_body() {
     assert!(bench.session.closing && bench.session.lingers());
 }
 
-/// A connection ends when the client says so, when it speaks HTTP/1.0 and does not say otherwise, and when nobody knows where
-/// the next request begins; then nothing behind is executed.
+/// A connection ends if the client asks for it, if it speaks HTTP/1.0 and does not ask for `keep-alive`, and if the
+/// beginning of the next request is not known; then nothing behind is executed.
 #[test]
 fn a_connection_ends_when_it_has_to() {
     for (request, status) in [
@@ -330,7 +331,7 @@ fn a_connection_ends_when_it_has_to() {
     assert!(text.contains("Connection: keep-alive\r\n") && split(&text).len() == 2, "{text}");
 }
 
-/// A short body that nobody needs is passed over, and the connection goes on.
+/// The short body of a refused request is skipped, and the connection goes on.
 #[test]
 fn what_is_refused_is_passed_over() {
     let mut bench = Bench::default();
@@ -344,7 +345,7 @@ fn what_is_refused_is_passed_over() {
     assert_eq!(bench.shelf.refusals, 1);
 }
 
-/// A request for another host is executed in no form: a page with that name may be behind it.
+/// No request for another host is executed, in any form: it may come from a web page of that name.
 #[test]
 fn requests_for_other_hosts_are_refused() {
     for request in [
@@ -370,7 +371,8 @@ fn requests_for_other_hosts_are_refused() {
     );
 }
 
-/// Before the first right password a client is listened to for 8 KiB of head, and for no more of a body that nobody needs.
+/// The body of a refused request is read only up to the limit of a head, which is short for a client without a right
+/// password.
 #[test]
 fn strangers_may_send_little() {
     let body = |length: usize| with_body("/set/k", "text/plain", "", &"x".repeat(length));
@@ -384,8 +386,8 @@ fn strangers_may_send_little() {
     }
 }
 
-/// A client that has guessed waits before its next password is looked at, the right one among them; one without is served. Each is
-/// looked at once, in however many pieces the request comes.
+/// A client that has sent wrong passwords waits before its next one is checked, also the right one; a request without a
+/// password is served. Each password is checked once, in however many pieces the request comes.
 #[test]
 fn passwords_wait_after_wrong_ones() {
     let mut bench = Bench::default();
@@ -407,7 +409,7 @@ fn passwords_wait_after_wrong_ones() {
     assert_eq!((bench.shelf.guesses, bench.shelf.refusals), (1, 1));
 }
 
-/// The password is asked for with each request, and none is believed for the next one.
+/// Each request needs its own password: that of the request before does not count.
 #[test]
 fn strangers_are_told_so() {
     let mut bench = Bench::default();
@@ -437,7 +439,7 @@ fn strangers_are_told_so() {
     ] {
         bench.check(&request, &[expected]);
     }
-    // Little is taken of a stranger's.
+    // A client that is not authenticated has a smaller limit.
     let long = get("k").replace("Host", &format!("X: {}\r\nHost", "x".repeat(500)));
     bench.receive(with("a:secret") + &long);
     assert_eq!(bench.responses(), [missing, refused], "on a connection that was trusted, it is read");
@@ -445,7 +447,7 @@ fn strangers_are_told_so() {
     assert!(bench.responses()[0].starts_with("431 ") && bench.session.closing);
 }
 
-/// Who asks for what another server owns is sent there, with what it asked for.
+/// A request for a key of another server is redirected there, with its target.
 #[test]
 fn clients_are_sent_to_the_owner() {
     let mut bench = Bench::default();
@@ -471,8 +473,8 @@ fn clients_are_sent_to_the_owner() {
     assert_eq!(bench.shelf.agent, "");
 }
 
-/// Where the owner has changed since the request was looked at, the core that would have executed it knows: its error is a redirection
-/// as well, also where it comes late.
+/// The error of a core that has lost the slot since the request was routed becomes a redirection, too, also if it comes
+/// late.
 #[test]
 fn clients_are_sent_to_an_owner_that_has_just_changed() {
     let mut bench = Bench::default();
@@ -495,7 +497,7 @@ fn clients_are_sent_to_an_owner_that_has_just_changed() {
     );
 }
 
-/// Idle, a session holds no buffer.
+/// An idle session holds no buffer.
 #[test]
 fn an_idle_session_holds_no_buffer() {
     let mut bench = Bench::default();
@@ -507,7 +509,7 @@ fn an_idle_session_holds_no_buffer() {
 }
 
 proptest! {
-    /// However the network cuts the requests, and in whatever order other cores answer, the client gets the same responses.
+    /// The client gets the same responses for any cuts of its requests and any order of other cores' replies.
     #[test]
     fn any_split_of_the_bytes_gives_the_same_responses(
         kinds in prop::collection::vec((0..7_u8, 0..4_u8, "[a-z]{0,3}|%41|%"), 0..20),
@@ -551,7 +553,8 @@ proptest! {
         prop_assert_eq!(run(&cuts), whole);
     }
 
-    /// Garbage is a refusal or the beginning of a request, never a panic; cut anywhere, no more is executed than of the whole.
+    /// Garbage is a refusal or the beginning of a request, never a panic; in pieces, no more of it is executed than in
+    /// one.
     #[test]
     fn any_split_of_garbage_executes_no_more(
         pieces in prop::collection::vec(prop_oneof![
