@@ -81,7 +81,8 @@ Exit status:
   0    done; with compare, no condition was met; with check, every history is linearizable
   1    with compare: a condition was met, or a point that A measured failed in B; with check: a history is not linearizable, or
        could not be decided
-  2    the command line, an experiment file or a folder is not right, or there is nothing to compare
+  2    the command line, an experiment file or a folder is not right; with compare also if the conditions cannot be judged:
+       no common point, too few repeats, every point SUSPECT, or repeats that differ by more than a condition
   3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
 
@@ -325,11 +326,15 @@ fn compare(a: &Folder, b: &Folder, conditions: &[Condition], json: bool) -> Resu
         print_table(&header, rows.into_iter())?;
         line("")?;
         comparison.overall_lines().iter().try_for_each(line)?;
+        comparison.caveats().iter().try_for_each(line)?;
         judgement.met.iter().try_for_each(|met| line(format_args!("met: {met}")))?;
+    }
+    if matches!((a.0.canonicalize(), b.0.canonicalize()), (Ok(a), Ok(b)) if a == b) {
+        eprintln!("trine-lab: A and B are the same folder: every difference is 0");
     }
     comparison.notes().iter().for_each(|note| eprintln!("trine-lab: {note}"));
     if let Some(what) = judgement.cannot_judge {
-        return Err(Complaint { what, status: EXIT_WRONG });
+        return Err(Complaint { what: format!("cannot judge: {what}"), status: EXIT_WRONG });
     }
     Ok(if judgement.met.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONDITION) })
 }
