@@ -191,6 +191,7 @@ impl Report<'_> {
                 "requests": tried.requests,
                 "value_us": tried.value_us.map(|us| round(us, 3)),
                 "met": tried.outcome.met(),
+                "reasons": tried.reasons,
             })).collect::<Vec<_>>(),
         })
     }
@@ -293,9 +294,15 @@ impl Report<'_> {
             for tried in search.all_tried() {
                 writeln!(out, "{}", tried_row(tried, objective))?;
             }
-            match search.found() {
-                Some(rate) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
-                None => writeln!(out, "{objective} is met at no rate that was tried")?,
+            match (search.failure(), search.met()) {
+                (Some(_), Some(rate)) => writeln!(
+                    out,
+                    "the search ended with a failure: {objective} was met at {} requests/s, and what is above is not known",
+                    group(rate)
+                )?,
+                (Some(_), None) => writeln!(out, "the search ended with a failure, before any rate met {objective}")?,
+                (None, Some(rate)) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
+                (None, None) => writeln!(out, "{objective} is met at no rate that was tried")?,
             }
         }
         let (misses, wrong) = self.found();
@@ -412,8 +419,10 @@ fn tried_row(tried: &Tried, objective: &Objective) -> String {
     let value = tried.value_us.map_or("-".into(), |us| time(us * 1e3));
     let said = match tried.outcome {
         Outcome::Met => "met".into(),
-        Outcome::NotMet if tried.requests == 0 => "not met: no request was answered".into(),
-        Outcome::NotMet => "not met".into(),
+        Outcome::NotMet if tried.requests == 0 && tried.reasons.is_empty() => "not met: no request was answered".into(),
+        Outcome::NotMet if tried.reasons.is_empty() => "not met".into(),
+        Outcome::NotMet => format!("not met: {}", tried.reasons.join("; ")),
+        Outcome::Failed => format!("failed: {}", tried.reasons.join("; ")),
         Outcome::TooFew => {
             format!("too few requests to tell: {}, and it takes {}", tried.requests, objective.requests_min())
         }
@@ -481,12 +490,15 @@ mod tests {
     #[test]
     fn a_try_says_what_came_of_it() {
         let objective: Objective = "p99<2ms".parse().unwrap();
-        for (requests, value_us, outcome, expected) in [
-            (0, None, Outcome::NotMet, " -  not met: no request was answered"),
-            (6, Some(900.0), Outcome::TooFew, "900.0 µs  too few requests to tell: 6, and it takes 100"),
-            (100, Some(900.0), Outcome::Met, "900.0 µs  met"),
+        for (requests, value_us, outcome, reasons, expected) in [
+            (0, None, Outcome::NotMet, vec![], " -  not met: no request was answered"),
+            (6, Some(900.0), Outcome::TooFew, vec![], "900.0 µs  too few requests to tell: 6, and it takes 100"),
+            (100, Some(900.0), Outcome::Met, vec![], "900.0 µs  met"),
+            (100, Some(900.0), Outcome::NotMet, vec!["the rate was missed"], "900.0 µs  not met: the rate was missed"),
+            (9, None, Outcome::Failed, vec!["9 requests failed"], " -  failed: 9 requests failed"),
         ] {
-            let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome }, &objective);
+            let reasons = reasons.into_iter().map(str::to_owned).collect();
+            let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome, reasons }, &objective);
             assert!(said.contains("1,000 requests/s") && said.ends_with(expected), "{said}");
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct Facts {
     pub(crate) cpus: Vec<(usize, f64, f64)>,
     /// An objective that no rate met.
     pub(crate) unmet_objective: Option<String>,
+    /// The rate at which a search ended because requests failed, if it did.
+    pub(crate) failed_at: Option<f64>,
     /// Why a search can't tell, if it can't.
     pub(crate) too_few: Option<String>,
     /// The progress at which it was interrupted, if it was.
@@ -129,6 +131,9 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     if let Some(objective) = &facts.unmet_objective {
         find(Verdict::Invalid, format!("no rate that was tried met {objective}"));
     }
+    if let Some(rate) = facts.failed_at {
+        find(Verdict::Invalid, format!("the search ended with that, at {rate:.0} requests/s"));
+    }
     if let Some(reason) = &facts.too_few {
         find(Verdict::Invalid, reason.clone());
     }
@@ -179,6 +184,7 @@ mod tests {
             (Facts { due: Some(Due { all: 1000, unsent: 60 }), ..good.clone() }, Verdict::Invalid),
             (Facts { due: Some(Due { all: 10, unsent: 1 }), ..good.clone() }, Verdict::Ok),
             (Facts { too_few: Some("too few requests".into()), ..good.clone() }, Verdict::Invalid),
+            (Facts { failed_at: Some(20_000.0), ..good.clone() }, Verdict::Invalid),
             (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
             (Facts { errors: failed(), cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
         ] {

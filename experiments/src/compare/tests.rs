@@ -95,7 +95,7 @@ fn sweep(verdict: &str, factor: f64, spread: f64) -> Results {
     results(runs.collect())
 }
 
-/// Where every point is SUSPECT on a side nothing is judged, whatever the figures say, and the reader is told what could
+/// Results whose every point is SUSPECT on a side are not judged, whatever the figures say, and the reader is told what could
 /// have been.
 #[test]
 fn results_in_doubt_are_not_judged() {
