@@ -282,7 +282,7 @@ fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts
         wrong_values: measured.tally.wrong.total(),
         foreign_values: measured.tally.wrong.foreign,
         due: rate.map(|_| measured.due),
-        cpus: measured.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy, cpu.starved)).collect(),
+        cpus: measured.cpus.clone(),
         unmet_objective: None,
         failed_at: None,
         too_few: None,

@@ -6,7 +6,8 @@ use super::{
     slo::{Objective, Outcome, Search, Tried},
     tally::both,
     target::{Protocol, Target},
-    verdict::{STARVED_MAX, Verdict},
+    units::time,
+    verdict::{self, STARVED_MAX, Verdict},
     workload::Batch,
 };
 use hdrhistogram::Histogram;
@@ -163,6 +164,7 @@ impl Report<'_> {
                 "cpu": cpu.cpu,
                 "busy_fraction": round(cpu.busy, 4),
                 "starved_fraction": round(cpu.starved, 4),
+                "others": cpu.others,
             })).collect::<Vec<_>>(),
             "series": self.measured.seconds.iter().enumerate().map(|(second, point)| json!({
                 "second": second,
@@ -341,7 +343,8 @@ impl Report<'_> {
 fn load_cpu(load: &LoadCpu) -> String {
     let mut text = format!("CPU {} {:.0} % busy", load.cpu, load.busy * 100.0);
     if STARVED_MAX < load.starved {
-        text += &format!(" and taken by others for {:.0} %, which latencies include", load.starved * 100.0);
+        let by = verdict::by(&load.others);
+        text += &format!(" and taken for {:.0} % by {by}, which latencies include", load.starved * 100.0);
     }
     text
 }
@@ -397,15 +400,6 @@ fn row(histogram: &Histogram<u64>) -> String {
     let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile) as f64);
     let latencies = [p50, p90, p99, p999, histogram.max() as f64, histogram.mean()];
     latencies.map(|ns| format!("{:>10}", time(ns))).concat()
-}
-
-/// Returns a time in a unit that fits: `85.3 µs`, `12.40 ms`, `1.48 s`.
-fn time(ns: f64) -> String {
-    match ns {
-        ..999_950.0 => format!("{:.1} µs", ns / 1e3),
-        ..999_995_000.0 => format!("{:.2} ms", ns / 1e6),
-        _ => format!("{:.2} s", ns / 1e9),
-    }
 }
 
 /// Returns a number of things, such as `1 client` and `1,000 keys`.
@@ -471,18 +465,9 @@ mod tests {
         assert_eq!(row(&latencies[1]).chars().count(), row(&latencies[0]).chars().count());
     }
 
-    /// Times have a unit that fits, and one thing is no plural.
+    /// One thing is no plural.
     #[test]
-    fn quantities_are_readable() {
-        for (ns, expected) in [
-            (850.0, "0.8 µs"),
-            (85_300.0, "85.3 µs"),
-            (999_960.0, "1.00 ms"),
-            (12_400_000.0, "12.40 ms"),
-            (1_475_346_400.0, "1.48 s"),
-        ] {
-            assert_eq!(time(ns), expected, "{ns}");
-        }
+    fn one_thing_is_no_plural() {
         assert_eq!((count(1.0, "client"), count(1000.0, "key")), ("1 client".into(), "1,000 keys".into()));
     }
 

@@ -1,6 +1,6 @@
 //! The verdict on a measurement: valid, doubtful or void, with reasons.
 
-use super::crew::Due;
+use super::{conductor::LoadCpu, crew::Due};
 
 /// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
 const BUSY_MAX: f64 = 0.95;
@@ -51,8 +51,8 @@ pub(crate) struct Facts {
     pub(crate) foreign_values: u64,
     /// In an open loop: the requests that were due while measuring.
     pub(crate) due: Option<Due>,
-    /// For each CPU: its number, the share of time it worked, and the share that others took from it.
-    pub(crate) cpus: Vec<(usize, f64, f64)>,
+    /// The CPUs of the load generator.
+    pub(crate) cpus: Vec<LoadCpu>,
     /// An objective that no rate met.
     pub(crate) unmet_objective: Option<String>,
     /// The rate at which a search ended because requests failed, if it did.
@@ -109,7 +109,9 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
             );
         }
     }
-    for &(cpu, busy, starved) in &facts.cpus {
+    for LoadCpu { cpu, busy, starved, others } in &facts.cpus {
+        let (busy, starved) = (*busy, *starved);
+        let others = by(others);
         if BUSY_MAX <= busy {
             let percent = busy * 100.0;
             find(
@@ -119,12 +121,12 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
         } else if BUSY_MAX <= busy + starved {
             let (busy, starved) = (busy * 100.0, starved * 100.0);
             let reason = format!(
-                "load CPU {cpu} was {busy:.0} % busy and taken by others for {starved:.0} %: the server may be faster than this shows"
+                "load CPU {cpu} was {busy:.0} % busy and taken for {starved:.0} % by {others}: the server may be faster than this shows"
             );
             find(Verdict::Suspect, reason);
         } else if STARVED_MAX < starved {
             let reason =
-                format!("load CPU {cpu} was taken by others for {:.0} %, which latencies include", starved * 100.0);
+                format!("load CPU {cpu} was taken for {:.0} % by {others}, which latencies include", starved * 100.0);
             find(Verdict::Suspect, reason);
         }
     }
@@ -143,9 +145,28 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     (verdict, reasons)
 }
 
+/// Returns the processes that took a CPU, for "taken by".
+pub(crate) fn by(others: &[String]) -> String {
+    if others.is_empty() { "others".into() } else { others.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cpu(cpu: usize, busy: f64, starved: f64) -> LoadCpu {
+        LoadCpu { cpu, busy, starved, others: Vec::new() }
+    }
+
+    /// A CPU that others took is told with these.
+    #[test]
+    fn who_took_a_cpu_is_told() {
+        let others = vec!["process 4711 (trine serve)".to_owned(), "process 9 (rustc)".to_owned()];
+        let facts = Facts { cpus: vec![LoadCpu { others, ..cpu(1, 0.5, 0.41) }], ..Facts::default() };
+        let expected =
+            "load CPU 1 was taken for 41 % by process 4711 (trine serve), process 9 (rustc), which latencies include";
+        assert_eq!(judge(&facts).1, [expected]);
+    }
 
     fn failed() -> Vec<Failed> {
         vec![Failed { phase: "verifying", count: 317, most: "connection closed".into() }]
@@ -166,7 +187,7 @@ mod tests {
     /// Facts make a result doubtful or void.
     #[test]
     fn verdicts_follow_from_facts() {
-        let good = Facts { operations: Some(1000), cpus: vec![(1, 0.9, 0.01)], ..Facts::default() };
+        let good = Facts { operations: Some(1000), cpus: vec![cpu(1, 0.9, 0.01)], ..Facts::default() };
         for (facts, expected) in [
             (good.clone(), Verdict::Ok),
             (Facts { operations: None, ..good.clone() }, Verdict::Ok),
@@ -174,11 +195,11 @@ mod tests {
             (Facts { errors: failed(), ..good.clone() }, Verdict::Invalid),
             (Facts { interrupted: Some("after 1 s of 5 s".into()), ..good.clone() }, Verdict::Suspect),
             (Facts { wrong_values: 2, foreign_values: 2, ..good.clone() }, Verdict::Invalid),
-            (Facts { cpus: vec![(1, 0.3, 0.05)], ..good.clone() }, Verdict::Ok),
-            (Facts { cpus: vec![(1, 0.3, 0.06)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(1, 0.3, 0.05)], ..good.clone() }, Verdict::Ok),
+            (Facts { cpus: vec![cpu(1, 0.3, 0.06)], ..good.clone() }, Verdict::Suspect),
             (Facts { wrong_values: 1, ..good.clone() }, Verdict::Invalid),
-            (Facts { cpus: vec![(0, 0.1, 0.0), (1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
-            (Facts { cpus: vec![(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(0, 0.1, 0.0), cpu(1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
             (Facts { due: Some(Due { all: 1000, unsent: 10 }), ..good.clone() }, Verdict::Ok),
             (Facts { due: Some(Due { all: 1000, unsent: 20 }), ..good.clone() }, Verdict::Suspect),
             (Facts { due: Some(Due { all: 1000, unsent: 60 }), ..good.clone() }, Verdict::Invalid),
@@ -186,7 +207,7 @@ mod tests {
             (Facts { too_few: Some("too few requests".into()), ..good.clone() }, Verdict::Invalid),
             (Facts { failed_at: Some(20_000.0), ..good.clone() }, Verdict::Invalid),
             (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
-            (Facts { errors: failed(), cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
+            (Facts { errors: failed(), cpus: vec![cpu(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
         ] {
             let (verdict, reasons) = judge(&facts);
             assert_eq!(verdict, expected, "{facts:?}");
