@@ -26,6 +26,7 @@ mod compare;
 mod distribution;
 mod history;
 mod merge;
+mod reasons;
 mod result;
 mod statistics;
 mod summary;

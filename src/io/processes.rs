@@ -66,12 +66,13 @@ impl Snapshot {
     }
 }
 
-/// Returns a process's program, with its subcommand: `trine serve`. A kernel's thread has a name alone.
+/// Returns a process's program, with its subcommand: `trine serve`. A kernel's thread has a name alone; a process that has
+/// ended has none.
 pub fn name(pid: u32) -> String {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     called(&command_line).unwrap_or_else(|| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.trim().is_empty() { "it has ended".into() } else { name.trim().into() }
+        name.trim().into()
     })
 }
 
