@@ -354,13 +354,21 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
         match Experiment::read(&file) {
             Ok(experiment) => {
                 let runs: usize = experiment.schedule().iter().map(|group| group.points.len()).sum();
-                let time = humantime::format_duration(Duration::from_secs(experiment.least_time().as_secs()));
-                line(format_args!("{}: {runs} runs, {time} at least\n    {}", file.display(), experiment.question))?;
+                let time = time_of(&experiment);
+                line(format_args!("{}: {runs} runs, {time}\n    {}", file.display(), experiment.question))?;
             }
             Err(error) => eprintln!("trine-lab: {error}"),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the time that an experiment takes, as far as it is known before: a number of operations takes as long as it takes.
+fn time_of(experiment: &Experiment) -> String {
+    match Duration::from_secs(experiment.least_time().as_secs()) {
+        Duration::ZERO => "which take as long as their operations".to_owned(),
+        time => format!("{} at least", humantime::format_duration(time)),
+    }
 }
 
 /// Makes a history and writes it.
@@ -434,6 +442,14 @@ fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An experiment of a number of operations has no least time, and none is shown.
+    #[test]
+    fn a_time_that_is_not_known_is_not_shown() {
+        let read = |name: &str| Experiment::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        assert!(time_of(&read("quick.toml")).ends_with(" at least"));
+        assert!(time_of(&read("leaderboard.toml")).contains("as long as their operations"));
+    }
 
     /// A point that failed or is INVALID shows in the exit status; one in doubt does not.
     #[test]

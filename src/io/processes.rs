@@ -12,8 +12,11 @@ const WORD_BYTES_MAX: usize = 24;
 pub struct Snapshot {
     at: Instant,
     /// By process and thread: ticks, and the CPU that it ran on last.
-    threads: BTreeMap<(u32, u32), (u64, usize)>,
+    threads: BTreeMap<(u32, u32), Used>,
 }
+
+/// The ticks that a thread had used, and the CPU that it ran on last.
+type Used = (u64, usize);
 
 /// A process that used a CPU between two snapshots.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +62,8 @@ impl Snapshot {
         for (pid, (ticks, mut cpus)) in used {
             cpus.sort_unstable();
             cpus.dedup();
-            users.push(User { pid, name: name(pid), cpus, share: ticks as f64 / TICKS_PER_SECOND / seconds.max(1e-3) });
+            let name = Some(name(pid)).filter(|name| !name.is_empty()).unwrap_or_else(|| "it has ended".into());
+            users.push(User { pid, name, cpus, share: ticks as f64 / TICKS_PER_SECOND / seconds.max(1e-3) });
         }
         users.sort_by(|a, b| b.share.total_cmp(&a.share));
         users
@@ -105,7 +109,7 @@ pub fn all() -> impl Iterator<Item = (u32, std::path::PathBuf)> {
 }
 
 /// Reads ticks and the last CPU of /proc/PID/task/TID/stat. The name stands in parentheses and may hold any character.
-fn parse(stat: &str) -> Option<(u64, usize)> {
+fn parse(stat: &str) -> Option<Used> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // proc(5) counts from 1; `rest` begins with the third, the state.
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn work_shows_between_snapshots() {
         let now = Instant::now();
-        let snapshot = |millis, threads: &[((u32, u32), (u64, usize))]| Snapshot {
+        let snapshot = |millis, threads: &[((u32, u32), Used)]| Snapshot {
             at: now + std::time::Duration::from_millis(millis),
             threads: threads.iter().copied().collect(),
         };
