@@ -82,8 +82,8 @@ Exit status:
   0    done; with compare, no condition was met; with check, every history is linearizable
   1    with compare: a condition was met, or a point that A measured failed in B; with check: a history is not linearizable, or
        could not be decided
-  2    the command line, an experiment file or a folder is not right; with compare also if the conditions cannot be judged:
-       no common point, too few repeats, every point SUSPECT, or repeats that differ by more than a condition
+  2    the command line, an experiment file or a folder is not right; with compare also: cannot judge, since
+       there is no common point, too few repeats, every point is SUSPECT, or the repeats differ too much
   3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
 

@@ -35,7 +35,7 @@ pub(super) fn ports(readings: &Readings) -> Finding {
                 .map(|(owner, ports)| format!("process {} ({}) listens on {}", owner.pid, owner.name, numbers(ports)))
                 .collect();
             let pids: Vec<String> = owned.iter().map(|(owner, _)| owner.pid.to_string()).collect();
-            let fix = format!("kill {} stops it; trine serve --port takes other ports", pids.join(" "));
+            let fix = format!("stop process {}, or take other ports: trine serve --port", pids.join(", "));
             return finding.because(said.join("; ")).fix(fix);
         }
         return finding

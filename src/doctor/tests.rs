@@ -294,7 +294,7 @@ fn the_owner_of_a_port_is_told() {
     let finding = found(&diagnosis, "ports");
     assert_eq!(finding.value, "7000, 7001, 7002 can't be had");
     assert_eq!(finding.reason, "process 4711 (trine serve) listens on 7000, 7001");
-    assert!(finding.fix.starts_with("kill 4711 "), "{finding:?}");
+    assert!(finding.fix.starts_with("stop process 4711,"), "{finding:?}");
 }
 
 /// A machine that tells nothing is examined all the same.

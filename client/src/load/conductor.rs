@@ -10,7 +10,7 @@ use super::{
     source::{Rounds, Source},
     tally::{Tally, both},
     target::Target,
-    verdict::STARVED_MAX,
+    verdict::{LoadCpu, STARVED_MAX},
     wire::Wire,
     workload::{Batch, Distribution, ValueSize, Workload},
 };
@@ -72,16 +72,6 @@ impl Plan {
         let together = BULK_IN_FLIGHT.min(BULK_BYTES / self.sizes.typical().max(1) as usize);
         self.pipeline.max(BULK_DEPTH).max(together / self.concurrency.max(1))
     }
-}
-
-/// A CPU of ours.
-#[derive(Clone, Debug)]
-pub(crate) struct LoadCpu {
-    pub(crate) cpu: usize,
-    pub(crate) busy: f64,
-    pub(crate) starved: f64,
-    /// The processes that used it too, the busiest first: `process 4711 (trine serve)`.
-    pub(crate) others: Vec<String>,
 }
 
 /// The outcome of a phase.

@@ -1,13 +1,13 @@
 //! The results: a summary for people, and JSON for programs.
 
 use super::{
-    conductor::{LoadCpu, Measured},
+    conductor::Measured,
     options::Arguments,
     slo::{Objective, Outcome, Search, Tried},
     tally::both,
     target::{Protocol, Target},
     units::time,
-    verdict::{self, STARVED_MAX, Verdict},
+    verdict::{self, LoadCpu, STARVED_MAX, Verdict},
     workload::Batch,
 };
 use hdrhistogram::Histogram;

@@ -1,6 +1,6 @@
 //! The verdict on a measurement: valid, doubtful or void, with reasons.
 
-use super::{conductor::LoadCpu, crew::Due};
+use super::crew::Due;
 
 /// From here on a CPU of ours is saturated: the server might have answered faster than it was asked.
 const BUSY_MAX: f64 = 0.95;
@@ -37,6 +37,16 @@ impl Verdict {
             Self::Invalid => 4,
         }
     }
+}
+
+/// A CPU of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadCpu {
+    pub(crate) cpu: usize,
+    pub(crate) busy: f64,
+    pub(crate) starved: f64,
+    /// The processes that used it too, the busiest first: `process 4711 (trine serve)`.
+    pub(crate) others: Vec<String>,
 }
 
 /// The facts that a verdict depends on.
