@@ -89,6 +89,7 @@ pub fn examine(readings: &Readings) -> Diagnosis {
     findings.push(processor::cpus(readings));
     findings.push(processor::quota(readings));
     findings.push(processor::spare_cpu(readings));
+    findings.push(processor::load(readings));
     findings.push(processor::threads(readings));
     findings.push(processor::governor(readings));
     findings.push(processor::turbo(readings));

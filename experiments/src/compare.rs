@@ -1,106 +1,24 @@
 //! Compares two folders of results: by how much they differ, and whether by more than chance.
 
-use std::fmt;
-use std::str::FromStr;
+mod condition;
+
+pub use condition::{Condition, Metric};
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::point::{Dimension, Point, varying};
-use crate::result::{Figures, Results, Verdict};
+use crate::result::{Results, Run, Verdict};
 use crate::statistics::{CONFIDENCE, REPEATS_TO_COMPARE, Ratio, compare, geometric_mean, holm};
-use crate::summary::{Percentile, Summary, summarise};
-
-/// A compared quantity.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Metric {
-    Throughput,
-    Latency(Percentile),
-}
-
-impl Metric {
-    const ALL: [Self; 4] = [
-        Self::Throughput,
-        Self::Latency(Percentile::P50),
-        Self::Latency(Percentile::P99),
-        Self::Latency(Percentile::P999),
-    ];
-
-    fn of(self, figures: &Figures) -> Option<f64> {
-        match self {
-            Self::Throughput => Some(figures.ops_per_s),
-            Self::Latency(percentile) => percentile.of(figures),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Throughput => "throughput",
-            Self::Latency(percentile) => percentile.name(),
-        }
-    }
-
-    fn is_better(self, ratio: f64) -> bool {
-        match self {
-            Self::Throughput => 1.0 < ratio,
-            Self::Latency(_) => ratio < 1.0,
-        }
-    }
-}
-
-/// A change that is not to happen, such as `throughput<-5%`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Condition {
-    metric: Metric,
-    below: bool,
-    /// The change that it begins at, as a ratio of B to A.
-    ratio: f64,
-}
-
-impl FromStr for Condition {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no condition; write for example 'throughput<-5%' or 'p99>10%' (also p50 and p999)");
-        let (name, below, change) = match (text.split_once('<'), text.split_once('>')) {
-            (Some((name, change)), None) => (name, true, change),
-            (None, Some((name, change))) => (name, false, change),
-            _ => return Err(wrong()),
-        };
-        let metric = match name.trim() {
-            "throughput" => Metric::Throughput,
-            "p50" => Metric::Latency(Percentile::P50),
-            "p99" => Metric::Latency(Percentile::P99),
-            "p999" | "p99.9" => Metric::Latency(Percentile::P999),
-            _ => return Err(wrong()),
-        };
-        let percent: f64 = change.trim().strip_suffix('%').ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
-        // A ratio of 0 or less cannot be reached, so the condition could never be met.
-        if !percent.is_finite() || percent <= -100.0 {
-            return Err(wrong());
-        }
-        Ok(Self { metric, below, ratio: 1.0 + percent / 100.0 })
-    }
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.below { '<' } else { '>' };
-        write!(formatter, "{}{sign}{}", self.metric.name(), percent(self.ratio))
-    }
-}
-
-impl Condition {
-    /// Returns whether a change is beyond the condition's, and more than chance.
-    fn is_met(&self, ratio: &Ratio, p: f64) -> bool {
-        let beyond = if self.below { ratio.ratio < self.ratio } else { self.ratio < ratio.ratio };
-        beyond && p < 1.0 - CONFIDENCE
-    }
-}
+use crate::summary::{Summary, summarise};
+use condition::percent;
 
 /// One point that both folders have.
 struct Matched {
     point: Point,
+    /// True for A and for B if the runs that are compared are SUSPECT there.
+    suspect: [bool; 2],
     changes: Vec<Option<Change>>,
 }
 
@@ -122,6 +40,8 @@ pub struct Comparison {
     unmatched: usize,
     /// Runs that were left out because their figures are not valid.
     invalid: usize,
+    /// The commits that were measured on both sides, where they are the same.
+    same_commits: Option<String>,
 }
 
 /// The effect of the conditions on a comparison.
@@ -141,8 +61,12 @@ impl Comparison {
             .iter()
             .filter(|(a, b)| !values(a, Metric::Throughput).is_empty() && values(b, Metric::Throughput).is_empty());
         let lost = lost.map(|(a, _)| a.point.clone()).collect();
-        let mut matched: Vec<Matched> =
-            pairs.iter().map(|(a, _)| Matched { point: a.point.clone(), changes: Vec::new() }).collect();
+        let matched = pairs.iter().map(|(a, b)| Matched {
+            point: a.point.clone(),
+            suspect: [is_suspect(a), is_suspect(b)],
+            changes: Vec::new(),
+        });
+        let mut matched: Vec<Matched> = matched.collect();
         let mut overall = Vec::new();
         for metric in Metric::ALL {
             let ratios: Vec<Option<Ratio>> =
@@ -157,7 +81,14 @@ impl Comparison {
         let unmatched = a.len() + b.len() - 2 * pairs.len();
         let runs = pairs.iter().flat_map(|(a, b)| a.runs.iter().chain(&b.runs));
         let invalid = runs.filter(|run| run.verdict() == Some(Verdict::Invalid)).count();
-        Self { matched, overall, lost, unmatched, invalid }
+        let commits = |side: &[&Summary]| -> BTreeSet<String> {
+            side.iter().flat_map(|summary| summary.runs.iter().map(|run| run.commit.clone())).collect()
+        };
+        let (of_a, of_b): (Vec<&Summary>, Vec<&Summary>) = pairs.iter().copied().unzip();
+        let (in_a, in_b) = (commits(&of_a), commits(&of_b));
+        let is_same = in_a == in_b && !in_a.is_empty() && !in_a.contains("");
+        let same_commits = is_same.then(|| in_a.into_iter().collect::<Vec<_>>().join(", "));
+        Self { matched, overall, lost, unmatched, invalid, same_commits }
     }
 
     /// Applies the conditions. A point that fails in B, where A could measure it, meets any condition; and where
@@ -168,29 +99,73 @@ impl Comparison {
             let what = "the folders have no point in common: compare results of the same experiment".to_owned();
             return Judgement { met, cannot_judge: Some(what) };
         }
+        // Found at a point that is not SUSPECT, or over all points.
+        let mut is_sound = !self.lost.is_empty();
         for condition in conditions {
-            let index = Metric::ALL.iter().position(|metric| *metric == condition.metric).unwrap_or(0);
-            if let Some(overall) = self.overall[index].filter(|overall| condition.is_met(overall, overall.p)) {
-                met.push(format!("{condition} overall: {}", change_text(&overall)));
+            if let Some(overall) = self.overall_of(condition).filter(|overall| condition.is_met(overall, overall.p)) {
+                is_sound = true;
+                met.push(format!("{condition} overall: {}{}", change_text(&overall), self.doubt()));
             }
             for matched in &self.matched {
-                if let Some(change) = matched.changes[index].filter(|change| condition.is_met(&change.ratio, change.p))
-                {
-                    met.push(format!("{condition} at {}: {}", matched.point.id(), change_text(&change.ratio)));
+                let change = matched.changes[condition.metric.index()];
+                if let Some(change) = change.filter(|change| condition.is_met(&change.ratio, change.p)) {
+                    is_sound |= !matched.is_suspect();
+                    let (point, change) = (matched.point.id(), change_text(&change.ratio));
+                    met.push(format!("{condition} at {point}: {change}{}", matched.doubt()));
                 }
             }
         }
         if !conditions.is_empty() {
             met.extend(self.lost.iter().map(|point| format!("no valid measurement in B of {}", point.id())));
         }
-        let judged = self.overall.iter().any(Option::is_some);
-        let cannot_judge = (!conditions.is_empty() && met.is_empty() && !judged).then(|| {
-            format!(
+        let cannot_judge = if conditions.is_empty() { None } else { self.cannot_judge(conditions, &met, is_sound) };
+        Judgement { met, cannot_judge }
+    }
+
+    /// Returns the reason for which these conditions cannot be judged, if there is one.
+    fn cannot_judge(&self, conditions: &[Condition], met: &[String], is_sound: bool) -> Option<String> {
+        if met.is_empty() && self.overall.iter().all(Option::is_none) {
+            return Some(format!(
                 "no point has {REPEATS_TO_COMPARE} valid repeats on both sides, so no difference can be told from \
                  chance: set `repeats = {REPEATS_TO_COMPARE}` or more in the experiment and measure again"
+            ));
+        }
+        let smallest = |condition: &Condition, overall: &Ratio| {
+            let smallest = percent(condition.smallest_change(overall));
+            format!(
+                "{condition}: the smallest change of {} that could have been told is {smallest}",
+                condition.metric.name()
             )
+        };
+        if self.lost.is_empty() && self.matched.iter().all(Matched::is_suspect) {
+            let told =
+                conditions.iter().filter_map(|condition| Some(smallest(condition, &self.overall_of(condition)?)));
+            let reason = "every point is SUSPECT in A or B: see the reasons with `trine-lab chart`, and measure again"
+                .to_owned();
+            let lines: Vec<String> = std::iter::once(reason).chain(told).collect();
+            return Some(lines.join("; "));
+        }
+        let undecided = conditions.iter().filter_map(|condition| {
+            let overall = self.overall_of(condition).filter(|overall| condition.is_undecided(overall))?;
+            let (low, high) = overall.interval;
+            let interval = format!("[{} to {}]", percent(low), percent(high));
+            Some(format!("{}; the interval is {interval}", smallest(condition, &overall)))
         });
-        Judgement { met, cannot_judge }
+        let lines: Vec<String> = undecided.collect();
+        let reason = "the repeats differ too much to meet a condition or to exclude it";
+        (!is_sound && !lines.is_empty()).then(|| format!("{reason}: {}", lines.join("; ")))
+    }
+
+    fn overall_of(&self, condition: &Condition) -> Option<Ratio> {
+        self.overall[condition.metric.index()]
+    }
+
+    /// Returns a remark on how many points are SUSPECT, to follow a statement on all; empty if none is.
+    fn doubt(&self) -> String {
+        match self.matched.iter().filter(|matched| matched.is_suspect()).count() {
+            0 => String::new(),
+            suspect => format!(" ({suspect} of {} points are SUSPECT)", self.matched.len()),
+        }
     }
 
     /// Returns header and rows: each point with its changes.
@@ -198,6 +173,8 @@ impl Comparison {
         let dimensions = self.dimensions();
         let mut header = vec!["point".to_owned()];
         header.extend(Metric::ALL.iter().map(|metric| metric.name().to_owned()));
+        let has_suspects = self.matched.iter().any(Matched::is_suspect);
+        header.extend(has_suspects.then(|| "SUSPECT in".to_owned()));
         let cell = |change: &Option<Change>, metric: Metric| match change {
             None => "too few repeats".to_owned(),
             Some(change) => format!("{} {}", change_text(&change.ratio), verdict(metric, &change.ratio, change.p)),
@@ -205,6 +182,7 @@ impl Comparison {
         let row = |matched: &Matched| {
             let mut row = vec![matched.point.describe(&dimensions)];
             row.extend(matched.changes.iter().zip(Metric::ALL).map(|(change, metric)| cell(change, metric)));
+            row.extend(has_suspects.then(|| matched.suspect_in()));
             row
         };
         (header, self.matched.iter().map(row).collect())
@@ -226,6 +204,25 @@ impl Comparison {
             self.matched.len()
         ));
         lines
+    }
+
+    /// Says how many points are in doubt on each side, and if both sides measured the same commit.
+    pub fn caveats(&self) -> Vec<String> {
+        let mut caveats = Vec::new();
+        let [in_a, in_b] = self.suspects();
+        if 0 < in_a + in_b {
+            let all = self.matched.len();
+            caveats.push(format!("SUSPECT: {in_a} of {all} points in A, {in_b} of {all} in B"));
+        }
+        if let Some(commits) = &self.same_commits {
+            caveats.push(format!("A and B are of the same commit ({commits}): differences are not of the code"));
+        }
+        caveats
+    }
+
+    /// Returns the number of points that are SUSPECT in A, and in B.
+    fn suspects(&self) -> [usize; 2] {
+        [0, 1].map(|side| self.matched.iter().filter(|matched| matched.suspect[side]).count())
     }
 
     /// Says what was left out.
@@ -250,12 +247,17 @@ impl Comparison {
             let changes = matched.changes.iter().zip(Metric::ALL).map(|(found, metric)| {
                 (metric.name().to_owned(), found.map(|found| change(metric, &found.ratio, found.p)).unwrap_or_default())
             });
-            json!({"point": matched.point, "changes": changes.collect::<serde_json::Map<_, _>>()})
+            let [a, b] = matched.suspect;
+            let suspect = json!({"a": a, "b": b});
+            json!({"point": matched.point, "suspect": suspect, "changes": changes.collect::<serde_json::Map<_, _>>()})
         });
         let overall = Metric::ALL.iter().zip(&self.overall).map(|(metric, ratio)| {
             (metric.name().to_owned(), ratio.map(|ratio| change(*metric, &ratio, ratio.p)).unwrap_or_default())
         });
+        let [a, b] = self.suspects();
         json!({
+            "suspect": {"a": a, "b": b},
+            "same_commit": self.same_commits,
             "points": points.collect::<Vec<_>>(),
             "overall": overall.collect::<serde_json::Map<_, _>>(),
             "lost": self.lost,
@@ -267,6 +269,31 @@ impl Comparison {
     fn dimensions(&self) -> Vec<Dimension> {
         varying(self.matched.iter().map(|matched| &matched.point))
     }
+}
+
+impl Matched {
+    fn is_suspect(&self) -> bool {
+        self.suspect.contains(&true)
+    }
+
+    /// Returns the sides on which it is SUSPECT: `A`, `B`, `A, B` or nothing.
+    fn suspect_in(&self) -> String {
+        let sides =
+            ["A", "B"].into_iter().zip(self.suspect).filter_map(|(side, is_suspect)| is_suspect.then_some(side));
+        sides.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns a remark to follow a statement on this point; empty if nothing is in doubt.
+    fn doubt(&self) -> String {
+        if self.is_suspect() { format!(" (SUSPECT in {})", self.suspect_in()) } else { String::new() }
+    }
+}
+
+/// Returns true if the runs that are compared leave a point in doubt. INVALID runs are no part of a comparison.
+fn is_suspect(summary: &Summary) -> bool {
+    let is_valid = |run: &&Run| run.verdict().is_some_and(|verdict| verdict < Verdict::Invalid);
+    let runs = summary.runs.iter().filter(is_valid).cloned().collect();
+    Summary { point: summary.point.clone(), runs }.verdict() == Some(Verdict::Suspect)
 }
 
 /// Returns a metric of all repeats that are valid.
@@ -288,95 +315,5 @@ fn change_text(ratio: &Ratio) -> String {
     format!("{} [{} to {}]", percent(ratio.ratio), percent(low), percent(high))
 }
 
-fn percent(ratio: f64) -> String {
-    format!("{:+.1}%", (ratio - 1.0) * 100.0)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::result::Run;
-    use crate::sample;
-
-    fn results(runs: Vec<Run>) -> Results {
-        Results { runs }
-    }
-
-    fn conditions(texts: &[&str]) -> Vec<Condition> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn conditions_are_read() {
-        for (text, metric, below, ratio) in [
-            ("throughput<-5%", Metric::Throughput, true, 0.95),
-            (" p99 > 10 % ", Metric::Latency(Percentile::P99), false, 1.1),
-            ("p999>+2.5%", Metric::Latency(Percentile::P999), false, 1.025),
-            ("p50<0%", Metric::Latency(Percentile::P50), true, 1.0),
-        ] {
-            let condition: Condition = text.parse().unwrap();
-            assert_eq!((condition.metric, condition.below), (metric, below), "{text}");
-            assert!((condition.ratio - ratio).abs() < 1e-12, "{text}");
-            assert_eq!(condition.to_string().parse::<Condition>().unwrap().ratio, condition.ratio, "{text}");
-        }
-        for text in ["throughput<-5", "speed<-5%", "throughput", "p99>x%", "p99<1%>2%", "p99<-100%", "p99>nan%", ""] {
-            assert!(text.parse::<Condition>().is_err(), "{text}");
-        }
-    }
-
-    /// A tenth less is found, overall and at each point, and meets only the conditions it should.
-    #[test]
-    fn a_regression_is_found() {
-        let (a, b) = (results(sample::sweep(5, 1.0)), results(sample::sweep(5, 0.9)));
-        let comparison = Comparison::new(&a, &b);
-        let judge = |text| comparison.judge(&conditions(&[text])).met.len();
-        assert_eq!(judge("throughput<-5%"), 1 + 10, "overall and ten points");
-        assert_eq!(judge("p99>5%"), 1 + 10);
-        for unmet in ["throughput<-15%", "throughput>0%", "p99>15%", "p50<-1%"] {
-            assert_eq!(judge(unmet), 0, "{unmet}");
-        }
-        let overall = comparison.overall[0].unwrap();
-        assert!((overall.ratio - 0.9).abs() < 0.001, "{overall:?}");
-        assert!(comparison.table().1[0][1].contains("worse"), "{:?}", comparison.table());
-    }
-
-    /// The same again is no difference, whatever the condition asks.
-    #[test]
-    fn equal_results_meet_no_condition() {
-        let a = results(sample::sweep(5, 1.0));
-        let comparison = Comparison::new(&a, &a);
-        let judgement = comparison.judge(&conditions(&["throughput<0%", "throughput<5%", "p99>0%", "p999>-1%"]));
-        assert!(judgement.met.is_empty() && judgement.cannot_judge.is_none(), "{:?}", judgement.met);
-        assert!(comparison.table().1.iter().all(|row| row[1].contains("no difference shown")));
-    }
-
-    /// With two repeats nothing can be said, and a condition on nothing is an error rather than a pass.
-    #[test]
-    fn too_few_repeats_cannot_be_judged() {
-        let (a, b) = (results(sample::sweep(2, 1.0)), results(sample::sweep(5, 0.5)));
-        let comparison = Comparison::new(&a, &b);
-        assert!(comparison.judge(&conditions(&["throughput<-5%"])).cannot_judge.is_some());
-        assert!(comparison.judge(&[]).cannot_judge.is_none(), "without a condition there is nothing to judge");
-        assert!(comparison.table().1[0][1].contains("too few repeats"));
-        let other = results(vec![sample::run(sample::point(999, 0.0), 1, 1.0)]);
-        assert!(Comparison::new(&a, &other).judge(&[]).cannot_judge.is_some(), "no point in common");
-    }
-
-    /// A point that can no longer be measured, or not validly, does not slip through.
-    #[test]
-    fn lost_points_meet_every_condition() {
-        let a = results(sample::sweep(3, 1.0));
-        let mut b = a.clone();
-        let point = sample::point(64, 0.0);
-        for run in b.runs.iter_mut().filter(|run| run.point == point) {
-            *run = sample::failed(point.clone(), run.repeat);
-        }
-        let met = Comparison::new(&a, &b).judge(&conditions(&["throughput<-5%"])).met;
-        assert!(met.len() == 1 && met[0].contains("concurrency=64"), "{met:?}");
-        for run in b.runs.iter_mut().filter(|run| run.point == point) {
-            *run = sample::measured(point.clone(), run.repeat, 1.0, "INVALID");
-        }
-        let comparison = Comparison::new(&a, &b);
-        assert_eq!((comparison.lost.len(), comparison.invalid), (1, 3));
-    }
-}
+mod tests;

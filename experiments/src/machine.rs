@@ -147,7 +147,7 @@ pub struct Taken {
     pub cpu: Option<usize>,
     /// CPU time over time.
     pub share: f64,
-    /// The names of the processes that took most of it; "the hypervisor" for stolen time.
+    /// The processes that took most of it, with their numbers; "the hypervisor" for stolen time.
     pub by: Vec<String>,
 }
 
@@ -256,7 +256,12 @@ impl Watch {
         for (&pid, process) in &all {
             if !self.names.contains_key(&pid) {
                 let owner = self.owner(pid, &all);
-                self.names.insert(pid, Name { name: process.name.clone(), owner });
+                let name = match owner {
+                    // The kernel cuts names to 15 bytes, and programs of one name are told apart by their numbers.
+                    Owner::Other => format!("process {pid} ({})", full_name(pid, &process.name)),
+                    _ => process.name.clone(),
+                };
+                self.names.insert(pid, Name { name, owner });
             }
         }
         self.samples.push(Sample { at: Instant::now(), cpus: cpu_ticks(), processes });
@@ -405,6 +410,12 @@ fn processes() -> BTreeMap<u32, Process> {
         }
     }
     all
+}
+
+/// Returns a process's program and subcommand; the kernel's short name if it has ended.
+fn full_name(pid: u32, short: &str) -> String {
+    let name = trine::io::processes::name(pid);
+    if name.is_empty() { short.to_owned() } else { name }
 }
 
 struct Process {

@@ -26,6 +26,7 @@ mod compare;
 mod distribution;
 mod history;
 mod merge;
+mod reasons;
 mod result;
 mod statistics;
 mod summary;
@@ -81,7 +82,8 @@ Exit status:
   0    done; with compare, no condition was met; with check, every history is linearizable
   1    with compare: a condition was met, or a point that A measured failed in B; with check: a history is not linearizable, or
        could not be decided; with record: nobody answered for some keys in the end
-  2    the command line, an experiment file or a folder is not right, or there is nothing to compare
+  2    the command line, an experiment file or a folder is not right; with compare also: cannot judge, since
+       there is no common point, too few repeats, every point is SUSPECT, or the repeats differ too much
   3    with run and merge: the experiment ran to its end, but some runs failed or are INVALID
   130  interrupted; the same command goes on from there
 
@@ -325,11 +327,15 @@ fn compare(a: &Folder, b: &Folder, conditions: &[Condition], json: bool) -> Resu
         print_table(&header, rows.into_iter())?;
         line("")?;
         comparison.overall_lines().iter().try_for_each(line)?;
+        comparison.caveats().iter().try_for_each(line)?;
         judgement.met.iter().try_for_each(|met| line(format_args!("met: {met}")))?;
+    }
+    if matches!((a.0.canonicalize(), b.0.canonicalize()), (Ok(a), Ok(b)) if a == b) {
+        eprintln!("trine-lab: A and B are the same folder: every difference is 0");
     }
     comparison.notes().iter().for_each(|note| eprintln!("trine-lab: {note}"));
     if let Some(what) = judgement.cannot_judge {
-        return Err(Complaint { what, status: EXIT_WRONG });
+        return Err(Complaint { what: format!("cannot judge: {what}"), status: EXIT_WRONG });
     }
     Ok(if judgement.met.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONDITION) })
 }
@@ -348,13 +354,21 @@ fn list(folder: &Path) -> Result<ExitCode, Complaint> {
         match Experiment::read(&file) {
             Ok(experiment) => {
                 let runs: usize = experiment.schedule().iter().map(|group| group.points.len()).sum();
-                let time = humantime::format_duration(Duration::from_secs(experiment.least_time().as_secs()));
-                line(format_args!("{}: {runs} runs, {time} at least\n    {}", file.display(), experiment.question))?;
+                let time = time_of(&experiment);
+                line(format_args!("{}: {runs} runs, {time}\n    {}", file.display(), experiment.question))?;
             }
             Err(error) => eprintln!("trine-lab: {error}"),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the time that an experiment takes, as far as it is known before: a number of operations takes as long as it takes.
+fn time_of(experiment: &Experiment) -> String {
+    match Duration::from_secs(experiment.least_time().as_secs()) {
+        Duration::ZERO => "which take as long as their operations".to_owned(),
+        time => format!("{} at least", humantime::format_duration(time)),
+    }
 }
 
 /// Makes a history and writes it; also what there is of it when it is interrupted.
@@ -450,6 +464,14 @@ fn print_table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An experiment of a number of operations has no least time, and none is shown.
+    #[test]
+    fn a_time_that_is_not_known_is_not_shown() {
+        let read = |name: &str| Experiment::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        assert!(time_of(&read("quick.toml")).ends_with(" at least"));
+        assert!(time_of(&read("leaderboard.toml")).contains("as long as their operations"));
+    }
 
     /// A point that failed or is INVALID shows in the exit status; one in doubt does not.
     #[test]

@@ -88,7 +88,7 @@ fn page<'a>(
     page.heading("Charts");
     page.paragraph(
         "A hollow marker is a point in doubt (SUSPECT), one with a cross inside is not valid (INVALID), and a cross \
-         above the axis is a point that failed. The table below says why. Side by side, all have one scale.",
+         above the axis is a point that failed. The table below says why. All panels of a chart share their axes.",
     );
     for (figure, svg) in figures {
         page.figure(svg, &figure.caption);

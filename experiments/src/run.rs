@@ -158,7 +158,11 @@ fn claim_text(folder: &Folder, file: &Path, experiment: &Experiment, text: &[u8]
         let earlier = Experiment::read(&copy).map_err(RunError::Experiment)?;
         return match earlier == *experiment {
             true => Ok(()),
-            false => Err(RunError::OtherExperiment { folder: folder.0.clone(), file: file.to_owned() }),
+            false => Err(RunError::OtherExperiment {
+                folder: folder.0.clone(),
+                file: file.to_owned(),
+                title: (earlier.title != experiment.title).then_some(earlier.title),
+            }),
         };
     }
     std::fs::write(&copy, text).map_err(|error| failed(&copy, error))
@@ -240,6 +244,9 @@ mod tests {
         let changed = Experiment { repeats: quick.repeats + 1, ..quick.clone() };
         let error = claim(&folder, &file, &changed).unwrap_err().to_string();
         assert!(error.contains("--out") && error.contains("--fresh"), "{error}");
+        let other = Experiment { title: "Another".to_owned(), ..quick.clone() };
+        let error = claim(&folder, &file, &other).unwrap_err().to_string();
+        assert!(error.contains("another experiment") && error.contains(&quick.title), "{error}");
         let (mut journal, _) = Journal::open(&folder).unwrap();
         journal.append(&sample::run(sample::point(1, 0.0), 1, 1.0)).unwrap();
         assert!(matches!(set_aside(&folder), Err(RunError::Result(ResultError::InUse { .. }))));

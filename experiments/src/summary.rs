@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::point::{Dimension, Point};
+use crate::reasons;
 use crate::result::{Figures, Run, Verdict};
 use crate::statistics::{Estimate, compare, estimate, median};
 
@@ -123,17 +124,10 @@ impl Summary {
         self.runs.iter().filter(|run| run.figures().is_none()).count()
     }
 
-    /// Returns every doubt and failure, each once, with how many repeats it befell.
+    /// Returns every doubt and failure, each once, with the number of runs that it befell.
     pub fn reasons(&self) -> Vec<String> {
-        let mut reasons: Vec<(String, usize)> = Vec::new();
-        for reason in self.runs.iter().flat_map(Run::reasons) {
-            match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, times)) => *times += 1,
-                None => reasons.push((reason, 1)),
-            }
-        }
-        let say = |(reason, times)| if times == 1 { reason } else { format!("{reason} ({times} times)") };
-        reasons.into_iter().map(say).chain(self.spread()).collect()
+        let runs: Vec<Vec<String>> = self.runs.iter().map(Run::reasons).collect();
+        reasons::merge(&runs).into_iter().chain(self.spread()).collect()
     }
 }
 
@@ -176,7 +170,7 @@ mod tests {
         assert_eq!(summary(["OK", "OK", "OK"]).verdict(), Some(Verdict::Ok));
         let doubtful = summary(["SUSPECT", "OK", "SUSPECT"]);
         assert_eq!(doubtful.verdict(), Some(Verdict::Suspect));
-        assert_eq!(doubtful.reasons(), ["the load generator was busy (2 times)"]);
+        assert_eq!(doubtful.reasons(), ["the load generator was busy (2 of 3 runs)"]);
         assert_eq!(summary(["SUSPECT", "INVALID", "OK"]).verdict(), Some(Verdict::Invalid));
     }
 

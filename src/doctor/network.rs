@@ -1,6 +1,9 @@
 //! Ports, and how many connections may wait.
 
-use super::{Finding, Readings};
+use super::{
+    Finding, Readings,
+    readings::{Owner, Port},
+};
 use crate::config::Config;
 
 pub(super) fn backlog(readings: &Readings) -> Finding {
@@ -18,15 +21,23 @@ pub(super) fn backlog(readings: &Readings) -> Finding {
 }
 
 pub(super) fn ports(readings: &Readings) -> Finding {
-    let numbers = |ports: &[&super::readings::Port]| {
-        ports.iter().map(|port| port.number.to_string()).collect::<Vec<_>>().join(", ")
-    };
+    let numbers = |ports: &[&Port]| ports.iter().map(|port| port.number.to_string()).collect::<Vec<_>>().join(", ");
     let (free, taken): (Vec<_>, Vec<_>) = readings.ports.iter().partition(|port| port.refused.is_none());
     if let Some(first) = taken.first() {
         let error = first.refused.as_deref().unwrap_or_default();
         let value = format!("{} can't be had", numbers(&taken));
         let finding =
             if readings.ports_were_named { Finding::fail("ports", value) } else { Finding::warn("ports", value) };
+        let owned = owners(&taken);
+        if !owned.is_empty() {
+            let said: Vec<String> = owned
+                .iter()
+                .map(|(owner, ports)| format!("process {} ({}) listens on {}", owner.pid, owner.name, numbers(ports)))
+                .collect();
+            let pids: Vec<String> = owned.iter().map(|(owner, _)| owner.pid.to_string()).collect();
+            let fix = format!("stop process {}, or take other ports: trine serve --port", pids.join(", "));
+            return finding.because(said.join("; ")).fix(fix);
+        }
         return finding
             .because(format!("port {}: {error}", first.number))
             .fix(format!("ss -ltnp 'sport = :{}' says who has it; trine serve --port takes others", first.number));
@@ -43,4 +54,17 @@ pub(super) fn ports(readings: &Readings) -> Finding {
         _ if free.is_empty() => Finding::ok("ports", "none tried"),
         _ => Finding::ok("ports", format!("{} free", numbers(&free))),
     }
+}
+
+/// Returns the known owners of taken ports, each with its ports.
+fn owners<'a>(taken: &[&'a Port]) -> Vec<(&'a Owner, Vec<&'a Port>)> {
+    let mut owners: Vec<(&Owner, Vec<&Port>)> = Vec::new();
+    for &port in taken {
+        let Some(owner) = &port.owner else { continue };
+        match owners.iter_mut().find(|(known, _)| *known == owner) {
+            Some((_, ports)) => ports.push(port),
+            None => owners.push((owner, vec![port])),
+        }
+    }
+    owners
 }

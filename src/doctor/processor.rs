@@ -1,10 +1,19 @@
 //! CPUs: how many, whose, how fast, and what reads the time.
 
-use super::{Finding, Readings, readings::Turbo};
+use super::{
+    Finding, Readings,
+    readings::{Process, Turbo},
+};
 use crate::config::list;
 
 /// Above this share of stolen time, figures say more of the neighbours than of Trine.
 const STEAL_MAX: f64 = 0.01;
+/// Below this share of a CPU a process is in nobody's way; the load generator has the same limit.
+const SHARE_MAX: f64 = 0.05;
+/// CPU time that no visible process used: less may be the kernel's, or of processes that have ended.
+const UNSEEN_MAX: f64 = 0.25;
+/// The number of processes that are named.
+const NAMES_MAX: usize = 4;
 /// Clocks that are read without leaving the program.
 const FAST_CLOCKS: [&str; 4] = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
@@ -48,6 +57,31 @@ pub(super) fn spare_cpu(readings: &Readings) -> Finding {
             .fix(format!("trine serve --cpus {}", ranges(&readings.cpus[1..]))),
         spare => Finding::ok(name, format!("{spare} for the kernel and others")),
     }
+}
+
+pub(super) fn load(readings: &Readings) -> Finding {
+    let name = "cpu-load";
+    let Some(load) = &readings.load else { return Finding::ok(name, "not visible") };
+    let mut value = format!("{:.0} % of {} CPUs busy in a second", load.busy * 100.0, readings.cpus_online);
+    if let Some(waited) = load.waited.filter(|&waited| 0.01 <= waited) {
+        value += &format!("; for {:.0} % of it something waited for a CPU", waited * 100.0);
+    }
+    if STEAL_MAX < load.stolen {
+        value += &format!("; {:.0} % was stolen by the host", load.stolen * 100.0);
+    }
+    let say = |process: &Process| format!("process {} ({}) uses {:.2} CPUs", process.pid, process.name, process.share);
+    let heavy: Vec<String> =
+        load.processes.iter().filter(|process| SHARE_MAX < process.share).take(NAMES_MAX).map(say).collect();
+    let seen: f64 = load.processes.iter().map(|process| process.share).sum();
+    let unseen = load.busy * readings.cpus_online as f64 - seen;
+    let hidden = format!("{unseen:.2} CPUs are used by processes that have ended or are not visible here");
+    let said: Vec<String> = heavy.into_iter().chain((UNSEEN_MAX < unseen).then_some(hidden)).collect();
+    if said.is_empty() {
+        return Finding::ok(name, value);
+    }
+    Finding::warn(name, value)
+        .because(format!("{}; requests wait while others have the CPU of their core", said.join(", ")))
+        .fix("stop these before measuring, or give trine serve other CPUs: --cpus")
 }
 
 pub(super) fn threads(readings: &Readings) -> Finding {

@@ -41,6 +41,9 @@ pub struct Readings {
     /// The share of time that the host gave to others while this machine wanted it, since it started.
     pub steal: Option<f64>,
 
+    /// The load of all CPUs in a second; `None` where the kernel does not tell.
+    pub load: Option<Load>,
+
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// Bytes that the control group may use.
@@ -76,6 +79,39 @@ pub enum Turbo {
     OnByBoost,
 }
 
+/// The load of all CPUs together while they were watched.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    /// The share of time that they were busy.
+    pub busy: f64,
+    /// The share of time that the host gave to others.
+    pub stolen: f64,
+    /// The share of time in which something waited for a CPU, if the kernel counts it.
+    pub waited: Option<f64>,
+    /// The processes that used them, the busiest first; without this one.
+    pub processes: Vec<Process>,
+}
+
+/// A process that uses CPUs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its program, with the subcommand.
+    pub name: String,
+    /// CPU time over time: 1 is a whole CPU.
+    pub share: f64,
+}
+
+/// The process that listens on a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// Its program, with the subcommand.
+    pub name: String,
+}
+
 /// A port, and why it can't be had.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Port {
@@ -83,6 +119,8 @@ pub struct Port {
     pub number: u16,
     /// The kernel's error; `None` where the port is free.
     pub refused: Option<String>,
+    /// The process that has it, if this process may know.
+    pub owner: Option<Owner>,
 }
 
 /// A directory, and the disk below it.

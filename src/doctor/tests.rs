@@ -1,7 +1,7 @@
 //! Diagnoses of machines that are data.
 
 use super::{
-    readings::{Disk, Port, Turbo},
+    readings::{Disk, Load, Owner, Port, Process, Turbo},
     ring::Facts,
     *,
 };
@@ -20,10 +20,11 @@ fn tuned() -> Readings {
         turbo: Some(Turbo::Off),
         clock_source: Some("tsc".into()),
         clock_sources: vec!["tsc".into(), "hpet".into()],
+        load: Some(Load { busy: 0.01, ..Load::default() }),
         memory_bytes: 64 << 30,
         huge_pages: Some("madvise".into()),
         connections_waiting_max: Some(4096),
-        ports: (7000..7003).map(|number| Port { number, refused: None }).collect(),
+        ports: (7000..7003).map(|number| Port { number, refused: None, owner: None }).collect(),
         outgoing_ports: Some((32_768, 60_999)),
         disk: Some(Disk {
             path: "/var/lib/trine".into(),
@@ -60,11 +61,21 @@ fn untuned() -> Readings {
         clock_source: Some("hpet".into()),
         hypervisor: Some("QEMU".into()),
         steal: Some(0.034),
+        load: Some(Load {
+            busy: 0.55,
+            stolen: 0.02,
+            waited: Some(0.34),
+            processes: vec![
+                Process { pid: 4711, name: "rustc".into(), share: 2.5 },
+                Process { pid: 4712, name: "trine serve".into(), share: 0.06 },
+                Process { pid: 1, name: "init".into(), share: 0.01 },
+            ],
+        }),
         memory_limit_bytes: Some(1 << 30),
         swap_bytes: 2 << 30,
         swap_used_bytes: 1 << 20,
         connections_waiting_max: Some(128),
-        ports: vec![Port { number: 7000, refused: Some("Address already in use".into()) }],
+        ports: vec![Port { number: 7000, refused: Some("Address already in use".into()), owner: None }],
         ports_were_named: true,
         disk: Some(Disk {
             path: "/data".into(),
@@ -95,6 +106,7 @@ fn a_tuned_host_is_well() {
         ok    cpus              1-7 (7 of 8 online)
         ok    cpu-quota         none
         ok    spare-cpu         1 for the kernel and others
+        ok    cpu-load          1 % of 8 CPUs busy in a second
         ok    hardware-threads  one CPU a physical core, as far as can be seen
         ok    governor          performance
         ok    turbo             off
@@ -149,6 +161,11 @@ fn an_untuned_container_is_told_all_that_is_in_its_way() {
                                 trine serve takes every CPU that it may; interrupts and the disk's syncs
                                 then wait for shards, or shards for them
                                 fix: trine serve --cpus 1-7
+        warn  cpu-load          55 % of 8 CPUs busy in a second; for 34 % of it something waited for a CPU; 2 % was stolen by the host
+                                process 4711 (rustc) uses 2.50 CPUs, process 4712 (trine serve) uses 0.06
+                                CPUs, 1.83 CPUs are used by processes that have ended or are not visible
+                                here; requests wait while others have the CPU of their core
+                                fix: stop these before measuring, or give trine serve other CPUs: --cpus
         ok    hardware-threads  4 of 4 physical cores are two or more CPUs
                                 two shards on one physical core share its caches and its arithmetic; for
                                 steady figures use one of each
@@ -206,7 +223,7 @@ fn an_untuned_container_is_told_all_that_is_in_its_way() {
                                 disk makes it wait
                                 fix: a faster disk, or --durability interval where the last two seconds may
                                      be lost
-        3 things in the way, 13 warnings
+        3 things in the way, 14 warnings
     "#]]
     .assert_eq(&table(&examine(&untuned()), 100, false));
 }
@@ -265,6 +282,19 @@ fn each_reading_has_its_finding() {
         assert_eq!(finding.state, state, "{finding:?}");
         assert!(finding.fix.contains(fix), "{fix}: {finding:?}");
     }
+}
+
+/// Ports that processes have are told with these, each once.
+#[test]
+fn the_owner_of_a_port_is_told() {
+    let port = |number, owner| Port { number, refused: Some("Address already in use (os error 98)".into()), owner };
+    let trine = Some(Owner { pid: 4711, name: "trine serve".into() });
+    let ports = vec![port(7000, trine.clone()), port(7001, trine), port(7002, None)];
+    let diagnosis = examine(&Readings { ports, ..tuned() });
+    let finding = found(&diagnosis, "ports");
+    assert_eq!(finding.value, "7000, 7001, 7002 can't be had");
+    assert_eq!(finding.reason, "process 4711 (trine serve) listens on 7000, 7001");
+    assert!(finding.fix.starts_with("stop process 4711,"), "{finding:?}");
 }
 
 /// A machine that tells nothing is examined all the same.

@@ -1,7 +1,7 @@
 //! The command line: `trine serve | up | plan | topology | health | check | dump | top | doctor | completions | man`.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all went well, 1 when
-//! something failed, 2 when what was asked makes no sense, and 3 when a running server is in the way.
+//! something failed, 2 when what was asked makes no sense, and 3 when a running server has the directory open.
 
 use std::{
     env,
@@ -32,7 +32,7 @@ pub enum Failure {
     Usage(String),
     /// It was tried and failed. Exit status 1.
     Failed(String),
-    /// A running server is in the way. Exit status 3.
+    /// A running server has the directory open. Exit status 3.
     InUse(String),
 }
 
@@ -147,7 +147,7 @@ pub fn command() -> Command {
         .subcommand(manual::completions_command())
         .subcommand(manual::man_command())
         .after_help(
-            "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense, 3 a running server is in the way.\n\n\
+            "Exit status: 0 all went well, 1 something failed, 2 what was asked makes no sense, 3 a running server has the directory open.\n\n\
              To begin: trine up, then redis-cli -c -p 7001",
         )
 }

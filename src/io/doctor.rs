@@ -2,6 +2,8 @@
 
 mod disk;
 mod groups;
+mod load;
+mod ports;
 mod read;
 
 use std::{
@@ -26,8 +28,9 @@ pub(super) fn command() -> Command {
         .about("Say what on this machine is in Trine's way, and what to do about it")
         .long_about(
             "Look at the kernel, io_uring, limits, CPUs, clock, memory, ports and, with --dir, the disk, and say of each how \
-             it is, why that matters and what to do. Nothing is changed, except that with --dir a file of 256 KiB is \
-             written there, which takes a second at most, and removed again.",
+             it is, why that matters and what to do. CPUs are watched for a second, to name the processes that use them. \
+             Nothing is changed, except that with --dir a file of 256 KiB is written there, which takes a second at most, \
+             and removed again.",
         )
         .arg(
             Arg::new("dir")

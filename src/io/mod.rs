@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod newest;
 mod plan;
 pub mod probe;
+pub mod processes;
 pub mod recover;
 pub mod ring;
 pub mod server;

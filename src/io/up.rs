@@ -107,7 +107,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let dir: Option<&PathBuf> = matches.get_one("dir");
     let as_checked = [Some("--bind".to_owned()), Some(host.clone()), dir.map(|dir| format!("--dir={}", dir.display()))];
     let as_checked: Vec<_> = as_checked.iter().flatten().chain(settings.iter().copied()).collect();
-    let settings_of_all = check_settings(&as_checked, &FROM_TOPOLOGY)?;
+    let settings_of_all = check_settings(&as_checked, &FROM_TOPOLOGY).map_err(|failure| by_own_flags(failure, host))?;
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let allowed = executor::allowed_cpus().map_err(|error| failed("the CPUs to run on", error))?;
     let cpus = if settings_of_all.is_pinned {
@@ -120,6 +120,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .map_err(|error| failed("signals cannot be received", error))?;
     let started = Instant::now();
     check_ports(&topology, BIND_PATIENCE)?;
+    if let Some(dir) = dir {
+        // Told once and at once, not by every server.
+        fs::create_dir_all(dir)
+            .map_err(|error| failed(&format!("the directory {} can't be made", dir.display()), error))?;
+    }
     let folder = Folder::create().map_err(|error| failed("a folder for the topology file", error))?;
     let file = folder.path.join("topology.toml");
     fs::write(&file, topology.to_toml()).map_err(|error| failed("the topology file", error))?;
@@ -137,6 +142,18 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .and_then(|go_on| if go_on { watch(&mut servers, &mut signals) } else { Ok(()) });
     servers.stop();
     outcome
+}
+
+/// Returns a failure in terms of this command's flags: the servers' address is `--host` here, and their settings are behind `--`.
+fn by_own_flags(failure: Failure, host: &str) -> Failure {
+    let bind = format!("--bind {host} ");
+    match failure {
+        Failure::Usage(text) if text.starts_with(&bind) => {
+            let rest = &text[bind.len()..];
+            Failure::Usage(format!("--host {host} {rest} (settings of the servers go behind --)"))
+        }
+        other => other,
+    }
 }
 
 /// Prints what people are to know. The servers are what was asked for: they go on where it can't be printed.
@@ -200,7 +217,7 @@ fn check_ports(topology: &Topology, patience: Duration) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns what a person needs to know: who listens where, on which CPUs, and a line to begin with.
+/// Returns what a person needs to know: who listens where, on which CPUs.
 fn table(topology: &Topology, cpus: &[Vec<usize>]) -> String {
     let mut rows = vec![["server", "gateway", "cores", "CPUs", "slots"].map(String::from)];
     for (number, (server, cpus)) in (0..).zip(topology.servers().iter().zip(cpus)) {
@@ -219,9 +236,14 @@ fn table(topology: &Topology, cpus: &[Vec<usize>]) -> String {
         text += cells.join("  ").trim_end();
         text += "\n";
     }
+    text
+}
+
+/// Returns a command to begin with.
+fn line_to_try(topology: &Topology) -> String {
     let server = &topology.servers()[0];
     let host = if server.host == "127.0.0.1" { String::new() } else { format!(" -h {}", server.host) };
-    text + &format!("try: redis-cli -c{host} -p {} set hello world\n", server.core_port)
+    format!("try: redis-cli -c{host} -p {} set hello world\n", server.core_port)
 }
 
 fn start(
@@ -266,7 +288,8 @@ fn wait_until_ready(
     loop {
         waiting.retain(|&(host, port)| !answers(host, port, password));
         if waiting.is_empty() {
-            say(&format!("ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()));
+            let try_it = line_to_try(topology);
+            say(&format!("{try_it}ready in {} ms; Ctrl-C stops all\n", started.elapsed().as_millis()));
             return Ok(true);
         }
         servers.check()?;
@@ -357,9 +380,18 @@ mod tests {
             s1      127.0.0.1:7000  7001-7002  2,3   0-5460
             s2      127.0.0.1:7100  7101-7102  6,7   5461-10922
             s3      127.0.0.1:7200  7201-7202  2,3   10923-16383
-            try: redis-cli -c -p 7001 set hello world
         "#]]
         .assert_eq(&table(&topology, &share_out(&[2, 3, 6, 7], &topology)));
+        assert_eq!(line_to_try(&topology), "try: redis-cli -c -p 7001 set hello world\n");
+    }
+
+    /// A complaint names the flag that was given, not the one that servers get.
+    #[test]
+    fn complaints_name_the_flags_of_this_command() {
+        let check = |host: &str| check_settings(&[&"--bind".to_owned(), &host.to_owned()], &FROM_TOPOLOGY);
+        let Err(failure) = check("10.9.9.9") else { panic!("it is no loopback address") };
+        let Failure::Usage(text) = by_own_flags(failure, "10.9.9.9") else { panic!("it is about the command line") };
+        assert!(text.starts_with("--host 10.9.9.9 ") && !text.contains("--bind 10"), "{text}");
     }
 
     #[test]

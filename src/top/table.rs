@@ -117,9 +117,9 @@ pub fn count(number: f64) -> String {
     scaled(number, 1000.0, &["", "k", "M", "G", "T"])
 }
 
-/// Bytes in three digits: `512B`, `1.23K`, `45.6M`.
+/// Bytes in three digits and units of 1024: `512B`, `1.23KB`, `45.6MB`.
 pub fn bytes(number: f64) -> String {
-    scaled(number, 1024.0, &["B", "K", "M", "G", "T"])
+    scaled(number, 1024.0, &["B", "KB", "MB", "GB", "TB"])
 }
 
 /// Microseconds in the unit that reads best: `3.2µs`, `450µs`, `1.2ms`, `2.5s`; `-` where there are none.

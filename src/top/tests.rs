@@ -75,12 +75,12 @@ fn shown(cluster: &Cluster, shape: Shape, sort: Sort, is_reversed: bool) -> Stri
 fn rows_say_what_each_node_did() {
     expect![[r#"
         server / node            ops/s   exec    p99  busy  memory   keys  conns  hits
-        10.0.0.9:6379               10      -      -  100%   1.00M      0      1     -
-        s1 (2 cores)              130k  8.0µs   16µs   32%   24.8M  26.0k    102   75%
-          0 10.0.0.1:7001        40.0k  8.0µs   16µs   20%   7.63M  8.00k     51   75%
-          1 10.0.0.1:7002        90.0k  8.0µs   16µs   45%   17.2M  18.0k     51   75%
-        s2 10.0.0.2:7001         60.0k  8.0µs   16µs   30%   11.4M  12.0k     51   75%
-        all                       190k  8.0µs   16µs   49%   37.2M  38.0k    154   75%
+        10.0.0.9:6379               10      -      -  100%  1.00MB      0      1     -
+        s1 (2 cores)              130k  8.0µs   16µs   32%  24.8MB  26.0k    102   75%
+          0 10.0.0.1:7001        40.0k  8.0µs   16µs   20%  7.63MB  8.00k     51   75%
+          1 10.0.0.1:7002        90.0k  8.0µs   16µs   45%  17.2MB  18.0k     51   75%
+        s2 10.0.0.2:7001         60.0k  8.0µs   16µs   30%  11.4MB  12.0k     51   75%
+        all                       190k  8.0µs   16µs   49%  37.2MB  38.0k    154   75%
     "#]]
     .assert_eq(&shown(&cluster(), Shape::Tree, Sort::Found, false));
 }
@@ -117,12 +117,12 @@ fn nodes_go_away_and_come_back() {
     }
     expect![[r#"
         server / node            ops/s   exec    p99  busy  memory   keys  conns  hits
-        10.0.0.9:6379               10      -      -  100%   1.00M      0      1     -
-        s1 (1 of 2 down)         40.0k  8.0µs   16µs   20%   7.63M  8.00k     51   75%
-          0 10.0.0.1:7001        40.0k  8.0µs   16µs   20%   7.63M  8.00k     51   75%
+        10.0.0.9:6379               10      -      -  100%  1.00MB      0      1     -
+        s1 (1 of 2 down)         40.0k  8.0µs   16µs   20%  7.63MB  8.00k     51   75%
+          0 10.0.0.1:7001        40.0k  8.0µs   16µs   20%  7.63MB  8.00k     51   75%
           1 10.0.0.1:7002      down for 2 s: Connection refused
-        s2 10.0.0.2:7001         60.0k  8.0µs   16µs   30%   11.4M  12.0k     51   75%
-        all                       100k  8.0µs   16µs   50%   20.1M  20.0k    103   75%
+        s2 10.0.0.2:7001         60.0k  8.0µs   16µs   30%  11.4MB  12.0k     51   75%
+        all                       100k  8.0µs   16µs   50%  20.1MB  20.0k    103   75%
     "#]]
     .assert_eq(&shown(&cluster, Shape::Tree, Sort::Found, false));
     cluster.heard("10.0.0.1:7002", Duration::from_secs(3), Ok(core("s1", 1, 10, "z")));
@@ -302,7 +302,7 @@ fn figures_are_short() {
     for (number, text) in [(0.0, "0"), (999.0, "999"), (999.6, "1.00k"), (12_345.0, "12.3k"), (2.5e6, "2.50M")] {
         assert_eq!(count(number), text);
     }
-    for (number, text) in [(512.0, "512B"), (1023.0, "1.00K"), (1_500_000.0, "1.43M")] {
+    for (number, text) in [(512.0, "512B"), (1023.0, "1.00KB"), (1_500_000.0, "1.43MB")] {
         assert_eq!(bytes(number), text);
     }
     for (us, text) in

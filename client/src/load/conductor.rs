@@ -10,6 +10,7 @@ use super::{
     source::{Rounds, Source},
     tally::{Tally, both},
     target::Target,
+    verdict::{LoadCpu, STARVED_MAX},
     wire::Wire,
     workload::{Batch, Distribution, ValueSize, Workload},
 };
@@ -22,7 +23,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use trine::io::probe;
+use trine::io::{probe, processes::Snapshot};
 use trine_client::{Options, pipeline::Nanos};
 
 /// Executors begin a phase so much after they were told: all of them together.
@@ -34,6 +35,10 @@ const BULK_DEPTH: usize = 32;
 const BULK_IN_FLIGHT: usize = 512;
 /// The bytes of values in flight while writing or reading all keys, which limit [`BULK_IN_FLIGHT`].
 const BULK_BYTES: usize = 1 << 20;
+/// A process that used less of one of our CPUs is not named.
+const OTHER_MIN: f64 = 0.02;
+/// So many processes are named.
+const OTHERS_MAX: usize = 3;
 /// The time between two drawings of the progress line.
 const PROGRESS: Duration = Duration::from_millis(200);
 /// The bits of a writer's number that tell executors of a run apart; sixteen more tell runs apart.
@@ -69,14 +74,6 @@ impl Plan {
     }
 }
 
-/// A CPU of ours.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LoadCpu {
-    pub(crate) cpu: usize,
-    pub(crate) busy: f64,
-    pub(crate) starved: f64,
-}
-
 /// The outcome of a phase.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
@@ -90,6 +87,20 @@ pub(crate) struct Measured {
     /// The time at which it was cut short, if it was.
     cut: Option<Nanos>,
     pub(crate) hlog: Vec<u8>,
+}
+
+impl Measured {
+    /// Names the processes that used our CPUs too, since a snapshot from before the phase.
+    fn name_others(&mut self, before: &Snapshot) {
+        if self.cpus.iter().all(|cpu| cpu.starved <= STARVED_MAX) {
+            return;
+        }
+        let now = Snapshot::take();
+        for cpu in &mut self.cpus {
+            let users = now.since(before, Some(cpu.cpu)).into_iter().filter(|user| OTHER_MIN < user.share);
+            cpu.others = users.take(OTHERS_MAX).map(|user| format!("process {} ({})", user.pid, user.name)).collect();
+        }
+    }
 }
 
 struct Executor {
@@ -202,6 +213,7 @@ impl Conductor {
     /// Warms up and measures: a closed loop, or an open one with a rate.
     pub(crate) fn measure(&mut self, open: Option<(f64, Arrivals)>) -> Result<Measured, String> {
         let (plan, count) = (self.plan.clone(), self.executors.len() as u64);
+        let before = Snapshot::take();
         let begin = self.clock.now().after(LEAD);
         let start = begin.after(plan.warmup);
         let window = (start, start.after(plan.duration));
@@ -216,6 +228,7 @@ impl Conductor {
             let source = Source::Draw { workload, sizes: plan.sizes.clone(), random: random(4) };
             (source, plan.pipeline, schedule, Some((begin, window)))
         })?;
+        measured.name_others(&before);
         measured.took = measured.cut.map_or(plan.duration, |cut| {
             // During the warm-up nothing has been measured yet.
             Duration::from_nanos(cut.since(start)).min(plan.duration)
@@ -226,6 +239,7 @@ impl Conductor {
     /// Measures a number of operations: each client writes so many keys of its own and then reads each of them.
     pub(crate) fn rounds(&mut self, operations: u64) -> Result<Measured, String> {
         let (plan, count) = (self.plan.clone(), self.executors.len());
+        let before = Snapshot::take();
         let begin = self.clock.now().after(LEAD);
         let workers: Vec<usize> = (0..count).map(|index| share(plan.concurrency, index, count)).collect();
         let expected = 2 * operations * plan.concurrency as u64;
@@ -235,6 +249,7 @@ impl Conductor {
             let rounds = Rounds::new(operations, first as u64, workers[index as usize], plan.sizes.clone(), random);
             (Source::Rounds(rounds), plan.pipeline, None, Some((begin, (begin, Nanos(u64::MAX)))))
         })?;
+        measured.name_others(&before);
         let [reads, writes] = measured.tally.spans;
         measured.took = reads.and(writes).length();
         Ok(measured)
@@ -334,7 +349,7 @@ impl Sum {
 
     fn finish(&mut self, done: Done) {
         self.second(&done.tally);
-        self.measured.cpus.push(LoadCpu { cpu: done.cpu, busy: done.busy, starved: done.starved });
+        self.measured.cpus.push(LoadCpu { cpu: done.cpu, busy: done.busy, starved: done.starved, others: Vec::new() });
         self.measured.due.all += done.due.all;
         self.measured.due.unsent += done.due.unsent;
         self.measured.cut = self.measured.cut.max(done.cut);

@@ -157,8 +157,10 @@ struct Engine {
     /// Links whose servers have said that they close the connection now.
     over: Vec<usize>,
     sending: Vec<u32>,
-    /// Time that was spent waiting awake.
+    /// CPU time that this thread spent waiting awake. Not the time that passed: others may have had the CPU.
     awake_ns: u64,
+    /// The thread's CPU time when it last waited awake, if it has done nothing since.
+    awake_at: Option<u64>,
     chores: Nanos,
     /// The time at which glommio last ran.
     visited: Nanos,
@@ -187,6 +189,7 @@ impl Engine {
             over: Vec::new(),
             sending: Vec::new(),
             awake_ns: 0,
+            awake_at: None,
             chores: Nanos(0),
             visited: Nanos(0),
         };
@@ -310,6 +313,8 @@ impl Engine {
         let has_sent = self.send(now);
         if count == 0 && !has_sent {
             self.rest(now, due).await?;
+        } else {
+            self.awake_at = None;
         }
         if VISIT_NS < now.since(self.visited) {
             self.visited = now;
@@ -344,6 +349,7 @@ impl Engine {
 
     /// There is nothing to do until something arrives or the next request is due.
     async fn rest(&mut self, now: Nanos, due: Option<Nanos>) -> io::Result<()> {
+        let awake_at = self.awake_at.take();
         match due.map(|due| due.since(now)) {
             None if self.ring.nap(|| false)? => Ok(()),
             None => self.ring.wait(|| false).await,
@@ -360,8 +366,11 @@ impl Engine {
             }
             Some(_) => {
                 // Whoever else wants this CPU may have it: a server on a small machine, perhaps.
+                let before = awake_at.unwrap_or_else(cpu_time);
                 thread::yield_now();
-                self.awake_ns += self.clock.now().since(now);
+                let after = cpu_time();
+                self.awake_ns += after.saturating_sub(before);
+                self.awake_at = Some(after);
                 Ok(())
             }
         }
@@ -443,14 +452,43 @@ impl Meter {
         };
         let wall = end.since(begin).max(1) as f64;
         let awake = (awake_after - awake_before) as f64;
+        // Both are CPU time of this thread, so the difference is what it worked, however often it was preempted.
         let [ran, waited] = [0, 1].map(|index| after[index].saturating_sub(before[index]) as f64);
         (((ran - awake) / wall).clamp(0.0, 1.0), (waited / wall).clamp(0.0, 1.0))
     }
 }
 
-/// Nanoseconds that this thread has run, and that it waited for a CPU. Zeros where the kernel does not say.
+/// Nanoseconds that this thread has run.
+fn cpu_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap_or(0)
+}
+
+/// Nanoseconds that this thread has run, and that it waited for a CPU. Zero where the kernel does not say.
 fn thread_time() -> [u64; 2] {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().unwrap_or(0));
-    [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)]
+    let waited = text.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());
+    [cpu_time(), waited.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waiting awake is counted in CPU time, as work is: if others had the CPU meanwhile, work remains work.
+    #[test]
+    fn preemption_while_waiting_awake_hides_no_work() {
+        let shares = |ran, awake, waited| {
+            let meter = Meter { begun: Some((Nanos(0), 0, [0, 0])), ended: Some((Nanos(1000), awake, [ran, waited])) };
+            meter.shares()
+        };
+        assert_eq!(shares(600, 400, 400), (0.2, 0.4));
+        assert_eq!(shares(1000, 0, 0), (1.0, 0.0));
+        // A thread that sleeps runs for no CPU time, however long it takes.
+        let before = cpu_time();
+        thread::sleep(Duration::from_millis(20));
+        let slept = cpu_time() - before;
+        assert!(slept < 20_000_000, "{slept}");
+        while cpu_time() < before + slept + 1_000_000 {}
+    }
 }

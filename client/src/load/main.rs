@@ -34,13 +34,14 @@ mod workload;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use conductor::{Conductor, Measured, Plan};
+use hdrhistogram::Histogram;
 use http::request::Requests;
 use keys::Keys;
 use options::Arguments;
 use progress::Progress;
 use report::Report;
 use schedule::Arrivals;
-use slo::{Outcome, Search, Tried};
+use slo::{Objective, Outcome, Search, Tried};
 use std::{
     ffi::OsString,
     fs,
@@ -238,20 +239,38 @@ fn measure(
             break;
         }
         let latencies = tally::both(&measured.tally.since_due);
-        // What has errors or could not even be sent meets nothing. A generator that was busy is the verdict's affair.
-        // Too few answers, or none at all, are judged by the objective.
-        let facts = Facts { cpus: Vec::new(), operations: None, ..facts(arguments, Some(rate), &measured) };
-        let (verdict, _) = verdict::judge(&facts);
-        let outcome = objective.outcome(&latencies, verdict == Verdict::Ok);
-        search.tried(Tried { rate, requests: latencies.len(), value_us: objective.value_us(&latencies), outcome });
+        let (outcome, reasons) = outcome(arguments, objective, rate, &measured, &latencies);
+        let value_us = objective.value_us(&latencies);
+        search.tried(Tried { rate, requests: latencies.len(), value_us, outcome, reasons });
         let met = outcome == Outcome::Met;
-        let is_better = best.as_ref().is_none_or(|(_, _, best_met)| met || !*best_met);
+        // A failure is the answer, whatever was met before.
+        let is_better = outcome == Outcome::Failed || best.as_ref().is_none_or(|(_, _, best_met)| met || !*best_met);
         if is_better {
             best = Some((rate, measured, met));
         }
     }
     let (rate, measured, _) = best.ok_or("no rate was tried")?;
     Ok((Some(rate), measured, Some(search)))
+}
+
+/// Judges one try of a search, and says why it fell short whatever its latency.
+fn outcome(
+    arguments: &Arguments,
+    objective: &Objective,
+    rate: f64,
+    measured: &Measured,
+    latencies: &Histogram<u64>,
+) -> (Outcome, Vec<String>) {
+    let facts = facts(arguments, Some(rate), measured);
+    // With nothing due, too few answers are the objective's affair; a generator that was busy is the verdict's.
+    let operations = facts.operations.filter(|_| 0 < measured.due.all);
+    let (verdict, reasons) = verdict::judge(&Facts { due: None, cpus: Vec::new(), operations, ..facts.clone() });
+    if verdict == Verdict::Invalid {
+        return (Outcome::Failed, reasons);
+    }
+    // What could not even be sent meets nothing.
+    let (verdict, reasons) = verdict::judge(&Facts { cpus: Vec::new(), operations: None, ..facts });
+    (objective.outcome(latencies, verdict == Verdict::Ok), reasons)
 }
 
 fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts {
@@ -263,8 +282,9 @@ fn facts(arguments: &Arguments, rate: Option<f64>, measured: &Measured) -> Facts
         wrong_values: measured.tally.wrong.total(),
         foreign_values: measured.tally.wrong.foreign,
         due: rate.map(|_| measured.due),
-        cpus: measured.cpus.iter().map(|cpu| (cpu.cpu, cpu.busy, cpu.starved)).collect(),
+        cpus: measured.cpus.clone(),
         unmet_objective: None,
+        failed_at: None,
         too_few: None,
         interrupted: None,
     }
@@ -292,9 +312,11 @@ fn judge(
     }
     let phases = ["loading", "verifying", "measuring"].into_iter().zip(before.into_iter().chain([Some(measured)]));
     facts.errors = phases.filter_map(|(phase, measured)| failed(phase, measured?)).collect();
-    let is_unmet = search.is_some_and(|search| search.found().is_none());
+    let failure = search.and_then(Search::failure);
+    facts.failed_at = failure.map(|tried| tried.rate);
+    let is_unmet = failure.is_none() && search.is_some_and(|search| search.found().is_none());
     facts.unmet_objective = arguments.slo.as_ref().filter(|_| is_unmet && !is_interrupted).map(ToString::to_string);
-    let objective = arguments.slo.as_ref().filter(|_| !is_interrupted);
+    let objective = arguments.slo.as_ref().filter(|_| !is_interrupted && failure.is_none());
     facts.too_few = objective.and_then(|objective| search?.too_few(objective));
     facts.interrupted = is_interrupted.then(|| match measured.took.as_secs_f64() {
         0.0 => "before anything was measured".into(),

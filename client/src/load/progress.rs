@@ -1,5 +1,6 @@
 //! The progress line on a terminal; silence anywhere else.
 
+use super::units::time;
 use std::{
     io::{self, IsTerminal, Write},
     time::Duration,
@@ -48,7 +49,7 @@ impl Progress {
             line += &format!("  {:3.0} %", 100.0 * answered as f64 / expected.max(1) as f64);
         }
         if let Some(Second { p50_us: Some(p50), p99_us: Some(p99), .. }) = second {
-            line += &format!("  p50 {p50:.0} µs  p99 {p99:.0} µs");
+            line += &format!("  p50 {}  p99 {}", time(p50 * 1e3), time(p99 * 1e3));
         }
         self.is_drawn = true;
         // A terminal that has gone is no reason to stop.

@@ -1,12 +1,13 @@
 //! The results: a summary for people, and JSON for programs.
 
 use super::{
-    conductor::{LoadCpu, Measured},
+    conductor::Measured,
     options::Arguments,
     slo::{Objective, Outcome, Search, Tried},
     tally::both,
     target::{Protocol, Target},
-    verdict::{STARVED_MAX, Verdict},
+    units::time,
+    verdict::{self, LoadCpu, STARVED_MAX, Verdict},
     workload::Batch,
 };
 use hdrhistogram::Histogram;
@@ -163,6 +164,7 @@ impl Report<'_> {
                 "cpu": cpu.cpu,
                 "busy_fraction": round(cpu.busy, 4),
                 "starved_fraction": round(cpu.starved, 4),
+                "others": cpu.others,
             })).collect::<Vec<_>>(),
             "series": self.measured.seconds.iter().enumerate().map(|(second, point)| json!({
                 "second": second,
@@ -191,6 +193,7 @@ impl Report<'_> {
                 "requests": tried.requests,
                 "value_us": tried.value_us.map(|us| round(us, 3)),
                 "met": tried.outcome.met(),
+                "reasons": tried.reasons,
             })).collect::<Vec<_>>(),
         })
     }
@@ -293,9 +296,15 @@ impl Report<'_> {
             for tried in search.all_tried() {
                 writeln!(out, "{}", tried_row(tried, objective))?;
             }
-            match search.found() {
-                Some(rate) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
-                None => writeln!(out, "{objective} is met at no rate that was tried")?,
+            match (search.failure(), search.met()) {
+                (Some(_), Some(rate)) => writeln!(
+                    out,
+                    "the search ended with a failure: {objective} was met at {} requests/s, and what is above is not known",
+                    group(rate)
+                )?,
+                (Some(_), None) => writeln!(out, "the search ended with a failure, before any rate met {objective}")?,
+                (None, Some(rate)) => writeln!(out, "{objective} is met up to {} requests/s", group(rate))?,
+                (None, None) => writeln!(out, "{objective} is met at no rate that was tried")?,
             }
         }
         let (misses, wrong) = self.found();
@@ -334,7 +343,8 @@ impl Report<'_> {
 fn load_cpu(load: &LoadCpu) -> String {
     let mut text = format!("CPU {} {:.0} % busy", load.cpu, load.busy * 100.0);
     if STARVED_MAX < load.starved {
-        text += &format!(" and taken by others for {:.0} %, which latencies include", load.starved * 100.0);
+        let by = verdict::by(&load.others);
+        text += &format!(" and taken for {:.0} % by {by}, which latencies include", load.starved * 100.0);
     }
     text
 }
@@ -392,15 +402,6 @@ fn row(histogram: &Histogram<u64>) -> String {
     latencies.map(|ns| format!("{:>10}", time(ns))).concat()
 }
 
-/// Returns a time in a unit that fits: `85.3 µs`, `12.40 ms`, `1.48 s`.
-fn time(ns: f64) -> String {
-    match ns {
-        ..999_950.0 => format!("{:.1} µs", ns / 1e3),
-        ..999_995_000.0 => format!("{:.2} ms", ns / 1e6),
-        _ => format!("{:.2} s", ns / 1e9),
-    }
-}
-
 /// Returns a number of things, such as `1 client` and `1,000 keys`.
 fn count(number: f64, noun: &str) -> String {
     let s = if number == 1.0 { "" } else { "s" };
@@ -412,8 +413,10 @@ fn tried_row(tried: &Tried, objective: &Objective) -> String {
     let value = tried.value_us.map_or("-".into(), |us| time(us * 1e3));
     let said = match tried.outcome {
         Outcome::Met => "met".into(),
-        Outcome::NotMet if tried.requests == 0 => "not met: no request was answered".into(),
-        Outcome::NotMet => "not met".into(),
+        Outcome::NotMet if tried.requests == 0 && tried.reasons.is_empty() => "not met: no request was answered".into(),
+        Outcome::NotMet if tried.reasons.is_empty() => "not met".into(),
+        Outcome::NotMet => format!("not met: {}", tried.reasons.join("; ")),
+        Outcome::Failed => format!("failed: {}", tried.reasons.join("; ")),
         Outcome::TooFew => {
             format!("too few requests to tell: {}, and it takes {}", tried.requests, objective.requests_min())
         }
@@ -462,18 +465,9 @@ mod tests {
         assert_eq!(row(&latencies[1]).chars().count(), row(&latencies[0]).chars().count());
     }
 
-    /// Times have a unit that fits, and one thing is no plural.
+    /// One thing is no plural.
     #[test]
-    fn quantities_are_readable() {
-        for (ns, expected) in [
-            (850.0, "0.8 µs"),
-            (85_300.0, "85.3 µs"),
-            (999_960.0, "1.00 ms"),
-            (12_400_000.0, "12.40 ms"),
-            (1_475_346_400.0, "1.48 s"),
-        ] {
-            assert_eq!(time(ns), expected, "{ns}");
-        }
+    fn one_thing_is_no_plural() {
         assert_eq!((count(1.0, "client"), count(1000.0, "key")), ("1 client".into(), "1,000 keys".into()));
     }
 
@@ -481,12 +475,15 @@ mod tests {
     #[test]
     fn a_try_says_what_came_of_it() {
         let objective: Objective = "p99<2ms".parse().unwrap();
-        for (requests, value_us, outcome, expected) in [
-            (0, None, Outcome::NotMet, " -  not met: no request was answered"),
-            (6, Some(900.0), Outcome::TooFew, "900.0 µs  too few requests to tell: 6, and it takes 100"),
-            (100, Some(900.0), Outcome::Met, "900.0 µs  met"),
+        for (requests, value_us, outcome, reasons, expected) in [
+            (0, None, Outcome::NotMet, vec![], " -  not met: no request was answered"),
+            (6, Some(900.0), Outcome::TooFew, vec![], "900.0 µs  too few requests to tell: 6, and it takes 100"),
+            (100, Some(900.0), Outcome::Met, vec![], "900.0 µs  met"),
+            (100, Some(900.0), Outcome::NotMet, vec!["the rate was missed"], "900.0 µs  not met: the rate was missed"),
+            (9, None, Outcome::Failed, vec!["9 requests failed"], " -  failed: 9 requests failed"),
         ] {
-            let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome }, &objective);
+            let reasons = reasons.into_iter().map(str::to_owned).collect();
+            let said = tried_row(&Tried { rate: 1000.0, requests, value_us, outcome, reasons }, &objective);
             assert!(said.contains("1,000 requests/s") && said.ends_with(expected), "{said}");
         }
     }

@@ -68,7 +68,7 @@ impl Objective {
         }
     }
 
-    /// Judges one try. `is_sound`: all requests could be sent, and none failed.
+    /// Judges one try that did not fail. `is_sound`: all requests could be sent.
     pub(crate) fn outcome(&self, latencies: &Histogram<u64>, is_sound: bool) -> Outcome {
         let is_met = self.value_us(latencies).is_some_and(|value_us| value_us < self.limit.as_secs_f64() * 1e6);
         match (is_sound, latencies.len() < self.requests_min()) {
@@ -81,7 +81,7 @@ impl Objective {
 }
 
 /// A rate that was tried.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tried {
     pub(crate) rate: f64,
     /// Requests that were due in the measurement and answered.
@@ -89,6 +89,8 @@ pub(crate) struct Tried {
     /// `None` where there were none.
     pub(crate) value_us: Option<f64>,
     pub(crate) outcome: Outcome,
+    /// The reasons for which nothing was met whatever the latency, if there are any.
+    pub(crate) reasons: Vec<String>,
 }
 
 /// The answer that one try gives.
@@ -96,6 +98,8 @@ pub(crate) struct Tried {
 pub(crate) enum Outcome {
     Met,
     NotMet,
+    /// Requests failed, or none was answered: that says nothing of the rate, and ends the search.
+    Failed,
     /// Too few requests were answered to know the latency in question.
     TooFew,
 }
@@ -106,7 +110,7 @@ impl Outcome {
         match self {
             Self::Met => Some(true),
             Self::NotMet => Some(false),
-            Self::TooFew => None,
+            Self::Failed | Self::TooFew => None,
         }
     }
 }
@@ -140,18 +144,18 @@ impl Search {
     /// The rate to try next, or `None` where the search has ended.
     pub(crate) fn next(&self) -> Option<f64> {
         let is_narrow = matches!((self.low, self.failed), (Some(low), Some(failed)) if failed / low < PRECISION);
-        let is_over = is_narrow || self.tried.len() == TRIES_MAX || self.next < RATE_MIN;
+        let is_over = is_narrow || self.tried.len() == TRIES_MAX || self.next < RATE_MIN || self.failure().is_some();
         (!is_over).then_some(self.next)
     }
 
     /// The rate has been tried.
     pub(crate) fn tried(&mut self, tried: Tried) {
-        self.tried.push(tried);
         let bound = if tried.outcome == Outcome::NotMet { &mut self.failed } else { &mut self.low };
         *bound = Some(tried.rate);
         if tried.outcome == Outcome::Met {
             self.met = Some(tried.rate);
         }
+        self.tried.push(tried);
         self.next = match (self.low, self.failed) {
             (Some(low), Some(failed)) => f64::midpoint(low, failed),
             (Some(low), None) => low * 2.0,
@@ -160,9 +164,19 @@ impl Search {
         };
     }
 
-    /// The highest rate found, if any.
+    /// The highest rate found, if any. A search that a failure has ended found none: it has not seen the rates above.
     pub(crate) fn found(&self) -> Option<f64> {
+        self.met.filter(|_| self.failure().is_none())
+    }
+
+    /// Returns the highest rate that met the objective, however the search ended.
+    pub(crate) fn met(&self) -> Option<f64> {
         self.met
+    }
+
+    /// Returns the try that failed, if one has ended the search.
+    pub(crate) fn failure(&self) -> Option<&Tried> {
+        self.tried.last().filter(|tried| tried.outcome == Outcome::Failed)
     }
 
     /// Returns why the search can't tell whether a rate meets `objective`: of the rates with too few requests the highest,
@@ -192,7 +206,7 @@ mod tests {
         while let Some(rate) = search.next() {
             let value_us = if rate < capacity { 100.0 / (1.0 - rate / capacity) } else { f64::INFINITY };
             let outcome = if value_us < 1000.0 { Outcome::Met } else { Outcome::NotMet };
-            search.tried(Tried { rate, requests: 1000, value_us: Some(value_us), outcome });
+            search.tried(Tried { rate, requests: 1000, value_us: Some(value_us), outcome, reasons: Vec::new() });
         }
         search
     }
@@ -213,6 +227,19 @@ mod tests {
     fn the_search_ends() {
         assert_eq!(search(1000.0, 0.5).found(), None);
         assert_eq!(search(1000.0, 1e300).all_tried().len(), TRIES_MAX);
+    }
+
+    /// A server that is gone is not asked again, and what was met until then is no answer.
+    #[test]
+    fn a_failure_ends_the_search() {
+        let mut search = Search::new(1000.0);
+        for outcome in [Outcome::Met, Outcome::Failed] {
+            let rate = search.next().unwrap();
+            let reasons = vec!["12 requests failed".to_owned()];
+            search.tried(Tried { rate, requests: 1000, value_us: Some(1.0), outcome, reasons });
+        }
+        assert_eq!((search.next(), search.found(), search.met()), (None, None, Some(1000.0)));
+        assert_eq!(search.failure().unwrap().rate, 2000.0);
     }
 
     /// Objectives read as they are written, and what is none is refused.
@@ -261,7 +288,8 @@ mod tests {
                     _ if rate < 100.0 => Outcome::TooFew,
                     _ => Outcome::Met,
                 };
-                search.tried(Tried { rate, requests: rate as u64, value_us: Some(1.0), outcome });
+                let reasons = Vec::new();
+                search.tried(Tried { rate, requests: rate as u64, value_us: Some(1.0), outcome, reasons });
             }
             assert_eq!(search.found().is_some(), found);
             assert!(search.all_tried().iter().all(|tried| 10.0 <= tried.rate) && search.all_tried().len() < TRIES_MAX);

@@ -21,6 +21,15 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).ok().filter(|d| d.as_secs() < 1 << 24).ok_or_else(|| FORMS.into())
 }
 
+/// Returns a time in a unit that fits: `85.3 µs`, `12.40 ms`, `1.48 s`.
+pub(crate) fn time(ns: f64) -> String {
+    match ns {
+        ..999_950.0 => format!("{:.1} µs", ns / 1e3),
+        ..999_995_000.0 => format!("{:.2} ms", ns / 1e6),
+        _ => format!("{:.2} s", ns / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +44,20 @@ mod tests {
         }
         for text in ["", "s", "1h", "-1s", "1 s"] {
             assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    /// Times have a unit that fits.
+    #[test]
+    fn times_have_a_unit_that_fits() {
+        for (ns, expected) in [
+            (850.0, "0.8 µs"),
+            (85_300.0, "85.3 µs"),
+            (999_960.0, "1.00 ms"),
+            (12_400_000.0, "12.40 ms"),
+            (1_475_346_400.0, "1.48 s"),
+        ] {
+            assert_eq!(time(ns), expected, "{ns}");
         }
     }
 }

@@ -39,6 +39,16 @@ impl Verdict {
     }
 }
 
+/// A CPU of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadCpu {
+    pub(crate) cpu: usize,
+    pub(crate) busy: f64,
+    pub(crate) starved: f64,
+    /// The processes that used it too, the busiest first: `process 4711 (trine serve)`.
+    pub(crate) others: Vec<String>,
+}
+
 /// The facts that a verdict depends on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
@@ -51,10 +61,12 @@ pub(crate) struct Facts {
     pub(crate) foreign_values: u64,
     /// In an open loop: the requests that were due while measuring.
     pub(crate) due: Option<Due>,
-    /// For each CPU: its number, the share of time it worked, and the share that others took from it.
-    pub(crate) cpus: Vec<(usize, f64, f64)>,
+    /// The CPUs of the load generator.
+    pub(crate) cpus: Vec<LoadCpu>,
     /// An objective that no rate met.
     pub(crate) unmet_objective: Option<String>,
+    /// The rate at which a search ended because requests failed, if it did.
+    pub(crate) failed_at: Option<f64>,
     /// Why a search can't tell, if it can't.
     pub(crate) too_few: Option<String>,
     /// The progress at which it was interrupted, if it was.
@@ -107,7 +119,9 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
             );
         }
     }
-    for &(cpu, busy, starved) in &facts.cpus {
+    for LoadCpu { cpu, busy, starved, others } in &facts.cpus {
+        let (busy, starved) = (*busy, *starved);
+        let others = by(others);
         if BUSY_MAX <= busy {
             let percent = busy * 100.0;
             find(
@@ -117,17 +131,20 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
         } else if BUSY_MAX <= busy + starved {
             let (busy, starved) = (busy * 100.0, starved * 100.0);
             let reason = format!(
-                "load CPU {cpu} was {busy:.0} % busy and taken by others for {starved:.0} %: the server may be faster than this shows"
+                "load CPU {cpu} was {busy:.0} % busy and taken for {starved:.0} % by {others}: the server may be faster than this shows"
             );
             find(Verdict::Suspect, reason);
         } else if STARVED_MAX < starved {
             let reason =
-                format!("load CPU {cpu} was taken by others for {:.0} %, which latencies include", starved * 100.0);
+                format!("load CPU {cpu} was taken for {:.0} % by {others}, which latencies include", starved * 100.0);
             find(Verdict::Suspect, reason);
         }
     }
     if let Some(objective) = &facts.unmet_objective {
         find(Verdict::Invalid, format!("no rate that was tried met {objective}"));
+    }
+    if let Some(rate) = facts.failed_at {
+        find(Verdict::Invalid, format!("the search ended with that, at {rate:.0} requests/s"));
     }
     if let Some(reason) = &facts.too_few {
         find(Verdict::Invalid, reason.clone());
@@ -138,9 +155,28 @@ pub(crate) fn judge(facts: &Facts) -> (Verdict, Vec<String>) {
     (verdict, reasons)
 }
 
+/// Returns the processes that took a CPU, for "taken by".
+pub(crate) fn by(others: &[String]) -> String {
+    if others.is_empty() { "others".into() } else { others.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cpu(cpu: usize, busy: f64, starved: f64) -> LoadCpu {
+        LoadCpu { cpu, busy, starved, others: Vec::new() }
+    }
+
+    /// A CPU that others took is told with these.
+    #[test]
+    fn who_took_a_cpu_is_told() {
+        let others = vec!["process 4711 (trine serve)".to_owned(), "process 9 (rustc)".to_owned()];
+        let facts = Facts { cpus: vec![LoadCpu { others, ..cpu(1, 0.5, 0.41) }], ..Facts::default() };
+        let expected =
+            "load CPU 1 was taken for 41 % by process 4711 (trine serve), process 9 (rustc), which latencies include";
+        assert_eq!(judge(&facts).1, [expected]);
+    }
 
     fn failed() -> Vec<Failed> {
         vec![Failed { phase: "verifying", count: 317, most: "connection closed".into() }]
@@ -161,7 +197,7 @@ mod tests {
     /// Facts make a result doubtful or void.
     #[test]
     fn verdicts_follow_from_facts() {
-        let good = Facts { operations: Some(1000), cpus: vec![(1, 0.9, 0.01)], ..Facts::default() };
+        let good = Facts { operations: Some(1000), cpus: vec![cpu(1, 0.9, 0.01)], ..Facts::default() };
         for (facts, expected) in [
             (good.clone(), Verdict::Ok),
             (Facts { operations: None, ..good.clone() }, Verdict::Ok),
@@ -169,18 +205,19 @@ mod tests {
             (Facts { errors: failed(), ..good.clone() }, Verdict::Invalid),
             (Facts { interrupted: Some("after 1 s of 5 s".into()), ..good.clone() }, Verdict::Suspect),
             (Facts { wrong_values: 2, foreign_values: 2, ..good.clone() }, Verdict::Invalid),
-            (Facts { cpus: vec![(1, 0.3, 0.05)], ..good.clone() }, Verdict::Ok),
-            (Facts { cpus: vec![(1, 0.3, 0.06)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(1, 0.3, 0.05)], ..good.clone() }, Verdict::Ok),
+            (Facts { cpus: vec![cpu(1, 0.3, 0.06)], ..good.clone() }, Verdict::Suspect),
             (Facts { wrong_values: 1, ..good.clone() }, Verdict::Invalid),
-            (Facts { cpus: vec![(0, 0.1, 0.0), (1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
-            (Facts { cpus: vec![(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(0, 0.1, 0.0), cpu(1, 0.95, 0.0)], ..good.clone() }, Verdict::Suspect),
+            (Facts { cpus: vec![cpu(1, 0.6, 0.4)], ..good.clone() }, Verdict::Suspect),
             (Facts { due: Some(Due { all: 1000, unsent: 10 }), ..good.clone() }, Verdict::Ok),
             (Facts { due: Some(Due { all: 1000, unsent: 20 }), ..good.clone() }, Verdict::Suspect),
             (Facts { due: Some(Due { all: 1000, unsent: 60 }), ..good.clone() }, Verdict::Invalid),
             (Facts { due: Some(Due { all: 10, unsent: 1 }), ..good.clone() }, Verdict::Ok),
             (Facts { too_few: Some("too few requests".into()), ..good.clone() }, Verdict::Invalid),
+            (Facts { failed_at: Some(20_000.0), ..good.clone() }, Verdict::Invalid),
             (Facts { unmet_objective: Some("p99<1ns".into()), ..good.clone() }, Verdict::Invalid),
-            (Facts { errors: failed(), cpus: vec![(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
+            (Facts { errors: failed(), cpus: vec![cpu(1, 1.0, 0.0)], ..good }, Verdict::Invalid),
         ] {
             let (verdict, reasons) = judge(&facts);
             assert_eq!(verdict, expected, "{facts:?}");

@@ -20,6 +20,8 @@ pub enum RunError {
     OtherExperiment {
         folder: PathBuf,
         file: PathBuf,
+        /// The title of the experiment in the folder, if it is another one than the file's.
+        title: Option<String>,
     },
     /// Ctrl-C. The same command goes on from here.
     Interrupted,
@@ -47,7 +49,14 @@ impl fmt::Display for RunError {
             Self::Result(error) => error.fmt(formatter),
             Self::Programs(error) => error.fmt(formatter),
             Self::Cluster(error) => error.fmt(formatter),
-            Self::OtherExperiment { folder, file } => write!(
+            Self::OtherExperiment { folder, file, title: Some(title) } => write!(
+                formatter,
+                "{} holds results of another experiment than {} (\"{title}\"): choose another folder with --out, or set \
+                 these results aside with --fresh",
+                folder.display(),
+                file.display()
+            ),
+            Self::OtherExperiment { folder, file, title: None } => write!(
                 formatter,
                 "{} has changed since {} was measured: choose another folder with --out, or set the earlier results \
                  aside with --fresh",

@@ -1,11 +1,12 @@
 //! The load generator, against servers of ours.
 
 use crate::{
-    harness::{Cluster, Server, free_ports, program},
+    harness::{Cluster, Server, eventually, free_ports, program},
     wire::Wire,
 };
+use rustix::process::Signal;
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Runs `trine-load` for half a second and returns what it reports.
 fn load(port: u16, more: &[&str]) -> Value {
@@ -89,6 +90,34 @@ fn a_server_that_is_gone_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(&port.to_string()), "{said}");
+}
+
+/// A search whose server is killed ends with that: the rates that are left would be those of a dead server.
+#[test]
+fn a_search_ends_with_its_server() {
+    let server = Server::start(1, &[]);
+    let mut command = Command::new(program("trine-load"));
+    command.args([&format!("127.0.0.1:{}", server.port), "--slo", "p99<10s", "--duration", "200ms", "--warmup", "0s"]);
+    command.args(["--keys", "100", "--timeout", "2s", "--json", "-"]).stdout(Stdio::piped());
+    let child = command.spawn().expect("it starts");
+    let mut wire = server.connect();
+    // Loading and verifying take 200 commands: from here on it searches.
+    eventually("the search", || {
+        let info = wire.ask("INFO stats");
+        let (_, rest) = info.split_once("total_commands_processed:")?;
+        rest.split_whitespace().next()?.parse().ok().filter(|&commands: &u64| 1000 < commands)
+    });
+    server.process.signal(Signal::KILL);
+    let output = child.wait_with_output().expect("it ends");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("a report is JSON");
+    assert_eq!(output.status.code(), Some(4), "{json:#}");
+    assert_eq!((&json["verdict"], &json["slo"]["met"]), (&"INVALID".into(), &false.into()), "{json:#}");
+    let tried = json["slo"]["tried"].as_array().expect("a list");
+    let has_reasons = |tried: &Value| tried["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty());
+    let (last, before) = tried.split_last().expect("it tried a rate");
+    assert!(last["met"].is_null() && has_reasons(last), "{json:#}");
+    assert!(before.iter().all(|tried| tried["met"] == true || has_reasons(tried)), "{json:#}");
+    assert!(json["reasons"].to_string().contains("the search ended"), "{json:#}");
 }
 
 /// Over HTTP `PUT /set` leaves alone what a run in the Redis protocol has written. Reading that is told from damage, with the

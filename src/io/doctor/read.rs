@@ -1,6 +1,6 @@
 //! Reads what the kernel says of this machine.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{fs, path::Path};
 
 use rustix::{
     process::{Resource, getrlimit},
@@ -9,11 +9,11 @@ use rustix::{
 
 use super::{
     super::{cli::configuration_without_flags, executor, probe},
-    disk, groups,
+    disk, groups, load, ports,
 };
 use crate::{
     config::{Config, SETTINGS},
-    doctor::readings::{Port, Readings, Turbo},
+    doctor::readings::{Readings, Turbo},
 };
 
 const CPU: &str = "/sys/devices/system/cpu";
@@ -36,7 +36,7 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
     let gateway = Config::default().port;
     let usual: Vec<u16> = (gateway..).take(cpus.len() + 1).collect();
     let ports_were_named = !ports.is_empty();
-    let ports = if ports_were_named { ports } else { &usual };
+    let tried = if ports_were_named { ports } else { &usual };
     Readings {
         ring_refused: probe::refusal(&kernel),
         is_unpinned: is_unpinned(),
@@ -59,7 +59,8 @@ pub(super) fn readings(ports: &[u16], directory: Option<&Path>) -> Readings {
         swap_bytes: kib("SwapTotal"),
         swap_used_bytes: kib("SwapTotal").saturating_sub(kib("SwapFree")),
         connections_waiting_max: line_of("/proc/sys/net/core/somaxconn").and_then(|line| line.parse().ok()),
-        ports: ports.iter().map(|&port| try_port(port)).collect(),
+        ports: ports::try_ports(tried),
+        load: load::watch(),
         ports_were_named,
         outgoing_ports: outgoing,
         disk: directory.map(disk::read),
@@ -169,12 +170,6 @@ fn steal(text: &str) -> Option<f64> {
     Some(*ticks.get(7)? as f64 / ticks.iter().sum::<u64>().max(1) as f64)
 }
 
-/// On every address: a server elsewhere on this machine that has the port on one of them is in the way too.
-fn try_port(number: u16) -> Port {
-    let refused = TcpListener::bind(("0.0.0.0", number)).err().map(|error| error.to_string());
-    Port { number, refused }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,14 +181,6 @@ mod tests {
         assert_eq!(chosen("always [madvise] never").as_deref(), Some("madvise"));
         assert_eq!(steal("cpu  100 0 100 700 0 0 0 100 0 0\ncpu0 1 2"), Some(0.1));
         assert_eq!(field("a: 1\nSwapTotal:   2048 kB\n", "SwapTotal", ':').and_then(|text| number(&text)), Some(2048));
-    }
-
-    /// A port is free, or who has it is told.
-    #[test]
-    fn a_taken_port_is_refused() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let number = taken.local_addr().unwrap().port();
-        assert!(try_port(number).refused.is_some());
     }
 
     /// On any machine that runs this test there are CPUs and memory.

@@ -60,21 +60,21 @@ fn shown(width: u16, height: u16, keys: &[Key]) -> String {
 #[test]
 fn it_fits_a_small_terminal() {
     expect![[r#"
-         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys
+         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858MB  2.70M keys
          333k  ops/s, maximum 333k in 11 s                                     ▂ ▂▃▅ ▅▆█
                                                                              ▇██ ███ ███
                                                                              ███████ ███
                                                                              ███████▇███
             0                                                                ███████████
         server / node              ops/s   exec    p99  busy  memory   keys  conns  hits
-        s1 (2 cores)               71.0k  3.0µs  7.9µs   40%    191M   600k    100  100%
-          0 10.0.0.1:7001          33.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%
-          1 10.0.0.1:7002          38.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%
-        s2 (2 cores)                111k  3.0µs  7.9µs   68%    381M  1.20M    100  100%
-          0 10.0.0.2:7001          53.0k  3.0µs  7.9µs   40%    191M   600k     50  100%
-          1 10.0.0.2:7002          58.0k  3.0µs  7.9µs   95%    191M   600k     50  100%
-        s3 (1 of 2 down)           73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%
-          0 10.0.0.3:7001          73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%
+        s1 (2 cores)               71.0k  3.0µs  7.9µs   40%   191MB   600k    100  100%
+          0 10.0.0.1:7001          33.0k  3.0µs  7.9µs   40%  95.4MB   300k     50  100%
+          1 10.0.0.1:7002          38.0k  3.0µs  7.9µs   40%  95.4MB   300k     50  100%
+        s2 (2 cores)                111k  3.0µs  7.9µs   68%   381MB  1.20M    100  100%
+          0 10.0.0.2:7001          53.0k  3.0µs  7.9µs   40%   191MB   600k     50  100%
+          1 10.0.0.2:7002          58.0k  3.0µs  7.9µs   95%   191MB   600k     50  100%
+        s3 (1 of 2 down)           73.0k  3.0µs  7.9µs   40%   286MB   900k     50  100%
+          0 10.0.0.3:7001          73.0k  3.0µs  7.9µs   40%   286MB   900k     50  100%
           1 10.0.0.3:7002        down for 2 s: Connection refused (os error 111)
         commands of all                                 hottest slots
                            calls/s   exec    p50    p99   slot    keys     cpu
@@ -92,7 +92,7 @@ fn it_fits_a_small_terminal() {
 #[test]
 fn a_large_terminal_shows_more() {
     expect![[r#"
-         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys  250 connections  every 1 s
+         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858MB  2.70M keys  250 connections  every 1 s
          111k  ops/s, maximum 111k in 12 s                                                                             ▁ ▁▂▄ ▄▆█
                                                                                                                      ▅▇█ ███ ███
                                                                                                                      ███▄███ ███
@@ -100,21 +100,21 @@ fn a_large_terminal_shows_more() {
                                                                                                                      ███████████
             0                                                                                                        ███████████
         server / node                  ops/s   exec    p99  busy  memory   keys  conns  hits   in/s  out/s  evict 0 to 151k/s
-        s2 (2 cores)                    111k  3.0µs  7.9µs   68%    381M  1.20M    100  100%     0B     0B      0    ▅▅▆▄▆▆▆▃▆▆▆
-          1 10.0.0.2:7002              58.0k  3.0µs  7.9µs   95%    191M   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▄
-          0 10.0.0.2:7001              53.0k  3.0µs  7.9µs   40%    191M   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▃
-        s3 (1 of 2 down)               73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%     0B     0B      0    ▇▇█▆███▅███
-          0 10.0.0.3:7001              73.0k  3.0µs  7.9µs   40%    286M   900k     50  100%     0B     0B      0    ▄▄▄▃▄▄▄▃▄▄▄
+        s2 (2 cores)                    111k  3.0µs  7.9µs   68%   381MB  1.20M    100  100%     0B     0B      0    ▅▅▆▄▆▆▆▃▆▆▆
+          1 10.0.0.2:7002              58.0k  3.0µs  7.9µs   95%   191MB   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▄
+          0 10.0.0.2:7001              53.0k  3.0µs  7.9µs   40%   191MB   600k     50  100%     0B     0B      0    ▃▃▃▂▃▃▃▂▃▃▃
+        s3 (1 of 2 down)               73.0k  3.0µs  7.9µs   40%   286MB   900k     50  100%     0B     0B      0    ▇▇█▆███▅███
+          0 10.0.0.3:7001              73.0k  3.0µs  7.9µs   40%   286MB   900k     50  100%     0B     0B      0    ▄▄▄▃▄▄▄▃▄▄▄
           1 10.0.0.3:7002            down for 2 s: Connection refused (os error 111)
-        s1 (2 cores)                   71.0k  3.0µs  7.9µs   40%    191M   600k    100  100%     0B     0B      0    ▃▃▃▂▃▄▄▁▄▄▄
-          1 10.0.0.1:7002              38.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂▁▂▂▃
-          0 10.0.0.1:7001              33.0k  3.0µs  7.9µs   40%   95.4M   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂ ▂▂▂
+        s1 (2 cores)                   71.0k  3.0µs  7.9µs   40%   191MB   600k    100  100%     0B     0B      0    ▃▃▃▂▃▄▄▁▄▄▄
+          1 10.0.0.1:7002              38.0k  3.0µs  7.9µs   40%  95.4MB   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂▁▂▂▃
+          0 10.0.0.1:7001              33.0k  3.0µs  7.9µs   40%  95.4MB   300k     50  100%     0B     0B      0    ▂▂▂▁▂▂▂ ▂▂▂
         commands of s2 (2 cores)                                                hottest slots
                            calls/s   exec    p50    p99                           slot    keys     cpu
         get                   111k  3.0µs  1.8µs  7.9µs                          12182       7    1.2%
                                                                                  12182       7    1.2%
-                                                                                  5474       7    0.5%
-                                                                                  5474       7    0.5%
+                                                                                  5474       7   0.55%
+                                                                                  5474       7   0.55%
 
 
 
@@ -139,7 +139,7 @@ fn a_large_terminal_shows_more() {
 #[test]
 fn help_lies_over_the_rows() {
     expect![[r#"
-         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858M  2.70M keys
+         trine top  6 nodes  1 of 6 down  255k ops/s  busy 51%  858MB  2.70M keys
          333k  ops/s, maximum 333k in 11 s                                     ▂ ▂▃▅ ▅▆█
                                                                              ▇██ ███ ███
                                                                              ███████ ███
