@@ -11,6 +11,8 @@ mod ahead;
 mod census;
 mod cursor;
 mod entry;
+mod eviction;
+mod expiry;
 mod places;
 mod slots;
 mod usage;
@@ -20,6 +22,7 @@ pub use crate::time::UnixMillis;
 pub use crate::wal::At;
 pub use cursor::Cursor;
 pub use entry::{Access, Entry, Place};
+pub use eviction::OutOfMemory;
 pub use places::{Cold, Counts, Places};
 pub use usage::{frequency, idle_seconds};
 
@@ -31,6 +34,7 @@ use crate::{
 };
 use census::Census;
 use cursor::LAYOUT_BITS;
+use expiry::is_expired;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 use std::hash::BuildHasher;
@@ -175,12 +179,6 @@ pub struct Store {
     pub sweeps: bool,
 }
 
-/// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
-/// commands have written since, it waits for as many as it takes.
-const EVICTIONS_PER_WRITE: usize = 64;
-/// Values that a command looks at to send them away, and another for each so many bytes that have been written beyond the limit.
-const DEMOTIONS_PER_WRITE: usize = 64;
-const BYTES_PER_DEMOTION: usize = 64;
 /// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
 const RANDOM_KEY_TRIES: usize = 100;
 /// Bytes of all tables without an entry, as memory counts them: but for the versions, which say nothing of keys.
@@ -190,10 +188,6 @@ const TABLES_BYTES: usize = SLOT_COUNT as usize * (size_of::<Table>() - size_of:
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
 /// Tables of up to this many buckets are not worth shrinking: 600 bytes.
 const BUCKETS_KEPT: usize = 64;
-
-/// The memory limit is reached and nothing can be evicted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OutOfMemory;
 
 impl Store {
     /// Makes an empty store. `seed` keys the hash, so that who doesn't know it can't choose keys that collide.
@@ -226,13 +220,6 @@ impl Store {
         }
     }
 
-    /// Returns the time that expiries are compared with. While records are applied nothing has expired: a later record may move
-    /// the expiry, or take it away.
-    #[inline]
-    fn expiry_time(&self, now: UnixMillis) -> UnixMillis {
-        if self.is_loading { UnixMillis(0) } else { now }
-    }
-
     #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
@@ -251,11 +238,6 @@ impl Store {
     /// How many keys have an expiry.
     pub fn expiring(&self) -> usize {
         self.expiring
-    }
-
-    /// Returns the mean of how long keys that expire have still to live, in milliseconds; 0 where it is not known.
-    pub fn average_ttl_ms(&self) -> u64 {
-        if self.expiring == 0 { 0 } else { self.average_ttl_ms }
     }
 
     /// Returns the bytes of memory for tables, of [`memory`](Self::memory): the rest is that of keys and values.
@@ -745,243 +727,6 @@ impl Store {
         entries.find(|entry| !is_expired(entry, now)).map(Entry::key)
     }
 
-    /// Removes all entries of a slot whose time has come. Returns false if the log has no room for all of that.
-    #[cold]
-    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) -> bool {
-        let entries = self.tables[slot.index()].entries.iter().filter(|entry| is_expired(entry, now));
-        let gone: Vec<_> = entries.map(|entry| entry.key().to_vec()).collect();
-        self.expire_all(&gone, now)
-    }
-
-    /// Removes those of these keys whose time has come. Returns false if the log has no room for all of that.
-    pub fn expire_all(&mut self, keys: &[Vec<u8>], now: UnixMillis) -> bool {
-        keys.iter().fold(true, |is_gone, key| {
-            let key = Key::of(key);
-            let hash = self.hasher.hash_one(key.bytes);
-            let entries = &self.tables[key.slot.index()].entries;
-            let bucket = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes && is_expired(entry, now));
-            bucket.is_none_or(|bucket| self.expire(key.slot, bucket)) && is_gone
-        })
-    }
-
-    /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
-    /// sooner where that is a good part of the budget.
-    pub fn sweep(&mut self, budget: usize, now: UnixMillis) -> usize {
-        if self.expiring == 0 || !self.sweeps || self.is_loading {
-            return 0;
-        }
-        let (mut looked_at, mut slots, mut removed) = (0, 0, 0);
-        let (mut alive, mut ttl_ms) = (0, 0_u128);
-        while looked_at < budget && slots < SLOT_COUNT {
-            let slot = Slot::new(self.sweep_at.slot).expect("a cursor's slot is a slot");
-            let table = &mut self.tables[slot.index()];
-            let (mut bucket, buckets) = (self.sweep_at.bucket as usize, table.entries.num_buckets());
-            if table.expiring == 0 {
-                bucket = buckets;
-            }
-            let mut gone = Vec::new();
-            while bucket < buckets && looked_at < budget {
-                if let Ok(entry) = table.entries.get_bucket_entry(bucket) {
-                    looked_at += 1;
-                    if is_expired(entry.get(), now) {
-                        let key = entry.get().key();
-                        if may_record(&self.log, self.removes_until, key) {
-                            if let Some(log) = &mut self.log {
-                                // Between two commands, and a command of its own.
-                                log.append(self.hasher.hash_one(key), Record::Remove { key });
-                                log.end_command();
-                            }
-                            #[cfg(test)]
-                            crate::witness::note(|| {
-                                let end = self.log.as_ref().map_or(0, |log| log.end().0);
-                                crate::witness::Note::Swept(key.to_vec(), end)
-                            });
-                            gone.push(entry.remove().0);
-                        }
-                    } else if let Some(at) = entry.get().expires_at() {
-                        alive += 1;
-                        ttl_ms += u128::from(at.0 - now.0);
-                    }
-                }
-                bucket += 1;
-            }
-            removed += gone.len();
-            for entry in &gone {
-                self.count_effect(slot);
-                self.forget(slot, entry);
-            }
-            if bucket < buckets {
-                self.sweep_at.bucket = bucket as u32;
-            } else {
-                self.sweep_at = Cursor { slot: (slot.number() + 1) % SLOT_COUNT, layout: 0, bucket: 0 };
-                slots += 1;
-                // Sixteen tables without an expiry cost what one entry does.
-                looked_at += usize::from(slots % 16 == 0);
-            }
-        }
-        if let Some(mean) = ttl_ms.checked_div(alive) {
-            let mean = u64::try_from(mean).unwrap_or(u64::MAX);
-            // As in Redis, so that no sweep's sample moves it by much.
-            let is_first = self.average_ttl_ms == 0;
-            self.average_ttl_ms = if is_first { mean } else { self.average_ttl_ms / 50 * 49 + mean / 50 };
-        }
-        self.counters.expired += removed as u64;
-        removed
-    }
-
-    /// Sets the policy. If that lowers the limit of memory, what is used above it may stay until it has been evicted bit by bit.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
-        self.note_limit();
-    }
-
-    /// Allows what is used now, if that is more than the limit says.
-    fn note_limit(&mut self) {
-        self.known_limit = self.policy.memory_max;
-        self.allowed = self.memory.max(self.policy.memory_max);
-    }
-
-    /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
-    /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
-    #[inline]
-    pub fn make_room(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        if self.is_over() { self.evict(now) } else { Ok(()) }
-    }
-
-    /// Returns true if more memory is used than may be.
-    #[inline]
-    pub fn is_over(&self) -> bool {
-        self.policy.memory_max != 0 && self.policy.memory_max < self.memory
-    }
-
-    /// Bytes that are used when every value has gone away that can: those of keys, of tables, and of values that stay in memory.
-    fn lasting_memory(&self) -> usize {
-        self.memory - self.places.as_ref().map_or(0, |places| places.savings())
-    }
-
-    /// Whether more memory is used than may be, and will be until something is evicted.
-    fn is_over_for_good(&self) -> bool {
-        self.is_over() && self.policy.memory_max < self.lasting_memory()
-    }
-
-    /// Whether writes that need memory are refused.
-    pub fn is_full(&self) -> bool {
-        self.policy.eviction == Eviction::None && self.is_over_for_good()
-    }
-
-    #[cold]
-    fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        let limit = self.policy.memory_max;
-        if self.known_limit != limit {
-            self.note_limit();
-        }
-        let mut evicted = 0;
-        while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
-            if !self.evict_one(now) {
-                return Err(OutOfMemory);
-            }
-            evicted += 1;
-        }
-        self.allowed = self.memory.clamp(limit, self.allowed.max(limit));
-        Ok(())
-    }
-
-    /// Sends values away after a write, as many as it may have taken memory for: not before, when those might be among them that the
-    /// command needs.
-    #[inline]
-    pub fn demote_excess(&mut self, now: UnixMillis) {
-        if self.places.is_some() && self.is_over() {
-            let excess = self.memory.saturating_sub(self.allowed);
-            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
-        }
-    }
-
-    /// Whether [`evict_some`](Self::evict_some) has something to do.
-    #[inline]
-    pub fn wants_eviction(&self) -> bool {
-        self.policy.eviction != Eviction::None && !self.is_loading && self.length != 0 && self.is_over_for_good()
-    }
-
-    /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
-    /// where nobody writes. No reply waits for it.
-    pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
-        for _ in 0..count {
-            if !self.wants_eviction() || !self.evict_one(now) {
-                return;
-            }
-        }
-    }
-
-    /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
-    /// Returns whether there was one that may be evicted.
-    fn evict_one(&mut self, now: UnixMillis) -> bool {
-        if self.policy.eviction == Eviction::None || self.is_loading {
-            return false;
-        }
-        let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
-        #[cfg(test)]
-        let key = self.tables[slot.index()].entries.get_bucket(bucket).map_or(Vec::new(), |entry| entry.key().to_vec());
-        if !self.remove_found(slot, bucket) {
-            return false;
-        }
-        if let Some(log) = &mut self.log {
-            log.end_command();
-        }
-        #[cfg(test)]
-        crate::witness::note(|| {
-            let end = self.log.as_ref().map_or(0, |log| log.end().0);
-            crate::witness::Note::Evicted(key, end)
-        });
-        self.counters.evicted += 1;
-        true
-    }
-
-    fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
-        let mut best: Option<(u8, Slot, usize)> = None;
-        for _ in 0..crate::config::EVICTION_SAMPLES {
-            let Some((slot, bucket)) = self.sample() else { continue };
-            let Some(entry) = self.tables[slot.index()].entries.get_bucket(bucket) else { continue };
-            let uses = if is_expired(entry, now) { 0 } else { frequency(entry.access(), &self.policy, now) };
-            if best.is_none_or(|(least, ..)| uses < least) {
-                best = Some((uses, slot, bucket));
-            }
-        }
-        best.map(|(_, slot, bucket)| (slot, bucket))
-    }
-
-    /// The bucket of a random entry, each as likely as any other; `None` where there is none.
-    fn sample(&mut self) -> Option<(Slot, usize)> {
-        if self.length == 0 {
-            return None;
-        }
-        let (mut index, mut left) = self.census.find(self.random.usize(..self.length));
-        while self.tables[index].entries.len() <= left {
-            left -= self.tables[index].entries.len();
-            index += 1;
-        }
-        // To walk on from an empty bucket would favour whoever comes after a gap. One in eight is full, or one of few.
-        let entries = &self.tables[index].entries;
-        let bucket = loop {
-            let bucket = self.random.usize(..entries.num_buckets());
-            if entries.get_bucket(bucket).is_some() {
-                break bucket;
-            }
-        };
-        Some((Slot::new(index as u16).expect("below the count"), bucket))
-    }
-
-    /// Removes an entry whose time has come, by a record of the command at hand. Returns false, and leaves it, if the log has no
-    /// room for that: then it is hidden from whoever looks.
-    #[cold]
-    fn expire(&mut self, slot: Slot, bucket: usize) -> bool {
-        let is_gone = self.remove_found(slot, bucket);
-        self.counters.expired += u64::from(is_gone);
-        is_gone
-    }
-
     /// Removes an entry that no client has asked to remove. Returns false, and leaves it, if the log has no room for its record.
     fn remove_found(&mut self, slot: Slot, bucket: usize) -> bool {
         let Ok(found) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
@@ -1055,11 +800,6 @@ fn may_record(log: &Option<Box<Log>>, until: Lsn, key: &[u8]) -> bool {
 /// The record that makes an entry what it is.
 pub fn put(entry: &Entry) -> Record<'_> {
     Record::Put { key: entry.key(), value: entry.value(), expires_at: entry.expires_at() }
-}
-
-#[inline]
-fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
-    entry.expires_at().is_some_and(|at| at <= now)
 }
 
 #[cfg(test)]

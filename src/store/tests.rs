@@ -1,4 +1,4 @@
-use super::*;
+use super::{eviction::EVICTIONS_PER_WRITE, *};
 use crate::wal::{
     Found, Placed, Spot,
     frame::{FileId, FrameHeader},
