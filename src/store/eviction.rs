@@ -1,63 +1,68 @@
-//! Eviction: room for what is written, by removing entries that are seldom used.
+//! Eviction: the limit of memory, and the removal of the least used entries of samples to keep to it.
 
 use super::{Policy, Store, UnixMillis, expiry::is_expired, frequency};
 use crate::{config::Eviction, slot::Slot};
 
-/// The memory limit is reached and nothing can be evicted.
+/// The error of a write at the memory limit when nothing can be evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutOfMemory;
 
-/// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
-/// commands have written since, it waits for as many as it takes.
+/// The most evictions that a command waits for, some 100 µs, while more memory is used than allowed because the limit was
+/// lowered. For what commands have written since, it waits for as many as it takes.
 pub(super) const EVICTIONS_PER_WRITE: usize = 64;
-/// Values that a command looks at to send them away, and another for each so many bytes that have been written beyond the limit.
+/// The number of values that [`Store::demote`] considers after each write.
 const DEMOTIONS_PER_WRITE: usize = 64;
+/// The bytes of memory used above what is allowed that raise that number by one.
 const BYTES_PER_DEMOTION: usize = 64;
 
 impl Store {
-    /// Sets the policy. If that lowers the limit of memory, what is used above it may stay until it has been evicted bit by bit.
+    /// Sets the policy. If that lowers the limit of memory, the excess is evicted in steps.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
         self.note_limit();
     }
 
-    /// Allows what is used now, if that is more than the limit says.
+    /// Recomputes the memory that is allowed: the limit, or the memory used now if that is more.
     pub(super) fn note_limit(&mut self) {
         self.known_limit = self.policy.memory_max;
         self.allowed = self.memory.max(self.policy.memory_max);
     }
 
-    /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
-    /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
+    /// Makes room before a write that may grow the store. Afterwards no more memory is used than `max-memory`, except for
+    /// values that can go to disk, and for the excess of a limit that was lowered. So only the one write that crosses the limit
+    /// exceeds it.
     ///
     /// # Errors
-    /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
+    /// [`OutOfMemory`] if the limit is reached and the policy forbids eviction, or nothing is left to evict.
     #[inline]
     pub fn make_room(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
         if self.is_over() { self.evict(now) } else { Ok(()) }
     }
 
-    /// Returns true if more memory is used than may be.
+    /// Returns true if more memory is used than `max-memory`.
     #[inline]
     pub fn is_over(&self) -> bool {
         self.policy.memory_max != 0 && self.policy.memory_max < self.memory
     }
 
-    /// Bytes that are used when every value has gone away that can: those of keys, of tables, and of values that stay in memory.
+    /// Returns the memory that is left when every value that can go to disk has gone there: that of keys, tables, and values
+    /// that stay in memory.
     fn lasting_memory(&self) -> usize {
         self.memory - self.places.as_ref().map_or(0, |places| places.savings())
     }
 
-    /// Whether more memory is used than may be, and will be until something is evicted.
+    /// Returns true if more memory is used than `max-memory`, and moving values to disk would not change that.
     fn is_over_for_good(&self) -> bool {
         self.is_over() && self.policy.memory_max < self.lasting_memory()
     }
 
-    /// Whether writes that need memory are refused.
+    /// Returns true if writes that need memory are refused.
     pub fn is_full(&self) -> bool {
         self.policy.eviction == Eviction::None && self.is_over_for_good()
     }
 
+    /// Evicts entries before a write: as many as it takes to use no more than `allowed`, and up to [`EVICTIONS_PER_WRITE`] to
+    /// get down to the limit.
     #[cold]
     fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
         let limit = self.policy.memory_max;
@@ -75,8 +80,8 @@ impl Store {
         Ok(())
     }
 
-    /// Sends values away after a write, as many as it may have taken memory for: not before, when those might be among them that the
-    /// command needs.
+    /// Moves values to disk after a write, in proportion to the memory that it may have taken. Not before it: they might be
+    /// values that the command needs.
     #[inline]
     pub fn demote_excess(&mut self, now: UnixMillis) {
         if self.places.is_some() && self.is_over() {
@@ -85,14 +90,14 @@ impl Store {
         }
     }
 
-    /// Whether [`evict_some`](Self::evict_some) has something to do.
+    /// Returns true if [`evict_some`](Self::evict_some) has something to do.
     #[inline]
     pub fn wants_eviction(&self) -> bool {
         self.policy.eviction != Eviction::None && !self.is_loading && self.length != 0 && self.is_over_for_good()
     }
 
-    /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
-    /// where nobody writes. No reply waits for it.
+    /// Evicts up to `count` entries while more memory is used than `max-memory`. So a limit that was lowered is reached even if
+    /// nothing is written. No reply waits for it.
     pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
         for _ in 0..count {
             if !self.wants_eviction() || !self.evict_one(now) {
@@ -101,8 +106,8 @@ impl Store {
         }
     }
 
-    /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
-    /// Returns whether there was one that may be evicted.
+    /// Evicts the least used entry of a sample. It runs between two commands, so each eviction is a command of its own in the
+    /// log. Returns false if there is none that may be evicted.
     fn evict_one(&mut self, now: UnixMillis) -> bool {
         if self.policy.eviction == Eviction::None || self.is_loading {
             return false;
@@ -125,6 +130,7 @@ impl Store {
         true
     }
 
+    /// Returns the slot and the bucket of the least used entry of a sample. Expired entries count as unused.
     fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
         let mut best: Option<(u8, Slot, usize)> = None;
         for _ in 0..crate::config::EVICTION_SAMPLES {
@@ -138,7 +144,7 @@ impl Store {
         best.map(|(_, slot, bucket)| (slot, bucket))
     }
 
-    /// The bucket of a random entry, each as likely as any other; `None` where there is none.
+    /// Returns the slot and the bucket of a random entry, each with equal probability; `None` if there is none.
     pub(super) fn sample(&mut self) -> Option<(Slot, usize)> {
         if self.length == 0 {
             return None;
@@ -148,7 +154,8 @@ impl Store {
             left -= self.tables[index].entries.len();
             index += 1;
         }
-        // To walk on from an empty bucket would favour whoever comes after a gap. One in eight is full, or one of few.
+        // Walking on from an empty bucket would favour entries behind a gap. At least one bucket in eight is full, except in
+        // small tables.
         let entries = &self.tables[index].entries;
         let bucket = loop {
             let bucket = self.random.usize(..entries.num_buckets());

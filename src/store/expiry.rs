@@ -1,4 +1,4 @@
-//! Expiry: entries whose time has come, removed by whoever finds them or by the sweep.
+//! Expiry: removal of expired entries, when a lookup finds one and by a sweep.
 
 use super::{Cursor, Entry, Key, Store, UnixMillis, may_record};
 use crate::{
@@ -7,26 +7,27 @@ use crate::{
 };
 use std::hash::BuildHasher;
 
+/// Returns true if an entry has expired at this time.
 #[inline]
 pub(super) fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
     entry.expires_at().is_some_and(|at| at <= now)
 }
 
 impl Store {
-    /// Returns the time that expiries are compared with. While records are applied nothing has expired: a later record may move
-    /// the expiry, or take it away.
+    /// Returns the time that expiries are compared with. While records are applied nothing has expired: a later record may
+    /// change or remove the expiry.
     #[inline]
     pub(super) fn expiry_time(&self, now: UnixMillis) -> UnixMillis {
         if self.is_loading { UnixMillis(0) } else { now }
     }
 
-    /// Returns the mean of how long keys that expire have still to live, in milliseconds; 0 where it is not known.
+    /// Returns the mean time to live of keys with an expiry, in milliseconds; 0 if it is not known.
     pub fn average_ttl_ms(&self) -> u64 {
         if self.expiring == 0 { 0 } else { self.average_ttl_ms }
     }
 
-    /// Removes an entry whose time has come, by a record of the command at hand. Returns false, and leaves it, if the log has no
-    /// room for that: then it is hidden from whoever looks.
+    /// Removes an expired entry; its record belongs to the current command. Returns false, and leaves the entry, if the log has
+    /// no room for that: lookups hide it then.
     #[cold]
     pub(super) fn expire(&mut self, slot: Slot, bucket: usize) -> bool {
         let is_gone = self.remove_found(slot, bucket);
@@ -34,7 +35,7 @@ impl Store {
         is_gone
     }
 
-    /// Removes all entries of a slot whose time has come. Returns false if the log has no room for all of that.
+    /// Removes all expired entries of a slot. Returns false if the log has no room for all of their records.
     #[cold]
     pub(super) fn expire_slot(&mut self, slot: Slot, now: UnixMillis) -> bool {
         let entries = self.tables[slot.index()].entries.iter().filter(|entry| is_expired(entry, now));
@@ -42,7 +43,7 @@ impl Store {
         self.expire_all(&gone, now)
     }
 
-    /// Removes those of these keys whose time has come. Returns false if the log has no room for all of that.
+    /// Removes those of these keys that have expired. Returns false if the log has no room for all of their records.
     pub fn expire_all(&mut self, keys: &[Vec<u8>], now: UnixMillis) -> bool {
         keys.iter().fold(true, |is_gone, key| {
             let key = Key::of(key);
@@ -53,8 +54,8 @@ impl Store {
         })
     }
 
-    /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
-    /// sooner where that is a good part of the budget.
+    /// Looks at up to `budget` entries and removes those that have expired. Returns the number removed; call again sooner if
+    /// that is a good part of the budget.
     pub fn sweep(&mut self, budget: usize, now: UnixMillis) -> usize {
         if self.expiring == 0 || !self.sweeps || self.is_loading {
             return 0;
@@ -76,7 +77,7 @@ impl Store {
                         let key = entry.get().key();
                         if may_record(&self.log, self.removes_until, key) {
                             if let Some(log) = &mut self.log {
-                                // Between two commands, and a command of its own.
+                                // The sweep runs between two commands, so each removal is a command of its own.
                                 log.append(self.hasher.hash_one(key), Record::Remove { key });
                                 log.end_command();
                             }
@@ -104,13 +105,13 @@ impl Store {
             } else {
                 self.sweep_at = Cursor { slot: (slot.number() + 1) % SLOT_COUNT, layout: 0, bucket: 0 };
                 slots += 1;
-                // Sixteen tables without an expiry cost what one entry does.
+                // A look at sixteen tables without an expiry costs as much as one at an entry.
                 looked_at += usize::from(slots % 16 == 0);
             }
         }
         if let Some(mean) = ttl_ms.checked_div(alive) {
             let mean = u64::try_from(mean).unwrap_or(u64::MAX);
-            // As in Redis, so that no sweep's sample moves it by much.
+            // Smoothed as in Redis, so that no sweep's sample moves it by much.
             let is_first = self.average_ttl_ms == 0;
             self.average_ttl_ms = if is_first { mean } else { self.average_ttl_ms / 50 * 49 + mean / 50 };
         }
