@@ -10,8 +10,7 @@ const OPENINGS: [&str; 12] =
     ["What", "Whatever", "Whether", "How", "When", "Where", "Who", "Whoever", "Whom", "Whose", "Which", "As"];
 
 /// Modules (a file, a folder, or both) that still have such sentences. The list may only shrink.
-const NOT_DONE: &[&str] =
-    &["src/gateway", "src/io/directory", "src/io/server", "src/session", "src/shard", "src/store", "src/wal"];
+const NOT_DONE: &[&str] = &["src/gateway", "src/io/directory", "src/io/server", "src/session", "src/shard"];
 
 /// No first sentence of a doc comment has to be decoded. A module that has none left is taken off the list.
 #[test]
