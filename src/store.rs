@@ -1,16 +1,18 @@
 //! The keys of a shard: one hash table per slot, expiry, memory accounting, eviction, and scans that can be resumed.
 //!
-//! A table per slot grows in steps of a slot, not of the whole keyspace, and makes counting, clearing, and later moving
-//! a slot, an operation on one table. All changes go through a few verbs ([`Store::put`], [`Store::remove`],
+//! A table per slot grows in steps of a slot, not of the whole keyspace, and makes counting, clearing and moving a slot an
+//! operation on one table. All changes go through a few verbs ([`Store::put`], [`Store::remove`],
 //! [`Store::set_expiry`], [`Store::resize`], [`Store::clear`]), each of which is one effect and, where there is a log, one
-//! record of it. So are expiry and eviction: an entry whose time has come is removed by a record as soon as somebody finds it,
-//! and is hidden where the log has no room for that; whoever reads the log looks at no clock. Each effect counts in its slot's
-//! [`Version`].
+//! record of it. Expiry and eviction are effects, too: an expired entry is removed by a record as soon as a lookup or a sweep
+//! finds it, and is hidden while the log has no room for that record. So replay of the log needs no clock. Each effect counts
+//! in its slot's [`Version`].
 
 mod ahead;
 mod census;
 mod cursor;
 mod entry;
+mod eviction;
+mod expiry;
 mod places;
 mod slots;
 mod usage;
@@ -20,6 +22,7 @@ pub use crate::time::UnixMillis;
 pub use crate::wal::At;
 pub use cursor::Cursor;
 pub use entry::{Access, Entry, Place};
+pub use eviction::OutOfMemory;
 pub use places::{Cold, Counts, Places};
 pub use usage::{frequency, idle_seconds};
 
@@ -31,6 +34,7 @@ use crate::{
 };
 use census::Census;
 use cursor::LAYOUT_BITS;
+use expiry::is_expired;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 use std::hash::BuildHasher;
@@ -41,7 +45,7 @@ use usage::{LFU_INITIAL, fresh_access, minutes, touch};
 pub struct Key<'a> {
     /// The key as the client wrote it.
     pub bytes: &'a [u8],
-    /// [`Slot::of`] these bytes.
+    /// The slot that [`Slot::of`] returns for these bytes.
     pub slot: Slot,
 }
 
@@ -53,23 +57,23 @@ impl<'a> Key<'a> {
     }
 }
 
-/// What the store was told; may change while it runs.
+/// The settings of a store. They may change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// The most bytes of [`Store::memory`]; 0 for no limit.
     pub memory_max: usize,
-    /// What happens there.
+    /// The eviction policy: what happens at that limit.
     pub eviction: Eviction,
-    /// Whether an entry's uses are counted, and not the time of the last one noted.
+    /// True if an entry's uses are counted; false if the time of its last use is noted.
     pub counts_uses: bool,
-    /// The larger, the more uses it takes to raise an entry's counter (Redis: `lfu-log-factor`).
+    /// The growth of use counters: the larger it is, the more uses it takes to raise one (Redis: `lfu-log-factor`).
     pub lfu_log_factor: u32,
     /// Minutes without use that lower an entry's counter by one; 0 for never (Redis: `lfu-decay-time`).
     pub lfu_decay_minutes: u32,
 }
 
 impl Policy {
-    /// A shard's part of what the server was told, which has `cores` of them.
+    /// Returns the policy of one shard of a server with these settings and `cores` shards.
     pub fn new(config: &Config, cores: u16) -> Self {
         Self {
             // Rounded up: 0 would be no limit.
@@ -88,42 +92,42 @@ impl Default for Policy {
     }
 }
 
-/// What the store counted since it was made, or since [`Counters`] were reset.
+/// Counts of events in a store since it was made, or since they were reset.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
     /// Reads that found their key.
     pub hits: u64,
     /// Reads that did not.
     pub misses: u64,
-    /// Entries that were removed because their time had come.
+    /// Entries that were removed because they had expired.
     pub expired: u64,
     /// Entries that were removed to make room.
     pub evicted: u64,
 }
 
-/// One slot's entries.
+/// The entries of one slot.
 #[derive(Default)]
 struct Table {
     entries: HashTable<Entry>,
-    /// How many of them expire.
+    /// The number of entries with an expiry.
     expiring: u32,
-    /// Changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
+    /// A number that changes when buckets may have moved; cursors remember it. Below 2^[`LAYOUT_BITS`].
     layout: u16,
-    /// The number of effects that it has seen, and the epoch.
+    /// The slot's version: the number of its effects, and the epoch.
     version: Version,
-    /// The address behind bucket 0, where the table's control bytes begin, to have them fetched in time; 0 where it is not
-    /// known. Never read from.
+    /// The address behind bucket 0, where the table's control bytes begin, for prefetching; 0 if it is not known. Never
+    /// dereferenced.
     buckets_end: usize,
 }
 
 impl Table {
-    /// Finds a key's entry, if its time has not come.
+    /// Returns a key's entry, if it is there and has not expired.
     #[inline]
     fn find_live(&mut self, hash: u64, key: Key<'_>, now: UnixMillis) -> Option<&mut Entry> {
         self.entries.find_mut(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
-    /// Notes that buckets may have moved.
+    /// Changes the layout number: buckets may have moved.
     fn moved(&mut self) {
         self.layout = (self.layout + 1) % (1 << LAYOUT_BITS);
     }
@@ -131,72 +135,66 @@ impl Table {
 
 /// The keys of a shard.
 pub struct Store {
-    /// One per slot, whether this shard owns it or not.
+    /// One table per slot, also for slots that this shard does not own.
     tables: Box<[Table]>,
     hasher: FixedState,
     random: fastrand::Rng,
-    /// Where [`sweep`](Self::sweep) goes on.
+    /// The position at which [`sweep`](Self::sweep) continues.
     sweep_at: Cursor,
     /// Bytes of entries and of tables.
     memory: usize,
-    /// Nothing is removed because its time has come, or to make room, where its record would end behind this position: the log's
-    /// files have no room for more, or it is somebody else's.
+    /// The position that a record of an expiry or an eviction must not end behind, or the entry stays: the log's files have no
+    /// room for more, or the room is kept for other records.
     pub removes_until: Lsn,
-    /// The limit that `allowed` follows from.
+    /// The limit of memory from which `allowed` was computed.
     known_limit: usize,
-    /// The bytes above which a write evicts until there are no more: the limit; or, since that was lowered, what was used then and
-    /// has not been given back.
+    /// The bytes above which a write evicts as many entries as it takes: the limit or, after that was lowered, the memory that
+    /// was used then, less what has been freed since.
     allowed: usize,
+    /// The number of entries in all tables.
     length: usize,
-    /// Where they are, roughly.
+    /// The number of entries per group of slots, for drawing one of them.
     census: Box<Census>,
+    /// The number of entries with an expiry in all tables.
     expiring: usize,
-    /// Of the keys that expire, the mean of how long each has still to live, as the sweeps of late have seen it.
+    /// The mean time to live of entries with an expiry, as recent sweeps have seen it.
     average_ttl_ms: u64,
-    /// Tables that were cleared and whose entries are still in memory; not counted, but for a moment there.
+    /// Entries that were cleared with all others. Their memory is not counted, since [`bury`](Self::bury) frees it soon.
     graveyard: Vec<hash_table::IntoIter<Entry>>,
-    /// The entries of slots that were cleared; their memory is counted until it is given back.
+    /// Entries of slots that were cleared one by one. Their memory is counted until it is freed.
     cleared_slots: Vec<hash_table::IntoIter<Entry>>,
-    /// The keys that will be looked up soon: slot and hash.
+    /// The keys that will be looked up soon, by slot and hash.
     foreseen: Vec<(Slot, u64)>,
-    /// Where its changes are recorded, if they are.
+    /// The log that its changes are recorded in, if they are recorded.
     pub log: Option<Box<Log>>,
-    /// Where its values are, where they live on disk.
+    /// The places of its values on disk (`--values disk`).
     pub places: Option<Box<Places>>,
-    /// What the store was told.
+    /// The settings.
     pub policy: Policy,
-    /// What the store counted.
+    /// Counts of events.
     pub counters: Counters,
-    /// Records of a log or a snapshot are being applied: see [`apply`](Self::apply).
+    /// True while records of a log or a snapshot are applied: see [`apply`](Self::apply).
     is_loading: bool,
     /// The versions of all slots when [`Found::Mark`](crate::wal::Found::Mark) was applied.
     marked: Option<Box<[Version]>>,
-    /// Whether [`sweep`](Self::sweep) removes anything (`DEBUG SET-ACTIVE-EXPIRE`); entries expire all the same.
+    /// True if [`sweep`](Self::sweep) removes anything (`DEBUG SET-ACTIVE-EXPIRE`). Entries expire either way.
     pub sweeps: bool,
 }
 
-/// Evictions that a command waits for, some 100 µs, where more memory is used than may be since the limit was lowered. For what
-/// commands have written since, it waits for as many as it takes.
-const EVICTIONS_PER_WRITE: usize = 64;
-/// Values that a command looks at to send them away, and another for each so many bytes that have been written beyond the limit.
-const DEMOTIONS_PER_WRITE: usize = 64;
-const BYTES_PER_DEMOTION: usize = 64;
-/// Expired entries that [`Store::random_key`] draws one at a time; then it removes all of a slot when it draws one there.
+/// The number of expired entries that [`Store::random_key`] removes one at a time. After that, each one that it draws has all
+/// expired entries of its slot removed.
 const RANDOM_KEY_TRIES: usize = 100;
-/// Bytes of all tables without an entry, as memory counts them: but for the versions, which say nothing of keys.
+/// Bytes of all tables without an entry, as [`Store::memory`] counts them: without the versions, which slots have even when
+/// they have no keys.
 const TABLES_BYTES: usize = SLOT_COUNT as usize * (size_of::<Table>() - size_of::<Version>());
-/// A table has at most this many buckets for each of its entries, so that a walk along the buckets is one along the
-/// entries. Half as many again would do; growing and shrinking in turn must not.
+/// The most buckets that a table has for each of its entries, so that a walk over its buckets costs about as much as one over
+/// its entries. Fewer would do for that, but a table must not grow and shrink in turn.
 const BUCKETS_PER_ENTRY_MAX: usize = 8;
-/// Tables of up to this many buckets are not worth shrinking: 600 bytes.
+/// The size in buckets up to which a table is not shrunk: that would save 600 bytes.
 const BUCKETS_KEPT: usize = 64;
 
-/// The memory limit is reached and nothing can be evicted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OutOfMemory;
-
 impl Store {
-    /// Makes an empty store. `seed` keys the hash, so that who doesn't know it can't choose keys that collide.
+    /// Makes an empty store. `seed` keys the hash, so that clients, who do not know it, cannot choose keys that collide.
     pub fn new(seed: u64, policy: Policy) -> Self {
         let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
         let memory = TABLES_BYTES;
@@ -226,56 +224,44 @@ impl Store {
         }
     }
 
-    /// Returns the time that expiries are compared with. While records are applied nothing has expired: a later record may move
-    /// the expiry, or take it away.
-    #[inline]
-    fn expiry_time(&self, now: UnixMillis) -> UnixMillis {
-        if self.is_loading { UnixMillis(0) } else { now }
-    }
-
     #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    /// The number of keys, those included whose time has come but which nobody has removed yet.
+    /// Returns the number of keys, including expired ones that have not been removed yet.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is no key.
+    /// Returns true if there is no key.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// How many keys have an expiry.
+    /// Returns the number of keys with an expiry.
     pub fn expiring(&self) -> usize {
         self.expiring
     }
 
-    /// Returns the mean of how long keys that expire have still to live, in milliseconds; 0 where it is not known.
-    pub fn average_ttl_ms(&self) -> u64 {
-        if self.expiring == 0 { 0 } else { self.average_ttl_ms }
-    }
-
-    /// Returns the bytes of memory for tables, of [`memory`](Self::memory): the rest is that of keys and values.
+    /// Returns the bytes of memory for tables. They are part of [`memory`](Self::memory), whose rest is for keys and values.
     pub fn table_memory(&self) -> usize {
         let tables: usize = self.tables.iter().map(|table| table.entries.allocation_size()).sum();
         tables + TABLES_BYTES
     }
 
-    /// Bytes of memory for keys, values and tables, as asked of the allocator.
+    /// Returns the bytes of memory for keys, values and tables, as requested from the allocator.
     pub fn memory(&self) -> usize {
         self.memory
     }
 
-    /// The number of keys in a slot.
+    /// Returns the number of keys in a slot.
     pub fn slot_len(&self, slot: Slot) -> usize {
         self.tables[slot.index()].entries.len()
     }
 
-    /// Looks at a key for WATCH, without a trace. An entry whose time has come goes first: its removal is no change to what is
-    /// seen here.
+    /// Returns the state of a key for WATCH, without noting a use. An expired entry is removed first, so that its removal does
+    /// not count as a change later.
     pub fn watch(&mut self, key: Key<'_>, now: UnixMillis) -> Watch {
         let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let entries = &self.tables[key.slot.index()].entries;
@@ -290,7 +276,7 @@ impl Store {
         Watch { slot: key.slot, version: self.version(key.slot), expires_at }
     }
 
-    /// Up to `count` keys of a slot.
+    /// Returns up to `count` live keys of a slot.
     pub fn slot_keys(&mut self, slot: Slot, now: UnixMillis, count: usize) -> Vec<&[u8]> {
         let now = self.expiry_time(now);
         let (mut alive, mut gone) = (0, Vec::new());
@@ -309,7 +295,7 @@ impl Store {
         entries.map(Entry::key).take(count).collect()
     }
 
-    /// Finds a live entry, notes the use, and counts a hit or a miss: what a read is.
+    /// Returns a live entry for a read: notes a use, and counts a hit or a miss.
     #[inline]
     pub fn get(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
         let bucket = self.find(key, now)?;
@@ -318,22 +304,22 @@ impl Store {
         Some(entry)
     }
 
-    /// As [`get`](Self::get), but notes no use: what a question about a key is (`TTL`), and a read by who asked for it
-    /// (`CLIENT NO-TOUCH`).
+    /// Returns a live entry like [`get`](Self::get), but notes no use: for commands about a key (`TTL`), and for reads by
+    /// clients with `CLIENT NO-TOUCH`.
     #[inline]
     pub fn look(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
         let bucket = self.find(key, now)?;
         self.tables[key.slot.index()].entries.get_bucket(bucket)
     }
 
-    /// Returns the length of a key's value, 0 without one; an entry whose time has come may still count.
+    /// Returns the length of a key's value; 0 if there is no such key. An expired entry that has not been removed counts.
     pub fn value_len(&self, key: Key<'_>) -> usize {
         let hash = self.hasher.hash_one(key.bytes);
         let entry = self.tables[key.slot.index()].entries.find(hash, |entry| entry.key() == key.bytes);
         entry.map_or(0, Entry::value_len)
     }
 
-    /// Finds a live entry's bucket and counts a hit or a miss. An entry whose time has come goes.
+    /// Returns the bucket of a live entry, and counts a hit or a miss. An expired entry is removed.
     #[inline]
     fn find(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
         let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
@@ -351,8 +337,8 @@ impl Store {
         Some(bucket)
     }
 
-    /// Finds a live entry without a trace: neither use nor hit nor miss. One whose time has come stays: who tells of that has it
-    /// removed, by [`probe`](Self::probe) or [`note_use`](Self::note_use).
+    /// Returns a live entry and changes nothing: notes no use, and counts neither a hit nor a miss. An expired entry stays; a
+    /// caller that reports the key as missing has it removed with [`probe`](Self::probe) or [`note_use`](Self::note_use).
     #[inline]
     pub fn peek(&self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
         let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
@@ -360,13 +346,13 @@ impl Store {
         table.entries.find(hash, |entry| entry.key() == key.bytes).filter(|entry| !is_expired(entry, now))
     }
 
-    /// Finds a live entry as [`peek`](Self::peek) does. One whose time has come goes.
+    /// Returns a live entry like [`peek`](Self::peek), but removes an expired one.
     pub fn probe(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
         let bucket = self.find_bucket(key, now)?;
         self.tables[key.slot.index()].entries.get_bucket(bucket)
     }
 
-    /// Finds a live entry's bucket. An entry whose time has come goes.
+    /// Returns the bucket of a live entry. An expired entry is removed.
     fn find_bucket(&mut self, key: Key<'_>, now: UnixMillis) -> Option<usize> {
         let (hash, now) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let entries = &self.tables[key.slot.index()].entries;
@@ -378,8 +364,8 @@ impl Store {
         Some(bucket)
     }
 
-    /// Notes a use of a live key, counting neither a hit nor a miss: what a write does to a key that it finds and leaves as it
-    /// is. Returns false if there is no such key.
+    /// Notes a use of a live key, and counts neither a hit nor a miss: for a write that finds a key and leaves it as it is.
+    /// Returns false if there is no such key.
     pub fn note_use(&mut self, key: Key<'_>, now: UnixMillis) -> bool {
         let Some(bucket) = self.find_bucket(key, now) else { return false };
         let Some(entry) = self.tables[key.slot.index()].entries.get_bucket_mut(bucket) else { return false };
@@ -387,7 +373,7 @@ impl Store {
         true
     }
 
-    /// Sets when and how often a live key was used, if it is there; `None` stands for a key that has just been made.
+    /// Sets a live key's access data: when and how often it was used. `None` stands for the access data of a new key.
     pub fn set_access(&mut self, key: Key<'_>, access: Option<Access>, now: UnixMillis) {
         let hash = self.hasher.hash_one(key.bytes);
         let access = access.unwrap_or_else(|| fresh_access(&self.policy, now));
@@ -396,7 +382,7 @@ impl Store {
         }
     }
 
-    /// Notes that a live key's value was made by writing into it, where it is there.
+    /// Marks a live key's value as edited in place, if the key is there.
     pub fn note_edit(&mut self, key: Key<'_>, now: UnixMillis) {
         let hash = self.hasher.hash_one(key.bytes);
         if let Some(entry) = self.tables[key.slot.index()].find_live(hash, key, now) {
@@ -404,9 +390,9 @@ impl Store {
         }
     }
 
-    /// Applies a record of a log. From the first on, and until [`end_loading`](Self::end_loading), nothing is recorded, and
-    /// nothing expires or is evicted: a later record may say that a key lives longer, or for ever, and another that it was found
-    /// gone. The record counts in the versions of slots as it has counted when it was made.
+    /// Applies a record of a log. From the first record until [`end_loading`](Self::end_loading), nothing is recorded, and
+    /// nothing expires or is evicted: a later record may extend a key's life, and the removal of an expired key is a record
+    /// itself. The record counts in the versions of slots as it did when it was made.
     pub fn apply(&mut self, record: Record<'_>, now: UnixMillis) {
         self.begin_loading();
         match record {
@@ -434,21 +420,21 @@ impl Store {
         self.is_loading = true;
     }
 
-    /// Has keys expire again: the last record was applied.
+    /// Ends the replay: keys expire again.
     pub fn end_loading(&mut self) {
         self.is_loading = false;
         self.marked = None;
-        // More than `max-memory` may have come back; it is brought down bit by bit, as if the limit had been lowered.
+        // More than `max-memory` may have been loaded; it is evicted in steps, as if the limit had been lowered.
         self.note_limit();
     }
 
-    /// What a reply that tells of this key has to wait for, if anything.
+    /// Returns the LSN that must be committed before a reply about this key may be sent; `None`: send at once.
     #[inline]
     pub fn uncommitted(&self, key: &[u8]) -> Option<Lsn> {
         self.log.as_ref().and_then(|log| log.uncommitted(self.hasher.hash_one(key)))
     }
 
-    /// Gives a key this value until that time, whatever it had before.
+    /// Sets a key's value and expiry, and replaces those that it had.
     #[inline]
     pub fn put(&mut self, key: Key<'_>, value: &[u8], expires_at: Option<UnixMillis>, now: UnixMillis) {
         let hash = self.hasher.hash_one(key.bytes);
@@ -478,7 +464,7 @@ impl Store {
         self.insert(key.slot, hash, entry);
     }
 
-    /// Promises a place to the value whose record was appended last.
+    /// Assigns a provisional place to the value whose record was appended last; the log reports the final one.
     fn promise(&mut self, hash: u64, slot: Slot, value: &[u8]) -> Option<Place> {
         let place = self.places.as_mut()?.promise(value);
         if let Some(log) = &mut self.log {
@@ -487,7 +473,7 @@ impl Store {
         Some(place)
     }
 
-    /// Puts a new entry into its table, and on the books.
+    /// Inserts a new entry into its table, and counts it.
     fn insert(&mut self, slot: Slot, hash: u64, entry: Entry) {
         let expires = entry.expires_at().is_some();
         if let Some(places) = &mut self.places {
@@ -510,7 +496,7 @@ impl Store {
         self.note_expiry(slot, false, expires);
     }
 
-    /// Removes a key; returns its live entry, or `None` where there was none.
+    /// Removes a key. Returns its entry, or `None` if there was none or it had expired.
     pub fn remove(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Entry> {
         let hash = self.hasher.hash_one(key.bytes);
         let table = &mut self.tables[key.slot.index()];
@@ -528,7 +514,7 @@ impl Store {
         Some(entry)
     }
 
-    /// Sets or takes away a live key's expiry. Returns whether the key was there.
+    /// Sets or removes a live key's expiry. Returns true if the key was there.
     pub fn set_expiry(&mut self, key: Key<'_>, expires_at: Option<UnixMillis>, now: UnixMillis) -> bool {
         let hash = self.hasher.hash_one(key.bytes);
         let Some(bucket) = self.find_bucket(key, now) else { return false };
@@ -552,8 +538,8 @@ impl Store {
         true
     }
 
-    /// Gives a key's value this length (new bytes are zeros) and lets `change` edit it. Its expiry stays; a key that was
-    /// not there is made, without one.
+    /// Resizes a key's value to `length` bytes (new ones are zeros) and has `change` edit it. The expiry stays. A key that is
+    /// not there is created, without an expiry.
     pub fn resize(&mut self, key: Key<'_>, length: usize, now: UnixMillis, change: impl FnOnce(&mut [u8])) {
         let (hash, expiry_time) = (self.hasher.hash_one(key.bytes), self.expiry_time(now));
         let table = &mut self.tables[key.slot.index()];
@@ -574,7 +560,7 @@ impl Store {
             self.memory = self.memory + entry.memory() - memory;
             return;
         }
-        // What is put takes its place: one effect, and one record.
+        // The new entry replaces the expired one: one effect, and one record.
         if let Ok(found) = table.entries.find_entry(hash, |entry| entry.key() == key.bytes) {
             let (entry, _) = found.remove();
             self.forget(key.slot, &entry);
@@ -587,8 +573,8 @@ impl Store {
         self.insert(key.slot, hash, entry);
     }
 
-    /// Removes all keys: an effect on each slot that has one. Their memory is given back in slices, by [`bury`](Self::bury): a
-    /// million keys would take a tenth of a second.
+    /// Removes all keys: an effect on each slot that has one. Their memory is freed in slices, by [`bury`](Self::bury): a
+    /// million keys at once would take a tenth of a second.
     pub fn clear(&mut self) {
         let mut bits = [0; SLOT_SET_BYTES];
         for slot in Slot::all() {
@@ -599,12 +585,13 @@ impl Store {
             }
         }
         if let Some(log) = &mut self.log {
-            // Also where there is no key: the reply tells of that, and the last removal may not be on disk.
+            // Also if there is no key: the reply says so, and the last removal may not be on disk.
             log.append_clear(Record::ClearSlots(SlotSet::new(&bits)));
         }
         self.bury_all();
     }
 
+    /// Empties all tables, and leaves their entries to [`bury`](Self::bury).
     fn bury_all(&mut self) {
         for slot in Slot::all() {
             let table = &mut self.tables[slot.index()];
@@ -625,12 +612,12 @@ impl Store {
         }
     }
 
-    /// Whether there are cleared entries whose memory has not been given back.
+    /// Returns true if there are cleared entries whose memory has not been freed.
     pub fn has_buried(&self) -> bool {
         !self.graveyard.is_empty() || !self.cleared_slots.is_empty()
     }
 
-    /// Gives back the memory of up to `budget` entries that were cleared. Returns whether there are more.
+    /// Frees the memory of up to `budget` cleared entries. Returns true if there are more.
     pub fn bury(&mut self, budget: usize) -> bool {
         let mut left = budget;
         while let Some(entries) = self.graveyard.last_mut()
@@ -646,8 +633,8 @@ impl Store {
         self.has_buried()
     }
 
-    /// Shows live entries to `visit` from `cursor` on, having looked at `count` of them at most; returns where to go on.
-    /// To walk past all 16,384 slots, empty, takes some 30 µs, so that a scan of few keys ends at once.
+    /// Looks at up to `count` entries from `cursor` on, and calls `visit` with those that are live. Returns the cursor to
+    /// continue from. A walk over all 16,384 slots takes some 30 µs if they are empty, so that a scan of few keys ends at once.
     pub fn scan<'a>(
         &'a self,
         cursor: Cursor,
@@ -662,8 +649,8 @@ impl Store {
         })
     }
 
-    /// As [`scan`](Self::scan); adds the keys that it comes by and that have expired to `gone`. Who tells of the others calls
-    /// [`expire_all`](Self::expire_all).
+    /// Calls `visit` like [`scan`](Self::scan), and adds the keys of expired entries to `gone`. A caller that shows clients the
+    /// result passes them to [`expire_all`](Self::expire_all).
     pub fn scan_all<'a>(
         &'a self,
         cursor: Cursor,
@@ -682,7 +669,8 @@ impl Store {
         )
     }
 
-    /// Shows entries to `visit`, and says whether their time has come.
+    /// Calls `visit` with up to `count` entries from `cursor` on, and with true for those that have expired. Returns the cursor
+    /// to continue from.
     fn walk<'a>(
         &'a self,
         cursor: Cursor,
@@ -718,9 +706,9 @@ impl Store {
         }
     }
 
-    /// A random live key, each as likely as any other; `None` where there is none. What it draws and has expired is removed,
-    /// as a sweep would have removed it later. Where the log has no room for that, it is the first live key behind one that was
-    /// drawn.
+    /// Returns a random live key, each with equal probability; `None` if there is none. Expired keys that are drawn are
+    /// removed, as a sweep would have done later. If the log has no room for that, it returns the first live key behind one
+    /// that was drawn.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<&[u8]> {
         let now = self.expiry_time(now);
         for tries in 0.. {
@@ -737,7 +725,7 @@ impl Store {
         None
     }
 
-    /// Returns the first live key of this slot or of those behind it, going round.
+    /// Returns the first live key of this slot or of those behind it, wrapping around.
     #[cold]
     fn first_live_from(&self, slot: Slot, now: UnixMillis) -> Option<&[u8]> {
         let (before, behind) = self.tables.split_at(slot.index());
@@ -745,244 +733,8 @@ impl Store {
         entries.find(|entry| !is_expired(entry, now)).map(Entry::key)
     }
 
-    /// Removes all entries of a slot whose time has come. Returns false if the log has no room for all of that.
-    #[cold]
-    fn expire_slot(&mut self, slot: Slot, now: UnixMillis) -> bool {
-        let entries = self.tables[slot.index()].entries.iter().filter(|entry| is_expired(entry, now));
-        let gone: Vec<_> = entries.map(|entry| entry.key().to_vec()).collect();
-        self.expire_all(&gone, now)
-    }
-
-    /// Removes those of these keys whose time has come. Returns false if the log has no room for all of that.
-    pub fn expire_all(&mut self, keys: &[Vec<u8>], now: UnixMillis) -> bool {
-        keys.iter().fold(true, |is_gone, key| {
-            let key = Key::of(key);
-            let hash = self.hasher.hash_one(key.bytes);
-            let entries = &self.tables[key.slot.index()].entries;
-            let bucket = entries.find_bucket_index(hash, |entry| entry.key() == key.bytes && is_expired(entry, now));
-            bucket.is_none_or(|bucket| self.expire(key.slot, bucket)) && is_gone
-        })
-    }
-
-    /// Removes entries whose time has come, looking at `budget` entries at most. Returns how many it removed; call again
-    /// sooner where that is a good part of the budget.
-    pub fn sweep(&mut self, budget: usize, now: UnixMillis) -> usize {
-        if self.expiring == 0 || !self.sweeps || self.is_loading {
-            return 0;
-        }
-        let (mut looked_at, mut slots, mut removed) = (0, 0, 0);
-        let (mut alive, mut ttl_ms) = (0, 0_u128);
-        while looked_at < budget && slots < SLOT_COUNT {
-            let slot = Slot::new(self.sweep_at.slot).expect("a cursor's slot is a slot");
-            let table = &mut self.tables[slot.index()];
-            let (mut bucket, buckets) = (self.sweep_at.bucket as usize, table.entries.num_buckets());
-            if table.expiring == 0 {
-                bucket = buckets;
-            }
-            let mut gone = Vec::new();
-            while bucket < buckets && looked_at < budget {
-                if let Ok(entry) = table.entries.get_bucket_entry(bucket) {
-                    looked_at += 1;
-                    if is_expired(entry.get(), now) {
-                        let key = entry.get().key();
-                        if may_record(&self.log, self.removes_until, key) {
-                            if let Some(log) = &mut self.log {
-                                // Between two commands, and a command of its own.
-                                log.append(self.hasher.hash_one(key), Record::Remove { key });
-                                log.end_command();
-                            }
-                            #[cfg(test)]
-                            crate::witness::note(|| {
-                                let end = self.log.as_ref().map_or(0, |log| log.end().0);
-                                crate::witness::Note::Swept(key.to_vec(), end)
-                            });
-                            gone.push(entry.remove().0);
-                        }
-                    } else if let Some(at) = entry.get().expires_at() {
-                        alive += 1;
-                        ttl_ms += u128::from(at.0 - now.0);
-                    }
-                }
-                bucket += 1;
-            }
-            removed += gone.len();
-            for entry in &gone {
-                self.count_effect(slot);
-                self.forget(slot, entry);
-            }
-            if bucket < buckets {
-                self.sweep_at.bucket = bucket as u32;
-            } else {
-                self.sweep_at = Cursor { slot: (slot.number() + 1) % SLOT_COUNT, layout: 0, bucket: 0 };
-                slots += 1;
-                // Sixteen tables without an expiry cost what one entry does.
-                looked_at += usize::from(slots % 16 == 0);
-            }
-        }
-        if let Some(mean) = ttl_ms.checked_div(alive) {
-            let mean = u64::try_from(mean).unwrap_or(u64::MAX);
-            // As in Redis, so that no sweep's sample moves it by much.
-            let is_first = self.average_ttl_ms == 0;
-            self.average_ttl_ms = if is_first { mean } else { self.average_ttl_ms / 50 * 49 + mean / 50 };
-        }
-        self.counters.expired += removed as u64;
-        removed
-    }
-
-    /// Sets the policy. If that lowers the limit of memory, what is used above it may stay until it has been evicted bit by bit.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
-        self.note_limit();
-    }
-
-    /// Allows what is used now, if that is more than the limit says.
-    fn note_limit(&mut self) {
-        self.known_limit = self.policy.memory_max;
-        self.allowed = self.memory.max(self.policy.memory_max);
-    }
-
-    /// Makes room before a write that may grow the store: afterwards no more is used than `max-memory` says, but for what will go
-    /// away by itself and for what was there when that was lowered. So the limit holds but for the one write that crosses it.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] where the limit is reached and the policy is to refuse, or nothing is left to evict.
-    #[inline]
-    pub fn make_room(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        if self.is_over() { self.evict(now) } else { Ok(()) }
-    }
-
-    /// Returns true if more memory is used than may be.
-    #[inline]
-    pub fn is_over(&self) -> bool {
-        self.policy.memory_max != 0 && self.policy.memory_max < self.memory
-    }
-
-    /// Bytes that are used when every value has gone away that can: those of keys, of tables, and of values that stay in memory.
-    fn lasting_memory(&self) -> usize {
-        self.memory - self.places.as_ref().map_or(0, |places| places.savings())
-    }
-
-    /// Whether more memory is used than may be, and will be until something is evicted.
-    fn is_over_for_good(&self) -> bool {
-        self.is_over() && self.policy.memory_max < self.lasting_memory()
-    }
-
-    /// Whether writes that need memory are refused.
-    pub fn is_full(&self) -> bool {
-        self.policy.eviction == Eviction::None && self.is_over_for_good()
-    }
-
-    #[cold]
-    fn evict(&mut self, now: UnixMillis) -> Result<(), OutOfMemory> {
-        let limit = self.policy.memory_max;
-        if self.known_limit != limit {
-            self.note_limit();
-        }
-        let mut evicted = 0;
-        while self.is_over_for_good() && (evicted < EVICTIONS_PER_WRITE || self.allowed < self.lasting_memory()) {
-            if !self.evict_one(now) {
-                return Err(OutOfMemory);
-            }
-            evicted += 1;
-        }
-        self.allowed = self.memory.clamp(limit, self.allowed.max(limit));
-        Ok(())
-    }
-
-    /// Sends values away after a write, as many as it may have taken memory for: not before, when those might be among them that the
-    /// command needs.
-    #[inline]
-    pub fn demote_excess(&mut self, now: UnixMillis) {
-        if self.places.is_some() && self.is_over() {
-            let excess = self.memory.saturating_sub(self.allowed);
-            self.demote(DEMOTIONS_PER_WRITE + excess / BYTES_PER_DEMOTION, now);
-        }
-    }
-
-    /// Whether [`evict_some`](Self::evict_some) has something to do.
-    #[inline]
-    pub fn wants_eviction(&self) -> bool {
-        self.policy.eviction != Eviction::None && !self.is_loading && self.length != 0 && self.is_over_for_good()
-    }
-
-    /// Evicts entries, `count` of them at most, while more memory is used than may be: what a limit asks for that was lowered, also
-    /// where nobody writes. No reply waits for it.
-    pub fn evict_some(&mut self, count: usize, now: UnixMillis) {
-        for _ in 0..count {
-            if !self.wants_eviction() || !self.evict_one(now) {
-                return;
-            }
-        }
-    }
-
-    /// Evicts the least used entry of a sample: between two commands, and a command of its own in the log, however many there are.
-    /// Returns whether there was one that may be evicted.
-    fn evict_one(&mut self, now: UnixMillis) -> bool {
-        if self.policy.eviction == Eviction::None || self.is_loading {
-            return false;
-        }
-        let Some((slot, bucket)) = self.least_used_of_a_sample(now) else { return false };
-        #[cfg(test)]
-        let key = self.tables[slot.index()].entries.get_bucket(bucket).map_or(Vec::new(), |entry| entry.key().to_vec());
-        if !self.remove_found(slot, bucket) {
-            return false;
-        }
-        if let Some(log) = &mut self.log {
-            log.end_command();
-        }
-        #[cfg(test)]
-        crate::witness::note(|| {
-            let end = self.log.as_ref().map_or(0, |log| log.end().0);
-            crate::witness::Note::Evicted(key, end)
-        });
-        self.counters.evicted += 1;
-        true
-    }
-
-    fn least_used_of_a_sample(&mut self, now: UnixMillis) -> Option<(Slot, usize)> {
-        let mut best: Option<(u8, Slot, usize)> = None;
-        for _ in 0..crate::config::EVICTION_SAMPLES {
-            let Some((slot, bucket)) = self.sample() else { continue };
-            let Some(entry) = self.tables[slot.index()].entries.get_bucket(bucket) else { continue };
-            let uses = if is_expired(entry, now) { 0 } else { frequency(entry.access(), &self.policy, now) };
-            if best.is_none_or(|(least, ..)| uses < least) {
-                best = Some((uses, slot, bucket));
-            }
-        }
-        best.map(|(_, slot, bucket)| (slot, bucket))
-    }
-
-    /// The bucket of a random entry, each as likely as any other; `None` where there is none.
-    fn sample(&mut self) -> Option<(Slot, usize)> {
-        if self.length == 0 {
-            return None;
-        }
-        let (mut index, mut left) = self.census.find(self.random.usize(..self.length));
-        while self.tables[index].entries.len() <= left {
-            left -= self.tables[index].entries.len();
-            index += 1;
-        }
-        // To walk on from an empty bucket would favour whoever comes after a gap. One in eight is full, or one of few.
-        let entries = &self.tables[index].entries;
-        let bucket = loop {
-            let bucket = self.random.usize(..entries.num_buckets());
-            if entries.get_bucket(bucket).is_some() {
-                break bucket;
-            }
-        };
-        Some((Slot::new(index as u16).expect("below the count"), bucket))
-    }
-
-    /// Removes an entry whose time has come, by a record of the command at hand. Returns false, and leaves it, if the log has no
-    /// room for that: then it is hidden from whoever looks.
-    #[cold]
-    fn expire(&mut self, slot: Slot, bucket: usize) -> bool {
-        let is_gone = self.remove_found(slot, bucket);
-        self.counters.expired += u64::from(is_gone);
-        is_gone
-    }
-
-    /// Removes an entry that no client has asked to remove. Returns false, and leaves it, if the log has no room for its record.
+    /// Removes an entry that has expired or is evicted. Returns false, and leaves the entry, if the log has no room for its
+    /// record.
     fn remove_found(&mut self, slot: Slot, bucket: usize) -> bool {
         let Ok(found) = self.tables[slot.index()].entries.get_bucket_entry(bucket) else { return false };
         if !may_record(&self.log, self.removes_until, found.get().key()) {
@@ -997,7 +749,7 @@ impl Store {
         true
     }
 
-    /// Takes a removed entry off the books, and gives memory back where its table has become too large for what is left.
+    /// Subtracts a removed entry from all counts, and shrinks its table if that has become too large for the entries left.
     fn forget(&mut self, slot: Slot, entry: &Entry) {
         if let Some(places) = &mut self.places {
             places.leave(entry);
@@ -1017,6 +769,7 @@ impl Store {
         }
     }
 
+    /// Counts an entry that had an expiry `before` a change, and has one `after` it.
     #[inline]
     fn note_expiry(&mut self, slot: Slot, before: bool, after: bool) {
         if before != after {
@@ -1028,7 +781,7 @@ impl Store {
     }
 }
 
-/// Appends the record of an entry whose value has changed, and promises it a new place.
+/// Appends the record of an entry whose value has changed, and assigns it a new provisional place.
 fn record_change(
     log: &mut Option<Box<Log>>,
     places: &mut Option<Box<Places>>,
@@ -1047,19 +800,14 @@ fn record_change(
     }
 }
 
-/// Returns true if the log, where there is one, has room for a removal that ends before `until`.
+/// Returns true if there is no log, or if the record of this key's removal would end at or before `until`.
 fn may_record(log: &Option<Box<Log>>, until: Lsn, key: &[u8]) -> bool {
     log.as_ref().is_none_or(|log| log.end().after(REMOVAL_BYTES + key.len()) <= until)
 }
 
-/// The record that makes an entry what it is.
+/// Returns the record that recreates an entry.
 pub fn put(entry: &Entry) -> Record<'_> {
     Record::Put { key: entry.key(), value: entry.value(), expires_at: entry.expires_at() }
-}
-
-#[inline]
-fn is_expired(entry: &Entry, now: UnixMillis) -> bool {
-    entry.expires_at().is_some_and(|at| at <= now)
 }
 
 #[cfg(test)]

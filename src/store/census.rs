@@ -1,18 +1,18 @@
-//! The numbers of keys in parts of the key space, so that a key can be drawn with equal chance wherever it is.
+//! The numbers of keys in parts of the key space, so that a random key can be drawn with equal probability.
 
 use crate::slot::{SLOT_COUNT, Slot};
 
-/// Slots of a group: whoever draws a key counts their tables one by one, 800 bytes in a row.
+/// The number of slots in a group. A draw counts the tables of one group one by one: 800 consecutive bytes.
 const GROUP_SLOTS: usize = 16;
-/// Groups of a block.
+/// The number of groups in a block.
 const BLOCK_GROUPS: usize = 16;
 const GROUPS: usize = SLOT_COUNT as usize / GROUP_SLOTS;
 const BLOCKS: usize = GROUPS / BLOCK_GROUPS;
 
 /// The numbers of keys in blocks of 256 slots, and in groups of 16.
 ///
-/// A change costs two additions, in 4.5 KiB that stay in the processor's first cache. A draw looks at 40 numbers and at 8
-/// tables, on average.
+/// A change costs two additions, in 4.5 KiB that stay in the processor's first-level cache. A draw reads 40 numbers and 8
+/// tables on average.
 #[derive(PartialEq)]
 pub(super) struct Census {
     blocks: [u64; BLOCKS],
@@ -20,12 +20,12 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Counts no key.
+    /// Makes a census of no keys.
     pub(super) fn new() -> Self {
         Self { blocks: [0; BLOCKS], groups: [0; GROUPS] }
     }
 
-    /// Counts a key that has come.
+    /// Counts a key that was inserted.
     #[inline]
     pub(super) fn add(&mut self, slot: Slot) {
         let group = slot.index() / GROUP_SLOTS;
@@ -33,13 +33,13 @@ impl Census {
         self.blocks[group / BLOCK_GROUPS] += 1;
     }
 
-    /// Counts a key that has gone.
+    /// Counts a key that was removed.
     #[inline]
     pub(super) fn subtract(&mut self, slot: Slot) {
         self.subtract_keys(slot, 1);
     }
 
-    /// Counts keys of a slot that have gone.
+    /// Counts keys of a slot that were removed.
     #[inline]
     pub(super) fn subtract_keys(&mut self, slot: Slot, count: u32) {
         let group = slot.index() / GROUP_SLOTS;
@@ -51,7 +51,7 @@ impl Census {
     /// position in the group.
     ///
     /// # Panics
-    /// Where there are fewer keys.
+    /// If there are no more than `position` keys.
     pub(super) fn find(&self, position: usize) -> (usize, usize) {
         let (mut left, mut block) = (position as u64, 0);
         while self.blocks[block] <= left {
@@ -71,7 +71,7 @@ impl Census {
 mod tests {
     use super::*;
 
-    /// Every position leads to the group of the key that has it, however unevenly keys lie, and keys that have gone have none.
+    /// Every position leads to the group of its key, however unevenly keys are distributed; removed keys have no position.
     #[test]
     fn each_key_is_found_by_its_position() {
         let mut census = Census::new();

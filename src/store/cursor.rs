@@ -1,42 +1,42 @@
-//! Where a scan of the store goes on.
+//! The cursor of a scan of the store.
 
 use crate::slot::{SLOT_COUNT, Slot};
 
-/// The position of a scan: where to go on, or [`Cursor::START`], which is also where it ends.
+/// The position at which a scan continues; [`Cursor::START`] at its beginning and at its end.
 ///
 /// A scan returns every key that is there from its beginning to its end at least once. Within a slot it walks the
-/// buckets; where the table has been laid out anew since, it starts the slot again.
+/// buckets; if the layout of the table has changed since the last call, it starts that slot again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cursor {
-    /// The slot to go on in.
+    /// The slot to continue in.
     pub slot: u16,
     pub(super) layout: u16,
     pub(super) bucket: u32,
 }
 
-/// Bits of a cursor's number that hold the bucket: a slot of 2^28 buckets is some 20 GiB of the smallest entries.
+/// The bits of a cursor's number for the bucket: a slot of 2^28 buckets is some 20 GiB of the smallest entries.
 const BUCKET_BITS: u32 = 28;
-/// Bits above them that hold the table's layout: a table would have to be laid out anew 4,096 times between two calls
-/// for a scan not to notice.
+/// The bits above them for the table's layout number: a scan misses a change of layout only if there were 4,096 of them
+/// between two calls.
 pub(super) const LAYOUT_BITS: u32 = 12;
 
 impl Cursor {
-    /// Where a scan begins; returned, where it has ended.
+    /// The beginning of a scan; returned at its end.
     pub const START: Self = Self { slot: 0, layout: 0, bucket: 0 };
 
-    /// The first bucket of a slot.
+    /// Returns the cursor at the first bucket of a slot.
     pub fn at_slot(slot: Slot) -> Self {
         Self { slot: slot.number(), layout: 0, bucket: 0 }
     }
 
-    /// The number that a client sees: below 2^54, so that clients which parse it as a double or signed are right too.
+    /// Returns the number that clients see: below 2^54, so that clients which parse it as a signed number are right, too.
     pub fn to_number(self) -> u64 {
         (u64::from(self.slot) << (BUCKET_BITS + LAYOUT_BITS))
             | (u64::from(self.layout) << BUCKET_BITS)
             | u64::from(self.bucket)
     }
 
-    /// Reads a client's number; a number that was never handed out begins somewhere, as in Redis.
+    /// Parses a client's number. A number that no scan returned is some position, as in Redis.
     pub fn from_number(number: u64) -> Self {
         Self {
             slot: ((number >> (BUCKET_BITS + LAYOUT_BITS)) % u64::from(SLOT_COUNT)) as u16,

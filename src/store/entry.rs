@@ -1,17 +1,17 @@
-//! A key, its value and what is known of both, in one allocation behind one pointer.
+//! An entry: a key, its value, and their metadata, in one allocation behind one pointer.
 //!
 //! ```text
 //! | flags 1 | access 3 | key length 1, 2 or 4 | value length 1, 2 or 4 | expiry 8, if any | place 12, if any
 //!     | key | value, unless it is away | slack |
 //! ```
 //!
-//! With `--values disk` an entry has a [`Place`], and its value may be away: on disk alone. A cold key of 16 bytes takes 48
-//! bytes then, whatever its value's length.
+//! With `--values disk` an entry has a [`Place`], and its value may be away: on disk only. The entry of a 16-byte key takes 48
+//! bytes then, whatever the length of its value.
 //!
-//! Ten million small entries are most of a server's memory, so a byte here is ten megabytes there: two boxed slices in
-//! a table take 32 bytes a bucket and two allocations, this takes 8 and one. Lengths take as many bytes as they need.
+//! Most of a server's memory is small entries: with ten million of them, a byte here is ten megabytes there. Two boxed slices
+//! take 32 bytes of a table's bucket and two allocations; this takes 8 bytes and one. Lengths take as many bytes as they need.
 //!
-//! This is one of the two rooms that may be `unsafe` (the other is the network ring). What makes it sound: an entry
+//! This is one of the two modules that may be `unsafe` (the other is the network ring). It is sound because an entry
 //! owns exactly one allocation of [`allocation`]`(total)` bytes, `total` follows from the header alone, the header is
 //! written in full before the pointer is used, and everything else is reached through the slices that
 //! [`Entry::bytes`] and [`Entry::bytes_mut`] make. Miri runs the tests (`MIRIFLAGS=-Zmiri-disable-isolation`
@@ -31,16 +31,16 @@ const ACCESS: usize = 1;
 const LENGTHS: usize = 4;
 const PLACE_BYTES: usize = 12;
 
-/// What is kept of when and how often an entry was used: 24 bits whose meaning the eviction policy gives.
+/// The access data of an entry: when and how often it was used. 24 bits, whose meaning depends on the eviction policy.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Access(pub [u8; 3]);
 
-/// Where an entry's value is on disk, or will be.
+/// The place of an entry's value on disk, now or once it is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
-    /// Where.
+    /// The position.
     pub at: At,
-    /// CRC-32C of the value, taken when it was given to us: what is read is held against it.
+    /// The CRC-32C of the value, computed when it was set, and compared with that of the bytes that are read.
     pub checksum: u32,
 }
 
@@ -59,7 +59,7 @@ pub struct Entry {
     memory: NonNull<u8>,
 }
 
-/// Where an entry's parts are: all of it follows from the first bytes of the header.
+/// The offsets of an entry's parts. All of them follow from the first bytes of the header.
 #[derive(Clone, Copy)]
 struct Layout {
     expiry: usize,
@@ -67,12 +67,12 @@ struct Layout {
     key: usize,
     value: usize,
     end: usize,
-    /// The value's length, also where it is away.
+    /// The value's length, also if it is away.
     length: usize,
 }
 
-/// Returns how many bytes an entry of `total` bytes allocates: classes a sixteenth to a quarter apart, which are those of
-/// the allocator, so that a value that grows by a byte at a time moves only when it crosses into the next.
+/// Returns the number of bytes that an entry of `total` bytes allocates. Sizes are rounded up to the allocator's size classes,
+/// so that a value that grows by a byte at a time moves only when it crosses into the next class.
 fn allocation(total: usize) -> usize {
     if total <= 128 {
         return total.next_multiple_of(16);
@@ -82,6 +82,7 @@ fn allocation(total: usize) -> usize {
     total.next_multiple_of(1 << step)
 }
 
+/// Returns the binary logarithm of the bytes that a length is stored in: 0, 1 or 2.
 fn width_code(length: usize) -> u8 {
     match length {
         0..0x100 => 0,
@@ -121,7 +122,7 @@ impl Entry {
     /// Allocates an entry whose value, of this length, is away.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// Like [`new`](Self::new).
     pub fn new_away(
         key: &[u8],
         value_length: usize,
@@ -138,7 +139,7 @@ impl Entry {
     /// Allocates an entry that does not expire and whose value is zeros.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// Like [`new`](Self::new).
     pub fn zeroed(key: &[u8], value_length: usize, access: Access, place: Option<Place>) -> Self {
         let mut entry = Self::allocate(key.len(), value_length, None, access, place, false);
         let layout = entry.layout();
@@ -188,7 +189,7 @@ impl Entry {
         entry
     }
 
-    /// The first `length` bytes, which must have been initialised: [`Layout::end`] or fewer.
+    /// Returns the first `length` bytes, at most [`Layout::end`]: those are initialised.
     #[inline]
     fn bytes(&self, length: usize) -> &[u8] {
         // SAFETY: this entry owns at least `length` initialised bytes behind its pointer.
@@ -206,7 +207,7 @@ impl Entry {
         // The fixed header and both lengths at their narrowest are six bytes, which every entry has.
         let header = self.bytes(LENGTHS + 2);
         let flags = header[0];
-        // Both lengths in a byte, as nearly always.
+        // The usual case: both lengths take one byte, and the entry has no place.
         if flags & !(HAS_EXPIRY | IS_EDITED) == 0 {
             return Layout::new(flags, usize::from(header[LENGTHS]), usize::from(header[LENGTHS + 1]));
         }
@@ -217,17 +218,17 @@ impl Entry {
         Layout::new(flags, number(&lengths[..key_width]), number(&lengths[key_width..]))
     }
 
-    /// The key.
+    /// Returns the key.
     #[inline]
     pub fn key(&self) -> &[u8] {
         let layout = self.layout();
         &self.bytes(layout.end)[layout.key..layout.value]
     }
 
-    /// The value.
+    /// Returns the value.
     ///
     /// # Panics
-    /// Where it is away.
+    /// If it is away.
     #[inline]
     pub fn value(&self) -> &[u8] {
         let layout = self.layout();
@@ -236,32 +237,32 @@ impl Entry {
         value
     }
 
-    /// The value's length, wherever it is.
+    /// Returns the value's length, also if it is away.
     #[inline]
     pub fn value_len(&self) -> usize {
         self.layout().length
     }
 
-    /// Whether the value is not in memory.
+    /// Returns true if the value is away: on disk only.
     #[inline]
     pub fn is_away(&self) -> bool {
         self.bytes(1)[0] & IS_AWAY != 0
     }
 
-    /// Returns true if the value was written into since it was set. Redis keeps such a string in another way, and says so
-    /// (`OBJECT ENCODING`).
+    /// Returns true if the value was edited in place since it was set. Redis encodes such a string differently, and
+    /// `OBJECT ENCODING` shows that.
     pub fn is_edited(&self) -> bool {
         self.bytes(1)[0] & IS_EDITED != 0
     }
 
-    /// Notes whether the value was written into since it was set.
+    /// Sets or clears the mark of a value that was edited in place.
     #[inline]
     pub fn set_edited(&mut self, is_edited: bool) {
         let flags = &mut self.bytes_mut(1)[0];
         *flags = if is_edited { *flags | IS_EDITED } else { *flags & !IS_EDITED };
     }
 
-    /// Where the value is on disk, or will be; `None` where values live in memory.
+    /// Returns the value's place on disk, now or once it is written; `None` if values live in memory.
     #[inline]
     pub fn place(&self) -> Option<Place> {
         if self.bytes(1)[0] & HAS_PLACE == 0 {
@@ -273,27 +274,27 @@ impl Entry {
         Some(Place { at, checksum: u32::from_le_bytes(checksum.try_into().expect("four bytes")) })
     }
 
-    /// Notes where the value is.
+    /// Sets the value's place.
     ///
     /// # Panics
-    /// Where the entry has no place.
+    /// If the entry was made without a place.
     pub fn set_place(&mut self, place: Place) {
         assert!(self.bytes(1)[0] & HAS_PLACE != 0, "only what was made with a place has one");
         let layout = self.layout();
         self.bytes_mut(layout.key)[layout.place..].copy_from_slice(&place.encode());
     }
 
-    /// Bytes of memory that the entry would give back if its value went away; 0 where it is away.
+    /// Returns the bytes of memory that would be freed if the value went away; 0 if it is away.
     #[inline]
     pub fn savings(&self) -> usize {
         let layout = self.layout();
         allocation(layout.end) - allocation(layout.value)
     }
 
-    /// Lets the value go: it is on disk.
+    /// Discards the value from memory: it is on disk.
     ///
     /// # Panics
-    /// Where the entry has no place.
+    /// If the entry has no place.
     pub fn send_away(&mut self) {
         let place = self.place().expect("what is sent away has a place to come back from");
         let is_edited = self.is_edited();
@@ -301,10 +302,10 @@ impl Entry {
         self.set_edited(is_edited);
     }
 
-    /// Takes the value back.
+    /// Puts the value that was read from disk back into the entry.
     ///
     /// # Panics
-    /// Where it is not of the length that went away.
+    /// If it has another length than the value that went away.
     pub fn bring_back(&mut self, value: &[u8]) {
         assert_eq!(value.len(), self.value_len(), "what comes back is what went away");
         let is_edited = self.is_edited();
@@ -312,10 +313,10 @@ impl Entry {
         self.set_edited(is_edited);
     }
 
-    /// The value, to be changed in place; its length stays.
+    /// Returns the value, to be edited in place; its length stays.
     ///
     /// # Panics
-    /// Where it is away.
+    /// If it is away.
     #[inline]
     pub fn value_mut(&mut self) -> &mut [u8] {
         let layout = self.layout();
@@ -323,7 +324,7 @@ impl Entry {
         &mut self.bytes_mut(layout.end)[layout.value..]
     }
 
-    /// When the entry ceases to exist. Absolute, because a replica may apply it much later.
+    /// Returns the time at which the entry expires. Absolute, because a replica may apply it much later.
     #[inline]
     pub fn expires_at(&self) -> Option<UnixMillis> {
         if self.bytes(1)[0] & HAS_EXPIRY == 0 {
@@ -334,20 +335,21 @@ impl Entry {
         Some(UnixMillis(u64::from_le_bytes(bytes)))
     }
 
-    /// When and how often the entry was used.
+    /// Returns the access data: when and how often the entry was used.
     #[inline]
     pub fn access(&self) -> Access {
         let header = self.bytes(LENGTHS);
         Access([header[1], header[2], header[3]])
     }
 
-    /// Notes a use.
+    /// Sets the access data.
     #[inline]
     pub fn set_access(&mut self, access: Access) {
         self.bytes_mut(LENGTHS)[ACCESS..].copy_from_slice(&access.0);
     }
 
-    /// Replaces the value, the expiry and the place. In place where the entry has the same shape, which it nearly always has.
+    /// Replaces the value, the expiry and the place. Reuses the allocation if all parts keep their sizes, as they nearly always
+    /// do.
     #[inline]
     pub fn replace(&mut self, value: &[u8], expires_at: Option<UnixMillis>, place: Option<Place>) {
         let (layout, flags) = (self.layout(), self.bytes(1)[0]);
@@ -368,7 +370,7 @@ impl Entry {
         *self = Self::new(self.key(), value, expires_at, self.access(), place);
     }
 
-    /// Sets or takes away the expiry. In place where there was one and is one.
+    /// Sets or removes the expiry. Reuses the allocation if the entry has one before and after.
     pub fn set_expiry(&mut self, expires_at: Option<UnixMillis>) {
         let (layout, is_edited) = (self.layout(), self.is_edited());
         match expires_at {
@@ -385,10 +387,10 @@ impl Entry {
         }
     }
 
-    /// Changes the value's length. New bytes are zero. Within one allocation class nothing moves.
+    /// Changes the value's length. New bytes are zero. Within one size class nothing moves.
     ///
     /// # Panics
-    /// Where the value is away.
+    /// If the value is away.
     pub fn resize_value(&mut self, length: usize) {
         let layout = self.layout();
         let old_length = layout.end - layout.value;
@@ -416,7 +418,7 @@ impl Entry {
         self.bytes_mut(layout.expiry)[at..].copy_from_slice(&(length as u32).to_le_bytes()[..value_width]);
     }
 
-    /// Fetches the header, the key and the start of the value into the processor's cache, without waiting for them.
+    /// Prefetches the header, the key and the start of the value.
     #[inline]
     pub fn prefetch(&self) {
         let start = self.memory.as_ptr().addr();
@@ -424,18 +426,19 @@ impl Entry {
         prefetch(start + 64);
     }
 
-    /// Bytes of memory that the entry takes, as it asks the allocator for them.
+    /// Returns the bytes of memory that the entry takes, as requested from the allocator.
     #[inline]
     pub fn memory(&self) -> usize {
         allocation(self.layout().end)
     }
 }
 
-/// Fetches what is at this address into the processor's cache, without waiting for it. Any address will do.
+/// Prefetches the memory at this address: has it loaded into the processor's cache, without waiting for that. Any address is
+/// valid.
 #[inline]
 pub(super) fn prefetch(address: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing that could be seen, and faults nowhere.
+    // SAFETY: a prefetch has no visible effect and faults at no address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address));
@@ -481,7 +484,7 @@ mod tests {
         Expire(Option<u64>),
         Access([u8; 3]),
         Place(u64),
-        /// The value goes away, and comes back before the next change of it.
+        /// The value goes away, and is read back before it is resized.
         GoAway,
     }
 
@@ -498,7 +501,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
-        /// Whatever is done to an entry, it is what a key, a value, an expiry, an access and a place would be.
+        /// After any sequence of changes, an entry equals the five variables that the same changes were made to: key, value,
+        /// expiry, access data and place.
         #[test]
         fn an_entry_is_its_five_parts(
             key in length(),
@@ -564,7 +568,7 @@ mod tests {
         }
     }
 
-    /// The budget of FACTS: a 16-byte key with a 64-byte value takes 6 bytes beside them.
+    /// A 16-byte key with a 64-byte value takes 96 bytes: their own, the 6 of the header, and 10 of rounding.
     #[test]
     fn a_small_entry_takes_96_bytes() {
         let entry = Entry::new(&[b'k'; 16], &[b'v'; 64], None, Access::default(), None);
@@ -572,7 +576,7 @@ mod tests {
         assert_eq!(size_of::<Option<Entry>>(), 8);
     }
 
-    /// What a cold key takes, whatever its value's length; without an expiry, and with one.
+    /// The memory of a key whose value is away does not depend on the value's length; with an expiry it is the same.
     #[test]
     fn a_key_whose_value_is_away_takes_48_bytes() {
         let place = Place { at: At::from_bits(1), checksum: 2 };
@@ -585,7 +589,7 @@ mod tests {
         }
     }
 
-    /// Of a value that is away no byte is ever made up.
+    /// A read of a value that is away panics: no byte of it is ever invented.
     #[test]
     #[should_panic(expected = "a value that is away is fetched")]
     fn a_value_that_is_away_is_not_read() {
@@ -593,7 +597,7 @@ mod tests {
         Entry::new_away(b"k", 3, None, Access::default(), place).value();
     }
 
-    /// A value that grows by a byte at a time is copied a few times for each doubling, not each time.
+    /// A value that grows by a byte at a time is copied a few times per doubling, not each time.
     #[test]
     fn growing_moves_an_entry_seldom() {
         let mut entry = Entry::new(b"k", b"", None, Access::default(), None);

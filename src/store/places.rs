@@ -1,125 +1,129 @@
-//! Values on disk (`--values disk`): which are in memory, which are away, and what of the log's segments is still needed.
+//! Values on disk (`--values disk`): which values are in memory, which are away (on disk only), and how much of each segment of
+//! the log is still needed.
 //!
-//! Every entry has a [`Place`]. It promises one when it is written, gets it when the record is on disk, and from then on its
-//! value may go away; a command that needs it has it fetched first. What brings a value into memory also puts it into a
-//! queue, at whose end [`Store::demote`] finds those to send away: CLOCK, with the entry's counter of uses for a hand that goes
-//! round several times.
+//! Every entry has a [`Place`]: a provisional one when it is written, the final one when its record is on disk. From then on
+//! its value may go away; a command that needs it has it fetched first. Each value that is brought into memory is also appended
+//! to a queue, from whose front [`Store::demote`] takes candidates for going away. The algorithm is CLOCK, with the entry's use
+//! counter in place of the reference bit, so that a value may survive several rounds.
 
 use super::{Entry, Key, LFU_INITIAL, Place, Store, UnixMillis, frequency, is_expired, minutes};
 use crate::wal::frame::PAYLOAD_BYTES_MAX;
 use crate::wal::{At, Found, Placed, Record, Spot, Value, Where};
 use std::collections::{BTreeMap, VecDeque};
 
-/// What the store knows of its values' places.
+/// The places of a store's values, and what is needed of each segment.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// The next promise.
+    /// The number of the last provisional place.
     next: u64,
+    /// The needed part of each segment, by its number.
     segments: BTreeMap<u32, Needed>,
-    /// What they have in sum.
+    /// Live bytes of all segments.
     live: u64,
     /// Values that are in memory and could go away, in the order in which they came; some have changed since. 32 bytes each.
     hot: VecDeque<Value>,
-    /// The number of values in all `joined`; some have changed since.
+    /// The number of values in all [`Needed::joined`]; some have changed since.
     joined: usize,
-    /// Bytes of memory that all values in memory would give back that can go away, or can once they are on disk.
+    /// Bytes of memory that would be freed if all values in memory went away that can, or can once they are on disk.
     savings: usize,
-    /// What is in memory and away.
+    /// Counts of values that are away, and of their moves.
     pub counts: Counts,
 }
 
-/// How many values are away, and what it took.
+/// Counts of values that are away, and of values that were sent away, brought back and moved.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Values that are on disk alone.
+    /// Values that are on disk only.
     pub away: u64,
-    /// Their bytes.
+    /// Bytes of values that are on disk only.
     pub away_bytes: u64,
     /// Values that were sent away since the start.
     pub demoted: u64,
-    /// Values that were brought back.
+    /// Values that were brought back into memory since the start.
     pub recalled: u64,
-    /// Bytes of values that were moved to the end of the log, so that a segment could be given up.
+    /// Bytes of values that were appended to the log again, so that a segment could be released or the values could go away.
     pub moved_bytes: u64,
 }
 
-/// What of a segment is needed.
+/// The part of a segment that is needed.
 #[derive(Debug, Default)]
 struct Needed {
-    /// Bytes of records whose entries are as they say.
+    /// Bytes of records that are live: their entries have this place.
     live: u64,
-    /// Values too large for a frame that begin here: they stay in memory.
+    /// Values that begin here and are too large for a frame: they stay in memory.
     kept: Vec<Value>,
-    /// Values in several pieces that begin here, because the command that wrote them takes several frames. In memory until they
-    /// are written once more, each alone.
+    /// Values that begin here and are in several pieces, because the command that wrote them takes several frames. They stay in
+    /// memory until they are written once more, each alone.
     joined: Vec<Value>,
 }
 
 /// A value that a command needs and that is away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cold {
-    /// Which.
+    /// The value.
     pub value: Value,
-    /// Its segment.
+    /// The segment that it is in.
     pub segment: u32,
     /// Its offset in the segment.
     pub offset: u32,
-    /// Its length.
+    /// Its length in bytes.
     pub length: usize,
-    /// Its checksum.
+    /// Its CRC-32C.
     pub checksum: u32,
 }
 
-/// The number that stands for a snapshot where a segment is named.
+/// The segment number that stands for a snapshot.
 const SNAPSHOT: u32 = 0;
-/// Bytes of a record beside its key and value, and of its expiry.
+/// Bytes of a record without its key, value and expiry.
 const RECORD_BYTES: u64 = 9;
+/// Bytes of a record's expiry.
 const EXPIRY_BYTES: u64 = 8;
-/// The queue of hot values is tidied when so many of it may have changed since.
+/// The queue of hot values is tidied when its length exceeds twice the number of values in memory by more than this.
 const STALE_KEPT: usize = 1024;
 
-/// Bytes of memory that an entry will give back when its value goes away; 0 where that can't be. A value that takes several
-/// frames of the log stays in memory; one from a snapshot, or from a command that takes several, is written alone first.
+/// Returns the bytes of memory that will be freed when an entry's value goes away; 0 if it can't. A value that is too large for
+/// a frame of the log stays in memory; one from a snapshot, or from a command of several frames, is written alone first.
 fn savings(entry: &Entry) -> usize {
     if entry.place().is_some() && fits_a_frame(entry) { entry.savings() } else { 0 }
 }
 
+/// Returns true if an entry's record fits into a frame.
 fn fits_a_frame(entry: &Entry) -> bool {
     weight(entry) <= PAYLOAD_BYTES_MAX as u64
 }
 
-/// Bytes of the log that an entry needs: those that it would take if it was moved.
+/// Returns the bytes of the log that an entry needs: those of its record if it was written again.
 fn weight(entry: &Entry) -> u64 {
     let expiry = if entry.expires_at().is_some() { EXPIRY_BYTES } else { 0 };
     RECORD_BYTES + expiry + (entry.key().len() + entry.value_len()) as u64
 }
 
 impl Places {
-    /// A place for a value that is on its way to the disk.
+    /// Returns a provisional place, for a value that is not on disk yet.
     #[inline]
     pub(super) fn promise(&mut self, value: &[u8]) -> Place {
         self.next += 1;
         Place { at: At::coming(self.next), checksum: crc32c::crc32c(value) }
     }
 
-    /// Bytes of memory that would be given back if every value went away that can.
+    /// Returns the bytes of memory that would be freed if every value went away that can, or can once it is on disk.
     pub(super) fn savings(&self) -> usize {
         self.savings
     }
 
-    /// Counts an entry in that has changed, or is new.
+    /// Adds the savings of an entry that is new or has changed.
     #[inline]
     pub(super) fn count_savings(&mut self, entry: &Entry) {
         self.savings += savings(entry);
     }
 
-    /// Counts an entry out that will change.
+    /// Subtracts the savings of an entry that is about to change.
     #[inline]
     pub(super) fn discount_savings(&mut self, entry: &Entry) {
         self.savings -= savings(entry);
     }
 
-    /// Takes an entry's value off the books, which has gone or has another place.
+    /// Subtracts from all counts an entry that was removed or is about to change its value.
     pub(super) fn leave(&mut self, entry: &Entry) {
         self.discount_savings(entry);
         let Some(place) = entry.place() else { return };
@@ -130,6 +134,7 @@ impl Places {
         self.leave_segment(place.at, weight(entry));
     }
 
+    /// Subtracts live bytes of the segment of a place, if it has one.
     fn leave_segment(&mut self, at: At, weight: u64) {
         if let Some(needed) = at.segment().and_then(|segment| self.segments.get_mut(&segment)) {
             needed.live -= weight;
@@ -137,7 +142,7 @@ impl Places {
         }
     }
 
-    /// Counts an entry's expiry that has been set or taken away since it was counted.
+    /// Adjusts the live bytes for an entry whose expiry was set or removed since they were counted.
     pub(super) fn count_expiry(&mut self, entry: &Entry, had_expiry: bool) {
         let has_expiry = entry.expires_at().is_some();
         let segment = entry.place().and_then(|place| place.at.segment());
@@ -150,7 +155,7 @@ impl Places {
         }
     }
 
-    /// Puts an entry's value on the books.
+    /// Adds an entry's value to the counts of its segment, and to the queue if it can go away.
     fn enter(&mut self, value: Value, entry: &Entry) {
         if let Some(segment) = value.at.segment() {
             let needed = self.segments.entry(segment).or_default();
@@ -173,7 +178,7 @@ impl Places {
         }
     }
 
-    /// All keys are gone.
+    /// Resets all counts: all keys were removed.
     pub(super) fn clear(&mut self) {
         self.counts.away = 0;
         self.counts.away_bytes = 0;
@@ -184,54 +189,56 @@ impl Places {
         self.hot.clear();
     }
 
-    /// Returns true if values are in memory alone that begin in this segment and are in several pieces.
+    /// Returns true if values begin in this segment that are in several pieces, and therefore in memory.
     pub fn has_kept(&self, segment: u32) -> bool {
         self.segments.get(&segment).is_some_and(|needed| !needed.kept.is_empty() || !needed.joined.is_empty())
     }
 
-    /// Bytes of a segment that are needed.
+    /// Returns the live bytes of a segment.
     pub fn live(&self, segment: u32) -> u64 {
         self.segments.get(&segment).map_or(0, |needed| needed.live)
     }
 
-    /// Bytes of all segments that are needed.
+    /// Returns the live bytes of all segments.
     pub fn live_total(&self) -> u64 {
         self.live
     }
 
-    /// Whether there may be a value that could go away.
+    /// Returns true if there may be a value that could go away.
     pub(super) fn has_hot(&self) -> bool {
         !self.hot.is_empty()
     }
 }
 
 impl Store {
-    /// Has values on disk from now on: each entry that is made knows where its value is.
+    /// Switches to values on disk: every entry has a place from now on.
     ///
     /// # Panics
-    /// Where there are entries.
+    /// If there are entries.
     pub fn keep_values_on_disk(&mut self) {
         assert!(self.is_empty(), "where values live is settled before there are any");
         self.places = Some(Box::default());
     }
 
-    /// Whether values live on disk.
+    /// Returns true if values live on disk.
     #[inline]
     pub fn has_values_on_disk(&self) -> bool {
         self.places.is_some()
     }
 
+    /// Returns the entry that has this value, if there still is one.
     fn find_value(&self, value: Value) -> Option<&Entry> {
         let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
         self.tables[value.slot.index()].entries.find(value.hash, is_it)
     }
 
+    /// Returns the entry that has this value, if there still is one.
     fn find_value_mut(&mut self, value: Value) -> Option<&mut Entry> {
         let is_it = |entry: &Entry| entry.place().is_some_and(|place| place.at == value.at);
         self.tables[value.slot.index()].entries.find_mut(value.hash, is_it)
     }
 
-    /// What has to be fetched before a command can have this key's value.
+    /// Returns the value of a key if it is away, and has to be fetched before a command that needs it; `None` if not.
     #[inline]
     pub fn cold(&self, key: Key<'_>, now: UnixMillis) -> Option<Cold> {
         self.places.as_ref()?;
@@ -249,7 +256,7 @@ impl Store {
         Some(Cold { value, segment, offset, length: entry.value_len(), checksum: place.checksum })
     }
 
-    /// Notes where a value is that has just become durable, if its entry still has it.
+    /// Sets the place of a value that has just become durable, if its entry still has it.
     pub fn place(&mut self, value: Value, at: At) {
         let Some(entry) = self.find_value_mut(value) else { return };
         let Some(place) = entry.place() else { return };
@@ -262,26 +269,26 @@ impl Store {
         let Some(entry) = self.tables[value.slot.index()].entries.find(value.hash, found) else { return };
         places.leave_segment(place.at, weight(entry));
         if entry.is_away() {
-            // It stays as it is, in another place.
+            // `enter` counts it again: it stays away, in another place.
             places.counts.away -= 1;
             places.counts.away_bytes -= entry.value_len() as u64;
         }
         places.enter(value, entry);
     }
 
-    /// Whether the value is still away, and there.
+    /// Returns true if the entry still has this value, and it is away.
     pub fn is_cold(&self, cold: &Cold) -> bool {
         self.find_value(cold.value).is_some_and(Entry::is_away)
     }
 
-    /// Brings a value back into its entry, if that still waits for it; returns whether it did. It stays in memory until
-    /// [`release`](Self::release) is called.
+    /// Brings a value back into its entry, if that still has it and it is away; returns true if so. The value is pinned in
+    /// memory until [`release`](Self::release) is called.
     pub fn recall(&mut self, cold: &Cold, bytes: &[u8], now: UnixMillis) -> bool {
         let policy = self.policy;
         let Some(entry) = self.find_value_mut(cold.value).filter(|entry| entry.is_away()) else { return false };
         let before = entry.memory();
         entry.bring_back(bytes);
-        // As cold as one that was just written, once the command has used it.
+        // Raised to one below the counter of a new entry: the command's use then makes it as cold as a value just written.
         let uses = frequency(entry.access(), &policy, now);
         entry.set_access(minutes(now, uses.max(LFU_INITIAL - 1)));
         let (after, saved) = (entry.memory(), savings(entry));
@@ -295,14 +302,14 @@ impl Store {
         true
     }
 
-    /// Lets a value that was brought back go away again.
+    /// Unpins a value that was brought back: it may go away again.
     pub fn release(&mut self, value: Value) {
         if let Some(places) = &mut self.places {
             places.hot.push_back(value);
         }
     }
 
-    /// Whether more memory is used than may be, and values could go away.
+    /// Returns true if more memory is used than `max-memory` and values could go away, or if the queue is due to be tidied.
     #[inline]
     pub fn wants_demotion(&self) -> bool {
         let Some(places) = &self.places else { return false };
@@ -311,7 +318,7 @@ impl Store {
         (is_over && places.has_hot()) || in_memory * 2 + (STALE_KEPT as u64) < places.hot.len() as u64
     }
 
-    /// Sends values away that are seldom used, looking at `count` of them at most, while more memory is used than may be.
+    /// Looks at up to `count` values and sends away those that are seldom used, while more memory is used than `max-memory`.
     pub fn demote(&mut self, count: usize, now: UnixMillis) {
         for _ in 0..count {
             if !self.wants_demotion() {
@@ -345,7 +352,7 @@ impl Store {
         }
     }
 
-    /// Applies what is read of a log or of a snapshot, whose segment is 0; values may stay where they are.
+    /// Applies what was read of a log or of a snapshot, whose segment is 0. Values may stay on disk.
     pub fn apply_in_place(&mut self, found: Found<'_>, now: UnixMillis) {
         self.begin_loading();
         match found {
@@ -359,7 +366,7 @@ impl Store {
         }
     }
 
-    /// Has a key whose value is away, as a hint says.
+    /// Inserts a key of a hint, with its value away.
     fn apply_placed(&mut self, placed: Placed<'_>, segment: u32, now: UnixMillis) {
         let Placed { key, length, offset, checksum, expires_at, .. } = placed;
         let place = Place { at: At::stored(segment, offset), checksum };
@@ -368,6 +375,7 @@ impl Store {
         self.enter(key, hash, Entry::new_away(key.bytes, length, expires_at, minutes(now, LFU_INITIAL), place), place);
     }
 
+    /// Inserts a new entry, and counts its place.
     fn enter(&mut self, key: Key<'_>, hash: u64, entry: Entry, place: Place) {
         if let Some(places) = &mut self.places {
             places.enter(Value { hash, slot: key.slot, at: place.at }, &entry);
@@ -375,15 +383,17 @@ impl Store {
         self.insert(key.slot, hash, entry);
     }
 
+    /// Applies a record that was read at this spot.
     fn apply_record(&mut self, record: Record<'_>, spot: Spot, now: UnixMillis) {
         let (Record::Put { key, value, expires_at } | Record::Again { key, value, expires_at }) = record else {
             return self.apply(record, now);
         };
-        // A snapshot's keys are no effects: the versions stand beside them.
+        // A snapshot's keys are no effects: it has records of the versions.
         let is_effect = matches!(record, Record::Put { .. }) && spot.segment != SNAPSHOT;
         self.counting(Key::of(key), is_effect, |store, key| store.apply_value(key, value, expires_at, spot, now));
     }
 
+    /// Sets a key's value as a record that was read at this spot says. If memory is full, a value in one piece stays on disk.
     fn apply_value(
         &mut self,
         key: Key<'_>,
@@ -410,8 +420,8 @@ impl Store {
         self.enter(key, hash, entry, place);
     }
 
-    /// Moves a value to the end of the log that was read where `at` says, if its entry still has it there. Returns the bytes
-    /// that the log has grown by.
+    /// Appends a value that was read at this position to the log again, if its entry still has it there. Returns the bytes of
+    /// the key and the value; 0 if it was not appended.
     pub fn move_value(&mut self, key: &[u8], bytes: &[u8], at: At) -> usize {
         let value = Value { hash: self.hash(key), slot: Key::of(key).slot, at };
         let Some(entry) = self.find_value(value) else { return 0 };
@@ -427,8 +437,8 @@ impl Store {
         key.len() + bytes.len()
     }
 
-    /// Moves the next value to the end of the log that begins in this segment and is in several pieces. Returns whether there
-    /// may be more.
+    /// Appends the next value that begins in this segment and is in several pieces to the log again. Returns true if there may
+    /// be more.
     pub fn move_kept(&mut self, segment: u32) -> bool {
         let Some(places) = &mut self.places else { return false };
         let Some(needed) = places.segments.get_mut(&segment) else { return false };
@@ -448,13 +458,13 @@ impl Store {
         true
     }
 
-    /// Returns true if more memory is used than may be, and values could go away once they are written alone.
+    /// Returns true if more memory is used than `max-memory`, and values could go away once they are written alone.
     #[inline]
     pub fn wants_parting(&self) -> bool {
         self.is_over() && self.places.as_ref().is_some_and(|places| places.joined != 0)
     }
 
-    /// Moves the next value to the end of the log that a command of several frames has written: there it is in one piece, and can
+    /// Appends the next value that a command of several frames has written to the log again: it is in one piece then, and can
     /// go away. Those of the oldest segment come first.
     pub fn part_value(&mut self) {
         let segments = self.places.iter().flat_map(|places| &places.segments);
@@ -464,10 +474,10 @@ impl Store {
         }
     }
 
-    /// Forgets a segment that was given up.
+    /// Forgets a segment that was released.
     ///
     /// # Panics
-    /// Where it is still needed.
+    /// If it is still needed.
     pub fn forget_segment(&mut self, segment: u32) {
         let Some(places) = &mut self.places else { return };
         let needed = places.segments.remove(&segment).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Slots that come and go.
+//! Changes of whole slots: clearing them, and new versions for slots that this shard takes over.
 
 use super::Store;
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl Store {
-    /// Removes every key of these ranges of slots: an effect on each slot, and one record, if it is to be recorded. Their memory is
-    /// given back in slices, by [`bury`](Self::bury), and counted until then. Returns the number of keys.
+    /// Removes every key of these ranges of slots: an effect on each slot, and one record if `is_recorded`. Their memory is
+    /// freed in slices, by [`bury`](Self::bury), and counted until then. Returns the number of keys removed.
     pub fn clear_slots(&mut self, ranges: &[(Slot, Slot)], is_recorded: bool) -> usize {
         let mut bits = [0; SLOT_SET_BYTES];
         for &(first, last) in ranges {
@@ -24,7 +24,7 @@ impl Store {
         before - self.length
     }
 
-    /// Removes the keys of these slots, as a record says: an effect on each of them.
+    /// Applies a record that clears slots: removes their keys, which is an effect on each of them.
     pub(super) fn apply_clear_slots(&mut self, slots: SlotSet<'_>) {
         let is_all = Slot::all().all(|slot| slots.has(slot) || self.tables[slot.index()].entries.is_empty());
         if is_all {
@@ -36,6 +36,7 @@ impl Store {
         }
     }
 
+    /// Removes the keys of a slot, without a record. Their memory is counted until it is freed.
     fn clear_slot(&mut self, slot: Slot) {
         let table = &mut self.tables[slot.index()];
         if table.entries.is_empty() {
@@ -49,13 +50,13 @@ impl Store {
         self.expiring -= expiring as usize;
         self.census.subtract_keys(slot, entries.len() as u32);
         if let Some(places) = &mut self.places {
-            // A segment that is given up must hold nothing that is counted: this can't wait.
+            // A segment that is released must hold nothing that is counted, so this cannot wait.
             entries.iter().for_each(|entry| places.leave(entry));
         }
         self.cleared_slots.push(entries.into_iter());
     }
 
-    /// Gives back the memory of up to `budget` entries of slots that were cleared.
+    /// Frees the memory of up to `budget` entries of cleared slots.
     pub(super) fn give_back_slots(&mut self, mut budget: usize) {
         while let Some(entries) = self.cleared_slots.last_mut()
             && 0 < budget
@@ -73,8 +74,8 @@ impl Store {
         }
     }
 
-    /// Gives slots that have come from elsewhere a version that they never had: what was seen of them before, here or there, says
-    /// nothing of what they are now. `epoch`: that of the topology that has brought them.
+    /// Sets slots that this shard takes over to a version that they never had, since versions seen before, here or elsewhere,
+    /// say nothing about their keys now. `epoch`: the epoch of the topology that assigned them to this shard.
     pub fn renew_slots(&mut self, slots: &[Slot], epoch: u64, is_recorded: bool) {
         let version = Version { epoch, effects: 0 };
         slots.iter().for_each(|&slot| self.set_table(slot, version));
@@ -84,7 +85,7 @@ impl Store {
         }
     }
 
-    /// Returns the ranges of slots with keys, of those that `is_meant`.
+    /// Returns the ranges of slots that have keys and for which `is_meant` returns true.
     pub fn slots_with_keys(&self, is_meant: impl Fn(Slot) -> bool) -> Vec<(Slot, Slot)> {
         let mut ranges: Vec<(Slot, Slot)> = Vec::new();
         for slot in Slot::all().filter(|&slot| self.slot_len(slot) != 0 && is_meant(slot)) {
@@ -108,7 +109,7 @@ mod tests {
         store.put(Key::of(key.as_bytes()), b"value", expires_at, NOW);
     }
 
-    /// A slot that is cleared is empty at once, by every count; its memory is counted until it has been given back.
+    /// A slot that is cleared is empty at once, by every count; its memory is counted until it has been freed.
     #[test]
     fn a_slot_that_is_cleared_is_empty_at_once() {
         for is_on_disk in [false, true] {
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// A slot that has come from elsewhere has no version that was seen before, also after its log was read again.
+    /// A slot that is taken over has no version that was seen before.
     #[test]
     fn a_slot_that_has_come_is_not_taken_for_what_it_was() {
         let (mut store, slot) = (Store::new(1, Policy::default()), Slot::of(b"b"));

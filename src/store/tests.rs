@@ -1,4 +1,4 @@
-use super::*;
+use super::{eviction::EVICTIONS_PER_WRITE, *};
 use crate::wal::{
     Found, Placed, Spot,
     frame::{FileId, FrameHeader},
@@ -6,7 +6,7 @@ use crate::wal::{
 use proptest::{collection::vec, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The key with this number: one of a few slots, so that tables of some length come about.
+/// The name of a key, in one of three slots, so that tables have some length.
 fn name(number: u16) -> String {
     format!("{{{}}}{number}", number % 3)
 }
@@ -15,7 +15,7 @@ fn key(name: &str) -> Key<'_> {
     Key::of(name.as_bytes())
 }
 
-/// What can be done to a store, with times relative to the present.
+/// An operation on a store, with times relative to the present.
 #[derive(Clone, Debug)]
 enum Step {
     Put(u16, usize, Option<u64>),
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a store should be: keys in order, each with its value and expiry, and the time.
+/// The expected state of a store: keys in order, each with its value and expiry, and the time.
 #[derive(Default)]
 struct Model {
     now: u64,
@@ -81,7 +81,7 @@ impl Model {
     }
 }
 
-/// Takes a step on both. Returns what is wrong with the store's answer.
+/// Takes a step on both. Returns an error if the store's answer is wrong.
 fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) -> Result<(), TestCaseError> {
     let now = UnixMillis(model.now);
     let at = |expiry: &Option<u64>| expiry.map(|after| model.now + after);
@@ -145,7 +145,7 @@ fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) 
         Step::Wait(time) => model.now += time,
         Step::Clear => {
             store.clear();
-            // What was cleared is not there, however much of it is still in memory.
+            // Cleared keys are not there, though their entries may still be in memory.
             store.bury(3);
             model.remove(|_| true);
         }
@@ -174,8 +174,8 @@ fn take(step: &Step, store: &mut Store, model: &mut Model, cursor: &mut Cursor) 
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
-    /// Whatever is done to a store, it holds what a map would, knows how much that is, and a scan shows every key that is
-    /// there from its beginning to its end, however the tables grow and shrink meanwhile.
+    /// After any operations a store holds what a map would, and its counts are right. A scan returns every key that is there
+    /// from its beginning to its end, however the tables grow and shrink meanwhile.
     #[test]
     fn a_store_is_a_map_with_a_clock(steps in vec(step(), 1..60)) {
         let mut store = Store::new(7, Policy::default());
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// Counts again what the store keeps count of.
+/// Checks the store's counts against a recount.
 #[track_caller]
 pub(super) fn check_books(store: &Store) {
     let entries = || store.tables.iter().flat_map(|table| table.entries.iter());
@@ -266,7 +266,7 @@ fn under_lfu_the_limit_holds_and_what_is_used_stays() {
     check_books(&store);
 }
 
-/// Where nothing may be evicted, writes are refused until there is room again.
+/// If nothing may be evicted, writes are refused at the limit until there is room again.
 #[test]
 fn without_eviction_the_store_refuses_at_its_limit() {
     let now = UnixMillis(1_000_000_000_000);
@@ -416,7 +416,7 @@ fn a_limit_that_comes_back_was_lowered_too() {
     assert!(store.memory() <= 1 << 20, "what crossed the limit is gone at once");
 }
 
-/// A store that comes back with more than `max-memory` is brought down bit by bit: no write pays for all of it.
+/// A store that is loaded with more than `max-memory` is evicted in steps: no write waits for all of them.
 #[test]
 fn what_was_loaded_over_the_limit_goes_bit_by_bit() {
     let now = UnixMillis(1_000_000_000_000);
@@ -452,7 +452,7 @@ fn evictions_do_not_outgrow_the_log() {
     check_books(&store);
 }
 
-/// However much has expired, one call looks at no more than it was allowed to, and all is gone after enough calls.
+/// One sweep looks at no more entries than its budget, however many have expired, and all are removed after enough sweeps.
 #[test]
 fn sweeping_is_bounded_and_gets_everything() {
     let now = UnixMillis(1_000_000_000_000);
@@ -561,7 +561,7 @@ fn every_key_is_drawn_as_often_as_any_other() {
     assert!((290.0..=510.0).contains(&chi_squared), "{chi_squared}");
 }
 
-/// Where most keys have expired, and nobody has swept them, a live one is found all the same, each as likely as another.
+/// A random key is a live one even if most keys have expired and none were swept.
 #[test]
 fn a_random_key_is_found_among_any_number_that_have_expired() {
     let now = UnixMillis(1_000_000_000_000);
@@ -601,8 +601,8 @@ fn keys_in_use_outlive_a_flood_into_one_slot() {
     assert!(lost.is_empty(), "{lost:?} were evicted");
 }
 
-/// A key whose time has come is removed by a record of the log, by whoever finds it, and is hidden where the log has no room
-/// for that: nothing goes without a record.
+/// An expired key is removed with a record by any lookup that finds it, and is hidden if the log has no room for the record: no
+/// key is removed without one.
 #[test]
 fn what_has_expired_is_removed_by_a_record() {
     let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
@@ -663,7 +663,7 @@ fn what_has_expired_is_removed_by_a_record() {
     }
 }
 
-/// A random key is a live one also where those that have expired can't be removed, and there is none if none is alive.
+/// A random key is a live one even if expired ones can't be removed, and there is none if no key is live.
 #[test]
 fn a_random_key_is_found_among_those_that_cannot_be_removed() {
     let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
@@ -679,7 +679,7 @@ fn a_random_key_is_found_among_those_that_cannot_be_removed() {
     assert_eq!(store.len(), 1001);
 }
 
-/// What is put in place of a key that has expired is one effect and one record, however it is put.
+/// A write that replaces an expired key is one effect and one record, by `put` and by `resize`.
 #[test]
 fn what_takes_the_place_of_an_expired_key_is_one_effect() {
     let (now, later) = (UnixMillis(1_000_000_000_000), UnixMillis(1_000_000_001_000));
@@ -697,7 +697,7 @@ fn what_takes_the_place_of_an_expired_key_is_one_effect() {
     }
 }
 
-/// A slot can be given a version, or be said to have none that is known; records of it are no effects, and replay makes the same.
+/// A slot's version can be set, also to one that is unknown. The record of that is no effect, and replay restores the version.
 #[test]
 fn a_slot_is_given_a_version() {
     let now = UnixMillis(1_000_000_000_000);

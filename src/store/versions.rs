@@ -1,4 +1,4 @@
-//! The versions of the slots of a store, and what counts in them.
+//! The versions of a store's slots, and the effects that they count.
 
 use super::{Key, Store};
 use crate::{
@@ -7,16 +7,16 @@ use crate::{
 };
 
 impl Store {
-    /// Returns the version of a slot. Two equal versions say that no key of the slot has changed in between, by whatever cause; an
-    /// expiry counts when the key is removed.
+    /// Returns the version of a slot. If it is the same at two times, no key of the slot has changed in between, for any
+    /// reason. An expiry counts when the key is removed.
     pub fn version(&self, slot: Slot) -> Version {
         self.tables[slot.index()].version
     }
 
-    /// Gives a slot a version, by a record that is no effect.
+    /// Sets the version of a slot, and records it; the record is not an effect.
     ///
     /// # Panics
-    /// Inside a command.
+    /// If the current command has records already.
     pub fn set_version(&mut self, slot: Slot, version: Version) {
         if let Some(log) = &mut self.log {
             Versions::of_one(slot, version, |versions| log.append_statement(Record::Versions(versions)));
@@ -24,39 +24,40 @@ impl Store {
         self.set_table(slot, version);
     }
 
+    /// Sets the version of a slot, without a record.
     pub(super) fn set_table(&mut self, slot: Slot, version: Version) {
         self.tables[slot.index()].version = version;
     }
 
-    /// Notes that nobody knows what the slots have: something was lost.
+    /// Marks the versions of all slots as unknown: records were lost.
     pub fn forget_versions(&mut self) {
         self.tables.iter_mut().for_each(|table| table.version.epoch = Version::UNKNOWN);
     }
 
-    /// Shows records of the versions that all slots have now; those of which none tells have the default.
+    /// Calls `visit` with records of the current versions of all slots. Slots in none of the records have the default version.
     pub fn each_version(&self, mut visit: impl FnMut(Record<'_>)) {
         let each = Slot::all().map(|slot| (slot, self.version(slot)));
         each_run(each, |versions| visit(Record::Versions(versions)));
     }
 
-    /// Appends the versions that all slots have now to the log, so that what is before it is not needed to know them.
+    /// Appends the current versions of all slots to the log, so that they can be recovered without the log before this point.
     ///
     /// # Panics
-    /// Inside a command.
+    /// If the current command has records already.
     pub fn state_versions(&mut self) {
         let Some(mut log) = self.log.take() else { return };
         self.each_version(|record| log.append_statement(record));
         self.log = Some(log);
     }
 
-    /// Counts an effect on a slot.
+    /// Counts an effect on a slot in its version.
     #[inline]
     pub(super) fn count_effect(&mut self, slot: Slot) {
         let table = &mut self.tables[slot.index()];
         table.version = table.version.next();
     }
 
-    /// Applies what a record says of a key: one effect, whatever it does here, or none.
+    /// Runs `apply`, which applies a record about a key, and counts one effect if `is_effect`, else none, whatever it does.
     #[inline]
     pub(super) fn counting<'k>(&mut self, key: Key<'k>, is_effect: bool, apply: impl FnOnce(&mut Self, Key<'k>)) {
         let before = self.version(key.slot);
@@ -64,12 +65,12 @@ impl Store {
         self.set_table(key.slot, if is_effect { before.next() } else { before });
     }
 
-    /// Notes the versions, should what follows be shown once more.
+    /// Saves the versions of all slots, in case the records that follow are replayed from here again.
     pub(super) fn mark_versions(&mut self) {
         self.marked = Some(self.tables.iter().map(|table| table.version).collect());
     }
 
-    /// Goes back to the versions that were noted.
+    /// Restores the versions that were saved.
     pub(super) fn rewind_versions(&mut self) {
         let marked = self.marked.iter().flatten();
         self.tables.iter_mut().zip(marked).for_each(|(table, &version)| table.version = version);

@@ -1,8 +1,8 @@
 //! Steps: the changes of a document that are safe, each from one revision to the next.
 //!
-//! A [`Step`] is checked against the document that it changes. It says nothing of time: that a copy has been repaired, that a
-//! server has been silent for long enough, is for the proposer to know (`REPLICATION.md` has the rules). The document says
-//! only which changes can never be right, and refuses these.
+//! A [`Step`] is checked against the document that it changes. Steps have no time: that a copy has been repaired, or that a
+//! server has been silent for long enough, is for the proposer to know. The document only refuses changes that can never be
+//! right.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 

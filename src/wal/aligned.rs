@@ -3,7 +3,7 @@
 use super::frame::BLOCK_BYTES;
 use std::fmt;
 
-/// A buffer of a fixed size whose first byte stands where direct I/O wants it.
+/// A buffer of a fixed size whose first byte is aligned as direct I/O requires.
 pub struct Aligned {
     bytes: Vec<u8>,
     start: usize,
@@ -19,12 +19,12 @@ impl Aligned {
         Self { bytes, start, length }
     }
 
-    /// All of it.
+    /// Returns the whole buffer.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.length]
     }
 
-    /// All of it, to be filled. It never moves.
+    /// Returns the whole buffer, to be filled. It never moves.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.length]
     }

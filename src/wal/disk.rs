@@ -1,4 +1,4 @@
-//! For tests: a shard's files in memory, written as the engine has them written, and torn as a disk tears them.
+//! For tests: a shard's files in memory, written as the engine has them written, and torn as a disk tears writes.
 
 use super::{
     Damage, FileInfo, Log, Lsn, Record, Recovery, Report, Step,
@@ -24,7 +24,7 @@ pub(crate) struct Disk {
     pub(crate) directory: u64,
     pub(crate) shard: u16,
     pub(crate) files: Vec<File>,
-    /// What segments were that were released: the next are made of them.
+    /// The bytes of released segments, of which the next segments are made.
     pub(crate) spares: Vec<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ impl Default for Disk {
 /// Keys, values and expiries.
 pub(crate) type Keys = BTreeMap<Vec<u8>, (Vec<u8>, Option<UnixMillis>)>;
 
-/// What a record does to the keys.
+/// Applies a record to the keys.
 pub(crate) fn apply(keys: &mut Keys, record: Record<'_>) {
     match record {
         Record::Put { key, value, expires_at } => drop(keys.insert(key.to_vec(), (value.to_vec(), expires_at))),
@@ -76,7 +76,7 @@ impl Disk {
         file.expect("the file is there")
     }
 
-    /// Recovers the keys; what was lost is in the report where that is accepted.
+    /// Recovers the keys. If loss is accepted, what was lost is in the report.
     pub(crate) fn recover(&self, accepts_loss: bool) -> Result<(Keys, Report), Damage> {
         let mut keys = Keys::new();
         let mut recovery = Recovery::new(self.directory, self.shard, self.infos(), accepts_loss);
@@ -100,7 +100,7 @@ impl Disk {
             .encode()
     }
 
-    /// Makes a segment ready: of a spare one where there is one, else of zeros.
+    /// Makes a segment ready: of a spare one if there is one, else of zeros.
     fn prepare(&mut self, id: FileId, number: u64, blocks: usize, end: Lsn) {
         let mut bytes = self.spares.pop().unwrap_or_default();
         bytes.resize(blocks * BLOCK_BYTES, 0);
@@ -114,7 +114,7 @@ impl Disk {
         self.spares.push(self.files.remove(position).bytes);
     }
 
-    /// Writes a snapshot; `since`: where the log ended when it was begun, `walked_at`: when all keys had been seen.
+    /// Writes a snapshot. `since`: the end of the log when it was begun; `walked_at`: the end when all keys had been seen.
     pub(crate) fn write_snapshot(&mut self, id: FileId, keys: &Keys, since: Lsn, walked_at: Lsn) {
         let (mut log, mut buffer) = (Log::new(Lsn(0), false), vec![0; FRAME_BYTES_MAX]);
         let mut bytes = self.header(FileKind::Snapshot, id, 0, since).to_vec();
@@ -134,7 +134,7 @@ impl Disk {
     }
 }
 
-/// A write that had not ended when the server did.
+/// A write that was in flight when the server ended.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     number: u64,
@@ -143,7 +143,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Puts those of its blocks on the disk that `is_written` says.
+    /// Writes those of its blocks for which `is_written` returns true.
     pub(crate) fn land(&self, disk: &mut Disk, mut is_written: impl FnMut() -> bool) {
         let Some(file) =
             disk.files.iter_mut().find(|file| file.kind == FileKind::Segment && file.number == self.number)
@@ -167,13 +167,13 @@ pub(crate) struct Writer {
     number: u64,
     offset: usize,
     next_id: FileId,
-    /// Segments with frames, or from lives before, with the positions they begin at.
+    /// Segments with frames, or from earlier lives, with the positions they begin at.
     used: Vec<(u64, Lsn)>,
     buffer: Vec<u8>,
 }
 
 impl Writer {
-    /// Begins where recovery has found the end.
+    /// Begins a life at the end of the log that recovery has found.
     pub(crate) fn start(disk: &mut Disk, report: &Report, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let ids = [FileId(random.u64(..)), FileId(random.u64(..))];
@@ -187,7 +187,7 @@ impl Writer {
             buffer: vec![0; FRAME_BYTES_MAX],
             random,
         };
-        // What the last start had made ready and not used is used first, unless this start ends before that.
+        // Segments that the last start had made ready and not used are used first, unless this start ends before that.
         let unused: Vec<_> = report.segments.iter().filter(|(_, first)| first.is_none()).collect();
         if !unused.is_empty() && writer.random.bool() {
             unused.iter().for_each(|(number, _)| disk.release(*number));
@@ -197,7 +197,7 @@ impl Writer {
         writer
     }
 
-    /// Takes the next frame; the disk has none of it yet.
+    /// Takes the next frame, of which nothing is on disk yet.
     pub(crate) fn take(&mut self, disk: &mut Disk) -> Option<InFlight> {
         let bytes = self.log.next_frame_bytes()?;
         self.make_room(disk, bytes);
@@ -212,7 +212,7 @@ impl Writer {
         Some(in_flight)
     }
 
-    /// Writes the next frame. Returns whether there was one.
+    /// Writes the next frame. Returns false if there is none.
     pub(crate) fn write(&mut self, disk: &mut Disk) -> bool {
         let Some(in_flight) = self.take(disk) else { return false };
         in_flight.land(disk, || true);
@@ -225,7 +225,7 @@ impl Writer {
         true
     }
 
-    /// Says that all is on disk.
+    /// Writes a seal: all before it is on disk.
     pub(crate) fn seal(&mut self, disk: &mut Disk) {
         self.make_room(disk, frame_bytes(0));
         let length = self.log.seal(self.id, self.log.end(), &mut self.buffer);
@@ -249,13 +249,13 @@ impl Writer {
             self.next_id = FileId(self.random.u64(..));
             self.offset = BLOCK_BYTES;
         }
-        // Segments here are small, for the sake of the tests.
+        // Segments are small here, so that tests have several.
         let segment = &mut disk.file(FileKind::Segment, self.number).bytes;
         let length = segment.len().max(self.offset + bytes);
         segment.resize(length, 0);
     }
 
-    /// Gives up the segments that a snapshot which was begun at `lsn` makes superfluous.
+    /// Releases the segments that a snapshot begun at `lsn` makes superfluous.
     pub(crate) fn release_before(&mut self, disk: &mut Disk, lsn: Lsn) {
         let count = self.used.windows(2).take_while(|pair| pair[1].1 <= lsn).count();
         for (number, _) in self.used.drain(..count) {

@@ -1,7 +1,8 @@
-//! The files of one core: which there are, what they are called, and in which order they are written, synced and renamed.
+//! The files of one core: their names, and the order in which they are written, synced and renamed.
 //!
-//! All of it is decided upon [`Files`], a directory on a disk: `io::files` is that trait on a file system, `files::disk`
-//! (in tests) a disk of so many blocks that loses what was not synced. Each operation blocks, and runs on the core's blocking thread.
+//! All operations are done through [`Files`], a directory on a disk: `io::files` implements it on a file system, `files::disk`
+//! (in tests) on a disk of a limited number of blocks that loses what was not synced. Each operation blocks, and runs on the
+//! core's blocking thread.
 
 #[cfg(test)]
 pub(crate) mod disk;
@@ -35,23 +36,23 @@ use std::{
     },
 };
 
-/// The directory of one core, as a disk has it. Names are relative to it.
+/// The directory of one core on a disk. Names are relative to it.
 ///
 /// Errors are those of the file system; [`io::ErrorKind::StorageFull`] means that there is no room.
 pub trait Files: Clone + fmt::Debug + Send + 'static {
     /// An open file.
     type File: fmt::Debug + Send + Sync + 'static;
 
-    /// The names of all files, in order.
+    /// Returns the names of all files, in order.
     ///
     /// # Errors
-    /// As the file system says; so it is with all that follow.
+    /// Those of the file system, here and below.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// The bytes of the file of this name.
+    /// Returns the size of the file with this name, in bytes.
     fn size_of(&self, name: &str) -> io::Result<u64>;
-    /// The file's place, for messages.
+    /// Returns the path of a file, for messages.
     fn path(&self, name: &str) -> String;
-    /// Makes an empty file in place of any of that name.
+    /// Creates an empty file, and replaces any of that name.
     fn create(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file for reading and writing whole blocks.
     fn open(&self, name: &str) -> io::Result<Self::File>;
@@ -59,27 +60,27 @@ pub trait Files: Clone + fmt::Debug + Send + 'static {
     fn open_segment(&self, name: &str) -> io::Result<Self::File>;
     /// Allocates the blocks of an empty file. Returns false if the file system can only allocate by writing.
     fn reserve(&self, file: &Self::File, bytes: u64) -> io::Result<bool>;
-    /// The bytes of an open file.
+    /// Returns the size of an open file, in bytes.
     fn size(&self, file: &Self::File) -> io::Result<u64>;
-    /// Cuts a file, or makes it longer.
+    /// Truncates or extends a file to this size.
     fn resize(&self, file: &Self::File, bytes: u64) -> io::Result<()>;
     /// Writes whole blocks, from memory of [`Aligned`](super::aligned::Aligned).
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Fills whole blocks, in memory of [`Aligned`](super::aligned::Aligned).
+    /// Reads whole blocks, into memory of [`Aligned`](super::aligned::Aligned).
     fn read_at(&self, file: &Self::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
     /// Makes a file's bytes and size durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
-    /// Renames a file, in place of any of the new name.
+    /// Renames a file, and replaces any of the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a name.
+    /// Removes the file with this name.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes durable which files there are and what they are called.
+    /// Makes the names of all files durable.
     fn sync_directory(&self) -> io::Result<()>;
-    /// The bytes that are free on the disk.
+    /// Returns the bytes that are free on the disk.
     fn free_bytes(&self) -> io::Result<u64>;
-    /// The time of the last change of a file.
+    /// Returns the time of the last change of a file.
     fn modified_at(&self, name: &str) -> io::Result<UnixMillis>;
-    /// Writes down, beside the core's directory, what a start lost that accepted a loss. Returns the path.
+    /// Writes a report, beside the core's directory, of what a start lost that accepted loss. Returns its path.
     fn write_lost(&self, lost: &[Lost], unix_seconds: u64) -> io::Result<String>;
 }
 
@@ -97,7 +98,7 @@ pub struct Layout<F> {
     damaged: Arc<OnceLock<Vec<String>>>,
 }
 
-/// The owner of a file, as the file's header has it.
+/// The owner of a file, which its header names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FileOwner {
     /// The id of the data directory.
@@ -106,51 +107,55 @@ pub struct FileOwner {
     pub shard: u16,
 }
 
-/// The files that are allocated and are no segments yet.
+/// Counts of the files that are allocated and not segments yet.
 #[derive(Debug)]
 struct Spares {
-    /// Held by whoever makes or takes one.
+    /// Locked while a spare segment is made or taken.
     #[expect(clippy::disallowed_types, reason = "see the import")]
     changing: Mutex<()>,
-    /// All of them: spare segments, and the one that is being made into the next segment. A deletion that counts on the room
-    /// must not be refused while that takes its time.
+    /// The number of all of them: spare segments, and the one that is being made into the next segment. That one is included so
+    /// that deletions, which need its room, are not refused meanwhile.
     allocated: AtomicU64,
-    /// Of these, the one that is being made into a segment, or has been and the core has not taken it; and those that are lent.
+    /// The number of allocated files that are not spare: the one that is being made into a segment, or was and has not been
+    /// taken by the core; and those that are lent.
     held: AtomicU64,
-    /// Spare segments that a snapshot is written into. Where it succeeds, segments that it covers take their place; else they
-    /// are given back. So a deletion may count on their room all the while.
+    /// The number of spare segments that a snapshot is written into. If it succeeds, segments that it covers replace them; if
+    /// not, they become spare again. So deletions may count on their room all the while.
     lent: AtomicU64,
-    /// The disk has had no room for so many, the last time that it was tried.
+    /// The number of spare segments for which the disk had no room at the last attempt.
     refused: AtomicU64,
 }
 
 impl Spares {
+    /// Counts files that were allocated.
     fn count(&self, files: u64) {
         self.allocated.fetch_add(files, Ordering::Relaxed);
     }
 
+    /// Counts files that are not allocated any more.
     fn discount(&self, files: u64) {
         self.allocated.fetch_sub(files, Ordering::Relaxed);
     }
 }
 
-/// The file that the next beginning of the log is written to.
+/// The name of the file that keeps room for the next snapshot without keys, which says where the log begins.
 const KEPT: &str = "beginning";
 
-/// The error of a disk that has no room.
+/// Returns the error of a disk that has no room.
 fn storage_full() -> io::Error {
     io::ErrorKind::StorageFull.into()
 }
 
+/// Returns true if an error says that the disk has no room.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl<F: Files> Layout<F> {
-    /// A core's files, with the spare segments that there are. Those of another size are removed.
+    /// Takes a core's files, and counts the spare segments. Spare segments of another size are removed.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn new(files: F, owner: FileOwner, segment_bytes: u64) -> io::Result<Self> {
         let mut count = 0;
         for name in files.names()?.iter().filter(|name| names::read_spare(name).is_some()) {
@@ -181,10 +186,10 @@ impl<F: Files> Layout<F> {
         self.damaged.get().is_some_and(|names| names.contains(&file.name))
     }
 
-    /// Segments, their hints and snapshots, in the order of their names. What is called otherwise is not ours.
+    /// Returns segments, their hints and snapshots, in the order of their names. Files with other names are ignored.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn list(&self) -> io::Result<Vec<FileInfo>> {
         let mut files = Vec::new();
         for name in self.files.names()? {
@@ -195,7 +200,7 @@ impl<F: Files> Layout<F> {
         Ok(files)
     }
 
-    /// The path of a file, for messages.
+    /// Returns the path of a file, for messages.
     pub fn path_of(&self, kind: FileKind, number: u64) -> String {
         self.files.path(&names::name_of(kind, number))
     }
@@ -205,7 +210,7 @@ impl<F: Files> Layout<F> {
         FileHeader { version: VERSION, kind, shard, directory, id, number, lsn, bytes }.encode()
     }
 
-    /// Removes a file if there is one. Returns whether there was.
+    /// Removes a file if it exists. Returns true if it did.
     fn remove_if_there(&self, name: &str) -> io::Result<bool> {
         match self.files.remove(name) {
             Ok(()) => Ok(true),
@@ -214,11 +219,11 @@ impl<F: Files> Layout<F> {
         }
     }
 
-    /// Removes files that a start which accepted a loss has found and that a snapshot of `since` has made superfluous. Segments
-    /// and snapshots among them that could not be read are kept under another name.
+    /// Removes files that were found by a start that accepted loss, and that a snapshot of `since` has made superfluous.
+    /// Segments and snapshots among them that could not be read are kept under another name.
     ///
     /// # Errors
-    /// As the file system says. What is left is found by the next start.
+    /// Those of the file system. The next start finds the files that are left.
     pub fn clear_away(&self, found: &[FileInfo], since: Lsn) -> io::Result<()> {
         for file in found.iter().filter(|file| (file.kind, file.number) != (FileKind::Snapshot, since.0)) {
             let name = names::name_of(file.kind, file.number);
@@ -238,10 +243,10 @@ impl<F: Files> Layout<F> {
         self.files.sync_directory()
     }
 
-    /// Removes what an earlier process has not finished.
+    /// Removes files that an earlier process has not finished.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn remove_unfinished(files: &F) -> io::Result<()> {
         let names = files.names()?;
         names.iter().filter(|name| names::is_unfinished(name)).try_for_each(|name| files.remove(name))
@@ -250,33 +255,34 @@ impl<F: Files> Layout<F> {
 
 /// Spare segments.
 impl<F: Files> Layout<F> {
-    /// The number of spare segments.
+    /// Returns the number of spare segments.
     pub fn spares(&self) -> u64 {
         let allocated = self.allocated();
         allocated.saturating_sub(self.spares.held.load(Ordering::Relaxed))
     }
 
-    /// The number of files that are allocated and are no segments yet: spare ones, and the one that is being made into the next
-    /// segment.
+    /// Returns the number of files that are allocated and not segments yet: spare segments, the one that is being made into the
+    /// next segment, and those that are lent to a snapshot.
     pub fn allocated(&self) -> u64 {
         self.spares.allocated.load(Ordering::Relaxed)
     }
 
-    /// Notes that the core has the segment that was [prepared](Self::prepare): it counts for itself from now on.
+    /// Notes that the core has the segment that was [prepared](Self::prepare): it counts as a segment from now on, and not as
+    /// allocated.
     pub fn delivered(&self) {
         self.spares.discount(1);
         self.spares.held.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Forgets that the disk had no room.
+    /// Forgets that the disk had no room, so that [`allocate`](Self::allocate) tries again.
     pub fn try_again(&self) {
         self.spares.refused.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Allocates so many spare segments, or none.
+    /// Allocates `count` spare segments, or none.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn allocate(&self, count: u64) -> io::Result<()> {
         if self.spares.refused.load(Ordering::Relaxed) <= count {
             return Err(storage_full());
@@ -301,14 +307,14 @@ impl<F: Files> Layout<F> {
         outcome
     }
 
-    /// Returns a name for a spare segment that was never written to.
+    /// Returns an unused name for a spare segment that was never written to.
     fn unwritten_name(&self) -> io::Result<String> {
         let spares = self.files.names()?.into_iter().filter_map(|name| names::read_spare(&name));
         let last = spares.filter(|&number| UNWRITTEN <= number).max();
         Ok(names::spare_name(last.map_or(UNWRITTEN, |last| UNWRITTEN | last.wrapping_add(1))))
     }
 
-    /// Gives a spare segment another name, one that was written to if there is any. Returns whether it never was.
+    /// Renames a spare segment to `unfinished`, one that was written to before if there is any. Returns true if it never was.
     fn take_spare(&self, unfinished: &str) -> io::Result<bool> {
         let _changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.files.names()?.iter().find_map(|name| names::read_spare(name)).ok_or_else(storage_full)?;
@@ -316,8 +322,8 @@ impl<F: Files> Layout<F> {
         Ok(UNWRITTEN <= number)
     }
 
-    /// Makes an unfinished file of a spare segment, to be written from its beginning on, for what must be written on a full
-    /// disk. Returns false where there is none.
+    /// Makes an unfinished file of a spare segment, for a snapshot that must be written on a full disk. Returns false if there
+    /// is no spare segment.
     fn lend_spare(&self, unfinished: &str) -> io::Result<bool> {
         if self.spares() == 0 {
             return Ok(false);
@@ -328,11 +334,11 @@ impl<F: Files> Layout<F> {
         Ok(true)
     }
 
-    /// Notes that what was lent is used up, or a spare segment again.
+    /// Ends the loan of spare segments. `is_spare`: the unfinished file has become a spare segment; if not, it is used up.
     fn end_loan(&self, is_spare: bool) {
         let lent = self.spares.lent.swap(0, Ordering::Relaxed);
         match (is_spare, lent) {
-            // A snapshot that was as large as a segment.
+            // The file was not lent: a snapshot as large as a segment has become a spare one.
             (true, 0) => self.spares.count(1),
             (true, _) => {}
             (false, _) => self.spares.discount(lent),
@@ -340,7 +346,7 @@ impl<F: Files> Layout<F> {
         self.spares.held.fetch_sub(lent, Ordering::Relaxed);
     }
 
-    /// Makes a spare segment of an unfinished file that still has the size of one, or removes it. Returns whether it is spare.
+    /// Makes a spare segment of an unfinished file that is large enough, or removes it. Returns true if it is spare.
     fn set_aside(&self, unfinished: &str) -> bool {
         let _changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let restore = || {
@@ -360,9 +366,9 @@ impl<F: Files> Layout<F> {
     }
 }
 
-/// Spare segments that are kept: what a burst between two snapshots is glad of.
+/// The most spare segments that are kept, for a burst of writes between two snapshots.
 const SPARES_MAX: u64 = 4;
-/// ... and on a full disk: the next segment and the reserve. The rest is for other cores.
+/// The most spare segments that are kept on a full disk: the next segment and the reserve. The rest is for other cores.
 const SPARES_MAX_FULL: u64 = 2;
-/// Numbers from here on are those of spare segments that were never written to.
+/// The first number of spare segments that were never written to.
 const UNWRITTEN: u64 = 1 << 63;

@@ -1,39 +1,41 @@
-//! Frames: what is written to a log's files in one operation, and how it is told from what was never written, or changed since.
+//! Frames: the units of writes to a log's files, each with a checksum that tells it from bytes that were never written or have
+//! changed since.
 //!
-//! A file begins with a block that says what it is ([`FileHeader`]); frames follow, each padded to a whole block, so that a
+//! A file begins with a block that identifies it ([`FileHeader`]); frames follow, each padded to a whole block, so that a
 //! block that is on disk is never written again. `README.md` draws the bytes, and a test pins them.
 
 use super::Lsn;
 
-/// The unit of writing: a disk's sectors and a file system's blocks are no larger, and memory's pages are this large.
+/// The bytes of a block, the unit of writing: a disk's sectors and a file system's blocks are no larger, and memory's pages are
+/// this large.
 pub const BLOCK_BYTES: usize = 4096;
-/// The largest frame, header and padding included: what io_uring writes in one operation without splitting it.
+/// The largest frame, including header and padding: io_uring writes that many bytes in one operation without splitting it.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a frame before its records.
 pub const FRAME_HEADER_BYTES: usize = 48;
 /// The most bytes of records in one frame.
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
-/// The version of the format that is written. That and version 1, which had no versions of slots, are read.
+/// The version of the format that is written. It is read, and so is version 1, which has no versions of slots.
 pub const VERSION: u16 = 2;
 
 const FILE_MAGIC: [u8; 8] = *b"TRINELOG";
 const FRAME_MAGIC: [u8; 4] = *b"TRNF";
-/// Bytes of a file's header, by its version: version 2 has room, which is zeros and is not looked at.
+/// Bytes of a file's header, by its version. That of version 2 has unused room, which is zeros and ignored.
 const FILE_HEADER_BYTES: [usize; 2] = [64, 128];
 
-/// Tells one use of a file from every other, so that frames of its earlier use are not believed. Drawn at random, so that no
+/// The identity of one use of a file, so that frames of an earlier use are not taken for its own. It is random, so that no
 /// client can write a value that would pass for a frame.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FileId(pub u64);
 
-/// What a file holds.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileKind {
     /// A part of the log.
     Segment,
     /// Every live key.
     Snapshot,
-    /// What a segment holds, but for its values.
+    /// The contents of a segment without its values.
     Hint,
 }
 
@@ -42,76 +44,76 @@ pub enum FileKind {
 pub struct FileHeader {
     /// The version of the format that it is written in.
     pub version: u16,
-    /// What it holds.
+    /// The kind of the file.
     pub kind: FileKind,
-    /// Which shard wrote it.
+    /// The shard that wrote it.
     pub shard: u16,
-    /// The directory that it belongs to.
+    /// The id of the data directory that it belongs to.
     pub directory: u64,
-    /// This use of the file; a hint's is that of its segment.
+    /// This use of the file; a hint has that of its segment.
     pub id: FileId,
-    /// A segment's place in the sequence of segments; a hint's is that of its segment.
+    /// A segment's number in the sequence of segments; a hint has that of its segment.
     pub number: u64,
-    /// A snapshot's: with the log from here on it is everything. A segment's: the end of the log when it was made ready,
-    /// which comes before its first record. A hint's: the segment's first record.
+    /// Of a snapshot: together with the log from this position on, it is complete. Of a segment: the end of the log when it was
+    /// made ready, which is not behind its first record. Of a hint: the position of the segment's first record.
     pub lsn: Lsn,
-    /// The size that a segment's file was made with, in bytes, and has for as long as it is one; 0 where an earlier build made
-    /// it and did not say. Snapshots and hints end with a seal, and have 0.
+    /// The size that a segment's file was made with, in bytes, and keeps as long as it is a segment; 0 if an earlier build made
+    /// it, which did not store the size. Snapshots and hints end with a seal, and have 0.
     pub bytes: u64,
 }
 
-/// What a frame is in its file.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FrameKind {
     /// Whole records, and perhaps the beginning of one that the next frames continue.
     Records,
-    /// More of a record that began in an earlier frame, and nothing else.
+    /// The continuation of a record that began in an earlier frame, and nothing else.
     Continued,
-    /// No records: all before it is whole. The end of a snapshot, or of a log that fell silent.
+    /// No records: all before it is whole. The end of a snapshot, or of a log to which nothing was written for a while.
     Seal,
 }
 
 /// A frame without its records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FrameHeader {
-    /// What it is.
+    /// The kind of the frame.
     pub kind: FrameKind,
     /// The file that it was written to.
     pub file: FileId,
-    /// The position of its first byte of records. In a snapshot and a hint, positions are the file's own.
+    /// The position of its first byte of records. Snapshots and hints have positions of their own.
     pub lsn: Lsn,
-    /// The log was on disk up to here when the frame was written; also in a snapshot's seal. In a hint's seal, the position of
-    /// the end of its segment.
+    /// The position up to which the log was on disk when the frame was written, also in a snapshot's seal. In a hint's seal,
+    /// the position of the end of its segment.
     pub synced: Lsn,
     /// Bytes of records.
     pub length: u32,
 }
 
-/// Why bytes are not the header or the frame that is looked for.
+/// The reason why bytes are not the header or the frame that is looked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Invalid {
-    /// There are fewer bytes than it takes: this many are needed.
+    /// There are too few bytes; this many are needed.
     Short(usize),
-    /// It does not begin like one. Zeros: nothing was ever written here.
+    /// The bytes do not begin like one. If they are zeros, nothing was ever written here.
     Magic,
     /// A newer version wrote it: start that one.
     Version(u16),
-    /// Its checksum is wrong: not all of it was written, or it has changed.
+    /// The checksum is wrong: not all of it was written, or it has changed.
     Checksum,
-    /// It is one, but of an earlier use of the file.
+    /// It is one of an earlier use of the file.
     File,
-    /// Its checksum is right and it makes no sense: we are wrong.
+    /// The checksum is right, but the contents are invalid: a bug.
     Malformed,
 }
 
-/// The bytes that a frame with so many bytes of records takes in its file.
+/// Returns the bytes that a frame with `length` bytes of records takes in its file.
 #[inline]
 pub fn frame_bytes(length: usize) -> usize {
     (FRAME_HEADER_BYTES + length).next_multiple_of(BLOCK_BYTES)
 }
 
 impl FileHeader {
-    /// The file's first block.
+    /// Returns the file's first block.
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
         block[..8].copy_from_slice(&FILE_MAGIC);
@@ -134,10 +136,10 @@ impl FileHeader {
         block
     }
 
-    /// Reads a file's first block.
+    /// Decodes a file's first block.
     ///
     /// # Errors
-    /// [`Invalid`]. The version is looked at before anything else is believed.
+    /// [`Invalid`]. The version is checked before all other fields.
     pub fn decode(block: &[u8]) -> Result<Self, Invalid> {
         let header = block.get(..FILE_HEADER_BYTES[1]).ok_or(Invalid::Short(BLOCK_BYTES))?;
         if header[..8] != FILE_MAGIC {
@@ -166,24 +168,24 @@ impl FileHeader {
         })
     }
 
-    /// Returns the size that a file of `bytes` bytes should have, where that is known and another.
+    /// Returns the size that the file should have, if that is known and is not `bytes`.
     pub fn wrong_size(&self, bytes: u64) -> Option<u64> {
         (self.bytes != 0 && self.bytes != bytes).then_some(self.bytes)
     }
 }
 
 impl FrameHeader {
-    /// Makes a frame of a buffer whose records already stand behind the room for the header: fills in the header and the
+    /// Completes a frame in a buffer that has the records already, behind the room for the header: fills in the header and the
     /// padding. Returns the frame's bytes, a whole number of blocks.
     ///
     /// # Panics
-    /// Where the buffer is shorter than [`frame_bytes`] of the length.
+    /// If the buffer is shorter than [`frame_bytes`] of the length.
     #[inline]
     pub fn seal(&self, buffer: &mut [u8]) -> usize {
         self.seal_as(VERSION, buffer)
     }
 
-    /// As [`seal`](Self::seal), in a version of the format.
+    /// Completes a frame like [`seal`](Self::seal), in this version of the format.
     #[inline]
     pub fn seal_as(&self, version: u16, buffer: &mut [u8]) -> usize {
         let length = self.length as usize;
@@ -208,7 +210,7 @@ impl FrameHeader {
         total
     }
 
-    /// Reads the frame that begins here, and its records.
+    /// Decodes the frame that `bytes` begin with. Returns its header and its records.
     ///
     /// # Errors
     /// [`Invalid`].
@@ -218,7 +220,7 @@ impl FrameHeader {
             return Err(Invalid::Magic);
         }
         let version = u16_at(header, 4);
-        // Of a frame's version nothing can be said where the frame is torn; the file's header was looked at already.
+        // The version of a torn frame may be anything, and that of the file's header was checked already.
         if header_bytes(version).is_none() {
             return Err(Invalid::Checksum);
         }
@@ -230,7 +232,7 @@ impl FrameHeader {
             return Err(Invalid::Checksum);
         }
         let end = FRAME_HEADER_BYTES + length;
-        // The padding too: a frame that is not all there must not pass for one that is.
+        // Including the padding: a frame that is cut short must not pass for a whole one.
         let whole = bytes.get(..frame_bytes(length)).ok_or(Invalid::Short(frame_bytes(length)))?;
         if checksum(&whole[..end]) != u32_at(header, CHECKSUM) {
             return Err(Invalid::Checksum);
@@ -248,8 +250,7 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// The file that the frame at the beginning of these bytes says it was written to, whether it is whole or not: for a file
-    /// whose own header is gone.
+    /// Returns the file id in the frame that `bytes` begin with, whole or not: for a file whose own header is gone.
     pub fn claimed_file(bytes: &[u8]) -> Option<FileId> {
         let header = bytes.get(..FRAME_HEADER_BYTES)?;
         (header[..4] == FRAME_MAGIC).then(|| FileId(u64_at(header, 8)))
@@ -257,7 +258,7 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// Whether these bytes begin as a frame of this file does, be it whole or not.
+    /// Returns true if `bytes` begin like a frame of this file, whole or not.
     pub fn begins(bytes: &[u8], file: FileId) -> bool {
         bytes.get(..FRAME_HEADER_BYTES).is_some_and(|header| header[..4] == FRAME_MAGIC && u64_at(header, 8) == file.0)
     }
@@ -268,10 +269,10 @@ fn header_bytes(version: u16) -> Option<usize> {
     FILE_HEADER_BYTES.get(usize::from(version.checked_sub(1)?)).copied()
 }
 
-/// Where a frame's checksum stands.
+/// The offset of a frame's checksum.
 const CHECKSUM: usize = 36;
 
-/// CRC-32C of all of a frame but the checksum itself.
+/// Returns the CRC-32C of a frame without the checksum itself.
 #[inline]
 fn checksum(frame: &[u8]) -> u32 {
     let sum = crc32c::crc32c(&frame[..CHECKSUM]);

@@ -1,8 +1,8 @@
-//! Hints: what a segment holds but for its values, so that a start need not read these.
+//! Hints: the contents of segments without their values, so that a start need not read those.
 //!
-//! A hint is a file of frames like any other, made of a segment that is not written to any more: each of its records, but in
-//! place of a value that is longer than a few bytes, where in the segment it is and its checksum. It is derived: whoever does
-//! not find one, or does not believe it, reads the segment. `README.md` draws the bytes.
+//! A hint is a file of frames like any other, made from a segment that is not written to any more. It has each record of the
+//! segment, but in place of a value that is longer than a few bytes it has the value's offset in the segment and its checksum.
+//! A hint is derived data: a start that finds none, or an invalid one, reads the segment. `README.md` draws the bytes.
 
 use super::{
     Lsn, Malformed, Record, SLOT_SET_BYTES,
@@ -14,17 +14,18 @@ use super::{
 };
 use crate::time::UnixMillis;
 
-/// A value of so few bytes stands in the hint itself: to let it go would save nothing.
+/// The most bytes of a value that is in the hint itself: memory would not shrink if so short a value went away.
 const INLINE_BYTES_MAX: usize = 32;
-/// Bytes of a line before its key, at most.
+/// The most bytes of a line before its key.
 const LINE_HEADER_BYTES_MAX: usize = 25;
 
-/// A line of a hint begins with this, or with a record's kind.
+/// The first byte of a line with a placed value; other lines begin with a record's kind.
 const PLACED: u8 = 8;
-/// ... and these bits say that it has an expiry, that it has the value,
+/// The bit of that byte that is set if the line has an expiry.
 const UNTIL: u8 = 1;
+/// The bit of that byte that is set if the line has the value itself.
 const INLINE: u8 = 2;
-/// ... and this one, that it was in the log before: it is no effect of its own.
+/// The bit of that byte that is set if the record is a [`Record::Again`], which is not an effect.
 const AGAIN: u8 = 4;
 
 /// A key whose value is in the segment, in one piece.
@@ -34,33 +35,33 @@ pub struct Placed<'a> {
     pub key: &'a [u8],
     /// The value's length in bytes.
     pub length: usize,
-    /// Its offset in the segment.
+    /// The value's offset in the segment.
     pub offset: u32,
-    /// Its CRC-32C.
+    /// The value's CRC-32C.
     pub checksum: u32,
-    /// When the key ceases to exist.
+    /// The time at which the key expires.
     pub expires_at: Option<UnixMillis>,
-    /// The value itself, where it is short.
+    /// The value itself, if it is short.
     pub value: Option<&'a [u8]>,
-    /// It is a [`Record::Again`].
+    /// True if the record is a [`Record::Again`].
     pub is_again: bool,
 }
 
 /// One line of a hint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Line<'a> {
-    /// A [`Record::Put`] or a [`Record::Again`], but for its value.
+    /// A [`Record::Put`] or a [`Record::Again`], without its value.
     Placed(Placed<'a>),
-    /// Any other record, as it is. Those of one command stand one after the other: all of them were on disk.
+    /// Any other record, unchanged. Those of one command follow each other and are not combined: all of them were on disk.
     Record(Record<'a>),
 }
 
-/// Why there is no hint of a segment.
+/// The reason why a segment has no hint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoHint {
     /// A record is in several pieces. A value of that size stays in memory, so a start has to read it.
     Pieces,
-    /// The segment is not what was written: there is no whole frame at this offset, or one that does not belong there.
+    /// The segment is damaged: at this offset there is no whole frame, or one that does not belong there.
     Damaged(u64),
 }
 
@@ -84,7 +85,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Reads the line that begins here, and how long it is.
+    /// Decodes the line that `bytes` begin with. Returns it with its length.
     fn decode(bytes: &'a [u8]) -> Result<(Self, usize), Malformed> {
         match bytes.first() {
             Some(&kind) if kind & !(UNTIL | INLINE | AGAIN) == PLACED => {
@@ -109,10 +110,10 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Shows the lines of a hint's frame.
+/// Calls `visit` with the lines of a hint's frame.
 ///
 /// # Errors
-/// [`Malformed`]: these bytes are none.
+/// [`Malformed`] if the bytes are not lines.
 pub fn each_line(mut payload: &[u8], mut visit: impl FnMut(Line<'_>)) -> Result<(), Malformed> {
     while !payload.is_empty() {
         let (line, length) = Line::decode(payload)?;
@@ -122,14 +123,15 @@ pub fn each_line(mut payload: &[u8], mut visit: impl FnMut(Line<'_>)) -> Result<
     Ok(())
 }
 
-/// A hint in the making: shown a segment's frames in order, it gives the bytes of the hint's file.
+/// The writer of a hint: takes a segment's frames in order, and returns the bytes of the hint's file.
 #[derive(Debug)]
 pub struct Hinting {
     segment: FileHeader,
-    /// The position of the segment's next frame, and where the next segment goes on.
+    /// The position of the segment's next frame.
     expected: Lsn,
+    /// The position at which the next segment begins.
     end: Lsn,
-    /// Where in the hint's own stream its next frame is.
+    /// The position of the hint's next frame in its own stream.
     position: Lsn,
     /// The next frame, with room for its header.
     frame: Vec<u8>,
@@ -137,25 +139,25 @@ pub struct Hinting {
 }
 
 impl Hinting {
-    /// Begins with a segment's header. `first`: the position of its first frame; `end`: of the next segment's. Also gives the
-    /// first block of the hint's file.
+    /// Begins the hint of the segment with this header. `first`: the position of its first frame; `end`: that of the next
+    /// segment's. Also returns the first block of the hint's file.
     pub fn new(segment: FileHeader, first: Lsn, end: Lsn) -> (Self, [u8; BLOCK_BYTES]) {
-        // Of this very use of the segment: another has another id.
+        // With the segment's id, so that it belongs to this use of the segment only.
         let header = FileHeader { kind: FileKind::Hint, lsn: first, bytes: 0, ..segment };
         let frame = vec![0; FRAME_HEADER_BYTES];
         (Self { segment, expected: first, end, position: Lsn(0), frame, is_done: false }, header.encode())
     }
 
-    /// Whether the hint is whole.
+    /// Returns true if the hint is whole.
     pub fn is_done(&self) -> bool {
         self.is_done
     }
 
-    /// Takes a piece of the segment, which begins with a frame at `offset`; appends what goes into the hint's file to `out`.
-    /// Returns how many bytes were used; the rest is the beginning of a frame, unless the hint [is done](Self::is_done).
+    /// Takes a piece of the segment, which begins with a frame at `offset`; appends bytes of the hint's file to `out`. Returns
+    /// the number of bytes used; the rest is the beginning of a frame, unless the hint [is done](Self::is_done).
     ///
     /// # Errors
-    /// [`NoHint`]: there can be none.
+    /// [`NoHint`] if the segment can have no hint.
     pub fn take(&mut self, bytes: &[u8], offset: u64, out: &mut Vec<u8>) -> Result<usize, NoHint> {
         let mut at = 0;
         while !self.is_done {
@@ -197,7 +199,7 @@ impl Hinting {
                     }
                     used += length;
                 }
-                // The beginning of a command whose end never came: the next life of the server went on before it.
+                // The beginning of a command that was cut off: the next life of the server continued before it.
                 Ok(None) if self.expected.after(used) == self.end => break,
                 Ok(None) => return Err(NoHint::Pieces),
                 Err(Malformed) => return Err(NoHint::Damaged(offset)),
@@ -235,7 +237,7 @@ impl Hinting {
         line.encode(&mut self.frame);
     }
 
-    /// Ends with a seal that says where the segment does.
+    /// Ends the hint with a seal that has the segment's end.
     fn finish(&mut self, out: &mut Vec<u8>) {
         if FRAME_HEADER_BYTES < self.frame.len() {
             self.cut(FrameKind::Records, Lsn(0), out);
@@ -248,7 +250,7 @@ impl Hinting {
         let length = self.frame.len() - FRAME_HEADER_BYTES;
         self.frame.resize(frame_bytes(length), 0);
         let header = FrameHeader { kind, file: self.segment.id, lsn: self.position, synced, length: length as u32 };
-        // As the segment: a hint of one that version 1 has written is what that would have made of it.
+        // In the segment's version: the hint of a segment of version 1 is the one that version 1 would have written.
         header.seal_as(self.segment.version, &mut self.frame);
         out.extend_from_slice(&self.frame);
         self.position = self.position.after(length);

@@ -1,6 +1,7 @@
-//! Work on a core's files that may block, as data: the engine gives it out, the driver has it done beside the core.
+//! Jobs: work on a core's files that may block, as data. The engine starts them; the driver has them done on the core's
+//! blocking thread.
 //!
-//! Files are named by their numbers; whoever does the work knows their names and keeps open what has to stay so.
+//! Jobs name files by their numbers. The code that does them knows the files' names and which have to stay open.
 
 use super::{
     Aligned, FileInfo, Lost, Lsn, Report,
@@ -11,7 +12,7 @@ use super::{
 use crate::time::UnixMillis;
 use std::{io, sync::Arc};
 
-/// A duty that gives out jobs, one at a time.
+/// A part of the engine that starts jobs, one at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Desk {
     /// The start, once all files have been read.
@@ -24,23 +25,23 @@ pub enum Desk {
     Compaction,
     /// Hints of segments.
     Hints,
-    /// Files that nobody needs any more: nobody waits for it, and any number of jobs may be under way.
+    /// Release of files that are not needed any more. Nothing waits for it, and any number of its jobs may be under way.
     Release,
 }
 
-/// A piece of work.
+/// Work that may block.
 #[derive(Debug)]
 pub enum Job {
-    /// Write down what a start lost that accepted a loss; [`Done::Lost`].
+    /// Write the report of what a start lost that accepted loss; [`Done::Lost`].
     WriteLost {
         /// The losses.
         lost: Vec<Lost>,
         /// The time.
         unix_seconds: u64,
     },
-    /// Find out when the snapshot of this position was finished; [`Done::Time`].
+    /// Return the time at which the snapshot of this position was finished; [`Done::Time`].
     SnapshotTime(u64),
-    /// Decide where the log goes on that a start has read, and have it go on there; [`Done::LogBegun`].
+    /// Decide where the log continues that a start has read, and open that segment; [`Done::LogBegun`].
     BeginLog {
         /// The log, as it was found.
         report: Box<Report>,
@@ -49,7 +50,7 @@ pub enum Job {
         /// The identity of a fresh segment.
         id: FileId,
     },
-    /// Make the segment with this number ready, of a spare one; [`Done::Segment`].
+    /// Make the segment with this number ready, from a spare one; [`Done::Segment`].
     Prepare {
         /// The segment's number.
         number: u64,
@@ -60,14 +61,14 @@ pub enum Job {
         /// The number of spare segments that have to be there afterwards.
         spares_left: u64,
     },
-    /// Set segments aside that nobody needs; [`Done::Nothing`].
+    /// Release segments that are not needed: make spare ones of them, or remove them; [`Done::Nothing`].
     Release {
         /// The segments' numbers.
         numbers: Vec<u64>,
-        /// True on a full disk: as few as can be are kept.
+        /// True on a full disk: as few spare segments as possible are kept.
         is_full: bool,
     },
-    /// Remove files that a start which accepted a loss has found and that a snapshot of `since` has made superfluous;
+    /// Remove files that were found by a start that accepted loss, and that a snapshot of `since` has made superfluous;
     /// [`Done::Nothing`].
     ClearAway {
         /// The files.
@@ -88,7 +89,7 @@ pub enum Job {
     WriteSnapshot {
         /// The position of the snapshot.
         since: Lsn,
-        /// The frame's place in the file.
+        /// The frame's offset in the file.
         offset: u64,
         /// The frame is at its beginning.
         buffer: Aligned,
@@ -102,18 +103,18 @@ pub enum Job {
         /// Bytes of the snapshot.
         bytes: u64,
     },
-    /// Give the unfinished snapshot up; [`Done::Nothing`].
+    /// Abandon the unfinished snapshot; [`Done::Nothing`].
     DropSnapshot(Lsn),
     /// Read a piece of a segment; [`Done::Values`].
     ReadValues {
         /// The segment's number.
         segment: u32,
-        /// The identity of its frames; read from the segment where it is not known yet.
+        /// The identity of its frames; `None`: read it from the segment.
         id: Option<FileId>,
-        /// The place of the piece.
+        /// The offset of the piece.
         offset: u64,
     },
-    /// Write down that the log begins at `begin`: a snapshot without keys; [`Done::Nothing`].
+    /// Write a snapshot without keys, which says that the log begins at `begin`; [`Done::Nothing`].
     WriteBeginning {
         /// The new snapshot's own number.
         id: FileId,
@@ -122,64 +123,64 @@ pub enum Job {
         /// The position up to which the log is on disk.
         persisted: Lsn,
     },
-    /// Keep room on disk for the next beginning that is written; [`Done::Nothing`].
+    /// Allocate room on disk for the next such snapshot; [`Done::Nothing`].
     KeepBeginning,
     /// Begin a hint of a segment; [`Done::Hint`].
     BeginHint(Left),
-    /// Go on with a hint; [`Done::Hint`].
+    /// Write the next part of a hint; [`Done::Hint`].
     ExtendHint(Box<HintWriting>),
     /// Remove the hint of a segment, if there is one; [`Done::Nothing`].
     RemoveHint(u64),
 }
 
-/// The outcome of a job that has not failed.
+/// The result of a job that has not failed.
 #[derive(Debug)]
 pub enum Done {
-    /// It is done.
+    /// No result: it is done.
     Nothing,
     /// The segment is ready to be written to.
     Segment(Segment),
-    /// The frame is written; its buffer.
+    /// The buffer of a frame that has been written.
     Written(Aligned),
-    /// The snapshot is there, of so many bytes.
+    /// The size in bytes of a snapshot that counts now.
     Finished(u64),
     /// A piece of a segment.
     Values(Chunk),
-    /// A step in writing a hint.
+    /// The state of a hint after a step in writing it.
     Hint(HintStep),
-    /// The log goes on.
+    /// The log, which can be written to.
     LogBegun(Box<LogBegun>),
-    /// The losses are written down in the file of this path.
+    /// The path of the report of losses.
     Lost(String),
-    /// A time.
+    /// The time that was asked for.
     Time(UnixMillis),
 }
 
 /// A segment that can be written to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Segment {
-    /// This use of it.
+    /// The identity of this use of it.
     pub id: FileId,
-    /// Its place in the sequence.
+    /// Its number in the sequence of segments.
     pub number: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// A log that goes on after a start.
+/// A log that continues after a start.
 #[derive(Debug)]
 pub struct LogBegun {
     /// The log, as it was found, without the segments that are not needed any more.
     pub report: Report,
     /// The segment that is written to.
     pub active: Segment,
-    /// The place of its next frame.
+    /// The offset of its next frame.
     pub offset: u64,
-    /// True if there is nothing in it that a seal is missing behind.
+    /// True if its last frame is a seal, or it has no frame.
     pub is_sealed: bool,
     /// The number that the next segment takes.
     pub next_number: u64,
-    /// True if the segment was made ready for this start; else it is the log's last one.
+    /// True if the segment was made ready for this start; false if it is the last one of the log that was found.
     pub is_fresh: bool,
 }
 
@@ -187,7 +188,7 @@ pub struct LogBegun {
 type File<F> = Arc<<F as Files>::File>;
 
 impl Job {
-    /// Does the job. Returns the opened file of the segment that it has made ready, too.
+    /// Does the job. Returns its result and, if it has opened a segment for the log, that segment's file.
     pub fn perform<F: Files>(self, layout: &Layout<F>) -> (io::Result<Done>, Option<File<F>>) {
         match self {
             Self::Prepare { number, id, end, spares_left } => {
@@ -254,7 +255,7 @@ impl<T> files::Segment<T> {
     }
 }
 
-/// Splits what has come of a job into its outcome and a file.
+/// Splits the result of a job that opens a segment into its outcome and the file.
 fn split<T>(
     outcome: io::Result<((Segment, Arc<T>), impl FnOnce(Segment) -> Done)>,
 ) -> (io::Result<Done>, Option<Arc<T>>) {

@@ -1,4 +1,4 @@
-//! What a shard has to write, how far that has got, and which replies have to wait for it.
+//! The log of a shard: pending records, the progress of their writes, and which replies have to wait for them.
 
 use super::{
     At, Lsn, Record,
@@ -9,82 +9,90 @@ use crate::slot::Slot;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// Where a frame ends that is as full as it may be.
+/// The end of a frame that is as full as it may be.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     at: Lsn,
-    /// A record goes on behind it.
+    /// True if a record continues behind it.
     is_inside: bool,
 }
 
-/// A value on its way to the disk, of which its entry will want to know where it is. With `--values disk` only.
+/// A value that is not on disk yet and whose place will be reported. Only with `--values disk`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Note {
-    /// The key's hash and slot, and what its entry says of the value until then.
+    /// The key's hash and slot, and the provisional place that its entry has until then.
     pub value: Value,
     /// The position of the value's first byte.
     at: Lsn,
     length: usize,
-    /// Its command takes several frames.
+    /// True if its command takes several frames.
     spans: bool,
 }
 
-/// A value of the store, as whoever writes or reads it needs to name it: what its entry says of it is said of no other.
+/// The name of one value of the store, for its writers and readers. The place in its entry tells it from all other values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value {
     /// The key's hash.
     pub hash: u64,
     /// The key's slot.
     pub slot: Slot,
-    /// Where it is, or a promise of that.
+    /// Its place, final or provisional.
     pub at: At,
 }
 
-/// A shard's changes on their way to the disk.
+/// The log of a shard's changes, with those that are not on disk yet.
 ///
-/// The store appends a record per effect; the shard marks where each command ends; the driver takes a frame at a time, and
-/// says when it is on disk.
+/// The store appends a record per effect; the shard marks the end of each command; the driver takes one frame at a time, and
+/// reports when it is on disk.
 #[derive(Debug)]
 pub struct Log {
-    /// Records; those before `taken` have been handed over.
+    /// Bytes of records. Those before `taken` have been handed over to be written.
     pending: Vec<u8>,
+    /// The number of bytes of `pending` that have been handed over.
     taken: usize,
-    /// The end of what has been handed over.
+    /// The end of the records that have been handed over.
     handed_over: Lsn,
+    /// The end of the records that are on disk.
     persisted: Lsn,
-    /// The end of the last command of which all is on disk.
+    /// The end of the last command that is on disk as a whole.
     persisted_whole: Lsn,
-    /// Where the command that is being executed began, and how many records it has made.
+    /// The offset in `pending` at which the current command begins.
     command_at: usize,
+    /// The number of records of the current command.
     command_records: usize,
-    /// Commands end with [`end_together`](Self::end_together) alone.
+    /// True from [`begin_together`](Self::begin_together) to [`end_together`](Self::end_together): commands do not end one by
+    /// one.
     is_together: bool,
-    /// The keys that it has changed, by their hash; or all of them.
+    /// The keys that the current command has changed, by their hash.
     changed: Vec<u64>,
+    /// True if the current command has removed all keys, or those of some slots, and replies wait for that.
     clears: bool,
-    /// Where full frames end, in order. What is behind the last is the last frame.
+    /// The ends of full frames, in order. The records behind the last of them are the last frame.
     cuts: VecDeque<Cut>,
-    /// The next frame goes on with a record.
+    /// True if the next frame begins inside a record.
     is_inside: bool,
-    /// Whether replies wait until what they tell is on disk.
+    /// True if replies wait until the records that they depend on are on disk.
     holds: bool,
-    /// The keys of records that are not on disk, by their hash, with the last such record's end; two generations, since one
-    /// write is in flight while the records of the next pile up.
+    /// The keys of records that are not on disk, by their hash, with the last such record's end: the newer of two generations,
+    /// since records of the next write arrive while one write is in flight.
     fresh: Keys,
+    /// The older generation of these keys, which is cleared as a whole when all of it is on disk.
     flying: Keys,
-    /// When every key changed at once.
+    /// The end of the last command that changed all keys at once, or those of some slots.
     cleared: Lsn,
-    /// Values whose places are wanted, in order, and how many of them are the present command's.
+    /// Values whose places will be reported, in order.
     notes: VecDeque<Note>,
+    /// The number of them that belong to the current command.
     command_notes: usize,
     /// The position and the kind of the frame that was taken last.
     frame: (Lsn, FrameKind),
-    /// The file of the last frame that began with a record: that of a record that spans frames.
+    /// The segment of the last frame that began with a record. A record that spans frames began there.
     began_in: u32,
-    /// Bytes of records that are no effects: of values that were appended again, and of statements.
+    /// Bytes of records that are not effects: of values that were appended again, and of statements.
     moved_bytes: u64,
 }
 
+/// Keys by their hash, each with the end of its last record.
 #[derive(Debug, Default)]
 struct Keys {
     table: HashTable<(u64, Lsn)>,
@@ -105,7 +113,7 @@ impl Keys {
     }
 
     fn clear(&mut self) {
-        // A burst must not leave a table behind that takes long to clear each time.
+        // A burst must not leave a large table behind, which would take long to clear each time.
         if KEYS_KEPT_MAX < self.table.capacity() && self.table.len() * 8 < self.table.capacity() {
             self.table = HashTable::new();
         } else {
@@ -114,13 +122,14 @@ impl Keys {
     }
 }
 
-/// Room for so many keys is kept from write to write: 256 KiB.
+/// The capacity in keys that is kept from write to write: 256 KiB.
 const KEYS_KEPT_MAX: usize = 16_384;
-/// Room for so many bytes of records is kept.
+/// The capacity in bytes of records that is kept from write to write.
 const PENDING_KEPT_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 
 impl Log {
-    /// A log that goes on at `end`, all of which is on disk. `holds`: replies wait until what they tell is on disk.
+    /// Makes a log that continues at `end`; all before it is on disk. `holds`: replies wait until the records that they depend
+    /// on are on disk.
     pub fn new(end: Lsn, holds: bool) -> Self {
         Self {
             pending: Vec::new(),
@@ -147,7 +156,7 @@ impl Log {
         }
     }
 
-    /// Appends an effect on a key, whose hash names it.
+    /// Appends an effect on the key with this hash.
     #[inline]
     pub fn append(&mut self, hash: u64, record: Record<'_>) {
         record.encode(&mut self.pending);
@@ -157,8 +166,8 @@ impl Log {
         }
     }
 
-    /// Notes that the record which was appended last ends with this value, of this many bytes:
-    /// [`next_placed`](Self::next_placed) says where it is once it is on disk.
+    /// Notes that the record appended last ends with this value, of `length` bytes. [`next_placed`](Self::next_placed) returns
+    /// its place once it is on disk.
     #[inline]
     pub fn note(&mut self, value: Value, length: usize) {
         let at = Lsn(self.end().0 - length as u64);
@@ -166,10 +175,10 @@ impl Log {
         self.command_notes += 1;
     }
 
-    /// Appends a value once more that is in the log already, as a command of its own; no reply waits for it.
+    /// Appends a value that is in the log already once more, as a command of its own. No reply waits for it.
     ///
     /// # Panics
-    /// Inside a command.
+    /// If the current command has records already.
     pub fn append_again(&mut self, value: Value, record: Record<'_>, length: usize) {
         assert!(self.command_records == 0, "what is moved is moved between commands");
         let before = self.pending.len();
@@ -180,10 +189,10 @@ impl Log {
         self.end_command();
     }
 
-    /// Appends a statement that is no effect, such as the versions of slots, as a command of its own; no reply waits for it.
+    /// Appends a record that is not an effect, such as the versions of slots, as a command of its own. No reply waits for it.
     ///
     /// # Panics
-    /// Inside a command.
+    /// If the current command has records already.
     pub fn append_statement(&mut self, record: Record<'_>) {
         assert!(self.command_records == 0, "a statement stands between commands");
         let before = self.pending.len();
@@ -193,18 +202,20 @@ impl Log {
         self.end_command();
     }
 
-    /// Returns the bytes of records that were appended and are effects.
+    /// Returns the end of the stream less the bytes of records appended to this log that are not effects. Its increase is the
+    /// bytes of effects.
     pub fn changed_bytes(&self) -> u64 {
         self.end().0 - self.moved_bytes
     }
 
-    /// Whether values are on their way whose places are wanted.
+    /// Returns true if there are values whose places have not been reported yet.
     pub fn has_notes(&self) -> bool {
         !self.notes.is_empty()
     }
 
-    /// Where the next value of the frame that has just become durable is: call until there is none. `segment`, `offset`: the
-    /// frame's own. A value whose command took several frames is only said to be in the segment where that began.
+    /// Returns the next value that became durable with the last frame, and its place; call until there is none. `segment`,
+    /// `offset`: those of the frame. Of a value whose command took several frames, the place is only the segment where that
+    /// began.
     pub fn next_placed(&mut self, segment: u32, offset: u64) -> Option<(Value, At)> {
         let (begin, kind) = self.frame;
         if kind == FrameKind::Records {
@@ -220,14 +231,14 @@ impl Log {
         Some((note.value, At::stored(segment, u32::try_from(offset).expect("a segment is at most 4 GiB"))))
     }
 
-    /// Appends the removal of all keys, or of those of some slots. Until it is on disk a reply about any key waits.
+    /// Appends the removal of all keys, or of those of some slots. Replies about any key wait until it is on disk.
     pub fn append_clear(&mut self, record: Record<'_>) {
         record.encode(&mut self.pending);
         self.command_records += 1;
         self.clears = self.holds;
     }
 
-    /// Ends a command: its records become one, and a frame may end here.
+    /// Ends a command: its records are combined into one, and a frame may end here.
     #[inline]
     pub fn end_command(&mut self) {
         if self.command_records != 0 {
@@ -235,16 +246,16 @@ impl Log {
         }
     }
 
-    /// Has the records of all commands until [`end_together`](Self::end_together) become one, as if one command had made them.
+    /// Begins a transaction: the records of all commands until [`end_together`](Self::end_together) are combined into one.
     ///
     /// # Panics
-    /// Inside a command.
+    /// If the current command has records already, or a transaction has begun.
     pub fn begin_together(&mut self) {
         assert!(self.command_records == 0 && !self.is_together, "a transaction begins between commands");
         self.is_together = true;
     }
 
-    /// Ends what [`begin_together`](Self::begin_together) began.
+    /// Ends the transaction that [`begin_together`](Self::begin_together) began.
     pub fn end_together(&mut self) {
         self.is_together = false;
         self.end_command();
@@ -280,7 +291,7 @@ impl Log {
         self.command_at = self.pending.len();
     }
 
-    /// Ends a frame before the last command where that did not fit into it, and within it where it is larger than a frame.
+    /// Ends a frame before the last command if that does not fit into it, and within the command if it is larger than a frame.
     fn cut(&mut self) {
         let position = |at: usize| Lsn(self.handed_over.0 + (at - self.taken) as u64);
         let (command, end) = (position(self.command_at), position(self.pending.len()));
@@ -301,50 +312,51 @@ impl Log {
         }
     }
 
-    /// The end of the stream: the position of the next record.
+    /// Returns the end of the stream: the position of the next record.
     #[inline]
     pub fn end(&self) -> Lsn {
         self.handed_over.after(self.pending.len() - self.taken)
     }
 
-    /// How far the log is on disk, in whole commands: where it goes on should the process end now. A larger command than a
-    /// frame holds is not there before its last frame is.
+    /// Returns the position up to which the log is on disk, in whole commands: recovery would continue there if the process
+    /// ended now. A command larger than a frame counts only when its last frame is on disk.
     #[inline]
     pub fn persisted_end(&self) -> Lsn {
         self.persisted_whole
     }
 
-    /// How far replies may tell of it: on every disk that the configuration asks for. With one copy, that is this disk.
+    /// Returns the position up to which the log is committed: on every disk that the configuration asks for. With one copy,
+    /// that is this disk.
     #[inline]
     pub fn committed(&self) -> Lsn {
         self.persisted
     }
 
-    /// Bytes of records that have not been handed over.
+    /// Returns the bytes of records that have not been handed over to be written.
     #[inline]
     pub fn pending_bytes(&self) -> usize {
         self.pending.len() - self.taken
     }
 
-    /// Whether a frame has been handed over that is not on disk.
+    /// Returns true if a frame has been handed over and is not on disk.
     #[inline]
     pub fn is_in_flight(&self) -> bool {
         self.persisted < self.handed_over
     }
 
-    /// Whether replies wait for the disk at all.
+    /// Returns true if replies wait for the disk at all.
     #[inline]
     pub fn holds(&self) -> bool {
         self.holds
     }
 
-    /// Whether any reply might have to wait: records are on their way, and replies wait for them.
+    /// Returns true if any reply might have to wait: records are not on disk, and replies wait for them.
     #[inline]
     pub fn has_uncommitted(&self) -> bool {
         self.holds && self.persisted < self.end()
     }
 
-    /// What a reply that tells of this key has to wait for, if anything.
+    /// Returns the LSN that must be committed before a reply about the key with this hash may be sent; `None`: send at once.
     #[inline]
     pub fn uncommitted(&self, hash: u64) -> Option<Lsn> {
         let found = self.fresh.find(hash).or_else(|| self.flying.find(hash));
@@ -352,22 +364,22 @@ impl Log {
         (self.persisted < lsn).then_some(lsn)
     }
 
-    /// The bytes that the next frame will take in its file; `None` where there is nothing to write.
+    /// Returns the bytes that the next frame will take in its file; `None` if there is nothing to write.
     pub fn next_frame_bytes(&self) -> Option<usize> {
         (0 < self.pending_bytes()).then(|| frame_bytes(self.next_length()))
     }
 
+    /// Returns the bytes of records in the next frame.
     fn next_length(&self) -> usize {
         self.cuts.front().map_or(self.pending_bytes(), |cut| (cut.at.0 - self.handed_over.0) as usize)
     }
 
-    /// Takes the next frame, which begins at [`frame::FRAME_HEADER_BYTES`](super::frame::FRAME_HEADER_BYTES) less than its
-    /// records in `buffer`. Returns its bytes, a whole number of blocks.
+    /// Takes the next frame, and puts it at the beginning of `buffer`. Returns its bytes, a whole number of blocks.
     ///
     /// Write them to `file`, have them synced, and call [`persisted`](Self::persisted).
     ///
     /// # Panics
-    /// Where a frame is in flight, there is nothing to write, or the buffer is shorter than
+    /// If a frame is in flight, there is nothing to write, or the buffer is shorter than
     /// [`next_frame_bytes`](Self::next_frame_bytes).
     pub fn take(&mut self, file: FileId, buffer: &mut [u8]) -> usize {
         assert!(!self.is_in_flight(), "one write in flight: what arrives meanwhile is the next");
@@ -384,14 +396,14 @@ impl Log {
         self.taken += length;
         self.handed_over = self.handed_over.after(length);
         self.shift();
-        // The older generation is empty where all of it is on disk.
+        // The older generation is empty if all of it is on disk.
         if self.flying.table.is_empty() {
             std::mem::swap(&mut self.fresh, &mut self.flying);
         }
         total
     }
 
-    /// Gives back the room of what has been taken.
+    /// Discards the bytes of `pending` that have been taken.
     fn shift(&mut self) {
         if self.taken == self.pending.len() {
             self.command_at = 0;
@@ -407,19 +419,20 @@ impl Log {
         }
     }
 
-    /// Makes a frame without records that says how far the log is on disk, so that from then on damage before it is told from
-    /// a write that was cut off. Returns its bytes. `synced`: of a log, its own end; of a snapshot, that of the log that it
-    /// was taken from.
+    /// Makes a seal, a frame without records that says how far the log is on disk, so that recovery can tell damage before it
+    /// from a write that was cut off. Returns its bytes. `synced`: of a log, its own end; of a snapshot, the end of the log
+    /// that it was taken from.
     pub fn seal(&self, file: FileId, synced: Lsn, buffer: &mut [u8]) -> usize {
         assert!(!self.is_in_flight(), "a seal tells of what is on disk");
         let lsn = self.handed_over;
         FrameHeader { kind: FrameKind::Seal, file, lsn, synced, length: 0 }.seal(buffer)
     }
 
-    /// The frame that was taken is on disk. Replies that wait for no more than [`committed`](Self::committed) may leave.
+    /// Notes that the frame taken last is on disk. Replies that wait for no more than [`committed`](Self::committed) may be
+    /// sent.
     ///
     /// # Panics
-    /// Where none is in flight.
+    /// If none is in flight.
     pub fn persisted(&mut self) {
         assert!(self.is_in_flight(), "what is on disk was handed over");
         self.persisted = self.handed_over;
@@ -472,7 +485,7 @@ mod tests {
         assert_eq!(log.uncommitted(hash(b"c")), Some(log.end()));
     }
 
-    /// The records of a command are one record: whoever reads the log finds all of them or none.
+    /// The records of a command are one record: a reader of the log finds all of them or none.
     #[test]
     fn a_commands_records_stay_together() {
         let mut log = Log::new(Lsn(0), true);
@@ -492,8 +505,8 @@ mod tests {
         assert_eq!(each, [Record::Put { key: b"a", value: b"v", expires_at: None }, Record::Remove { key: b"b" }]);
     }
 
-    /// A command that takes several frames is on disk when the last of them is. What says how far the log was on disk may not
-    /// claim the first of them: if the others never come, the log ends before it.
+    /// A command that takes several frames is on disk when the last of them is. Until then no frame says that the first of them
+    /// are on disk: if the others are never written, the log ends before the command.
     #[test]
     fn a_command_is_on_disk_as_a_whole() {
         let mut log = Log::new(Lsn(0), true);
@@ -513,7 +526,7 @@ mod tests {
         assert_eq!(synced, [Lsn(0), whole, whole, whole]);
     }
 
-    /// However large the commands are, frames are cut between them where they fit into one, and the stream is whole.
+    /// Frames end between commands if those fit into a frame, and the stream is whole, however large commands are.
     #[test]
     fn frames_end_between_commands() {
         let mut log = Log::new(Lsn(0), true);

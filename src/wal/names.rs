@@ -1,45 +1,45 @@
-//! How a shard's files are called.
+//! The names of a shard's files.
 
 use super::frame::FileKind;
 
-/// What the names of unfinished files end in.
+/// The suffix of the names of unfinished files.
 const UNFINISHED: &str = ".tmp";
 const SPARE: &str = "spare-";
 const DAMAGED: &str = "damaged-";
 
-/// The name of a segment with this number, or of its hint, or of a snapshot of this position.
+/// Returns the name of a segment with this number, of its hint, or of a snapshot of this position.
 pub(crate) fn name_of(kind: FileKind, number: u64) -> String {
     format!("{}{number:016x}", prefix(kind))
 }
 
-/// What a file of this name holds, and its number; `None` where no file of ours is called so.
+/// Returns the kind and the number of the file with this name; `None` if it is none of ours.
 pub(crate) fn read(name: &str) -> Option<(FileKind, u64)> {
     [FileKind::Segment, FileKind::Snapshot, FileKind::Hint]
         .into_iter()
         .find_map(|kind| Some((kind, number(name.strip_prefix(prefix(kind))?)?)))
 }
 
-/// The name of a spare segment.
+/// Returns the name of a spare segment.
 pub(crate) fn spare_name(number: u64) -> String {
     format!("{SPARE}{number:016x}")
 }
 
-/// The number of the spare segment of this name, if it is one.
+/// Returns the number of the spare segment with this name; `None` if it is none.
 pub(crate) fn read_spare(name: &str) -> Option<u64> {
     number(name.strip_prefix(SPARE)?)
 }
 
-/// The name that a file has until it is finished.
+/// Returns the name that a file has until it is finished.
 pub(crate) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
 }
 
-/// The name that a file is kept under which could not be read.
+/// Returns the name under which a file is kept that could not be read.
 pub(crate) fn damaged(name: &str) -> String {
     format!("{DAMAGED}{name}")
 }
 
-/// Whether one of ours is called so until it is finished.
+/// Returns true if this is the name of an unfinished file of ours.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(|name| read(name).is_some() || read_spare(name).is_some())
 }
@@ -52,7 +52,7 @@ fn prefix(kind: FileKind) -> &'static str {
     }
 }
 
-/// Reads sixteen digits as they are written, and nothing else: no number has two names.
+/// Parses sixteen lower-case hexadecimal digits, and nothing else: no number has two names.
 fn number(digits: &str) -> Option<u64> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     (digits.len() == 16 && digits.bytes().all(is_digit)).then(|| u64::from_str_radix(digits, 16).ok())?
@@ -98,7 +98,7 @@ mod tests {
             prop_assert_eq!(read_spare(&spare_name(number)), Some(number));
         }
 
-        /// A directory may hold anything.
+        /// Any name is accepted; one that is read as a kind and a number is the name of these.
         #[test]
         fn no_name_is_too_strange(name: String) {
             if let Some((kind, number)) = read(&name) {

@@ -1,4 +1,4 @@
-//! Where a value is in the log's files, for `--values disk`, and finding the values of a segment again.
+//! Places of values in the log's files, for `--values disk`, and the search for the values of a segment.
 
 use super::{
     Lsn, Record,
@@ -6,25 +6,26 @@ use super::{
 };
 use std::ops::Range;
 
-/// Where a value is, in eight bytes that a key has for one of its values only.
+/// The place of a value in eight bytes, which no other value of the same key has.
 ///
-/// Two bits say which of [`Where`] it is; then 30 bits of a segment's number and 32 of an offset, or 62 of a promise.
+/// Two bits are the variant of [`Where`]; then follow 30 bits of a segment's number and 32 of an offset, or 62 of the number of
+/// a provisional place.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct At(u64);
 
-/// Where a value is.
+/// The place of a value, decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Where {
-    /// Not on disk yet. The number is promised to one value only.
+    /// Not on disk yet: a provisional place, whose number only one value has.
     Coming(u64),
     /// In the segment with this number, in one piece from this offset on.
     Stored {
         /// The segment.
         segment: u32,
-        /// In bytes.
+        /// The offset in bytes.
         offset: u32,
     },
-    /// In several pieces, of which the first is in this segment: it can't be read back alone, and stays in memory.
+    /// In several pieces, of which the first is in this segment. The value cannot be read back alone, and stays in memory.
     Kept {
         /// The segment.
         segment: u32,
@@ -34,37 +35,37 @@ pub enum Where {
 const KIND_SHIFT: u32 = 62;
 const STORED: u64 = 1;
 const KEPT: u64 = 2;
-/// Segments have numbers below this: at 4 MiB each, the smallest, they are 4 PiB of writes.
+/// The limit of segment numbers: at the smallest size, 4 MiB each, that many segments are 4 PiB of writes.
 const SEGMENTS_MAX: u32 = 1 << 30;
-/// No segment that a start finds has a number from here on: at least a million more can be made behind those it has.
+/// The limit of the numbers of segments that a start accepts. It leaves at least a million numbers for new segments.
 pub const SEGMENT_NUMBERS_END: u64 = (SEGMENTS_MAX - (1 << 20)) as u64;
 
 impl At {
-    /// Not on disk yet.
+    /// Returns the provisional place with this number.
     pub fn coming(promise: u64) -> Self {
         assert!(promise < 1 << KIND_SHIFT, "nobody lives to see as many values");
         Self(promise)
     }
 
-    /// In one piece.
+    /// Returns the place of a value in one piece.
     ///
     /// # Panics
-    /// Where the segment's number is too large.
+    /// If the segment's number is too large.
     pub fn stored(segment: u32, offset: u32) -> Self {
         assert!(segment < SEGMENTS_MAX, "a segment's number fits into 30 bits");
         Self((STORED << KIND_SHIFT) | (u64::from(segment) << 32) | u64::from(offset))
     }
 
-    /// In several pieces; `lsn` tells it from others of the segment.
+    /// Returns the place of a value in several pieces. `lsn` tells it from others of the segment.
     ///
     /// # Panics
-    /// Where the segment's number is too large.
+    /// If the segment's number is too large.
     pub fn kept(segment: u32, lsn: Lsn) -> Self {
         assert!(segment < SEGMENTS_MAX, "a segment's number fits into 30 bits");
         Self((KEPT << KIND_SHIFT) | (u64::from(segment) << 32) | (lsn.0 & 0xffff_ffff))
     }
 
-    /// What it means.
+    /// Decodes the place.
     #[inline]
     pub fn place(self) -> Where {
         let segment = ((self.0 >> 32) as u32) % SEGMENTS_MAX;
@@ -75,7 +76,7 @@ impl At {
         }
     }
 
-    /// The segment, once it is in one.
+    /// Returns the segment that the value is in; `None` if it is not on disk yet.
     #[inline]
     pub fn segment(self) -> Option<u32> {
         match self.place() {
@@ -84,23 +85,23 @@ impl At {
         }
     }
 
-    /// Its eight bytes.
+    /// Returns the eight bytes.
     #[inline]
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// What [`to_bits`](Self::to_bits) gave.
+    /// Returns the place of the eight bytes that [`to_bits`](Self::to_bits) returned.
     #[inline]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 }
 
-/// Finds the values in a segment's frames again: shows the places of each key and each value in `bytes` to `visit`. `bytes`
-/// begin at a block's beginning. Returns how many bytes were looked at; the rest is the beginning of a frame.
+/// Finds the values in a segment's frames: calls `visit` with the ranges of each key and its value in `bytes`, which begin at
+/// the beginning of a block. Returns the number of bytes that were searched; the rest is the beginning of a frame.
 ///
-/// What is no whole frame is passed over, a block at a time, and so are records in several pieces.
+/// Blocks that do not begin a whole frame are skipped, one at a time, and so are records in several pieces.
 pub fn each_value(bytes: &[u8], file: FileId, mut visit: impl FnMut(Range<usize>, Range<usize>)) -> usize {
     let mut at = 0;
     let place = |part: &[u8]| {

@@ -1,7 +1,7 @@
-//! One effect on the store, and its bytes.
+//! Records, and their encoding.
 //!
-//! Records are effects: applying one twice changes nothing, so that a log may be replayed over a snapshot that was taken while
-//! it was written.
+//! Records are effects on the store: applying one twice changes nothing, so that a log can be replayed over a snapshot that was
+//! taken while the log was written.
 
 use super::slots::{SLOT_SET_BYTES, SlotSet, Versions};
 use crate::time::UnixMillis;
@@ -9,42 +9,42 @@ use crate::time::UnixMillis;
 /// One effect on the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Record<'a> {
-    /// The key has this value until that time, whatever it had before.
+    /// The key has this value and this expiry, and no others.
     Put {
         /// The key.
         key: &'a [u8],
-        /// All of its value.
+        /// Its whole value.
         value: &'a [u8],
-        /// When it ceases to exist.
+        /// The time at which it expires.
         expires_at: Option<UnixMillis>,
     },
-    /// The key, if it is there, ceases to exist at that time, or stays.
+    /// The key, if it is there, has this expiry or none.
     Expire {
         /// The key.
         key: &'a [u8],
-        /// When it ceases to exist.
+        /// The time at which it expires.
         expires_at: Option<UnixMillis>,
     },
-    /// The key is gone.
+    /// The key is removed.
     Remove {
         /// The key.
         key: &'a [u8],
     },
-    /// A value that is in the log already, at an earlier place: to keep it where that is given up. No effect of its own, so it
-    /// does not count in the slot's version.
+    /// The key has this value and this expiry, as an earlier record says: a copy, written so that the earlier one is not
+    /// needed. It is not an effect of its own and does not count in the slot's version.
     Again {
         /// The key.
         key: &'a [u8],
-        /// All of its value.
+        /// Its whole value.
         value: &'a [u8],
-        /// When it ceases to exist.
+        /// The time at which it expires.
         expires_at: Option<UnixMillis>,
     },
-    /// Every key is gone: an effect on each slot that has one. Written in version 1 of the format alone.
+    /// Every key is removed: an effect on each slot that has one. Only version 1 of the format writes it.
     Clear,
-    /// Every key of these slots is gone: an effect on each of them.
+    /// Every key of these slots is removed: an effect on each of them.
     ClearSlots(SlotSet<'a>),
-    /// These slots have these versions here, whatever was counted before.
+    /// These slots have these versions at this position, and not those counted so far.
     Versions(Versions<'a>),
     /// The records of one command, in order: all of them or none.
     Together(Together<'a>),
@@ -55,10 +55,10 @@ pub enum Record<'a> {
 pub struct Together<'a>(&'a [u8]);
 
 impl<'a> Together<'a> {
-    /// The records, in order.
+    /// Returns the records, in order.
     ///
     /// # Errors
-    /// [`Malformed`] where the bytes are none, or end inside one.
+    /// [`Malformed`] if the bytes are not records, or end inside one.
     pub fn each(self) -> impl Iterator<Item = Result<Record<'a>, Malformed>> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -79,7 +79,7 @@ impl<'a> Together<'a> {
     }
 }
 
-/// Bytes that no version wrote, though their checksum is right: we are wrong.
+/// The error of bytes whose checksum is right but that are no record of any version: a bug.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
@@ -90,13 +90,14 @@ const EXPIRE: u8 = 4;
 const PERSIST: u8 = 5;
 const CLEAR: u8 = 6;
 const TOGETHER: u8 = 7;
-// Up to 15 the lines of hints follow; see `hint`.
+// The numbers up to 15 are those of lines of hints; see `hint`.
 const AGAIN: u8 = 16;
 const AGAIN_UNTIL: u8 = 17;
 const CLEAR_SLOTS: u8 = 18;
 const VERSIONS: u8 = 19;
 
-/// The most bytes of the record of a removal, but for its key: also those that make it one with the other records of its command.
+/// The most bytes of the record of a removal without its key, including those that combine it with other records of its
+/// command.
 pub const REMOVAL_BYTES: usize = 5 + TOGETHER_HEADER;
 
 /// Bytes of [`Record::Together`] before its records: the kind and their length.
@@ -144,10 +145,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Reads the record that begins here, and how long it is; `None` where its end is not there yet.
+    /// Decodes the record that `bytes` begin with. Returns it with its length; `None` if the bytes end inside it.
     ///
     /// # Errors
-    /// [`Malformed`] where no record begins so.
+    /// [`Malformed`] if no record begins like this.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, Malformed> {
         let mut rest = Cursor { bytes, at: 0 };
         let record = match rest.record() {
@@ -171,7 +172,7 @@ fn encode_put(kinds: [u8; 2], key: &[u8], value: &[u8], expires_at: Option<UnixM
     out.extend_from_slice(value);
 }
 
-/// Begins a [`Record::Together`] whose records take this many bytes.
+/// Returns the bytes of a [`Record::Together`] before its records, which take `length` bytes.
 pub(super) fn together_header(length: usize) -> [u8; TOGETHER_HEADER] {
     let mut header = [TOGETHER; TOGETHER_HEADER];
     header[1..].copy_from_slice(&(length as u64).to_le_bytes());
@@ -191,7 +192,7 @@ pub(super) fn put_expiry(out: &mut Vec<u8>, expires_at: Option<UnixMillis>) {
     }
 }
 
-/// Reads along bytes that may end too soon.
+/// A reader of bytes that may end too soon: its methods return `None` then.
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -271,7 +272,7 @@ mod tests {
         prop::collection::vec(any::<u8>(), 0..300)
     }
 
-    /// What is read is what was written, from however much of it is there; what is not whole is waited for.
+    /// Checks that a record is decoded as it was encoded, and that a part of its bytes is reported as incomplete.
     fn check(record: Record<'_>) {
         let mut encoded = Vec::new();
         record.encode(&mut encoded);
@@ -304,7 +305,7 @@ mod tests {
             prop_assert_eq!(each, Ok(vec![Record::Remove { key }, Record::Put { key, value, expires_at }]));
         }
 
-        /// Whatever the bytes, reading them ends, and reads no more than there is.
+        /// Decoding any bytes ends, and reads no more than there are.
         #[test]
         fn random_bytes_are_read_or_refused(bytes in bytes()) {
             if let Ok(Some((record, length))) = Record::decode(&bytes) {

@@ -1,8 +1,8 @@
-//! What a shard may believe of its files when it starts: which to read, in which order, and where its log ends.
+//! Recovery of a shard from its files: which to read, in which order, what to trust, and where the log ends.
 //!
-//! The newest snapshot, then the log from where the snapshot says. A frame at the very end of the log that is not whole was
-//! never acknowledged: it is cut off. A frame that is not whole though others say that it was on disk may have been
-//! acknowledged: that is damage, and nobody starts on it unasked.
+//! The newest snapshot is read, then the log from the position in the snapshot. A frame at the very end of the log that is not
+//! whole was never acknowledged: it is cut off. A frame that is not whole, though others say that it was on disk, may have been
+//! acknowledged: that is damage, and a shard does not start on it unless the operator accepts the loss.
 //!
 //! [`Recovery`] reads nothing itself: [`step`](Recovery::step) says what to read, [`give`](Recovery::give) takes it.
 
@@ -24,15 +24,15 @@ use super::{
 pub struct FileInfo {
     /// Its name, for messages.
     pub name: String,
-    /// What its name says that it holds.
+    /// Its kind, from its name.
     pub kind: FileKind,
-    /// A segment's number, also of a hint's, or a snapshot's [`Lsn`]; from its name.
+    /// The number of the segment, also of a hint's, or the snapshot's [`Lsn`]; from its name.
     pub number: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// What to do next.
+/// The next step of a recovery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// Read up to `length` bytes of the file (a position in what [`Recovery::new`] was given) from `offset` on, fewer only at
@@ -40,67 +40,68 @@ pub enum Step {
     Read {
         /// The file's position.
         file: usize,
-        /// In bytes.
+        /// The offset in bytes.
         offset: u64,
-        /// In bytes.
+        /// The length in bytes.
         length: usize,
     },
     /// All has been read; [`Recovery::report`] says what was found.
     Done,
 }
 
-/// Where a record was read.
+/// The place where a record was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Spot {
     /// The segment's number: of a record in several pieces, that of the first. In a snapshot, 0.
     pub segment: u32,
-    /// Of a value in one piece, its offset in the segment.
+    /// The offset in the segment of the record's value, if it has one in one piece.
     pub offset: Option<u32>,
 }
 
-/// What is read.
+/// An item that recovery has found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Found<'a> {
-    /// A record, and where.
+    /// A record, and the place where it was read.
     Record(Record<'a>, Spot),
     /// A key of the segment with this number, whose value was not read.
     Placed(Placed<'a>, u32),
-    /// What follows may have to be counted again.
+    /// A mark: the items that follow may be found again. Save the versions of slots.
     Mark,
-    /// What has been shown since the last [`Mark`](Self::Mark) is shown again: it counts once.
+    /// The items since the last [`Mark`](Self::Mark) are about to be found again, and count once. Restore the versions of
+    /// slots.
     Rewind,
 }
 
-/// What was found.
+/// The result of a recovery.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// The position of the snapshot that was read.
     pub snapshot: Option<Lsn>,
-    /// The end of the log: where it goes on.
+    /// The end of the log, where it continues.
     pub end: Lsn,
-    /// The segments, by number, in order, and the position of the first frame of each; `None` where nothing was written to it
-    /// that counts. These positions never go back.
+    /// The segments, by number, in order, and the position of the first frame of each; `None` if it has no frame that counts.
+    /// These positions never decrease.
     pub segments: Vec<(u64, Option<Lsn>)>,
     /// The number that the next segment takes.
     pub next_segment: u64,
-    /// The numbers of the segments that were not read, since a hint was.
+    /// The numbers of the segments whose hints were read in their place.
     pub hinted: Vec<u64>,
-    /// Records that were applied.
+    /// The number of records that were applied.
     pub records: u64,
-    /// Where the log was cut: a frame that was being written when the server ended.
+    /// The file and the offset at which the log was cut: a frame was being written there when the server ended.
     pub cut: Option<(String, u64)>,
-    /// What was lost, where that was accepted.
+    /// The records that were lost, if loss is accepted.
     pub lost: Vec<Lost>,
 }
 
-/// A segment, as its beginning tells.
+/// A segment, as its first blocks describe it.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     file: usize,
     id: FileId,
     /// The end of the log when it was made ready.
     made_ready_at: Lsn,
-    /// The position of its first frame, where that is whole.
+    /// The position of its first frame, if that is whole.
     first: Option<Lsn>,
 }
 
@@ -108,25 +109,27 @@ struct Segment {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Source {
     Snapshot,
-    /// Of the log, by its position in [`Recovery::segments`].
+    /// A segment, by its position in [`Recovery::segments`].
     Segment(usize),
 }
 
+/// The phase of a recovery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// Looking at the beginning of the snapshot, or of the segment at this position in [`Recovery::numbered`].
+    /// Reading the beginning of the snapshot.
     SurveySnapshot,
+    /// Reading the beginning of the segment at this position in [`Recovery::numbered`].
     SurveySegment(usize),
     /// Reading frames.
     Frames(Source),
     /// Reading a hint in place of the frames of the segment at this position in [`Recovery::segments`].
     Hint(usize),
-    /// Looking for a whole frame behind one that is not, for this reason, at this offset.
+    /// Searching for a whole frame behind an invalid one: the reason, and its offset.
     Search(Source, Invalid, u64),
     Done,
 }
 
-/// Reads a shard's files, or rather says how.
+/// The state of a shard's recovery.
 #[derive(Debug)]
 pub struct Recovery {
     directory: u64,
@@ -134,49 +137,52 @@ pub struct Recovery {
     files: Vec<FileInfo>,
     accepts_loss: bool,
     believes_hints: bool,
-    /// How far the hint at hand has been read, in its own positions, and how many of its lines were shown.
+    /// The position up to which the current hint has been read, in its own stream, and the number of its lines so far.
     hint: (Lsn, u64),
-    /// The newest snapshot's position in `files`, and the positions of the segments, in order.
+    /// The newest snapshot's position in `files`, and its id.
     snapshot: Option<(usize, FileId)>,
+    /// The positions of the segments in `files`, in the order of their numbers.
     numbered: Vec<usize>,
+    /// The segments with a valid header, in the order of their numbers.
     segments: Vec<Segment>,
     phase: Phase,
-    /// Where to read on in the file at hand.
+    /// The offset of the next read in the current file.
     offset: u64,
-    /// The position of the next record.
+    /// The position of the next frame's records.
     expected: Lsn,
-    /// The beginning of a record whose end has not come. Its bytes come before `expected`.
+    /// The beginning of a record whose end has not been read. Its bytes come before `expected`.
     partial: Vec<u8>,
-    /// The segment where that begins.
+    /// The segment in which that record begins.
     partial_in: u32,
-    /// The snapshot holds all that comes before.
+    /// The position up to which the snapshot has everything.
     start: Lsn,
-    /// How far the files themselves say that the log was on disk.
+    /// The position up to which the log was on disk, as the files themselves say.
     known_end: Lsn,
-    /// Records were lost, and what comes next may go on with one whose beginning was among them.
+    /// True if records were lost, and the next frame may continue one whose beginning was among them.
     is_lost: bool,
-    /// Bytes to read in all, and of files that have been.
+    /// The bytes of all files to read.
     total_bytes: u64,
+    /// The bytes of the files that have been read.
     passed_bytes: u64,
     report: Report,
 }
 
-/// Bytes that are read at once: several frames of the largest kind.
+/// The bytes that are read at once: several of the largest frames.
 const READ_BYTES: usize = 4 * FRAME_BYTES_MAX;
-/// Bytes of a segment's beginning: its header and its first frame.
+/// The bytes of a segment's beginning: its header and its first frame.
 const SURVEY_BYTES: usize = BLOCK_BYTES + FRAME_BYTES_MAX;
 
 const MALFORMED: Problem = Problem::Changed(Invalid::Malformed);
 
 impl Recovery {
-    /// Begins with a shard's files. `accepts_loss`: goes on behind damage, and reports what was lost.
+    /// Begins the recovery of a shard from its files. `accepts_loss`: continue behind damage, and report what was lost.
     pub fn new(directory: u64, shard: u16, files: Vec<FileInfo>, accepts_loss: bool) -> Self {
         let of_kind = |kind| files.iter().enumerate().filter(move |(_, file)| file.kind == kind);
         let snapshot = of_kind(FileKind::Snapshot).max_by_key(|(_, file)| file.number);
         let snapshot = snapshot.map(|(position, _)| (position, FileId::default()));
         let mut numbered: Vec<_> = of_kind(FileKind::Segment).map(|(position, _)| position).collect();
         numbered.sort_unstable_by_key(|&position| files[position].number);
-        // A name that is none of ours must not use the numbers up.
+        // A foreign file must not use the numbers up.
         let numbers = numbered.iter().map(|&position| files[position].number);
         let next_segment = numbers.filter(|&number| number < SEGMENT_NUMBERS_END).max().map_or(1, |last| last + 1);
         Self {
@@ -203,15 +209,15 @@ impl Recovery {
         }
     }
 
-    /// Reads hints in place of segments where it can: for a shard whose values stay where they are. Not where loss is accepted,
-    /// since then all that is damaged is to be found.
+    /// Allows hints to be read in place of segments, for a shard whose values stay on disk. Not if loss is accepted, since all
+    /// damage has to be found then.
     #[must_use]
     pub fn believing_hints(mut self) -> Self {
         self.believes_hints = !self.accepts_loss;
         self
     }
 
-    /// Says what to read next.
+    /// Returns what to read next.
     ///
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
@@ -229,7 +235,7 @@ impl Recovery {
         Ok(Step::Read { file, offset: self.offset, length })
     }
 
-    /// Takes what [`step`](Self::step) asked for; shows the records in it to `apply`, in order.
+    /// Takes the bytes that [`step`](Self::step) asked for, and calls `apply` with their records, in order.
     ///
     /// # Errors
     /// [`Damage`]: the shard must not start on these files.
@@ -240,9 +246,10 @@ impl Recovery {
         })
     }
 
-    /// As [`give`](Self::give), and says where each record is.
+    /// Takes bytes like [`give`](Self::give), and calls `apply` with the place of each record, too; also with the lines of
+    /// hints.
     ///
-    /// A hint that turns out not to be whole may have shown the beginning of its segment; the segment is then read from its
+    /// If a hint turns out not to be whole, its first lines may have been applied already; its segment is then read from the
     /// beginning, to the same effect.
     ///
     /// # Errors
@@ -258,7 +265,7 @@ impl Recovery {
         }
     }
 
-    /// The part of all bytes that has been read, of 1.
+    /// Returns the fraction of all bytes that has been read, from 0 to 1.
     pub fn progress(&self) -> f64 {
         match (self.phase, self.total_bytes) {
             (Phase::SurveySnapshot | Phase::SurveySegment(_), _) => 0.0,
@@ -271,7 +278,7 @@ impl Recovery {
         }
     }
 
-    /// What was found so far; all of it once [`step`](Self::step) has said so.
+    /// Returns the result so far; it is complete once [`step`](Self::step) has returned [`Step::Done`].
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -290,10 +297,10 @@ impl Recovery {
 
 /// The order of the files.
 impl Recovery {
-    /// Knows all files: begins with the first that counts.
+    /// Ends the survey: begins to read the snapshot, or the log if there is none.
     fn end_survey(&mut self) -> Result<(), Damage> {
-        // Segments that have not been written to say where the log before them was on disk, which nothing else may say. Those
-        // before the last that was say nothing new, and what they say may have been cut off since.
+        // Segments that have not been written to say up to where the log before them was on disk, which nothing else may say.
+        // Earlier ones say nothing new, and what they say may have been cut off since.
         let unused = self.segments.iter().rev().take_while(|segment| segment.first.is_none());
         self.known_end = unused.map(|segment| segment.made_ready_at).fold(self.known_end, Lsn::max);
         self.offset = BLOCK_BYTES as u64;
@@ -309,10 +316,10 @@ impl Recovery {
         }
     }
 
-    /// Has read the snapshot, or there is none: goes on with the segment that holds the record where the snapshot was begun.
+    /// Begins to read the log, after the snapshot if there is one: in the segment with the record where the snapshot was begun.
     fn begin_log(&mut self) -> Result<(), Damage> {
         self.start = self.report.snapshot.unwrap_or_default();
-        // Those before the last one that begins at or before it hold nothing that is needed.
+        // Segments before the last one that begins at or before that position are not needed.
         let begins_before = |segment: &Segment| segment.first.is_some_and(|first| first <= self.start);
         let index = self.segments.iter().rposition(begins_before);
         self.expected = index.and_then(|index| self.segments[index].first).unwrap_or(self.start);
@@ -333,7 +340,8 @@ impl Recovery {
         if self.phase == Phase::Done { self.end_log() } else { Ok(()) }
     }
 
-    /// Where a later start has cut the log: what a later segment begins with, or what comes behind, is not taken from before.
+    /// Returns the lowest position at which a later segment begins, if there is one: a later start has cut the log there, and
+    /// records from there on are not read from this file.
     fn limit(&self, source: Source) -> Option<Lsn> {
         match source {
             Source::Snapshot => None,
@@ -341,6 +349,7 @@ impl Recovery {
         }
     }
 
+    /// Ends the log: checks that all of it was found that was on disk, and completes the report.
     fn end_log(&mut self) -> Result<(), Damage> {
         if self.expected < self.known_end {
             let (reached, known_end) = (self.expected, self.known_end);
@@ -353,7 +362,8 @@ impl Recovery {
         // A log that ends inside a record ends before it.
         self.report.end = self.record_at();
         let counts = |index: usize| {
-            // What was cut off may fill whole segments, whose positions were given out again since: nothing of them counts.
+            // The rest of a command that was cut off may fill whole segments, whose positions were used again since: none of
+            // them counts.
             let end = self.report.end;
             let limit = self.limit(Source::Segment(index)).map_or(end, |limit| limit.min(end));
             (self.files[self.segments[index].file].number, self.segments[index].first.filter(|&first| first <= limit))
@@ -377,7 +387,7 @@ impl Recovery {
                 Ok((header, _)) if limit.is_some_and(|limit| limit <= header.lsn) => return self.end_file(source),
                 Ok((header, records)) => {
                     if let Source::Segment(index) = source {
-                        // Behind damage, it may not be the first that was written.
+                        // Behind damage, this may not be the first frame that was written.
                         self.segments[index].first.get_or_insert(header.lsn);
                     }
                     self.frame(file, header, records, self.offset + at as u64, apply)?;
@@ -398,14 +408,14 @@ impl Recovery {
                     self.offset += at as u64;
                     return Ok(());
                 }
-                // What is not whole here has been cut off, and the log has gone on elsewhere.
+                // The invalid frame was cut off, and the log continues in a later segment.
                 Err(_) if limit.is_some_and(|limit| limit <= self.expected) => return self.end_file(source),
                 Err(Invalid::Short(_)) if rest.is_empty() && source != Source::Snapshot => {
                     return self.end_file(source);
                 }
                 Err(invalid) => {
-                    // What was never written is zeros, or in a segment what an earlier use of the file has left: the middle of
-                    // a frame, perhaps. Only what begins as a frame of this use is a write that was cut off.
+                    // Blocks that were never written are zeros or, in a segment, from an earlier use of the file: perhaps the
+                    // middle of a frame. Only a block that begins like a frame of this use is a write that was cut off.
                     let is_blank = rest.iter().take(BLOCK_BYTES).all(|&byte| byte == 0);
                     let is_ours = FrameHeader::begins(rest, id) || source == Source::Snapshot;
                     let invalid = match invalid {
@@ -422,16 +432,17 @@ impl Recovery {
         }
     }
 
-    /// The position of the next record that has not been shown.
+    /// Returns the position of the next record that has not been applied.
     fn record_at(&self) -> Lsn {
         Lsn(self.expected.0 - self.partial.len() as u64)
     }
 
+    /// Returns true if these bytes reach the end of the file.
     fn is_end(&self, file: usize, bytes: &[u8]) -> bool {
         self.files[file].bytes <= self.offset + bytes.len() as u64
     }
 
-    /// Takes a whole frame.
+    /// Applies the records of a whole frame.
     fn frame(
         &mut self,
         file: usize,
@@ -448,12 +459,14 @@ impl Recovery {
         let (begin, from) = (header.lsn, self.record_at());
         self.expected = begin.after(records.len());
         if self.expected <= self.start {
-            // The snapshot has it. Applying it again could even do harm: what changed while there was no log is in there alone.
+            // The snapshot has these records. Applying them again could do harm: it also has changes that were made without a
+            // log.
             self.partial.clear();
             return Ok(());
         }
         match header.kind {
-            // It goes on with a record that nobody needs: it is lost, or in the snapshot, or in a segment that was given up.
+            // It continues a record that is not needed: the beginning is lost, in the snapshot, or in a segment that was
+            // released.
             FrameKind::Continued if self.partial.is_empty() && (self.is_lost || begin <= self.start) => {
                 self.is_lost = true;
                 return Ok(());
@@ -492,7 +505,7 @@ impl Recovery {
         }
     }
 
-    /// Looks for a whole frame behind one that is not: it tells that that one was on disk.
+    /// Searches for a whole frame behind an invalid one. If there is one, the invalid one was on disk.
     fn search(&mut self, source: Source, why: Invalid, since: u64, bytes: &[u8]) -> Result<(), Damage> {
         let (file, id) = self.file_of(source);
         let is_end = self.is_end(file, bytes);
@@ -500,7 +513,7 @@ impl Recovery {
         while at < bytes.len() {
             match FrameHeader::decode(&bytes[at..], id) {
                 Ok((header, _)) => {
-                    // One write at a time: it was not begun before the one in front of it was on disk.
+                    // Writes are done one at a time: this one was begun when the one before it was on disk.
                     self.offset += at as u64;
                     self.phase = Phase::Frames(source);
                     let from = self.record_at();
@@ -517,19 +530,19 @@ impl Recovery {
         }
         match source {
             Source::Snapshot => {
-                // A snapshot has an end, and this one has not been reached.
+                // A snapshot ends with a seal, and this one has none.
                 let is_short = matches!(why, Invalid::Magic | Invalid::Short(_));
                 let problem = if is_short { Problem::Short } else { Problem::Changed(why) };
                 self.lose(file, since, problem, self.record_at(), self.expected)?;
             }
-            // Where zeros begin, or an earlier use of the file, is simply the end.
+            // Zeros, or frames of an earlier use of the file: the end of this one.
             Source::Segment(_) if matches!(why, Invalid::Magic | Invalid::File) => {}
             Source::Segment(_) => self.report.cut = Some((self.files[file].name.clone(), since)),
         }
         self.end_file(source)
     }
 
-    /// Has read a file as far as it counts.
+    /// Ends a file, which has been read as far as it counts: continues with the next one.
     fn end_file(&mut self, source: Source) -> Result<(), Damage> {
         self.passed_bytes += self.files[self.file_of(source).0].bytes;
         match source {
@@ -538,7 +551,7 @@ impl Recovery {
         }
     }
 
-    /// Refuses, or notes what is lost.
+    /// Returns the damage as an error or, if loss is accepted, adds it to the report.
     fn lose(&mut self, file: usize, offset: u64, problem: Problem, from: Lsn, to: Lsn) -> Result<(), Damage> {
         let damage = Damage { file: self.files[file].name.clone(), offset, problem };
         if !self.accepts_loss || matches!(problem, Problem::Version(_)) {
@@ -551,15 +564,15 @@ impl Recovery {
     }
 }
 
-/// Where in its file a record's value is, of a frame at `offset` with these records.
+/// Returns the offset in its file of a record's value, of a frame at `offset` with these records.
 fn offset_of(record: Record<'_>, records: &[u8], offset: u64) -> Option<u32> {
     let (Record::Put { value, .. } | Record::Again { value, .. }) = record else { return None };
     let within = value.as_ptr().addr() - records.as_ptr().addr();
     u32::try_from(offset + (FRAME_HEADER_BYTES + within) as u64).ok()
 }
 
-/// Shows the whole records in `bytes`, which begin at `begin`, but for those that end before `start`: the snapshot has them, and
-/// has counted them. Returns how many bytes they take.
+/// Calls `visit` with the whole records in `bytes`, which begin at position `begin`, except those that end at or before
+/// `start`: the snapshot has them, and has counted them. Returns the bytes that the records take.
 fn each_record(
     bytes: &[u8],
     (begin, start): (Lsn, Lsn),
@@ -571,7 +584,7 @@ fn each_record(
         match record {
             _ if begin.after(used + length) <= start => {}
             Record::Together(together) => {
-                // Looked at before any is applied: all of them or none.
+                // Decoded before any of them is applied: all of them or none.
                 together.each().try_for_each(|record| record.map(drop))?;
                 together.each().flatten().for_each(&mut *visit);
             }

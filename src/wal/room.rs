@@ -1,16 +1,16 @@
-//! Decisions about a shard's room on disk: which writes fit, when a snapshot is due, when the log's oldest segment is worth
-//! giving up, and when a hint may be written.
+//! Decisions about a shard's room on disk: which writes fit, when a snapshot is due, when the log's oldest segment is released,
+//! and when a hint may be written.
 //!
 //! A write is accepted only if its records fit into files that are allocated already, so that no other process can take their
-//! room. One segment of these is kept back, the **reserve**: for commands that free, for compaction, and for a snapshot that
-//! makes room.
+//! room. One segment of these is kept back, the **reserve**: for commands that free memory, for compaction, and for a snapshot
+//! that makes room.
 
 use super::{
     Lsn,
     frame::{BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX},
 };
 
-/// The allocated files that the log can go on in.
+/// The allocated files that the log can grow into.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Room {
     /// Bytes left in the segment that is written to.
@@ -21,23 +21,23 @@ pub struct Room {
     pub segment_bytes: u64,
 }
 
-/// Frames in a frame's bytes of records, at most: a command of one byte more than a frame makes two, and the small one before
-/// it a third.
+/// The most frames per [`PAYLOAD_BYTES_MAX`] bytes of records: a command of one byte more than a frame makes two, and the small
+/// one before it a third.
 const FRAMES_PER_PAYLOAD: u64 = 3;
-/// Bytes that a frame takes besides its records, at most: its header, and padding to a whole block.
+/// The most bytes that a frame takes besides its records: its header, and padding to a whole block.
 const FRAME_OVERHEAD_MAX: u64 = (FRAME_HEADER_BYTES + BLOCK_BYTES - 1) as u64;
 
 impl Room {
-    /// Returns how many bytes of records fit for certain, however they are cut into frames.
+    /// Returns the bytes of records that fit for certain, however they are cut into frames.
     pub fn record_bytes(self) -> u64 {
-        // What is left of a segment may be too short for the next frame, and a block of it is the seal's.
+        // The rest of a segment may be too short for the next frame, and one block of it is for the seal.
         let tail = (FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
         let usable = self.segment_bytes.saturating_sub(BLOCK_BYTES as u64 + tail);
         let file_bytes = self.active.saturating_sub(tail) + self.segments * usable;
         let payload = PAYLOAD_BYTES_MAX as u128;
         let frames = u128::from(file_bytes.saturating_sub(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX));
         let in_several = (frames * payload / (payload + u128::from(FRAMES_PER_PAYLOAD * FRAME_OVERHEAD_MAX))) as u64;
-        // What waits to be written is one frame if it fits into one.
+        // Records that wait to be written are one frame if they fit into one.
         let in_one = self.active.saturating_sub(BLOCK_BYTES as u64 + FRAME_OVERHEAD_MAX).min(PAYLOAD_BYTES_MAX as u64);
         in_several.max(in_one)
     }
@@ -51,15 +51,15 @@ pub struct Admission {
     regular: Lsn,
     freeing: Lsn,
     emptying: Lsn,
-    /// Bytes of records that are kept from all but moves: what a segment that is being given up still needs.
+    /// Bytes of records that are kept for moves alone: the values that are still to be moved from a segment.
     set_aside: u64,
 }
 
-/// Bytes that only what removes all keys may use: a server on a full disk can always be emptied.
+/// Bytes that only removals of all keys may use, so that a server on a full disk can always be emptied.
 const EMPTYING_BYTES: u64 = 4 * BLOCK_BYTES as u64;
 
 impl Admission {
-    /// Derives the positions from the log's room. `begin`: the position of the first record that has no place in a file.
+    /// Derives the positions from the log's room. `begin`: the position of the first record that is not in a file yet.
     pub fn new(begin: Lsn, room: Room) -> Self {
         let all = room.record_bytes();
         let reserve = Room { active: 0, segments: 1, ..room }.record_bytes();
@@ -69,7 +69,7 @@ impl Admission {
         Self { begin, room, regular, freeing, emptying: at(all), set_aside: 0 }
     }
 
-    /// Keeps so many bytes of records from all but moves, and from what removes all keys.
+    /// Sets bytes of records aside for moves and for removals of all keys.
     #[must_use]
     pub fn setting_aside(self, bytes: u64) -> Self {
         let less = |position: Lsn| Lsn(position.0.saturating_sub(bytes).max(self.begin.0));
@@ -81,72 +81,72 @@ impl Admission {
         self.emptying.0.saturating_sub(EMPTYING_BYTES).saturating_sub(end.0)
     }
 
-    /// Returns true if a write of so many bytes of records fits, the reserve left alone. `end`: the end of the log.
+    /// Returns true if a write of so many bytes of records fits without the reserve. `end`: the end of the log.
     #[inline]
     pub fn admits(&self, end: Lsn, bytes: u64) -> bool {
         end.0.saturating_add(bytes) <= self.regular.0
     }
 
-    /// Returns true if it fits with the reserve.
+    /// Returns true if a write of so many bytes of records fits with the reserve.
     pub fn admits_with_reserve(&self, end: Lsn, bytes: u64) -> bool {
         end.0.saturating_add(bytes) <= self.freeing.0
     }
 
-    /// Returns true if it fits with the reserve, to its last block.
+    /// Returns true if a write of so many bytes of records fits with the reserve and with the bytes for removals of all keys.
     pub fn admits_to_the_last(&self, end: Lsn, bytes: u64) -> bool {
         end.0.saturating_add(bytes) <= self.emptying.0
     }
 
-    /// Returns the position up to which the log can grow, the reserve left alone.
+    /// Returns the position up to which the log can grow without the reserve.
     pub fn end(&self) -> Lsn {
         self.regular
     }
 
-    /// Returns the position up to which the log can grow by what has expired: half of the reserve, so that a full disk keeps
-    /// nothing from expiring at once, and leaves the other half to clients who delete.
+    /// Returns the position up to which the log can grow by expiries: into half of the reserve, so that keys still expire when
+    /// the disk becomes full, and the other half is left for clients that delete.
     pub fn expiry_end(&self) -> Lsn {
         Lsn(self.regular.0 + self.freeing.0.saturating_sub(self.regular.0) / 2)
     }
 
-    /// Returns the bytes of records that fit behind `end`, the reserve left alone.
+    /// Returns the bytes of records that fit behind `end` without the reserve.
     pub fn left(&self, end: Lsn) -> u64 {
         self.regular.0.saturating_sub(end.0)
     }
 
-    /// Returns the bytes of records that fit behind `end`, the reserve included.
+    /// Returns the bytes of records that fit behind `end` with the reserve.
     pub fn left_with_reserve(&self, end: Lsn) -> u64 {
         self.freeing.0.saturating_sub(end.0)
     }
 
-    /// Returns what the room is with so many segments more.
+    /// Returns the positions for a room with so many more segments.
     #[must_use]
     pub fn grown(&self, segments: u64) -> Self {
         let room = Room { segments: self.room.segments + segments, ..self.room };
         Self::new(self.begin, room).setting_aside(self.set_aside)
     }
 
-    /// Returns how many segments have to be added for a write of so many bytes of records to fit.
+    /// Returns the number of segments that have to be added so that a write of so many bytes of records fits.
     pub fn missing_segments(&self, end: Lsn, bytes: u64) -> u64 {
         (0..).find(|&segments| self.grown(segments).admits(end, bytes)).unwrap_or(u64::MAX)
     }
 }
 
-/// Spare segments: the core counts them and adds to them, and the jobs for its files take them.
+/// The spare segments, as the core sees them: it counts and allocates them, and jobs take them.
 pub trait Grow {
     /// Returns the number of spare segments.
     fn spares(&self) -> u64;
-    /// Returns the number of files that are allocated and are no segments yet: spare segments, the one that is being made into the
+    /// Returns the number of files that are allocated and not segments yet: spare segments, the one that is being made into the
     /// next segment, and those that a snapshot is written into.
     fn allocated(&self) -> u64;
-    /// Notes that the core has the segment that was made ready: it counts for itself from now on.
+    /// Notes that the core has the segment that was made ready: it counts as a segment from now on, and not as allocated.
     fn note_delivered(&mut self);
-    /// Forgets that the disk had no room.
+    /// Forgets that the disk had no room, so that [`grow`](Self::grow) tries again.
     fn try_again(&mut self);
-    /// Allocates so many segments. Returns false, and leaves none, if the disk has no room for them.
+    /// Allocates so many segments. Returns false, and allocates none, if the disk has no room for all of them.
     fn grow(&mut self, segments: u64) -> bool;
 }
 
-/// What decides whether a snapshot is due.
+/// The inputs of [`is_snapshot_due`].
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotFacts {
     /// The end of the log.
@@ -170,16 +170,16 @@ pub fn is_snapshot_due(facts: SnapshotFacts) -> bool {
     after_bytes != 0 && 0 < grown && after_bytes.max(snapshot_bytes) <= grown
 }
 
-/// What decides whether a snapshot is taken to make room.
+/// The inputs of [`is_snapshot_needed_for_room`].
 #[derive(Clone, Copy, Debug)]
 pub struct FullFacts {
-    /// Whether the log can't grow.
+    /// True if the log can't grow.
     pub is_full: bool,
-    /// How many segments a snapshot would make free.
+    /// The number of segments that a snapshot would free.
     pub segments_freed: usize,
     /// The end of the log, and the memory that the store takes.
     pub now: (Lsn, usize),
-    /// The same when the last snapshot failed, if none has succeeded since.
+    /// The end of the log and the memory when the last snapshot failed, if none has succeeded since.
     pub failed: Option<(Lsn, usize)>,
     /// The size of the last snapshot in bytes.
     pub snapshot_bytes: u64,
@@ -187,13 +187,13 @@ pub struct FullFacts {
     pub after_bytes: u64,
 }
 
-/// A snapshot that would be smaller than the last one by less than this makes no room.
+/// The bytes by which a snapshot has to be smaller than the last one to make room.
 const SMALLER_BYTES: u64 = FRAME_BYTES_MAX as u64 / 4;
 
-/// Returns true if a snapshot should be taken because the log can't grow: it lets go of the segments that it covers, and takes
-/// the place of one that is much larger.
+/// Returns true if a snapshot should be taken because the log can't grow: the segments that it covers are released, and it may
+/// replace one that is much larger.
 ///
-/// One that did not fit is not tried again before keys have gone.
+/// After a snapshot that did not fit, none is tried before something was written or memory has shrunk.
 pub fn is_snapshot_needed_for_room(facts: FullFacts) -> bool {
     let FullFacts { is_full, segments_freed, now: (end, memory), failed, snapshot_bytes, after_bytes } = facts;
     let has_shrunk = failed.is_none_or(|(failed_end, failed_memory)| end != failed_end || memory < failed_memory);
@@ -201,7 +201,7 @@ pub fn is_snapshot_needed_for_room(facts: FullFacts) -> bool {
     is_full && (0 < segments_freed || is_smaller) && after_bytes != 0 && has_shrunk
 }
 
-/// What decides whether the log's oldest segment is given up, with `--values disk`.
+/// The inputs of [`judge_oldest`], with `--values disk`.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentFacts {
     /// The oldest segment's number.
@@ -210,40 +210,40 @@ pub struct SegmentFacts {
     pub oldest_live: u64,
     /// Live bytes of all segments.
     pub live: u64,
-    /// Bytes of all segments, without what the active one has left.
+    /// Bytes of all segments, without the unwritten rest of the active one.
     pub written: u64,
-    /// How many segments are in use.
+    /// The number of segments in use.
     pub count: usize,
-    /// The active segment's number when a record was last written that is no move, or one died.
+    /// The active segment's number when an effect was last written or a record last ceased to be live.
     pub changed_in: u64,
     /// The setting `log-live-percent`.
     pub live_percent: u32,
-    /// Whether the log can't grow.
+    /// True if the log can't grow.
     pub is_full: bool,
-    /// Bytes of records that fit into the log, the reserve included.
+    /// Bytes of records that fit into the log with the reserve.
     pub left_with_reserve: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
 }
 
-/// What to do with the log's oldest segment.
+/// The decision about the log's oldest segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Oldest {
     /// Keep it.
     Keep,
-    /// Let go of it: nothing in it is live.
+    /// Release it: nothing in it is live.
     Release,
-    /// Move what is live in it to the log's end, and let go of it then.
+    /// Append its live values to the log again, and release it then.
     Move,
 }
 
-/// A log of so few segments is not compacted.
+/// The number of segments below which a log is not compacted.
 const SEGMENTS_MIN: usize = 4;
 
 /// Decides what to do with the log's oldest segment.
 ///
-/// A segment is moved if too little of the log is live; on a full disk, if all garbage together takes a segment and what is to
-/// be moved fits. What was moved is not moved again before something has changed: it is as dense as it gets.
+/// A segment is moved if too little of the log is live; on a full disk, if all garbage together takes a segment and the live
+/// values fit. Values are not moved twice without a change in between: they are as dense as they can be.
 pub fn judge_oldest(facts: SegmentFacts) -> Oldest {
     if facts.oldest_live == 0 {
         return Oldest::Release;
@@ -256,20 +256,20 @@ pub fn judge_oldest(facts: SegmentFacts) -> Oldest {
     if is_wanted && facts.oldest <= facts.changed_in { Oldest::Move } else { Oldest::Keep }
 }
 
-/// Returns the bytes of records to set aside for so many that are to be moved: frames are padded to whole blocks.
+/// Returns the bytes of records to set aside for `bytes` that are to be moved: frames are padded to whole blocks.
 pub fn moves_take(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 2)
 }
 
-/// Returns true if so many bytes of live records may be moved to the log's end, where so many have room there: deletions that
-/// come meanwhile must have room, too.
+/// Returns true if `bytes` of live records may be moved to the log's end, where `left_with_reserve` fit: deletions that come
+/// meanwhile must have room, too.
 pub fn can_move(bytes: u64, left_with_reserve: u64, segment_bytes: u64) -> bool {
     const DELETIONS: u64 = 16;
     moves_take(bytes).saturating_add(segment_bytes / DELETIONS) <= left_with_reserve
 }
 
-/// Returns true if a hint may be written with so many bytes free on the disk: a hint only saves time at the next start, and
-/// must not take the room that the log grows into. `segment_bytes`: more than any hint takes.
+/// Returns true if a hint may be written with `free_bytes` on the disk. A hint only saves time at the next start, and must not
+/// take the room that the log grows into. `segment_bytes`: more than any hint takes.
 pub fn has_room_for_hint(free_bytes: u64, segment_bytes: u64) -> bool {
     // The hint, and the next segments of some cores that share the disk.
     const SEGMENTS_LEFT: u64 = 4;
@@ -285,8 +285,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     proptest! {
-        /// What is admitted is written into the files that there are: whatever the lengths, and however often the disk takes
-        /// a frame between two commands.
+        /// Admitted records fit into the allocated files, whatever their lengths, and however often a frame is written between
+        /// two commands.
         #[test]
         fn what_is_admitted_fits(
             commands in prop::collection::vec((0_usize..3_000_000, 0_usize..3), 1..40),
@@ -321,7 +321,8 @@ mod tests {
         }
     }
 
-    /// One segment is kept back from all but what frees; a write that does not fit says how many segments it lacks.
+    /// One segment is kept back for commands that free memory; for a write that does not fit, the number of missing segments is
+    /// known.
     #[test]
     fn a_segment_is_kept_back_for_what_frees() {
         let room = Room { active: 4 * MIB, segments: 1, segment_bytes: 64 * MIB };
@@ -344,8 +345,8 @@ mod tests {
         assert!(!full.admits(begin, u64::MAX), "no sum overflows");
     }
 
-    /// On a full disk a snapshot is taken where it lets go of a segment; one that did not fit is tried again when keys have
-    /// gone, by a command or by their time.
+    /// On a full disk a snapshot is taken if it frees a segment; after one that did not fit, the next is tried when keys have
+    /// been removed, by a command or by expiry.
     #[test]
     fn a_full_disk_makes_a_snapshot_due() {
         let full = FullFacts {
@@ -371,8 +372,8 @@ mod tests {
         }
     }
 
-    /// A segment is moved while too little of the log is live, and never twice for the same change; what nothing live is in
-    /// goes at once. On a full disk a segment's worth of garbage is enough, if what is moved fits.
+    /// A segment is moved while too little of the log is live, and never twice for the same change; one without live values is
+    /// released at once. On a full disk a segment's worth of garbage is enough, if the live values fit.
     #[test]
     fn garbage_is_given_up_and_nothing_is_moved_in_vain() {
         let sparse = SegmentFacts {

@@ -1,12 +1,12 @@
-//! What records say of slots: sets of them, and their versions.
+//! Slots in records: sets of slots, and versions of slots.
 
 use super::{Malformed, record::Cursor};
 use crate::slot::{SLOT_COUNT, Slot, Version};
 
-/// Bytes of a set of slots: a bit for each.
+/// Bytes of a set of slots: a bit per slot.
 pub const SLOT_SET_BYTES: usize = SLOT_COUNT as usize / 8;
 
-/// A set of slots, as a record has it: bit `slot % 8` of byte `slot / 8`.
+/// A set of slots in a record: bit `slot % 8` of byte `slot / 8`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SlotSet<'a>(&'a [u8; SLOT_SET_BYTES]);
 
@@ -16,24 +16,24 @@ impl<'a> SlotSet<'a> {
         Self(bits)
     }
 
-    /// Its bits.
+    /// Returns the bits.
     pub fn bits(self) -> &'a [u8; SLOT_SET_BYTES] {
         self.0
     }
 
-    /// Returns true if the slot is in it.
+    /// Returns true if the slot is in the set.
     pub fn has(self, slot: Slot) -> bool {
         self.0[slot.index() / 8] & (1 << (slot.index() % 8)) != 0
     }
 
-    /// Each of its slots, in order.
+    /// Returns the slots of the set, in order.
     pub fn each(self) -> impl Iterator<Item = Slot> {
         Slot::all().filter(move |&slot| self.has(slot))
     }
 }
 
-/// The versions of slots that follow each other and have the same epoch, as a record has them: a number of effects each, seven
-/// bits a byte, the lowest first, with the eighth bit set where more follow.
+/// The versions of consecutive slots of the same epoch in a record: the number of effects of each, seven bits per byte, the
+/// lowest first, with the eighth bit set if more follow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Versions<'a> {
     /// The number of the first slot.
@@ -48,19 +48,19 @@ pub struct Versions<'a> {
 const RUN_HEADER_BYTES: usize = 17;
 
 impl<'a> Versions<'a> {
-    /// Shows the version of one slot, be it the default.
+    /// Calls `visit` with the version of one slot, even if it is the default.
     pub fn of_one(slot: Slot, version: Version, visit: impl FnOnce(Versions<'_>)) {
         let mut effects = Vec::new();
         put_number(&mut effects, version.effects);
         visit(Versions { first: slot.number(), count: 1, epoch: version.epoch, effects: &effects });
     }
 
-    /// Bytes of the record.
+    /// Returns the bytes of the record.
     pub(super) fn bytes(self) -> usize {
         RUN_HEADER_BYTES + self.effects.len()
     }
 
-    /// Each slot with its version, in order.
+    /// Returns each slot with its version, in order.
     pub fn each(self) -> impl Iterator<Item = (Slot, Version)> {
         let mut rest = self.effects;
         (self.first..).take(self.count.into()).map_while(move |number| {
@@ -69,7 +69,7 @@ impl<'a> Versions<'a> {
         })
     }
 
-    /// Reads versions, behind the record's kind; `None` where their end is not there yet.
+    /// Decodes the part of the record behind its kind; `None` if the bytes end inside it.
     pub(super) fn decode(rest: &mut Cursor<'a>) -> Option<Result<Self, Malformed>> {
         let (first, count) = (rest.short()?, rest.short()?);
         let (epoch, length) = (rest.number()?, rest.length()?);
@@ -102,7 +102,8 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Shows records of the versions of slots, but for those that are the default: with the fewest bytes, more or less.
+/// Calls `visit` with versions for records, which together have all versions but those that are the default. They take about as
+/// few bytes as possible.
 pub fn each_run(versions: impl Iterator<Item = (Slot, Version)>, mut visit: impl FnMut(Versions<'_>)) {
     let (mut first, mut epoch, mut effects, mut ended) = (0, 0, Vec::new(), 0_u16);
     let mut show = |first: u16, ended: u16, epoch, effects: &[u8]| {
@@ -112,7 +113,7 @@ pub fn each_run(versions: impl Iterator<Item = (Slot, Version)>, mut visit: impl
     };
     for (slot, version) in versions.filter(|&(_, version)| version != Version::default()) {
         let gap = usize::from(slot.number() - ended);
-        // What lies between is the default, which a slot without an effect in epoch 0 has.
+        // The slots of the gap have the default version: epoch 0 and no effects.
         let goes_on = version.epoch == epoch && (gap == 0 || (epoch == 0 && gap <= RUN_HEADER_BYTES));
         if !goes_on || first == ended {
             show(first, ended, epoch, &effects);
@@ -133,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Versions are read as they were written, whatever they are; what is not told is the default.
+        /// Any versions are decoded as they were encoded; slots that are in no record have the default.
         #[test]
         fn versions_are_read_as_they_were_written(
             given in prop::collection::btree_map(

@@ -26,12 +26,12 @@ struct Disk {
     store: Store,
     segments: BTreeMap<u32, Segment>,
     next: u32,
-    /// The log is everything from here on.
+    /// The position at which the log begins.
     base: Option<Lsn>,
     buffer: Vec<u8>,
-    /// What hints a start finds, and in which state.
+    /// Decides which hints a start finds, and in which state.
     random: fastrand::Rng,
-    /// Segments that no start had to read.
+    /// The number of segments that starts did not read, because of their hints.
     hinted: usize,
 }
 
@@ -81,7 +81,7 @@ impl Disk {
         self.next += 1;
     }
 
-    /// Writes the next frame, if there is one, and tells the store where its values are.
+    /// Writes the next frame, if there is one, and sets the places of its values.
     fn write(&mut self) -> bool {
         let (&number, segment) = self.segments.last_key_value().expect("one is written to");
         let (id, offset) = (segment.id, segment.bytes.len() as u64);
@@ -116,7 +116,7 @@ impl Disk {
         while self.store.move_kept(number) {}
     }
 
-    /// Gives the oldest segment up, if nothing of it is needed once all is on disk.
+    /// Releases the oldest segment, if nothing of it is needed once all is on disk.
     fn give_up_oldest(&mut self) {
         self.store.state_versions();
         while self.write() {}
@@ -131,7 +131,7 @@ impl Disk {
         self.base = Some(self.segments.values().find_map(|segment| segment.first).unwrap_or(end));
     }
 
-    /// The hint of a segment that is not written to any more, if there can be one.
+    /// Returns the hint of a segment that is not written to any more, if there can be one.
     fn hint(&self, number: u32) -> Option<Vec<u8>> {
         let segment = &self.segments[&number];
         let end = self.segments.range(number + 1..).find_map(|(_, later)| later.first)?;
@@ -143,7 +143,7 @@ impl Disk {
         Some(out)
     }
 
-    /// Hints as a start may find them: whole, missing, cut off, changed, or of another segment.
+    /// Returns hints as a start may find them: whole, missing, cut off, changed, or of another segment.
     fn hints(&mut self) -> Vec<(u32, Vec<u8>)> {
         let whole: Vec<_> = self.segments.keys().filter_map(|&number| Some((number, self.hint(number)?))).collect();
         let mut found = Vec::new();
@@ -163,7 +163,7 @@ impl Disk {
         found
     }
 
-    /// What a start finds.
+    /// Starts again, with random hints beside the segments.
     fn restart(&mut self) {
         let hints = self.hints();
         self.start_with(&hints);
@@ -238,7 +238,7 @@ impl Disk {
         bytes.to_vec()
     }
 
-    /// The value that a client would get.
+    /// Returns the value that a client would get.
     fn get(&self, number: u8, now: UnixMillis) -> Option<(Vec<u8>, Option<u64>)> {
         let name = name(number);
         let entry = self.store.peek(Key::of(&name), now)?;
@@ -254,7 +254,7 @@ impl Disk {
         (0..12).map(|number| self.store.version(Key::of(&name(number)).slot)).collect()
     }
 
-    /// Counts again what is kept count of.
+    /// Checks the counts of places against a recount.
     fn check_books(&self) {
         let places = self.store.places.as_ref().expect("values are on disk");
         let mut live: BTreeMap<u32, u64> = BTreeMap::new();
@@ -330,12 +330,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the store should be now, and what it was when all of it was last on disk.
+/// The expected state of the store now, and after a crash.
 #[derive(Default)]
 struct Expected {
     now: u64,
     live: Model,
-    /// What a crash leaves, by the position that the log ended at.
+    /// The state that a crash leaves, by the position at which the log on disk ends.
     by_end: BTreeMap<u64, (Model, Vec<Version>)>,
     writes: u8,
 }
@@ -425,8 +425,8 @@ fn take(step: &Step, disk: &mut Disk, expected: &mut Expected) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 60 }))]
-    /// Whatever is written, sent away, fetched, moved, given up and found again after a restart or a crash: every key has
-    /// the value that it was given last, as far as that was on disk.
+    /// After any sequence of writes, moves, releases, restarts and crashes every key has the value that it was set to last;
+    /// after a crash, the last one that was on disk.
     #[test]
     fn a_store_with_its_values_on_disk_is_a_map(
             memory_max in 1..2_000_000_usize,
@@ -452,8 +452,8 @@ proptest! {
     }
 }
 
-/// What can't go away counts: values that take several frames are refused at the limit, or others are evicted for them, also while
-/// none of them is on disk yet. Values that will go away are taken meanwhile.
+/// Values that can't go away count against the limit: those that take several frames are refused at the limit, or others are
+/// evicted for them, even while none of them is on disk yet. Values that will go away are accepted meanwhile.
 #[test]
 fn values_that_stay_in_memory_count_against_its_limit() {
     const LARGE: usize = 3 << 20;
@@ -478,7 +478,7 @@ fn values_that_stay_in_memory_count_against_its_limit() {
     while disk.write() {}
     assert_eq!(put(&mut disk, 60, LARGE), Ok(()));
     disk.check_books();
-    // Those that will be on disk soon are taken, as far as the backlog of the log goes, which others look after.
+    // Values that will be on disk soon are accepted. The log's backlog is limited elsewhere.
     let mut disk = Disk::new(limit);
     (0..60).for_each(|number| assert_eq!(put(&mut disk, number, LARGE / 6), Ok(())));
     while disk.write() {}
@@ -488,7 +488,7 @@ fn values_that_stay_in_memory_count_against_its_limit() {
     disk.check_books();
 }
 
-/// Room for a command is made without sending away what it may need: that goes when the command has had it.
+/// Making room for a command sends no value away that it may need: values go away after the command.
 #[test]
 fn no_value_goes_away_between_the_look_for_it_and_the_command() {
     let mut disk = Disk::new(Store::new(7, Policy::default()).memory() + 50_000);
@@ -506,8 +506,8 @@ fn no_value_goes_away_between_the_look_for_it_and_the_command() {
     disk.check_books();
 }
 
-/// What a start in the other mode has left in a snapshot is moved to the log and goes away then: nothing is evicted or refused for
-/// it meanwhile.
+/// Values in a snapshot of the other mode are moved to the log and go away then: nothing is evicted or refused for them
+/// meanwhile.
 #[test]
 fn values_from_a_snapshot_are_not_evicted_before_they_can_go_away() {
     let mut disk = Disk::new(2 << 20);
@@ -530,8 +530,8 @@ fn values_from_a_snapshot_are_not_evicted_before_they_can_go_away() {
     disk.check_books();
 }
 
-/// The values of commands that take several frames are written once more, each alone, and go away then: none is refused for those
-/// before it.
+/// The values of commands that take several frames are written once more, each alone, and go away then: no command is refused
+/// because of earlier ones.
 #[test]
 fn values_of_large_commands_go_away() {
     let limit = 16 << 20;
@@ -554,8 +554,8 @@ fn values_of_large_commands_go_away() {
     assert_eq!(disk.store.len(), 1200);
 }
 
-/// However much is written, what is in memory stays within its limit once values can go away; all of it can be read, and the
-/// log's files stay within twice what is live.
+/// Memory stays within its limit once values can go away, however much is written; all values can be read, and the log's files
+/// stay within some twice the live bytes.
 #[test]
 fn memory_and_disk_stay_within_their_limits() {
     let empty = Store::new(7, Policy::default()).memory();
@@ -596,8 +596,8 @@ fn memory_and_disk_stay_within_their_limits() {
     }
 }
 
-/// A start that finds whole hints reads none of the segments that have one, and knows all keys and values all the same. Of
-/// 2,000 bits that may change in a hint each is noticed or means nothing: the start comes to the same keys.
+/// A start that finds whole hints reads none of the segments that have one, and has all keys and values nevertheless. Of
+/// 2,000 bits that are flipped in hints each is noticed or has no effect: the start finds the same keys.
 #[test]
 fn a_start_by_hints_finds_what_one_by_segments_does() {
     let mut disk = Disk::new(0);
@@ -645,7 +645,7 @@ fn a_start_by_hints_finds_what_one_by_segments_does() {
     assert!(1_000 < noticed, "{noticed} of 2,000 were noticed");
 }
 
-/// The values that are used stay in memory, and the others go.
+/// Values that are used stay in memory, and others go away.
 #[test]
 fn what_is_used_stays_in_memory() {
     let empty = Store::new(7, Policy::default()).memory();
@@ -671,7 +671,7 @@ fn what_is_used_stays_in_memory() {
     assert!(2000 < counts.away && counts.away < 4000, "{counts:?}");
 }
 
-/// Segments are searched for values like a log is read: no frame is missed behind one that is not whole.
+/// A search for values in a segment continues behind a damaged frame, as recovery does: it misses no whole frame.
 #[test]
 fn values_are_found_behind_what_is_damaged() {
     let mut disk = Disk::new(0);

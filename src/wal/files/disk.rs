@@ -1,5 +1,5 @@
-//! For tests: a core's directory on a disk of so many blocks. It fills up, ends a process between any two operations, and
-//! loses what was not synced when the power goes.
+//! For tests: a core's directory on a disk of a limited number of blocks. It fills up, ends a process between any two
+//! operations, and loses what was not synced when the power fails.
 
 use super::{Files, UNWRITTEN, names};
 use crate::{
@@ -21,20 +21,21 @@ pub(crate) struct SimFiles {
     disk: Arc<Mutex<Disk>>,
 }
 
-/// A file, whatever it is called.
+/// A file, by its position in [`Disk::files`], which does not depend on its name.
 #[derive(Debug)]
 pub(crate) struct SimFile(usize);
 
 #[derive(Debug, Default)]
 struct File {
-    /// The bytes that a process reads, and those that are left when the power goes.
+    /// The bytes that a process reads.
     seen: Vec<u8>,
+    /// The bytes that are left when the power fails.
     durable: Vec<u8>,
     /// The blocks in which the two may differ.
     dirty: BTreeSet<usize>,
 }
 
-/// A change of names, on disk only with the directory's next sync.
+/// A change of names, which is durable after the directory's next sync.
 #[derive(Debug)]
 enum Change {
     Create(String, usize),
@@ -52,7 +53,7 @@ struct Write {
 #[derive(Debug)]
 struct Disk {
     blocks: usize,
-    /// Blocks that another process has.
+    /// The number of blocks that another process has allocated.
     ballast: usize,
     files: Vec<File>,
     names: BTreeMap<String, usize>,
@@ -65,7 +66,7 @@ struct Disk {
     counts: Counts,
 }
 
-/// The way in which a disk fails, until it does not any more.
+/// The way in which a disk fails, until it is changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Fault {
     /// It works.
@@ -77,12 +78,12 @@ pub(crate) enum Fault {
     Changes(u8),
 }
 
-/// The number of things that have happened on a disk.
+/// Counts of events on a disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    /// Frames of which some blocks were left, and some were not.
+    /// Frames of which some blocks were on disk after a power failure, and some were not.
     pub(crate) torn: u64,
-    /// Segments that were made of spare ones which had been written to.
+    /// Segments that were made from spare ones which had been written to.
     pub(crate) used_again: u64,
     /// Operations that found no room.
     pub(crate) full: u64,
@@ -124,7 +125,7 @@ impl SimFiles {
         })
     }
 
-    /// Ends the process after so many operations: they fail from then on.
+    /// Ends the process after this number of operations: all later ones fail.
     pub(crate) fn end_after(&self, operations: Option<u32>) {
         self.with(|disk| disk.operations_left = operations);
     }
@@ -134,7 +135,7 @@ impl SimFiles {
         self.with(|disk| disk.operations_left == Some(0))
     }
 
-    /// Another process takes all blocks that are free, or gives back what it has.
+    /// Lets another process allocate all free blocks, or free those that it has.
     pub(crate) fn fill(&self, is_full: bool) {
         self.with(|disk| {
             disk.ballast = 0;
@@ -142,7 +143,7 @@ impl SimFiles {
         });
     }
 
-    /// Begins a frame's write: it is on disk when it is complete, and until then in any part, in any order.
+    /// Begins a frame's write. It is on disk when it is complete; until then, any of its blocks may be.
     pub(crate) fn submit(&self, file: &SimFile, offset: u64, bytes: &[u8]) {
         self.with(|disk| {
             assert!(disk.in_flight.is_none(), "one write in flight");
@@ -160,10 +161,10 @@ impl SimFiles {
         });
     }
 
-    /// A frame's write comes to its end: it is on disk, or has failed, and may be there or not.
+    /// Ends a frame's write. If it fails, the frame may be on disk or not.
     ///
     /// # Errors
-    /// The disk fails.
+    /// If the disk fails.
     pub(crate) fn finish(&self) -> io::Result<()> {
         let outcome = self.with(Disk::check_change);
         if outcome.is_ok() {
@@ -174,10 +175,11 @@ impl SimFiles {
         outcome
     }
 
-    /// The process ends. What it did stays in the kernel's hands, and a write that is under way may get there, or to the disk.
+    /// Ends the process. Its completed operations stay with the kernel; a write in flight may reach the kernel, or the disk, or
+    /// not.
     pub(crate) fn end_process(&self) {
         match self.with(|disk| disk.random.u8(..3)) {
-            // It is as if it had never been.
+            // The write is lost.
             0 => {}
             // The kernel has it, and the disk not yet.
             1 => self.with(|disk| {
@@ -191,20 +193,20 @@ impl SimFiles {
         self.with(|disk| disk.in_flight = None);
     }
 
-    /// Has operations fail from now on, or not any more.
+    /// Sets the way in which operations fail from now on.
     pub(crate) fn fail(&self, fault: Fault) {
         self.with(|disk| disk.fault = fault);
     }
 
-    /// Returns what has happened.
+    /// Returns the counts of events.
     pub(crate) fn counts(&self) -> Counts {
         self.with(|disk| disk.counts)
     }
 
-    /// Fills memory from a file, as far as that goes. Returns the bytes read.
+    /// Reads a file into `to`, as far as the file goes. Returns the number of bytes read.
     ///
     /// # Errors
-    /// There is no such file, or the disk fails.
+    /// If there is no such file, or the disk fails.
     pub(crate) fn read_to(&self, name: &str, offset: u64, to: &mut [u8]) -> io::Result<usize> {
         self.with(|disk| {
             disk.check_read()?;
@@ -216,7 +218,7 @@ impl SimFiles {
         })
     }
 
-    /// The power goes: what is left is what was synced, and some of what was not.
+    /// Loses power: what was synced is left, and some of what was not.
     pub(crate) fn lose_power(&self) {
         self.with(Disk::lose_power);
     }
@@ -390,7 +392,7 @@ impl Disk {
         (self.blocks - self.ballast).saturating_sub(self.names.values().map(used).sum())
     }
 
-    /// Gives a file blocks up to this length, if the disk has them.
+    /// Allocates a file's blocks up to this length, if the disk has them.
     fn extend(&mut self, file: usize, length: usize) -> io::Result<()> {
         let has = self.files[file].seen.len();
         if has < length {
@@ -406,7 +408,7 @@ impl Disk {
 
     fn lose_power(&mut self) {
         self.tear();
-        // As a journal has it, or as a directory may that has none.
+        // With a journal the first changes are durable; without one, any of them may be.
         let journal = self.random.bool();
         let kept = self.random.usize(..=self.changes.len());
         for (position, change) in self.changes.drain(..).enumerate() {
@@ -437,7 +439,7 @@ impl Disk {
         }
     }
 
-    /// Leaves of the write in flight what the disk has got round to.
+    /// Keeps a random part of the blocks of the write in flight.
     fn tear(&mut self) {
         let Some(Write { file, offset, bytes }) = self.in_flight.take() else { return };
         let blocks = bytes.len() / BLOCK_BYTES;
@@ -475,7 +477,7 @@ impl Change {
     }
 }
 
-/// Cuts a file or makes it longer: in a build without optimization, quicker than `resize`.
+/// Truncates or extends a file: faster than `resize` in a build without optimization.
 fn fit(bytes: &mut Vec<u8>, length: usize) {
     if bytes.len() == length {
         return;

@@ -1,4 +1,4 @@
-//! Hints: written beside a segment, a piece of the segment after the other.
+//! Writing of hints: each is made from its segment, one piece after the other.
 
 use super::{Files, Layout, Left, segments::whole_blocks, storage_full};
 use crate::wal::{
@@ -10,27 +10,28 @@ use crate::wal::{
 };
 use std::io;
 
-/// Bytes of a segment that are read at once: more than the largest frame.
+/// The bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 
-/// A hint in the making.
+/// A hint that is being written.
 #[derive(Debug)]
 pub struct HintWriting {
     left: Left,
     hinting: Hinting,
-    /// The offset of what is read next in the segment, and of what is written next in the hint.
+    /// The offset of the next read in the segment.
     offset: u64,
+    /// The offset of the next write in the hint.
     written: u64,
 }
 
-/// What has come of a step in writing a hint.
+/// The result of a step in writing a hint.
 #[derive(Debug)]
 pub enum HintStep {
-    /// There is more of the segment to read.
+    /// The hint is not whole: there is more of the segment to read.
     Begun(Box<HintWriting>),
-    /// The hint is there.
+    /// The hint is written.
     Written,
-    /// There can be none.
+    /// The segment can have no hint.
     Impossible(NoHint),
 }
 
@@ -38,7 +39,7 @@ impl<F: Files> Layout<F> {
     /// Begins the hint of a segment.
     ///
     /// # Errors
-    /// As the file system says; [`io::ErrorKind::StorageFull`] also where the hint would take room that the log may need.
+    /// Those of the file system; [`io::ErrorKind::StorageFull`] also if the hint would take room that the log may need.
     pub fn begin_hint(&self, left: Left) -> io::Result<HintStep> {
         if !has_room_for_hint(self.files.free_bytes()?, self.segment_bytes) {
             return Err(storage_full());
@@ -58,10 +59,10 @@ impl<F: Files> Layout<F> {
         Ok(HintStep::Begun(Box::new(HintWriting { left, hinting, offset, written: offset })))
     }
 
-    /// Goes on with a hint.
+    /// Reads the next piece of a hint's segment, and writes the next part of the hint.
     ///
     /// # Errors
-    /// As the file system says; nothing is left of the hint then.
+    /// Those of the file system; the unfinished hint is removed then.
     pub fn go_on_with_hint(&self, mut writing: Box<HintWriting>) -> io::Result<HintStep> {
         let name = unfinished(writing.left.number);
         match self.read_for_hint(&name, &mut writing) {
@@ -81,7 +82,7 @@ impl<F: Files> Layout<F> {
         }
     }
 
-    /// Takes the next piece of the segment. Says how it ended, once it has.
+    /// Reads the next piece of the segment, and writes the next part of the hint. Returns the outcome once the hint has one.
     fn read_for_hint(&self, name: &str, writing: &mut HintWriting) -> io::Result<Option<Result<(), NoHint>>> {
         let HintWriting { left, hinting, offset, written } = writing;
         let segment = self.files.open(&names::name_of(FileKind::Segment, left.number))?;
@@ -99,7 +100,7 @@ impl<F: Files> Layout<F> {
         self.files.write_at(&file, aligned.bytes(), *written)?;
         *written += out.len() as u64;
         if hinting.is_done() {
-            // Before it gets its name: a hint without its bytes would only be in the way.
+            // Synced before it is renamed: a hint without its bytes would only cost time.
             self.files.sync(&file)?;
             return Ok(Some(Ok(())));
         }
@@ -110,10 +111,10 @@ impl<F: Files> Layout<F> {
         Ok(None)
     }
 
-    /// Removes a segment's hint, and what there is of one. Returns whether there was one.
+    /// Removes a segment's hint, whole or unfinished. Returns true if there was a whole one.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn remove_hint(&self, segment: u64) -> io::Result<bool> {
         let is_gone = self.remove_if_there(&names::name_of(FileKind::Hint, segment))?;
         self.remove_if_there(&unfinished(segment))?;
@@ -121,14 +122,15 @@ impl<F: Files> Layout<F> {
     }
 }
 
+/// Returns the name of a hint until it is whole.
 fn unfinished(segment: u64) -> String {
     names::unfinished(&names::name_of(FileKind::Hint, segment))
 }
 
-/// The bytes that the hint of a segment has to have. `read`: fills a buffer from the segment at an offset.
+/// Returns the bytes that the hint of a segment must have. `read` fills a buffer from the segment at an offset.
 ///
 /// # Errors
-/// The segment can't be read.
+/// If the segment can't be read.
 pub fn hint_bytes(
     left: Left,
     size: u64,

@@ -1,6 +1,6 @@
-//! Segments: allocated and made ready ahead of need, used once, and used again under another identity.
+//! Segments: allocated and made ready before they are needed, released after use, and reused under another identity.
 //!
-//! Blocks that were written before are written without a commit of the file system's journal, so a segment is filled with zeros
+//! A write to blocks that were written before needs no commit of the file system's journal, so a segment is filled with zeros
 //! before it is used.
 
 use super::{Files, Layout, SPARES_MAX, SPARES_MAX_FULL, is_full};
@@ -19,30 +19,30 @@ use std::{
 /// A segment that can be written to.
 #[derive(Debug)]
 pub struct Segment<T> {
-    /// Opened for the log's frames.
+    /// Its file, opened for the log's frames.
     pub file: Arc<T>,
-    /// This use of it.
+    /// The identity of this use of it.
     pub id: FileId,
-    /// Its place in the sequence.
+    /// Its number in the sequence of segments.
     pub number: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// Where a log goes on after a start.
+/// The position at which a log continues after a start.
 #[derive(Debug)]
 pub struct Beginning<T> {
     /// The segment that is written to.
     pub active: Segment<T>,
     /// The offset of its next frame.
     pub offset: u64,
-    /// Whether there is nothing in it that a seal is missing behind.
+    /// True if its last frame is a seal, or it has no frame.
     pub is_sealed: bool,
     /// The position of the next record.
     pub start: Lsn,
     /// The number that the next segment takes.
     pub next_number: u64,
-    /// Whether the segment was made ready for this start; else it is the log's last one.
+    /// True if the segment was made ready for this start; false if it is the last one of the log that was found.
     pub is_fresh: bool,
 }
 
@@ -53,11 +53,12 @@ pub struct Left {
     pub number: u64,
     /// The position of its first frame.
     pub first: Lsn,
-    /// The position of the next segment's.
+    /// The position of the next segment's first frame.
     pub end: Lsn,
 }
 
 impl<F: Files> Layout<F> {
+    /// Creates a file with the size of a segment and allocates its blocks. Removes it if that fails.
     pub(super) fn allocate_file(&self, name: &str) -> io::Result<()> {
         let allocate = || {
             let file = self.files.create(name)?;
@@ -69,13 +70,13 @@ impl<F: Files> Layout<F> {
         allocate().inspect_err(|_| drop(self.files.remove(name)))
     }
 
-    /// Makes a segment ready, of a spare one. `end` is how far the log is on disk. `spares_left`: so many spare segments are to
-    /// be there afterwards. Whoever takes the segment says so: [`delivered`](Self::delivered).
+    /// Makes a segment ready, from a spare one. `end`: the position up to which the log is on disk. `spares_left`: the number
+    /// of spare segments that there have to be afterwards. Call [`delivered`](Self::delivered) when the segment is taken.
     ///
     /// # Errors
-    /// As the file system says; no segment is used up then.
+    /// Those of the file system; no segment is used up then.
     pub fn prepare(&self, number: u64, id: FileId, end: Lsn, spares_left: u64) -> io::Result<Segment<F::File>> {
-        // One by one: each that there is room for is of use.
+        // One by one, since each of them is useful even if there is no room for the others.
         while self.spares() <= spares_left {
             self.allocate(1)?;
         }
@@ -96,7 +97,7 @@ impl<F: Files> Layout<F> {
             self.files.write_at(&file, &buffer.bytes()[..BLOCK_BYTES], 0)?;
             self.files.sync(&file)?;
             self.files.rename(&unfinished, &name)?;
-            // Its name may not be on disk: it is no segment.
+            // Its name may not be on disk, so it must not be used as a segment.
             self.files.sync_directory().inspect_err(|_| drop(self.files.rename(&name, &unfinished)))?;
             Ok(Segment { file: Arc::new(file), id, number, bytes: self.segment_bytes })
         };
@@ -120,12 +121,12 @@ impl<F: Files> Layout<F> {
         self.files.sync(file)
     }
 
-    /// Sets segments aside that hold nothing any more which a snapshot does not: for the next use, or for good. `is_full`: as
-    /// few as can be are kept. Those that are not there are passed over, so that it can be tried again.
+    /// Releases segments that are not needed any more: makes spare ones of them, or removes them. `is_full`: as few spare ones
+    /// as possible are kept. Segments that do not exist are skipped, so that a failed release can be repeated.
     ///
     /// # Errors
-    /// As the file system says. The segments from the one that failed on are left, so that there is never a gap in the log; the
-    /// next recovery reads them again, to no effect.
+    /// Those of the file system. The segments from the one that failed on are left, so that there is never a gap in the log;
+    /// the next recovery reads them again, to no effect.
     pub fn release(&self, numbers: &[u64], is_full: bool) -> io::Result<()> {
         let max = if is_full { SPARES_MAX_FULL } else { SPARES_MAX };
         let changing = self.spares.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,25 +147,25 @@ impl<F: Files> Layout<F> {
         drop(changing);
         self.end_loan(false);
         self.try_again();
-        // Whatever came of the others: a spare's new name must be on disk before the file is used again.
+        // Also after an error: the new name of a spare segment must be on disk before the file is used again.
         self.files.sync_directory()?;
         released
     }
 
-    /// Decides where the log goes on that a start has read: in a fresh segment if the disk has room for one beside the reserve,
-    /// else in the last one, so that a start takes no room. `saved`: the position of the snapshot. `id`: a fresh segment's.
-    /// Takes the segments from the report that are not needed any more.
+    /// Decides where the log continues that a start has read: in a fresh segment if the disk has room for one beside the
+    /// reserve, else in the last one, so that a start takes no room. `saved`: the position of the snapshot. `id`: the identity
+    /// of a fresh segment. Removes segments from the report that are not needed any more.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn begin_log(&self, report: &mut Report, saved: Lsn, id: FileId) -> io::Result<Beginning<F::File>> {
-        // What a server was killed in the middle of may have been written and not synced. Whoever is shown it must find it again,
-        // and what comes behind it needs it.
+        // The last write of a server that was killed may have been written and not synced. Clients are shown it from now on, so
+        // it must survive, and so must the log before the records that follow.
         if let Some((number, _)) = report.segments.iter().rfind(|(_, first)| first.is_some()) {
             self.files.sync(&self.files.open(&names::name_of(FileKind::Segment, *number))?)?;
         }
-        // What the last start had made ready and not used is used first. What is left of a command that was cut off goes from its
-        // end on, so that there is never a gap in it.
+        // Segments that the last start had made ready and not used are used first. Those with the rest of a command that was
+        // cut off are released from the last on, so that there is never a gap in it.
         let unused: Vec<_> = report.segments.extract_if(.., |(_, first)| first.is_none()).collect();
         unused.iter().rev().try_for_each(|(number, _)| self.release(&[*number], false))?;
         match self.begin_fresh(report, id, 1) {
@@ -180,7 +181,7 @@ impl<F: Files> Layout<F> {
                 other => return other,
             }
         }
-        // Behind what was lost, it would not be told from what is damaged.
+        // Not after a loss: what is written behind damage could not be told from it.
         if let Some((number, _)) = report.segments.last().filter(|_| report.lost.is_empty())
             && let Some(beginning) = self.go_on(*number, report)?
         {
@@ -189,6 +190,7 @@ impl<F: Files> Layout<F> {
         self.begin_fresh(report, id, 0)
     }
 
+    /// Continues the log in a fresh segment. `spares_left`: the number of spare segments that there have to be afterwards.
     fn begin_fresh(&self, report: &Report, id: FileId, spares_left: u64) -> io::Result<Beginning<F::File>> {
         let active = self.prepare(report.next_segment, id, report.end, spares_left)?;
         self.delivered();
@@ -196,10 +198,10 @@ impl<F: Files> Layout<F> {
         Ok(Beginning { active, offset, is_sealed: true, start: report.end, next_number, is_fresh: true })
     }
 
-    /// Goes on in the log's last segment: takes no block.
+    /// Continues the log in its last segment, which takes no room on disk.
     ///
-    /// What stands behind the last whole command is wiped, so that nothing of it can be taken for a part of what is written
-    /// there next. Returns None if the segment is not as it must be for that.
+    /// Frames behind the last whole command are overwritten with zeros, so that none of them can be taken for a part of what is
+    /// written there next. Returns `None` if the segment is not in a state that allows this.
     fn go_on(&self, number: u64, report: &Report) -> io::Result<Option<Beginning<F::File>>> {
         let end = report.end;
         let name = names::name_of(FileKind::Segment, number);
@@ -226,17 +228,17 @@ impl<F: Files> Layout<F> {
         if reached != Some(end) || !has_room {
             return Ok(None);
         }
-        // Frames of a command whose last never came.
+        // Frames of a command whose last frame was never written.
         let (mut void, mut at) = (Vec::new(), offset);
         while let Some((_, length)) = frames.at(at, header.id)? {
             void.push((at, length as u64));
             at += length as u64;
         }
-        // It says where the segment ended.
+        // The hint has the segment's end, which is about to change.
         if self.remove_hint(number)? {
             self.files.sync_directory()?;
         }
-        // The frame that was being written; then the others from the last on, so that none ever stands behind a gap.
+        // First the frame that was being written, then the others from the last on, so that none is ever behind a gap.
         let zeros = Aligned::new(FRAME_BYTES_MAX);
         let torn = (at, (bytes - at).min(FRAME_BYTES_MAX as u64));
         for (at, length) in std::iter::once(torn).chain(void.into_iter().rev()).filter(|(_, length)| 0 < *length) {
@@ -250,7 +252,7 @@ impl<F: Files> Layout<F> {
     }
 }
 
-/// Returns the segments that a snapshot of `saved` stands for.
+/// Returns the segments that end at or before `saved`, the position of the snapshot, and so are not needed.
 fn covered(report: &Report, saved: Lsn) -> Vec<u64> {
     if !report.lost.is_empty() {
         return Vec::new();
@@ -260,10 +262,10 @@ fn covered(report: &Report, saved: Lsn) -> Vec<u64> {
     segments.take_while(|(_, end)| *end <= saved).map(|(number, _)| number).collect()
 }
 
-/// Bytes of a segment that are read at once: more than the largest frame.
+/// The bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 
-/// The frames of a segment, read one after the other.
+/// A reader of the frames of a segment, one after the other.
 struct Frames<'a, F: Files> {
     files: &'a F,
     file: &'a F::File,
@@ -274,12 +276,13 @@ struct Frames<'a, F: Files> {
 }
 
 impl<F: Files> Frames<'_, F> {
+    /// Returns the segment's header, if it is valid.
     fn header(&mut self) -> io::Result<Option<FileHeader>> {
         self.load(0)?;
         Ok(FileHeader::decode(self.loaded(0)).ok())
     }
 
-    /// Returns the whole frame at an offset, and its bytes.
+    /// Returns the header of the frame at an offset, if that is whole, and the frame's bytes.
     fn at(&mut self, offset: u64, id: FileId) -> io::Result<Option<(FrameHeader, usize)>> {
         if !self.read.contains(&offset) {
             self.load(offset)?;
@@ -305,13 +308,14 @@ impl<F: Files> Frames<'_, F> {
     }
 }
 
-/// The bytes of the whole blocks among so many: direct reads take no others, and a file that was cut short may end in half of one.
+/// Returns the bytes of the whole blocks in `bytes`: direct reads read whole blocks only, and a file that was cut short may end
+/// inside one.
 pub(super) fn whole_blocks(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES * BLOCK_BYTES
 }
 
-/// Allocates segments while a core waits, for a write that is larger than those that are ready: milliseconds, where the file
-/// system can allocate without writing.
+/// The allocation of segments while the core waits, for a write that does not fit into those that are ready. It takes
+/// milliseconds if the file system can allocate without writing.
 #[derive(Debug)]
 pub struct Growth<F>(pub Layout<F>);
 

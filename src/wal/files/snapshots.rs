@@ -1,4 +1,4 @@
-//! Snapshots, and where the log begins; and what compaction reads.
+//! Snapshots, also those without keys, which say where the log begins; and reads of segments for compaction.
 
 use super::{Files, KEPT, Layout, is_full, segments::whole_blocks};
 use crate::wal::{
@@ -10,7 +10,7 @@ use crate::wal::{
 };
 use std::{io, ops::Range};
 
-/// Bytes of a segment that are read at once: more than the largest frame.
+/// The bytes of a segment that are read at once: more than the largest frame.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 /// Bytes of a snapshot without keys: its header, its seal, and the versions of all slots, with up to seven bytes each.
 const BEGINNING_BYTES: usize = 34 * BLOCK_BYTES;
@@ -20,36 +20,36 @@ const BEGINNING_BYTES: usize = 34 * BLOCK_BYTES;
 pub struct Chunk {
     /// The bytes.
     pub buffer: Aligned,
-    /// The keys and values in them.
+    /// The ranges of the keys and values in them.
     pub found: Vec<(Range<usize>, Range<usize>)>,
-    /// This use of the segment.
+    /// The identity of this use of the segment.
     pub id: FileId,
-    /// The piece's offset in the segment, and that of the next.
+    /// The piece's offset in the segment.
     pub offset: u64,
     /// The offset of the next piece.
     pub next: u64,
-    /// Whether there is none.
+    /// True if there is no next piece.
     pub is_last: bool,
 }
 
-/// The name of a snapshot until it is whole.
+/// Returns the name of a snapshot until it is whole.
 fn unfinished(since: Lsn) -> String {
     names::unfinished(&names::name_of(FileKind::Snapshot, since.0))
 }
 
 impl<F: Files> Layout<F> {
-    /// Makes the file that a snapshot is written to until it is whole. `is_full`: the disk is, so it is made of the reserve, or
-    /// else of what is kept for the next beginning of the log, in which a snapshot without keys fits.
+    /// Creates the unfinished file of a snapshot. `is_full`: the disk is full, so the file is made from a spare segment (the
+    /// reserve), or else from the file that keeps room for a snapshot without keys.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn begin_snapshot(&self, id: FileId, since: Lsn, is_full: bool) -> io::Result<F::File> {
         let name = unfinished(since);
         let is_lent = is_full && (self.lend_spare(&name)? || self.files.rename(KEPT, &name).is_ok());
         self.begin_snapshot_in(&name, !is_lent, id, since)
     }
 
-    /// Makes that file: an empty one, or what is there already.
+    /// Begins a snapshot in the file with this name. `is_new`: creates the file; if not, it exists.
     fn begin_snapshot_in(&self, name: &str, is_new: bool, id: FileId, since: Lsn) -> io::Result<F::File> {
         let file = if is_new { self.files.create(name)? } else { self.files.open(name)? };
         let mut block = Aligned::new(BLOCK_BYTES);
@@ -61,15 +61,15 @@ impl<F: Files> Layout<F> {
     /// Opens the file of a snapshot that is not whole.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn open_snapshot(&self, since: Lsn) -> io::Result<F::File> {
         self.files.open(&unfinished(since))
     }
 
-    /// Makes a whole snapshot of so many bytes count, and removes those before it, but for damaged ones. Returns its size.
+    /// Makes a whole snapshot of this size count, and removes older ones that are not damaged. Returns its size.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn finish_snapshot(&self, file: &F::File, since: Lsn, bytes: u64) -> io::Result<u64> {
         self.files.resize(file, bytes)?;
         self.files.sync(file)?;
@@ -85,17 +85,18 @@ impl<F: Files> Layout<F> {
         Ok(bytes)
     }
 
-    /// Gives up a snapshot that is not finished, and with it the room that it has taken.
+    /// Abandons a snapshot that is not finished, and frees the room that it has taken.
     pub fn drop_snapshot(&self, since: Lsn) {
         let is_spare = self.set_aside(&unfinished(since));
         self.end_loan(is_spare);
         self.keep_beginning();
     }
 
-    /// Writes down that the log begins at `begin`: a snapshot without keys. `persisted`: how far the log is on disk.
+    /// Writes a snapshot without keys, which says that the log begins at `begin`. `persisted`: the position up to which the log
+    /// is on disk.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn write_beginning(&self, id: FileId, begin: Lsn, persisted: Lsn) -> io::Result<()> {
         let write = |file: io::Result<F::File>| {
             let file = file?;
@@ -105,14 +106,14 @@ impl<F: Files> Layout<F> {
             self.finish_snapshot(&file, begin, (BLOCK_BYTES + length) as u64).map(drop)
         };
         let name = unfinished(begin);
-        // What is kept for it comes first: the reserve is for those who delete keys at this very moment.
+        // Uses the room kept for it first: the reserve is for clients that delete keys at this moment.
         let mut written = match self.files.rename(KEPT, &name) {
             Ok(()) => write(self.begin_snapshot_in(&name, false, id, begin)),
             Err(_) => write(self.begin_snapshot(id, begin, false)),
         };
         if written.as_ref().is_err_and(is_full) {
             self.drop_snapshot(begin);
-            // The segment that is given up then takes the place of the reserve.
+            // The segment that is released then replaces the reserve.
             written = write(self.begin_snapshot(id, begin, true));
         }
         if written.is_err() {
@@ -121,8 +122,8 @@ impl<F: Files> Layout<F> {
         written
     }
 
-    /// Keeps room on disk for the next [`write_beginning`](Self::write_beginning): without it a disk that is full to the last
-    /// block could not give up a segment. If there is none now, the next segment that goes makes some.
+    /// Keeps room on disk for the next [`write_beginning`](Self::write_beginning): without it, no segment could be released on
+    /// a disk that is full to the last block. If there is no room now, the next segment that is released makes some.
     pub fn keep_beginning(&self) {
         let keep = || {
             if self.files.size_of(KEPT).is_ok_and(|bytes| bytes == BEGINNING_BYTES as u64) {
@@ -137,10 +138,10 @@ impl<F: Files> Layout<F> {
         }
     }
 
-    /// Reads a piece of a segment, from its beginning on where `id` is not known yet.
+    /// Reads a piece of a segment; the first one if `id` is not known yet.
     ///
     /// # Errors
-    /// As the file system says.
+    /// Those of the file system.
     pub fn read_values(&self, segment: u32, id: Option<FileId>, offset: u64) -> io::Result<Chunk> {
         let file = self.files.open(&names::name_of(FileKind::Segment, segment.into()))?;
         let size = self.files.size(&file)?;
@@ -160,7 +161,7 @@ impl<F: Files> Layout<F> {
         let used = each_value(&bytes[begin..], id, |key, value| {
             found.push((key.start + begin..key.end + begin, value.start + begin..value.end + begin));
         });
-        // A frame that its file is too short for is none.
+        // A frame that the file is too short for is skipped.
         let next = offset + begin as u64 + used.max(BLOCK_BYTES) as u64;
         Ok(Chunk { buffer, found, id, offset, next, is_last: size <= next })
     }

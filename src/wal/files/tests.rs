@@ -1,4 +1,4 @@
-//! A start on a full disk that ends anywhere, and the next.
+//! Starts on a full disk that end after any operation, each followed by another start.
 
 use super::{
     disk::{SimFile, SimFiles},
@@ -12,7 +12,7 @@ use crate::wal::{
 const OWNER: FileOwner = FileOwner { directory: 7, shard: 0 };
 const SEGMENT_BYTES: u64 = 4 << 20;
 
-/// The frames of a log on their way to a segment.
+/// A log whose frames are written to segments.
 struct Frames<'a> {
     files: &'a SimFiles,
     log: Log,
@@ -25,7 +25,7 @@ impl Frames<'_> {
         self.log.end_command();
     }
 
-    /// Writes the next frame; returns where it ends. `is_whole`: else the disk may have any part of it.
+    /// Writes the next frame. Returns the offset of its end. `is_whole`: it is on disk; if not, any part of it may be.
     fn write(&mut self, file: &SimFile, id: FileId, offset: u64, is_whole: bool) -> u64 {
         let length = self.log.take(id, self.buffer.bytes_mut());
         self.files.submit(file, offset, &self.buffer.bytes()[..length]);
@@ -37,7 +37,7 @@ impl Frames<'_> {
     }
 }
 
-/// What a start reads: the keys, in order, and the report.
+/// Returns what a start reads: the keys, in order, and the report.
 fn recover(layout: &Layout<SimFiles>, seed: u64) -> (Vec<Vec<u8>>, Report) {
     let (listed, mut keys) = (layout.list().unwrap(), Vec::new());
     let mut recovery = Recovery::new(OWNER.directory, OWNER.shard, listed.clone(), false);
@@ -59,8 +59,8 @@ fn start(files: &SimFiles) -> io::Result<Layout<SimFiles>> {
     Layout::new(files.clone(), OWNER, SEGMENT_BYTES)
 }
 
-/// A log that ends in a command of many frames whose last never came, over three segments, and in a torn one. Wherever a start
-/// ends that wipes what is left of it, the next finds the same log; and what is written then comes behind it.
+/// A log ends in a command of many frames that was cut off, over up to three segments and in a torn frame. A start overwrites
+/// the rest of the command. After whichever operation that start ends, the next one finds the same log and can continue it.
 #[test]
 fn a_start_on_a_full_disk_may_end_anywhere() {
     let mut has_gone_on = 0;

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 const ID: FileId = FileId(0x0102_0304_0506_0708);
 
-/// Sixteen bytes a line; lines of zeros are left out.
+/// Returns a hex dump with sixteen bytes a line, without lines of zeros.
 fn dump(bytes: &[u8]) -> String {
     let mut text = String::new();
     for (index, line) in bytes.chunks(16).enumerate() {
@@ -62,7 +62,7 @@ fn the_bytes_of_a_files_header() {
     .assert_eq(&dump(&snapshot.encode()));
 }
 
-/// What version 1 has written is read, and its hints are made as it made them.
+/// Files of version 1 are read, and hints of its segments are the ones that it would have written.
 #[test]
 fn the_bytes_of_a_files_header_in_version_1() {
     let header = FileHeader { version: 1, ..file_header() };
@@ -147,7 +147,7 @@ fn the_bytes_of_a_snapshots_end() {
     .assert_eq(&dump(&buffer[..length]));
 }
 
-/// What a newer version writes may look like anything but its first ten bytes.
+/// A file of a newer version is recognized by its first ten bytes alone, whatever the others are.
 #[test]
 fn the_version_is_looked_at_before_anything_else_is_believed() {
     let mut block = file_header().encode();
@@ -160,7 +160,7 @@ fn the_version_is_looked_at_before_anything_else_is_believed() {
     assert_eq!(FileHeader::decode(&block[..127]), Err(Invalid::Short(BLOCK_BYTES)));
 }
 
-/// What is wrong with a frame is told apart, as far as it can be.
+/// Each problem of a frame has an error of its own, as far as they can be told apart.
 #[test]
 fn a_frame_that_is_not_whole_is_refused() {
     let frame = |change: &dyn Fn(&mut [u8])| {

@@ -21,7 +21,7 @@ fn header() -> FileHeader {
     }
 }
 
-/// A segment of frames, each with the records of one command, and the position where it ends.
+/// Returns a segment of frames, each with the records of one command, and the position where it ends.
 fn segment(commands: &[&[Record<'_>]]) -> (Vec<u8>, Lsn) {
     let (mut log, mut buffer) = (Log::new(Lsn(100), true), vec![0; FRAME_BYTES_MAX]);
     let mut bytes = header().encode().to_vec();
@@ -40,7 +40,7 @@ fn segment(commands: &[&[Record<'_>]]) -> (Vec<u8>, Lsn) {
     (bytes, log.end())
 }
 
-/// The hint of a segment that is shown in pieces of so many bytes.
+/// Returns the hint of a segment that is taken in pieces of so many bytes.
 fn hint(bytes: &[u8], end: Lsn, piece: usize) -> Result<Vec<u8>, NoHint> {
     let (mut hinting, block) = Hinting::new(header(), Lsn(100), end);
     let (mut out, mut at) = (block.to_vec(), BLOCK_BYTES);
@@ -53,7 +53,7 @@ fn hint(bytes: &[u8], end: Lsn, piece: usize) -> Result<Vec<u8>, NoHint> {
     Ok(out)
 }
 
-/// What the frames of a hint say, and the position in its seal.
+/// Returns the lines of a hint as text, and the position in its seal.
 fn lines(hint: &[u8]) -> (Vec<String>, Lsn) {
     let (mut at, mut position, mut shown) = (BLOCK_BYTES, Lsn(0), Vec::new());
     loop {
@@ -69,7 +69,7 @@ fn lines(hint: &[u8]) -> (Vec<String>, Lsn) {
     }
 }
 
-/// Every record is in the hint, in order; a value by its place, or itself where it is short.
+/// Every record is in the hint, in order: with the place of its value, or the value itself if it is short.
 #[test]
 fn a_hint_says_what_its_segment_does() {
     let until = Some(UnixMillis(17));
@@ -96,7 +96,7 @@ fn a_hint_says_what_its_segment_does() {
     .assert_eq(&hint[BLOCK_BYTES..BLOCK_BYTES + 48 + 77].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
 }
 
-/// However the segment is cut into pieces, its hint is the same; and however many lines there are, each is in a frame.
+/// The hint does not depend on the pieces in which its segment is taken, and has all lines, however many there are.
 #[test]
 fn pieces_make_no_difference() {
     let key = [b'k'; 3000];
@@ -109,8 +109,8 @@ fn pieces_make_no_difference() {
     assert_eq!(hint(&bytes, end, 3 * BLOCK_BYTES), Ok(whole));
 }
 
-/// A record in several pieces has its value in memory, so a start has to read it: there is no hint. Unless it was never
-/// finished, and the log has gone on before it.
+/// A segment with a record in several pieces has no hint: the value stays in memory, so a start has to read it. Unless the
+/// record was cut off, and the log continues before it.
 #[test]
 fn records_in_pieces_have_none() {
     let small = [Record::Put { key: b"small", value: &[b'v'; 100], expires_at: None }];
@@ -123,7 +123,7 @@ fn records_in_pieces_have_none() {
         lines(&hint(&bytes, before, bytes.len()).unwrap()),
         (lines(&hint(&bytes, before, 1 << 20).unwrap()).0, before)
     );
-    // It goes on with one that began in the segment before.
+    // The segment begins with the rest of a record that began in the one before.
     let (mut hinting, _) = Hinting::new(header(), Lsn(100), end);
     let continued = FrameHeader { kind: FrameKind::Continued, file: ID, lsn: Lsn(100), synced: Lsn(0), length: 3 };
     let mut frame = vec![0; BLOCK_BYTES];
@@ -131,7 +131,7 @@ fn records_in_pieces_have_none() {
     assert_eq!(hinting.take(&frame, 4096, &mut Vec::new()), Err(NoHint::Pieces));
 }
 
-/// A segment that is not what was written has no hint, and it is said where that was seen.
+/// A damaged segment has no hint, and the error has the offset of the damage.
 #[test]
 fn a_damaged_segment_has_none() {
     let put = [Record::Put { key: b"key", value: &[b'v'; 100], expires_at: None }];
@@ -142,7 +142,7 @@ fn a_damaged_segment_has_none() {
 }
 
 proptest! {
-    /// What a placed key says is read as it was written, and no part of it passes for the whole.
+    /// A placed key is decoded as it was encoded, and no part of its bytes passes for the whole.
     #[test]
     fn lines_are_read_as_they_were_written(key: Vec<u8>, value: Vec<u8>, inline: bool, is_again: bool, at: Option<u64>, offset: u32) {
         let value_inline = inline.then_some(&value[..]);
@@ -157,7 +157,7 @@ proptest! {
         }
     }
 
-    /// Whatever the bytes, reading them ends.
+    /// Decoding any bytes ends.
     #[test]
     fn random_bytes_are_lines_or_not(bytes: Vec<u8>) {
         let mut count = 0;

@@ -1,4 +1,4 @@
-//! What is wrong with a shard's files, in words.
+//! Damage of a shard's files, and its error messages.
 
 use crate::wal::{
     Lsn,
@@ -6,31 +6,31 @@ use crate::wal::{
 };
 use std::fmt;
 
-/// Why a shard can't start on its files.
+/// Damage of a file, on which a shard does not start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Damage {
-    /// The file.
+    /// The file's name.
     pub file: String,
-    /// Where in it.
+    /// The offset in the file.
     pub offset: u64,
-    /// What is wrong there.
+    /// The problem there.
     pub problem: Problem,
 }
 
-/// What is wrong with a file.
+/// A problem of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Problem {
     /// Bytes that were on disk have changed: there are whole frames behind them.
     Changed(Invalid),
     /// A newer version wrote it: start that one.
     Version(u16),
-    /// It belongs to another directory or shard, or under another name.
+    /// The file belongs to another directory or shard, or has the wrong name.
     Foreign,
     /// Records between these positions are in no file.
     Missing(Lsn, Lsn),
-    /// It ends too early.
+    /// The file ends too early.
     Short,
-    /// It has another size than it was made with.
+    /// The file has another size than it was made with.
     Resized {
         /// Its size, in bytes.
         bytes: u64,
@@ -42,11 +42,11 @@ pub enum Problem {
 /// Records that could not be read, and that the operator has accepted to lose.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lost {
-    /// Where.
+    /// The damage that they were lost by.
     pub damage: Damage,
-    /// The position of the first record that could not be read. In a snapshot, positions are the file's own.
+    /// The position of the first record that could not be read. Snapshots have positions of their own.
     pub from: Lsn,
-    /// The position of the first that could be again, or the end of what was read.
+    /// The position of the first record that could be read again, or the end of what was read.
     pub to: Lsn,
 }
 

@@ -1,7 +1,6 @@
-//! Reading a hint in place of a segment.
+//! Reading of hints in place of segments.
 //!
-//! A hint says what its segment does, or it is not believed and the segment is read: it changes how long a start takes, and
-//! nothing else.
+//! A hint has the same contents as its segment, or it is rejected and the segment is read: it only makes a start faster.
 
 use super::{Damage, Found, Phase, READ_BYTES, Recovery, Source, Spot};
 use crate::wal::{
@@ -9,29 +8,30 @@ use crate::wal::{
     frame::{BLOCK_BYTES, FileHeader, FileKind, FrameHeader, FrameKind, Invalid, frame_bytes},
 };
 
-/// Why a hint is not believed: it is not whole, or of another segment.
+/// The reason why a hint is rejected: it is not whole, or of another segment.
 struct Unbelievable;
 
 impl Recovery {
-    /// The hint of a segment, by its position in the files.
+    /// Returns the position in `files` of a segment's hint, if it has one.
     pub(super) fn hint_of(&self, index: usize) -> Option<usize> {
         let number = self.files[self.segments[index].file].number;
         self.files.iter().position(|file| file.kind == FileKind::Hint && file.number == number)
     }
 
-    /// Whether a hint of this segment would be read: one that begins just where the log goes on.
+    /// Returns true if the hint of this segment is to be read: there is one, and the segment begins where the log continues.
     pub(super) fn would_believe_hint(&self, index: usize) -> bool {
         let goes_on = self.segments[index].first == Some(self.expected) && self.start <= self.expected;
         self.believes_hints && goes_on && self.partial.is_empty() && !self.is_lost && self.hint_of(index).is_some()
     }
 
+    /// Begins to read the hint of a segment.
     pub(super) fn begin_hint(&mut self, index: usize) {
         self.phase = Phase::Hint(index);
         self.offset = 0;
         self.hint = (Lsn(0), 0);
     }
 
-    /// Reads on in a hint. Where that is not what it should be, the segment is read from its beginning.
+    /// Reads the next bytes of a hint. If it is rejected, its segment is read from the beginning.
     pub(super) fn read_hint(
         &mut self,
         index: usize,
@@ -55,7 +55,7 @@ impl Recovery {
         }
     }
 
-    /// Reads the frames at the beginning of `bytes`; with the last, the position where the segment ends.
+    /// Reads the frames at the beginning of `bytes`. Returns the position of the segment's end with the hint's last frame.
     fn hint_frames(
         &mut self,
         index: usize,
@@ -97,7 +97,7 @@ impl Recovery {
                 return Err(Unbelievable);
             }
             if header.kind == FrameKind::Seal {
-                // Where a later start has cut the log, or goes on: a hint that says otherwise is of another time.
+                // The segment's end must be where the log continues in a later segment, or the hint is out of date.
                 let goes_on = self.limit(Source::Segment(index)).is_none_or(|limit| limit == header.synced);
                 let hint = self.hint_of(index).ok_or(Unbelievable)?;
                 let is_end = self.files[hint].bytes == self.offset + (at + frame_bytes(0)) as u64;
@@ -119,6 +119,7 @@ impl Recovery {
     }
 }
 
+/// Returns the item for a line of a segment's hint.
 fn found(line: Line<'_>, segment: u32) -> Found<'_> {
     match line {
         Line::Placed(Placed { key, value: Some(value), expires_at, offset, is_again, .. }) => {

@@ -1,4 +1,4 @@
-//! The survey: what each file is, and where the segments begin.
+//! The survey: checks of each file's header, and the first position of each segment.
 
 use super::{Damage, Phase, Problem, Recovery, Segment};
 use crate::wal::{
@@ -7,6 +7,7 @@ use crate::wal::{
 };
 
 impl Recovery {
+    /// Takes the first block of the snapshot.
     pub(super) fn survey_snapshot(&mut self, bytes: &[u8]) -> Result<(), Damage> {
         let (file, _) = self.snapshot_file();
         match self.header(file, bytes) {
@@ -18,7 +19,7 @@ impl Recovery {
                 Ok(())
             }
             Err(problem) => {
-                // An older one, should there be one still, is better than none.
+                // An older snapshot, if there still is one, is better than none.
                 let number = self.files[file].number;
                 let snapshots = self.files.iter().enumerate().filter(|(_, file)| file.kind == FileKind::Snapshot);
                 let older = snapshots.filter(|(_, file)| file.number < number).max_by_key(|(_, file)| file.number);
@@ -29,18 +30,19 @@ impl Recovery {
         }
     }
 
+    /// Takes the beginning of a segment.
     pub(super) fn survey_segment(&mut self, index: usize, bytes: &[u8]) -> Result<(), Damage> {
         let file = self.numbered[index];
         self.phase = Phase::SurveySegment(index + 1);
         match self.header(file, bytes) {
             Ok(header) => {
-                // What a frame that is not whole says of its position decides nothing: it may be what has changed.
+                // The position in a frame that is not whole is ignored: it may have changed.
                 let first = FrameHeader::decode(bytes.get(BLOCK_BYTES..).unwrap_or_default(), header.id);
                 let first = first.ok().map(|(frame, _)| frame.lsn);
                 self.segments.push(Segment { file, id: header.id, made_ready_at: header.lsn, first });
                 let bytes = self.files[file].bytes;
                 match header.wrong_size(bytes) {
-                    // What there is of it is read all the same, where loss is accepted.
+                    // If loss is accepted, the bytes that are left are read.
                     Some(made) => self.lose(file, bytes.min(made), Problem::Resized { bytes, made }, Lsn(0), Lsn(0)),
                     None => Ok(()),
                 }

@@ -1,4 +1,4 @@
-//! A log is written, torn, read again, gone on with: what was acknowledged is always there.
+//! Logs are written, torn, recovered and continued: what was acknowledged is always there.
 
 mod refused;
 mod rot;
@@ -9,7 +9,7 @@ use crate::{
     wal::disk::{Disk, InFlight, Keys, Writer, apply},
 };
 
-/// What a command does, as owned bytes.
+/// The effect of a command, as owned bytes.
 #[derive(Clone, Debug)]
 enum Change {
     Put(Vec<u8>, Vec<u8>, Option<UnixMillis>),
@@ -42,7 +42,7 @@ impl Change {
     }
 }
 
-/// A server with its disk, and what it has acknowledged.
+/// A server with its disk, and the keys that it has acknowledged.
 struct Server {
     random: fastrand::Rng,
     disk: Disk,
@@ -84,7 +84,7 @@ impl Server {
         has_written
     }
 
-    /// The keys, were the log on disk up to here.
+    /// Returns the keys that recovery finds if the log is on disk up to `end`.
     fn as_of(&self, end: Lsn) -> Keys {
         let mut keys = self.acknowledged.clone();
         let changes = self.waiting.iter().take_while(|(command, _)| *command <= end).flat_map(|(_, changes)| changes);
@@ -92,7 +92,7 @@ impl Server {
         keys
     }
 
-    /// Writes a snapshot, during whose walk commands are executed, and gives up what it makes superfluous.
+    /// Writes a snapshot while commands are executed, and releases the segments that it makes superfluous.
     fn snapshot(&mut self) {
         let since = self.writer.log.end();
         let is_early = |key: &[u8]| key.len().is_multiple_of(2);
@@ -123,7 +123,7 @@ impl Server {
         }
     }
 
-    /// Ends in the middle of a write, some of whose blocks are on the disk, if there is one. Returns that write.
+    /// Ends the server in the middle of a write, if there is one, with some of its blocks on disk. Returns that write.
     fn crash(&mut self) -> (Option<InFlight>, Keys) {
         let in_flight = self.writer.take(&mut self.disk);
         // Whole commands that end in the write.
@@ -141,7 +141,7 @@ impl Server {
     }
 }
 
-/// A server lives and crashes several times; each time what it has acknowledged is back, or that and its last write whole.
+/// Starts and crashes a server several times: each start finds what was acknowledged, or that and the whole last write.
 fn check_lives(seed: u64, has_large: bool) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut disk = Disk::default();
@@ -151,7 +151,7 @@ fn check_lives(seed: u64, has_large: bool) {
         let mut server = Server::start(disk, random.u64(..), has_large);
         let is_as_allowed = allowed.contains(&server.acknowledged);
         assert!(is_as_allowed, "seed {seed}, life {life}: neither what was acknowledged nor that and the last write");
-        // The last life's write may still have been on its way when this one began.
+        // The last life's write may still have been in flight when this one began.
         if let Some(late) = late.take() {
             server.command();
             server.write();
@@ -171,14 +171,14 @@ fn what_was_acknowledged_survives_every_crash() {
     (0..400).for_each(|seed| check_lives(seed, false));
 }
 
-/// ... also where commands are larger than frames, and a crash comes between two frames of one.
+/// Acknowledged keys survive also if commands are larger than frames and a crash comes between two frames of one.
 #[test]
 fn large_commands_survive_whole_or_not_at_all() {
     (0..60).for_each(|seed| check_lives(seed, true));
 }
 
-/// Of a command that was cut off whole segments may be left, whose positions are given out again. They don't count: where a
-/// segment begins is never behind where the next one does, or behind the log's end.
+/// Whole segments may be left of a command that was cut off, and their positions are used again. They don't count: no segment
+/// begins behind the beginning of the next one, or behind the log's end.
 #[test]
 fn segments_of_what_was_cut_off_do_not_count() {
     let mut disk = Disk::default();
@@ -194,7 +194,7 @@ fn segments_of_what_was_cut_off_do_not_count() {
         writer.log.append(0, Record::Put { key: &[life as u8], value: b"whole", expires_at: None });
         writer.log.end_command();
         while writer.write(&mut disk) {}
-        // One that is much larger goes on with where the last ended, so that its positions overlap.
+        // A large command follows and is cut off, so that its positions overlap with those of the next life.
         large.truncate(large.len() - (1 << 19));
         writer.log.append(0, Record::Put { key: b"large", value: &large, expires_at: None });
         writer.log.end_command();

@@ -1,10 +1,10 @@
-//! What is refused, and in which words.
+//! Damage on which a shard refuses to start, and the error messages.
 
 use super::*;
 use crate::wal::{disk::File, frame::FileHeader};
 use expect_test::{Expect, expect};
 
-/// A disk with keys `0` to `count`, a write each.
+/// Returns a disk with keys `0` to `count`, one write each.
 fn counted(count: usize) -> (Disk, Writer) {
     let mut disk = Disk::default();
     let mut writer = Writer::start(&mut disk, &Report { next_segment: 1, ..Report::default() }, 7);
@@ -18,7 +18,7 @@ fn put(disk: &mut Disk, writer: &mut Writer, key: usize) {
     writer.write(disk);
 }
 
-/// The keys `0` to `count`.
+/// Returns the keys `0` to `count`.
 fn keys(count: usize) -> Keys {
     (0..count).map(|key| (format!("{key:03}").into_bytes(), (b"value".to_vec(), None))).collect()
 }
@@ -95,8 +95,8 @@ fn resize(disk: &mut Disk, number: u64, made: usize, bytes: usize) {
     file.resize(bytes, 0);
 }
 
-/// A segment that is shorter or longer than it was made is damaged, wherever it stands and whatever it has; one whose size nobody
-/// knows, or that was made with another size than its neighbours, is not.
+/// A segment that is shorter or longer than it was made is damaged, whatever its position and its contents; one whose size is
+/// not known, or that was made with another size than its neighbours, is not.
 #[test]
 fn a_file_of_another_size_than_it_was_made_with_is_refused() {
     let (mut disk, mut writer) = counted(20);
@@ -123,17 +123,17 @@ fn a_file_of_another_size_than_it_was_made_with_is_refused() {
             "log-1 at offset 36864: something was appended to the file: it has 40960 bytes, and was made with 36864"
         ],
     );
-    // The last that was written to: what is gone may be what was acknowledged last, and the seal.
+    // The last segment that was written to: the last acknowledged write and the seal may be missing.
     check(
         &cut(5, 2),
         &expect!["log-5 at offset 8192: the file was cut short: it has 8192 bytes, and was made with 24576"],
     );
-    // The one that was only made ready.
+    // The segment that was only made ready.
     check(
         &cut(6, 1),
         &expect!["log-6 at offset 4096: the file was cut short: it has 4096 bytes, and was made with 8192"],
     );
-    // What there is of it is read where loss is accepted, and the log ends where it can still be known to have ended.
+    // If loss is accepted, the rest of it is read, and the log ends at the last position that is known to have been on disk.
     let (found, report) = cut(1, 3).recover(true).unwrap();
     assert_eq!((found.len(), report.end), (14, writer.log.end()));
     let (found, report) = cut(1, 10).recover(true).unwrap();
@@ -156,7 +156,7 @@ fn a_snapshot_with_something_behind_its_end_is_refused() {
     assert_eq!(disk.recover(true).unwrap().0, keys(20));
 }
 
-/// Where the newest snapshot is none, whoever accepts the loss gets an older one that is still there.
+/// An older snapshot is read if the newest is invalid and loss is accepted.
 #[test]
 fn a_file_that_is_called_a_snapshot_hides_no_older_one() {
     let (mut disk, mut writer) = counted(10);
@@ -168,7 +168,7 @@ fn a_file_that_is_called_a_snapshot_hides_no_older_one() {
     assert_eq!((found, report.lost.len()), (keys(10), 1));
 }
 
-/// A name with a number that no segment gets to does not use the numbers up.
+/// A file name with a number that no segment reaches does not use the numbers up.
 #[test]
 fn a_segment_with_a_number_near_the_top_is_refused() {
     let (whole, _) = counted(5);
@@ -205,7 +205,7 @@ fn a_file_that_belongs_elsewhere_is_refused() {
     check(&with(FileHeader { kind: FileKind::Snapshot, ..header }), &message);
 }
 
-/// A newer version's file is left alone, whatever is accepted, and whatever else is not understood of it.
+/// A file of a newer version is always refused, also if loss is accepted and the rest of the file is invalid.
 #[test]
 fn a_newer_version_is_refused() {
     let (mut disk, _) = counted(20);
@@ -216,7 +216,7 @@ fn a_newer_version_is_refused() {
     message.assert_eq(&disk.recover(true).unwrap_err().to_string());
 }
 
-/// Zeros where the last frame was look like the end of the log, were it not for the segment that was made ready behind it.
+/// Zeros in place of the last frame are not taken for the end of the log if a segment was made ready after that frame.
 #[test]
 fn a_segment_that_was_made_ready_knows_where_the_log_was() {
     let (mut disk, writer) = counted(9);
@@ -227,21 +227,21 @@ fn a_segment_that_was_made_ready_knows_where_the_log_was() {
     assert_eq!(disk.recover(true).unwrap().1.end, writer.log.end());
 }
 
-/// The last write of a log is at risk until the next; what it says of its position must not put others there.
+/// The last write of a log is at risk until the next one; a changed position in its header must not affect other frames.
 #[test]
 fn a_frame_that_is_not_whole_is_not_believed_to_be_a_beginning() {
     let (mut disk, mut writer) = counted(5);
     let since = writer.log.end();
     snapshot(&mut disk, &writer, 5, since);
     (5..9).for_each(|key| put(&mut disk, &mut writer, key));
-    // The disk has it that nobody had made a third segment ready.
+    // No third segment was made ready, which would say that the frame was on disk.
     disk.files.retain(|file| file.kind == FileKind::Snapshot || file.number < 3);
     disk.file(FileKind::Segment, 2).bytes[BLOCK_BYTES + 16..BLOCK_BYTES + 24].copy_from_slice(&since.0.to_le_bytes());
     let (found, report) = disk.recover(false).unwrap();
     assert_eq!((found, report.cut), (keys(8), Some(("log-2".into(), BLOCK_BYTES as u64))));
 }
 
-/// The newest snapshot counts, and of the log what it does not hold.
+/// The newest snapshot is read, and the part of the log that it does not have.
 #[test]
 fn the_newest_snapshot_counts() {
     let (mut disk, mut writer) = counted(10);

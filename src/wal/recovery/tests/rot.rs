@@ -1,4 +1,4 @@
-//! What was on disk changes: that is noticed, or it does not matter.
+//! Bit rot: changes of bytes on disk are noticed or have no effect.
 
 use super::*;
 use crate::wal::{
@@ -39,7 +39,7 @@ fn flip(disk: &mut Disk, random: &mut fastrand::Rng) -> String {
     format!("bit {bit} of byte {at} of {}", disk.infos()[file].name)
 }
 
-/// How often a flip was noticed.
+/// Checks that flips of bits are noticed or have no effect. Returns the number of those that were noticed.
 fn check_flips(seed: u64, has_large: bool, flips: usize) -> usize {
     let (disk, keys) = sealed(seed, has_large);
     assert_eq!(disk.recover(false).map(|(keys, _)| keys), Ok(keys.clone()), "seed {seed}");
@@ -59,12 +59,12 @@ fn check_flips(seed: u64, has_large: bool, flips: usize) -> usize {
     noticed
 }
 
-/// Who accepts the loss gets a store, and is told where it differs; unless a newer version is at work.
+/// Checks that damage is reported and does not stop a start that accepts loss, unless a newer version wrote the file.
 fn check_accepted(disk: &Disk, keys: &Keys, damage: &Damage, what: &str) {
     match disk.recover(true) {
         Ok((found, report)) => {
             assert_eq!(report.lost.first().map(|lost| &lost.damage), Some(damage), "{what}");
-            // What was lost comes before what is written next.
+            // Lost records are before those that are written next.
             assert!(
                 report.lost.iter().all(|lost| lost.damage.file.starts_with("snap") || lost.to <= report.end),
                 "{what}"
@@ -76,7 +76,7 @@ fn check_accepted(disk: &Disk, keys: &Keys, damage: &Damage, what: &str) {
     }
 }
 
-/// Every bit of every file matters to nobody, or its change is noticed.
+/// A change of any bit of any file is noticed or has no effect.
 #[test]
 fn a_changed_bit_is_noticed_or_harmless() {
     let noticed: usize = (0..40).map(|seed| check_flips(seed, false, 250)).sum();
@@ -89,14 +89,14 @@ fn a_changed_bit_in_a_large_record_is_noticed_or_harmless() {
     assert!(60 < noticed, "{noticed} of 300");
 }
 
-/// A directory that was not sealed may lose the write that was its last; a bit elsewhere is noticed or harmless.
+/// Without a seal, a changed bit may cost the last write; in all other places it is noticed or has no effect.
 #[test]
 fn without_a_seal_only_the_last_write_is_at_risk() {
     let mut at_risk = 0;
     for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut server = Server::start(sealed(seed, false).0, seed, false);
-        // The segment that is made ready behind the first write says that that one was on disk.
+        // The segment that is made ready after the first write says that that one was on disk.
         server.command();
         while server.write() {}
         let before = server.acknowledged.clone();
@@ -114,7 +114,7 @@ fn without_a_seal_only_the_last_write_is_at_risk() {
     assert!(0 < at_risk && at_risk < 200, "{at_risk}");
 }
 
-/// Whatever the files hold, reading them ends, in an answer.
+/// Recovery from files with any contents ends with a result.
 #[test]
 fn garbage_is_read_to_an_end() {
     let mut answers = [0, 0];
@@ -130,7 +130,7 @@ fn garbage_is_read_to_an_end() {
     assert!(answers.iter().all(|&count| 20 < count), "{answers:?}");
 }
 
-/// A file of random blocks and of frames whose checksums are right.
+/// Returns a file of random blocks and of frames whose checksums are right.
 fn garbage(random: &mut fastrand::Rng, number: u64) -> File {
     let id = FileId(random.u64(..3));
     let kind = if random.u8(..4) == 0 { FileKind::Snapshot } else { FileKind::Segment };
